@@ -151,7 +151,8 @@ fn t69_want_of_descriptors_pauses_accepting_instead_of_spinning() {
 
 #[test]
 fn a_backend_that_only_fails_is_asked_a_batch_at_a_time() {
-    // An interrupted call is no failure to tell of, but one that never ends otherwise gives as little.
+    // An interrupted call is no failure to tell of, but one that never ends otherwise gives as
+    // little.
     for (kind, told) in [
         (io::ErrorKind::NotConnected, 5),
         (io::ErrorKind::Interrupted, 0),

@@ -104,7 +104,8 @@ type Manager = EventManager<StreamSubscriber<Echo>>;
 type Remote = RemoteHandle<StreamSubscriber<Echo>, Echo>;
 type Find = fn(&mut StreamSubscriber<Echo>) -> Option<&mut StreamSubscriber<Echo>>;
 
-/// Turns a manager with one subscriber on a thread until it is `done`; also returns what makes handles for it.
+/// Turns a manager with one subscriber on a thread until it is `done`; also returns what makes
+/// handles for it.
 fn looping(
     done: fn(&mut StreamSubscriber<Echo>) -> bool,
 ) -> (impl Fn(Find) -> Remote, JoinHandle<Manager>) {
@@ -124,7 +125,8 @@ fn looping(
     (remote, looping)
 }
 
-/// Gives the loop the device's end of a new [pair]; returns the application's end, and whose it is there.
+/// Gives the loop the device's end of a new [pair]; returns the application's end, and whose it is
+/// there.
 fn add<H: StreamHandler<State: Default>>(
     subscriber: &mut StreamSubscriber<H>,
     source: &dyn PairSource,

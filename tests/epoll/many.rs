@@ -19,7 +19,8 @@ const BUSY: usize = 100;
 /// Two descriptors for each pair, and some for everything else.
 const NEEDED: u64 = 2 * STREAMS + 100;
 
-/// Raises the limit of descriptors, the hard one where that is allowed; returns how many streams that is good for.
+/// Raises the limit of descriptors, the hard one where that is allowed; returns how many streams
+/// that is good for.
 fn make_room() -> u64 {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if soft >= NEEDED || setrlimit(Resource::RLIMIT_NOFILE, NEEDED, hard.max(NEEDED)).is_ok() {

@@ -2,9 +2,9 @@
 
 //! A foreign muxer that polls one descriptor of a stream, level-triggered, for both directions.
 //!
-//! Muxers written for sockets do so: they wait for `EPOLLOUT` on `as_raw_fd` while the host component
-//! has not read, keep what did not fit in a buffer of their own, and know no half-close. These tests
-//! hold what `docs/migration.md` says about them.
+//! Muxers written for sockets do so: they wait for `EPOLLOUT` on `as_raw_fd` while the host
+//! component has not read, keep what did not fit in a buffer of their own, and know no half-close.
+//! These tests hold what `docs/migration.md` says about them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;

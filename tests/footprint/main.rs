@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What connections cost their process: allocations, descriptors, memory. Each test has a process of
-//! its own.
+//! What connections cost their process: allocations, descriptors, memory. Each test has a process
+//! of its own.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -22,8 +22,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How often the work allocates: the least of three times. What a call allocates shows in all three; what
-/// the test runner's own thread allocates when it first waits, in one.
+/// How often the work allocates: the least of three times. What a call allocates shows in all
+/// three; what the test runner's own thread allocates when it first waits, in one.
 fn allocations(mut work: impl FnMut() -> Stats) -> usize {
     let rounds = [(); 3].map(|()| {
         let stats = work();
@@ -44,8 +44,8 @@ fn highest_fd() -> u64 {
     numbers.max().unwrap()
 }
 
-/// Takes every number up to the highest that is open: some may be left free by whoever started this.
-/// The numbers are free again when the files are dropped.
+/// Takes every number up to the highest that is open: some may be left free by whoever started
+/// this. The numbers are free again when the files are dropped.
 fn fill_gaps() -> Vec<fs::File> {
     let highest = highest_fd();
     let mut files = Vec::new();

@@ -2,8 +2,8 @@
 
 //! Random lives, with everything checked on the way and nothing left at the end.
 //!
-//! Together these are 10,000 cases and more; `PROPTEST_CASES` is how many each of them has, where it
-//! is set.
+//! Together these are 10,000 cases and more; `PROPTEST_CASES` is how many each of them has, where
+//! it is set.
 
 use std::collections::BTreeMap;
 

@@ -322,8 +322,8 @@ fn kernel() -> impl Strategy<Value = GuestConfig> {
 proptest! {
     #![proptest_config(cases(150))]
 
-    /// Whatever has happened: where bytes wait and the guest has credit, some go within a pause. And no
-    /// kernel that there is has more packets in its queue than it takes.
+    /// Whatever has happened: where bytes wait and the guest has credit, some go within a pause.
+    /// And no kernel that there is has more packets in its queue than it takes.
     #[test]
     fn t128_bytes_for_which_there_is_credit_move_in_time(
         guest in kernel(),
@@ -356,8 +356,8 @@ proptest! {
         flow.read_up_to(flow.sent.position(), Duration::from_secs(3600));
     }
 
-    /// Messages of any size, most of them empty, for a program that receives now and then: all come, and
-    /// the queue never has more than it takes.
+    /// Messages of any size, most of them empty, for a program that receives now and then: all
+    /// come, and the queue never has more than it takes.
     #[test]
     fn t129_messages_of_every_size_come_and_never_too_many(
         guest in kernel(),

@@ -9,8 +9,8 @@ use std::{env, fs};
 /// Says to a process that it was started for one test, and which file shows that it has come to it.
 const ALONE: &str = "VSOCK_TEST_ALONE";
 
-/// Runs `body`, a closure in a test, in a process in which nothing else runs: that test of this binary,
-/// started anew.
+/// Runs `body`, a closure in a test, in a process in which nothing else runs: that test of this
+/// binary, started anew.
 ///
 /// # Panics
 ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A muxer with as little as possible around it: streams that take and give bytes of one buffer at once,
-//! and a guest that is nothing but headers. What it costs is the muxer's, and one copy.
+//! A muxer with as little as possible around it: streams that take and give bytes of one buffer at
+//! once, and a guest that is nothing but headers. What it costs is the muxer's, and one copy.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -229,8 +229,8 @@ impl Bare {
         data
     }
 
-    /// The guest sends this many packets, each on the next connection. Where [`to_guest`](Self::to_guest)
-    /// was called before, the streams go on sending meanwhile.
+    /// The guest sends this many packets, each on the next connection. Where
+    /// [`to_guest`](Self::to_guest) was called before, the streams go on sending meanwhile.
     pub fn to_host(&mut self, packets: u64) {
         for _ in 0..packets {
             let at = self.next;

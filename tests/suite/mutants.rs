@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Each rule of the compliance suite fails for a stream, or a backend, with a fault that it is about.
+//! Each rule of the compliance suite fails for a stream, or a backend, with a fault that it is
+//! about.
 //!
 //! The rules that Unix sockets do not share are proven by their exceptions: an exception whose rule
 //! holds fails the suite.
 //!
-//! And rules hold on a machine where threads come late: one that relies on how far another thread has got
-//! judges the machine, not the transport. What load does once in a thousand runs, some mutants do in
-//! every call.
+//! And rules hold on a machine where threads come late: one that relies on how far another thread
+//! has got judges the machine, not the transport. What load does once in a thousand runs, some
+//! mutants do in every call.
 
 use std::any::Any;
 use std::collections::BTreeSet;

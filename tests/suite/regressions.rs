@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Weaknesses that channel-per-message transports of this kind have had: none may come back. Most are
-//! what a rule of the compliance suite is about, which holds over every way to a connection; what is
-//! not has a test that bears its number, here or next to its like. Where there was a choice, the contract
-//! made it: a drop is a close, and an abort is a reset (S4), an expired timeout is `TimedOut` (S9), HUP
-//! is never reported (S11).
+//! Weaknesses that channel-per-message transports of this kind have had: none may come back. Most
+//! are what a rule of the compliance suite is about, which holds over every way to a connection;
+//! what is not has a test that bears its number, here or next to its like. Where there was a
+//! choice, the contract made it: a drop is a close, and an abort is a reset (S4), an expired
+//! timeout is `TimedOut` (S9), HUP is never reported (S11).
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};

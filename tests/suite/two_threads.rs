@@ -3,8 +3,8 @@
 //! Random operations on both ends at once, each end on a thread of its own.
 //!
 //! What one call returns depends on the other thread, so there is no model of each step. But all
-//! bytes must arrive in order, ends must be those that the other side made, and once both threads are
-//! done, the descriptors must tell the truth.
+//! bytes must arrive in order, ends must be those that the other side made, and once both threads
+//! are done, the descriptors must tell the truth.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::Shutdown;
@@ -120,7 +120,8 @@ impl Worker {
         }
     }
 
-    /// Whether a drop of it may have been a close: one that leaves bytes unread may be, which came after.
+    /// Whether a drop of it may have been a close: one that leaves bytes unread may be, which came
+    /// after.
     fn may_have_closed(&self) -> bool {
         self.stream.is_none() && (!self.aborted || self.shut_write)
     }

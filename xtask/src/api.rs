@@ -18,8 +18,8 @@ const TEXTS: &str = "docs/api";
 ///
 /// # Errors
 ///
-/// A warning of rustdoc's, or a text that is not the interface any more; [`Missing`] if the tool that
-/// reads rustdoc's output does not know the version that this compiler writes.
+/// A warning of rustdoc's, or a text that is not the interface any more; [`Missing`] if the tool
+/// that reads rustdoc's output does not know the version that this compiler writes.
 pub(crate) fn check(env: &Env) -> anyhow::Result<()> {
     let mut changed = Vec::new();
     for (name, file, text) in interfaces(env)? {

@@ -11,7 +11,8 @@ use crate::shell::Env;
 /// The word that asks for devices under a driver in the bench's process.
 const NATIVE: &str = "--native";
 
-/// Runs the bench with the user's words: of the transport, or with `--guest` or `--native` of the devices.
+/// Runs the bench with the user's words: of the transport, or with `--guest` or `--native` of the
+/// devices.
 pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
     let words: Vec<OsString> = words.collect();
     if let Some(words) = guest::without(guest::WORD, &words) {

@@ -2,8 +2,8 @@
 
 //! `cover`: all tests, and the lines of the crates that they reach, by cargo-llvm-cov.
 //!
-//! The floors are for code that ships. A test module is always reached, so lines after its beginning
-//! do not count.
+//! The floors are for code that ships. A test module is always reached, so lines after its
+//! beginning do not count.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,8 @@ const LLVM: [(&str, &str); 2] = [("LLVM_COV", "llvm-cov"), ("LLVM_PROFDATA", "ll
 
 /// # Errors
 ///
-/// [`Missing`] without LLVM's tools or cargo-llvm-cov; else a test has failed, or a floor is missed.
+/// [`Missing`] without LLVM's tools or cargo-llvm-cov; else a test has failed, or a floor is
+/// missed.
 pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
     let tool = LLVM_COV.get(env)?;
     let llvm = llvm(env)?;
@@ -54,7 +55,8 @@ pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
     let _llvm = LLVM.map(|(variable, name)| sh.push_env(variable, llvm.join(name)));
     // Programs of an earlier build would be counted, with sources that may be gone.
     cmd!(sh, "{tool} llvm-cov clean --workspace").run()?;
-    // `cfg(coverage)` lets the program write its profile at its end, which its sandbox would forbid.
+    // `cfg(coverage)` lets the program write its profile at its end, which its sandbox would
+    // forbid.
     let build = ["--no-report", "--tests"];
     let passed = cmd!(sh, "{tool} llvm-cov {build...} {TESTS...}").run();
     if options.html {
@@ -80,8 +82,8 @@ pub(crate) fn with_defaults(env: &Env) -> anyhow::Result<()> {
     run(env, &Cover { html, missed })
 }
 
-/// The directory of LLVM's tools, which must be of the compiler's own version: the toolchain has them
-/// as a component, Debian in a package.
+/// The directory of LLVM's tools, which must be of the compiler's own version: the toolchain has
+/// them as a component, Debian in a package.
 ///
 /// # Errors
 ///

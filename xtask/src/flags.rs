@@ -8,8 +8,8 @@ xflags::xflags! {
     /// The tasks of this repository.
     cmd xtask {
         /// All that a change must pass: setup, tidy, spell, workflows, deny, lint, test (as cover),
-        /// fuzz (a replay), doc, model, a short demo, the guest suite and package. Goes on after a failure
-        /// and ends with a table. A step whose tool cannot be had is left out.
+        /// fuzz (a replay), doc, model, a short demo, the guest suite and package. Goes on after a
+        /// failure and ends with a table. A step whose tool cannot be had is left out.
         cmd ci {
             /// A step that was left out, for want of a tool, counts as failed.
             optional --strict
@@ -74,8 +74,8 @@ xflags::xflags! {
             /// The file, and what else the demo understands: `cargo xtask demo --help`.
             repeated args: OsString
         }
-        /// A stock Linux guest under QEMU on our device: the guest suite. With --kernel-tests: Linux's
-        /// own tests of vsock between two guests.
+        /// A stock Linux guest under QEMU on our device: the guest suite. With --kernel-tests:
+        /// Linux's own tests of vsock between two guests.
         cmd guest {
             /// A part of a test's name, --list, --kernel all, and what else the suite understands:
             /// `cargo xtask guest --help`.
@@ -87,9 +87,9 @@ xflags::xflags! {
         /// Debian's package of vsock-vhost-user, in target/debian: built, then installed below a
         /// directory, tried and removed.
         cmd package {}
-        /// The transport compared with its peers, in one run. With --guest: our devices compared with
-        /// vhost-device-vsock, with a Linux guest. With --native: the same without an emulator, under a
-        /// driver of our own.
+        /// The transport compared with its peers, in one run. With --guest: our devices compared
+        /// with vhost-device-vsock, with a Linux guest. With --native: the same without an
+        /// emulator, under a driver of our own.
         cmd bench {
             /// What the bench understands: `cargo xtask bench --help`.
             repeated args: OsString

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `fuzz`: the fuzz targets, driven for a while; `replay`, once over everything that was ever found.
+//! `fuzz`: the fuzz targets, driven for a while; `replay`, once over everything that was ever
+//! found.
 
 mod guided;
 

@@ -3,8 +3,8 @@
 //! The tasks of this repository. `cargo xtask help` lists them.
 //!
 //! One file per command; a command is a function from a [`shell::Env`] to a result. What `ci` runs
-//! is a table in [`ci`], what `tidy` checks is a table in [`tidy`], what `setup` installs is a table
-//! in [`setup`].
+//! is a table in [`ci`], what `tidy` checks is a table in [`tidy`], what `setup` installs is a
+//! table in [`setup`].
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `memcheck`: valgrind watches the tests that reach unsafe code, and those in which an embedder's code
-//! panics in the middle of a call.
+//! `memcheck`: valgrind watches the tests that reach unsafe code, and those in which an embedder's
+//! code panics in the middle of a call.
 
 use anyhow::bail;
 use xshell::cmd;
@@ -10,14 +10,16 @@ use crate::shell::Env;
 
 const VALGRIND: (&str, &str) = ("valgrind", "valgrind");
 
-/// What cargo starts each test program with. Leaks are not looked for: the pool of blocks keeps its memory.
+/// What cargo starts each test program with. Leaks are not looked for: the pool of blocks keeps its
+/// memory.
 const RUNNER: &str =
     "target.'cfg(unix)'.runner = ['valgrind', '--quiet', '--error-exitcode=9', '--leak-check=no']";
 
 /// Cases of a property test: each is slow.
 const CASES: &str = "16";
 
-/// Those with a close that waits, on a thread of its own: valgrind lets no other thread run meanwhile.
+/// Those with a close that waits, on a thread of its own: valgrind lets no other thread run
+/// meanwhile.
 const WITHOUT_SLOW_CLOSES: &[&str] = &[
     "--skip=does_not_wait",
     "--skip=does_not_make_it_wait",

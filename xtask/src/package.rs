@@ -2,12 +2,12 @@
 
 //! `package`: Debian's package of the program, tried before it is handed out.
 //!
-//! `dpkg-deb` packs a directory that this command fills. `cargo-deb` would have to be built from its
-//! sources first, which takes longer than the package, and would still need the man pages, the
+//! `dpkg-deb` packs a directory that this command fills. `cargo-deb` would have to be built from
+//! its sources first, which takes longer than the package, and would still need the man pages, the
 //! completions and the licences from here.
 //!
-//! The package has no scripts, so it also installs where nothing can run, such as the root of an image.
-//! A service manager needs none for templates of units: no instance starts by itself.
+//! The package has no scripts, so it also installs where nothing can run, such as the root of an
+//! image. A service manager needs none for templates of units: no instance starts by itself.
 
 mod control;
 mod libraries;

@@ -96,8 +96,8 @@ impl Env {
         Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
     }
 
-    /// While the values live, what is built for speed keeps its assertions. It is not optimized as a whole,
-    /// which would take longest, and one build serves several commands.
+    /// While the values live, what is built for speed keeps its assertions. It is not optimized as
+    /// a whole, which would take longest, and one build serves several commands.
     pub(crate) fn checked(&self) -> [PushEnv<'_>; 5] {
         let release = [
             ("CODEGEN_UNITS", "16"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Programs that are neither cargo's nor the system's. They come from the Python package index, built and
-//! within seconds, in the versions and with the digests that the list has.
+//! Programs that are neither cargo's nor the system's. They come from the Python package index,
+//! built and within seconds, in the versions and with the digests that the list has.
 
 use std::path::PathBuf;
 

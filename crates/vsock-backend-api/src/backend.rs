@@ -36,17 +36,18 @@ pub trait VsockBackend: AsRawFd + Send {
     /// # Errors
     ///
     /// - `WouldBlock`: the component cannot take it at the moment; a device may try again, with
-    ///   pauses, while its [`listener`](Self::listener) is the same, until the guest has waited for long
-    ///   enough.
-    /// - `ConnectionRefused`: the port has no listener, or its queue of waiting connections is full.
+    ///   pauses, while its [`listener`](Self::listener) is the same, until the guest has waited for
+    ///   long enough.
+    /// - `ConnectionRefused`: the port has no listener, or its queue of waiting connections is
+    ///   full.
     /// - Anything else: the connection could not be made, for example for want of descriptors.
     ///
     /// But for `WouldBlock`, the device answers the guest with `VIRTIO_VSOCK_OP_RST` (virtio 1.3,
     /// section 5.10.6.6).
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>>;
 
-    /// As [`connect`](Self::connect), with both addresses: `from` is the guest's, `to` the host's. A
-    /// device calls this one.
+    /// As [`connect`](Self::connect), with both addresses: `from` is the guest's, `to` the host's.
+    /// A device calls this one.
     ///
     /// The default calls `connect(to.port)`. A backend that tells its component the guest's address
     /// has its own, and what it returns knows both addresses
@@ -59,8 +60,8 @@ pub trait VsockBackend: AsRawFd + Send {
         self.connect(to.port)
     }
 
-    /// Whether [`connect_seqpacket`](Self::connect_seqpacket) may ever succeed. The answer is always
-    /// the same; the default is `false`.
+    /// Whether [`connect_seqpacket`](Self::connect_seqpacket) may ever succeed. The answer is
+    /// always the same; the default is `false`.
     fn has_seqpacket(&self) -> bool {
         false
     }
@@ -77,7 +78,8 @@ pub trait VsockBackend: AsRawFd + Send {
     }
 
     /// As [`connect_seqpacket`](Self::connect_seqpacket), with both addresses, as
-    /// [`connect_from`](Self::connect_from) has them. The default calls `connect_seqpacket(to.port)`.
+    /// [`connect_from`](Self::connect_from) has them. The default calls
+    /// `connect_seqpacket(to.port)`.
     ///
     /// # Errors
     ///
@@ -92,11 +94,12 @@ pub trait VsockBackend: AsRawFd + Send {
 
     /// The listener that `dst_port` has now. The call must not wait.
     ///
-    /// A connection that was refused with `WouldBlock` is tried again at the same listener alone. One
-    /// that starts anew is not to be handed the connections that were meant for the one before: the
-    /// guest may have given up each of them.
+    /// A connection that was refused with `WouldBlock` is tried again at the same listener alone.
+    /// One that starts anew is not to be handed the connections that were meant for the one before:
+    /// the guest may have given up each of them.
     ///
-    /// `None`: there is none, or it cannot be told (the default). `None` and `None` count as the same.
+    /// `None`: there is none, or it cannot be told (the default). `None` and `None` count as the
+    /// same.
     fn listener(&self, _dst_port: u32) -> Option<ListenerId> {
         None
     }
@@ -108,8 +111,8 @@ pub trait VsockBackend: AsRawFd + Send {
     fn as_any(&self) -> &dyn Any;
 }
 
-/// Which listener a backend would meet at a port: to be compared with another of the same backend and
-/// port, and for nothing else.
+/// Which listener a backend would meet at a port: to be compared with another of the same backend
+/// and port, and for nothing else.
 ///
 /// ```
 /// use vsock_backend_api::ListenerId;
@@ -123,8 +126,8 @@ pub trait VsockBackend: AsRawFd + Send {
 pub struct ListenerId([u64; 4]);
 
 impl ListenerId {
-    /// The listener that has these numbers, which no other has at the same port, at the same time or
-    /// later.
+    /// The listener that has these numbers, which no other has at the same port, at the same time
+    /// or later.
     #[must_use]
     pub const fn new(numbers: [u64; 4]) -> Self {
         Self(numbers)

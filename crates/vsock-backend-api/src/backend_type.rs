@@ -4,9 +4,10 @@ use std::fmt;
 
 /// What carries the bytes of a backend's streams.
 ///
-/// A stream that says it is a socket promises two things. There is no other descriptor of the socket, so
-/// dropping the stream is an orderly end, without a `shutdown` before; and a peer that has gone shows as
-/// `EPOLLHUP`, so a device need not ask on each event. Any other stream is `Other`.
+/// A stream that says it is a socket promises two things. There is no other descriptor of the
+/// socket, so dropping the stream is an orderly end, without a `shutdown` before; and a peer that
+/// has gone shows as `EPOLLHUP`, so a device need not ask on each event. Any other stream is
+/// `Other`.
 ///
 /// ```
 /// use vsock_backend_api::VsockBackendType;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-/// What a guest has told of the buffer in which it receives (virtio 1.3, 5.10.6.3), as the device of
-/// another guest at the far end of a stream is told it.
+/// What a guest has told of the buffer in which it receives (virtio 1.3, 5.10.6.3), as the device
+/// of another guest at the far end of a stream is told it.
 ///
 /// ```
 /// use vsock_backend_api::VsockCredit;
@@ -14,6 +14,7 @@
 pub struct VsockCredit {
     /// Bytes of the buffer, free or not.
     pub buf_alloc: u32,
-    /// Payload bytes of the stream that its program has taken out of the buffer so far, modulo 2^32.
+    /// Payload bytes of the stream that its program has taken out of the buffer so far, modulo
+    /// 2^32.
     pub fwd_cnt: u32,
 }

@@ -12,10 +12,11 @@
 //! [`messages`](VsockStream::messages), and whole ones are all that passes.
 //!
 //! This crate holds these traits, and makes the sockets of `std` such streams; it has two optional
-//! dependencies: `vm-memory`, by the feature of that name, for streams that copy to and from guest memory, and
-//! `rustix`, by `scm-rights`, for descriptors that come over Unix sockets. The names and
-//! signatures are those of the vsock backend of `dbs-virtio-devices`, so code written for it needs a
-//! new `use` line only. What was added has a default, so a foreign implementation still compiles.
+//! dependencies: `vm-memory`, by the feature of that name, for streams that copy to and from guest
+//! memory, and `rustix`, by `scm-rights`, for descriptors that come over Unix sockets. The names
+//! and signatures are those of the vsock backend of `dbs-virtio-devices`, so code written for it
+//! needs a new `use` line only. What was added has a default, so a foreign implementation still
+//! compiles.
 //!
 //! # A complete backend
 //!
@@ -149,10 +150,10 @@
 //!
 //! # Invariants
 //!
-//! - This crate depends on nothing but `std` and names no type of another crate in public, except for
-//!   `VsockVolatileStream` (feature `vm-memory`), which is about `vm-memory`'s.
-//! - It performs no I/O of its own: every method is a promise of the implementor, and for the sockets
-//!   of `std` the call of the same name.
+//! - This crate depends on nothing but `std` and names no type of another crate in public, except
+//!   for `VsockVolatileStream` (feature `vm-memory`), which is about `vm-memory`'s.
+//! - It performs no I/O of its own: every method is a promise of the implementor, and for the
+//!   sockets of `std` the call of the same name.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types)]

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixListener;
 
 use crate::VsockStream;
 
-/// Where a host component gets connections from: those that a guest opens to a port, or that other programs
-/// open to a socket. The listening sockets of `std` are such listeners, too.
+/// Where a host component gets connections from: those that a guest opens to a port, or that other
+/// programs open to a socket. The listening sockets of `std` are such listeners, too.
 ///
 /// `as_raw_fd` is for polling only: it is readable while a connection waits.
 ///
@@ -40,8 +40,8 @@ pub trait VsockListener: AsRawFd + Send {
     ///
     /// - `WouldBlock`: none waits, in non-blocking mode.
     /// - `NotConnected`: no connection will ever come.
-    /// - Anything else concerns this one connection, or says that the process lacks a resource such as
-    ///   descriptors; a later call may succeed.
+    /// - Anything else concerns this one connection, or says that the process lacks a resource such
+    ///   as descriptors; a later call may succeed.
     fn accept(&self) -> io::Result<Box<dyn VsockStream>>;
 
     /// Makes [`accept`](Self::accept) return `WouldBlock` (`true`) or wait (`false`).

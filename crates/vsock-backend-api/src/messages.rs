@@ -12,14 +12,15 @@ pub enum Received {
         /// Whether a record ends with it.
         record: Record,
     },
-    /// The next message was longer than the buffer, and is lost. What is in the buffer means nothing.
+    /// The next message was longer than the buffer, and is lost. What is in the buffer means
+    /// nothing.
     TooLong,
     /// The peer will send no more.
     End,
 }
 
-/// Whether a record ends with a message (`MSG_EOR`): a mark of the sender's, which changes nothing for the
-/// message.
+/// Whether a record ends with a message (`MSG_EOR`): a mark of the sender's, which changes nothing
+/// for the message.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Record {
     /// It goes on with the next message, or records are not marked.
@@ -31,13 +32,13 @@ pub enum Record {
 /// Whole messages, by a stream that keeps their boundaries: the host's end of a seqpacket socket of
 /// the guest (virtio 1.3, section 5.10.6.6).
 ///
-/// A message passes whole or not at all, in one call. The descriptors of the stream tell of messages
-/// as those of other streams tell of bytes, and its mode, its timeouts and its ends are what
-/// [`VsockStream`](crate::VsockStream) says. `Read` and `Write` of such a stream are of little use:
-/// they cannot tell an empty message from the end.
+/// A message passes whole or not at all, in one call. The descriptors of the stream tell of
+/// messages as those of other streams tell of bytes, and its mode, its timeouts and its ends are
+/// what [`VsockStream`](crate::VsockStream) says. `Read` and `Write` of such a stream are of little
+/// use: they cannot tell an empty message from the end.
 pub trait VsockMessages {
-    /// Sends one message, which lies in these pieces one after the other. A stream that knows no records
-    /// leaves the mark out.
+    /// Sends one message, which lies in these pieces one after the other. A stream that knows no
+    /// records leaves the mark out.
     ///
     /// # Errors
     ///

@@ -68,8 +68,8 @@ macro_rules! socket_methods {
     };
 }
 
-/// Mode and timeouts are the kernel's, and so is what an expired one fails with: `WouldBlock`. An empty
-/// read or write looks at the socket as any other, and can wait or fail.
+/// Mode and timeouts are the kernel's, and so is what an expired one fails with: `WouldBlock`. An
+/// empty read or write looks at the socket as any other, and can wait or fail.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -85,11 +85,11 @@ macro_rules! socket_methods {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// A vectored write to a peer that has gone raises `SIGPIPE`, which a Rust program ignores unless it
-/// has changed that. A process whose `main` is not Rust's ignores the signal itself.
+/// A vectored write to a peer that has gone raises `SIGPIPE`, which a Rust program ignores unless
+/// it has changed that. A process whose `main` is not Rust's ignores the signal itself.
 ///
-/// Without the feature `scm-rights`, `peer_gone` is always `false`: a client that leaves while the guest
-/// has no buffer for its request is then announced to the guest all the same.
+/// Without the feature `scm-rights`, `peer_gone` is always `false`: a client that leaves while the
+/// guest has no buffer for its request is then announced to the guest all the same.
 impl VsockStream for UnixStream {
     fn backend_type(&self) -> VsockBackendType {
         VsockBackendType::UnixStream

@@ -14,11 +14,12 @@ use crate::{VsockAddr, VsockBackendType, VsockCredit, VsockMessages};
 /// Where a stream is not a socket, [`write_ready_fd`](Self::write_ready_fd) is a descriptor of its
 /// own; waiting for `EPOLLOUT` on `as_raw_fd` then means nothing.
 ///
-/// Dropping a stream closes it, as dropping a socket does: the peer reads what was written, then the end. A
-/// stream that can tell a reset from an end does so by [`abort`](Self::abort).
+/// Dropping a stream closes it, as dropping a socket does: the peer reads what was written, then
+/// the end. A stream that can tell a reset from an end does so by [`abort`](Self::abort).
 ///
-/// Every method but [`backend_type`](Self::backend_type) and [`as_any`](Self::as_any) has a default,
-/// so that an implementation grows with its needs. The crate's documentation has a complete one.
+/// Every method but [`backend_type`](Self::backend_type) and [`as_any`](Self::as_any) has a
+/// default, so that an implementation grows with its needs. The crate's documentation has a
+/// complete one.
 pub trait VsockStream: Read + Write + AsRawFd + Send {
     /// What carries the bytes of this stream.
     fn backend_type(&self) -> VsockBackendType;
@@ -72,8 +73,8 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
 
     /// Ends one direction, or both, as `shutdown(2)` does.
     ///
-    /// By this a half-close passes between guest and host (`VIRTIO_VSOCK_OP_SHUTDOWN` with one flag,
-    /// virtio 1.3, section 5.10.6.6.1).
+    /// By this a half-close passes between guest and host (`VIRTIO_VSOCK_OP_SHUTDOWN` with one
+    /// flag, virtio 1.3, section 5.10.6.6.1).
     ///
     /// # Errors
     ///
@@ -83,8 +84,8 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Drops the stream, with a reset for the peer where the stream knows one: what it has not ended in
-    /// order is broken off. A drop alone is a close.
+    /// Drops the stream, with a reset for the peer where the stream knows one: what it has not
+    /// ended in order is broken off. A drop alone is a close.
     ///
     /// By this a device passes the guest's reset on (`VIRTIO_VSOCK_OP_RST`, virtio 1.3, section
     /// 5.10.6.6). The default drops; a stream around another one hands it on.
@@ -92,7 +93,8 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
 
     /// The descriptor to poll for `EPOLLOUT`: ready when a write would not return `WouldBlock`.
     ///
-    /// The default is `as_raw_fd`, which is right for sockets. The descriptor belongs to the stream.
+    /// The default is `as_raw_fd`, which is right for sockets. The descriptor belongs to the
+    /// stream.
     ///
     /// # Errors
     ///
@@ -185,9 +187,9 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
     /// Whether the peer's end is known to have been dropped.
     ///
     /// A stream that is paused, or whose reading has ended, can stay registered edge-triggered and
-    /// ask this on an event, where its descriptor reports no `EPOLLHUP` by itself. For a socket it is a
-    /// system call; there a peer that has shut both directions down looks the same. The default knows
-    /// nothing and says `false`.
+    /// ask this on an event, where its descriptor reports no `EPOLLHUP` by itself. For a socket it
+    /// is a system call; there a peer that has shut both directions down looks the same. The
+    /// default knows nothing and says `false`.
     fn peer_gone(&self) -> bool {
         false
     }
@@ -205,22 +207,22 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
     /// Tells the other end what the guest at this end has told of its buffer, for
     /// [`peer_credit`](Self::peer_credit).
     ///
-    /// A device tells it of connections between two guests only, whenever it has changed. The default tells
-    /// nothing.
+    /// A device tells it of connections between two guests only, whenever it has changed. The
+    /// default tells nothing.
     fn tell_credit(&self, _credit: VsockCredit) {}
 
     /// What the other end [has told](Self::tell_credit) last.
     ///
-    /// A device asks this of connections between two guests only, on every event, and then gives its guest
-    /// credit for what the other one has taken. With the default, `None`, it gives credit for what the stream
-    /// has taken.
+    /// A device asks this of connections between two guests only, on every event, and then gives
+    /// its guest credit for what the other one has taken. With the default, `None`, it gives credit
+    /// for what the stream has taken.
     fn peer_credit(&self) -> Option<VsockCredit> {
         None
     }
 
-    /// A descriptor, to poll for `EPOLLIN`, that becomes ready when [`peer_credit`](Self::peer_credit) is not
-    /// `known` (any more). Each call says anew what is known; the descriptor is always the same one, and
-    /// belongs to the stream.
+    /// A descriptor, to poll for `EPOLLIN`, that becomes ready when
+    /// [`peer_credit`](Self::peer_credit) is not `known` (any more). Each call says anew what is
+    /// known; the descriptor is always the same one, and belongs to the stream.
     ///
     /// # Errors
     ///

@@ -9,17 +9,17 @@ use crate::VsockStream;
 
 /// A stream that copies to and from guest memory by itself, with no buffer in between.
 ///
-/// What a packet or a row of packets needs lies in several pieces of guest memory. A stream for which a
-/// call has a price, be it a system call or an atomic operation, takes many pieces in one. The methods
-/// are to [`ReadVolatile`] and [`WriteVolatile`] what `read_vectored` and `write_vectored` are to `Read`
-/// and `Write`: a stream that leaves them as they are takes the first piece that is not empty, and one that
-/// counts more bytes than that has is `InvalidData`.
+/// What a packet or a row of packets needs lies in several pieces of guest memory. A stream for
+/// which a call has a price, be it a system call or an atomic operation, takes many pieces in one.
+/// The methods are to [`ReadVolatile`] and [`WriteVolatile`] what `read_vectored` and
+/// `write_vectored` are to `Read` and `Write`: a stream that leaves them as they are takes the
+/// first piece that is not empty, and one that counts more bytes than that has is `InvalidData`.
 ///
-/// A call whose bytes end within a piece has found no more for now. One that has stopped between two
-/// pieces may be followed by another.
+/// A call whose bytes end within a piece has found no more for now. One that has stopped between
+/// two pieces may be followed by another.
 pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
-    /// Reads into the pieces, one after the other. 0 bytes are the end of the stream, or there was no
-    /// place for any.
+    /// Reads into the pieces, one after the other. 0 bytes are the end of the stream, or there was
+    /// no place for any.
     ///
     /// # Errors
     ///
@@ -49,8 +49,9 @@ pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
         counted(self.write_volatile(piece), piece.len())
     }
 
-    /// How many bytes are worth offering memory for: what waits to be read, known or guessed without a system
-    /// call. Too low a guess costs another call. `usize::MAX`, the default, means unknown.
+    /// How many bytes are worth offering memory for: what waits to be read, known or guessed
+    /// without a system call. Too low a guess costs another call. `usize::MAX`, the default, means
+    /// unknown.
     fn readable_bytes(&self) -> usize {
         usize::MAX
     }
@@ -89,7 +90,8 @@ mod tests {
     use super::VsockVolatileStream;
     use crate::{VsockBackendType, VsockStream};
 
-    /// What is written can be read; it knows one piece at a call, and counts this number of bytes too much.
+    /// What is written can be read; it knows one piece at a call, and counts this number of bytes
+    /// too much.
     struct Loopback(Vec<u8>, usize);
 
     impl Read for Loopback {

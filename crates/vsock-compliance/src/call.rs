@@ -100,7 +100,8 @@ impl<T: Send + 'static> Call<T> {
         self.thread.is_finished()
     }
 
-    /// Sends the thread a signal whose handler does nothing, so that what it waits in returns `EINTR`.
+    /// Sends the thread a signal whose handler does nothing, so that what it waits in returns
+    /// `EINTR`.
     ///
     /// The first use installs a handler for `SIGRTMIN` in this process.
     ///
@@ -157,8 +158,8 @@ impl<T: Send + 'static> Call<T> {
     ///
     /// # Errors
     ///
-    /// `TimedOut` if nothing has moved for `stall_timeout`, to be noticed after twice that at the latest:
-    /// the thread then goes on. `Other` if it panicked.
+    /// `TimedOut` if nothing has moved for `stall_timeout`, to be noticed after twice that at the
+    /// latest: the thread then goes on. `Other` if it panicked.
     pub fn finish_moving(self, stall_timeout: Duration, moved: impl Fn() -> u64) -> io::Result<T> {
         let mut before = moved();
         loop {

@@ -2,8 +2,8 @@
 
 //! Judges a stream or a backend by each sentence that the traits of `vsock-backend-api` promise.
 //!
-//! A [`Rule`] is a sentence, a name and a check. Add this crate to your `dev-dependencies`, and write a test for
-//! each kind of thing that you have:
+//! A [`Rule`] is a sentence, a name and a check. Add this crate to your `dev-dependencies`, and
+//! write a test for each kind of thing that you have:
 //!
 //! | what you have | what you implement | what you call |
 //! |---|---|---|
@@ -13,8 +13,9 @@
 //!
 //! # Ten lines
 //!
-//! Say how to get a connected pair, and have it judged; a run takes seconds. Here it is a pair of Unix sockets.
-//! They differ from the contract in a number of sentences, and this test names one of them:
+//! Say how to get a connected pair, and have it judged; a run takes seconds. Here it is a pair of
+//! Unix sockets. They differ from the contract in a number of sentences, and this test names one of
+//! them:
 //!
 //! ```
 //! use std::io;
@@ -38,9 +39,9 @@
 //! assert!(text.contains("HUP is never reported."), "{text}");
 //! ```
 //!
-//! A transport that differs on purpose lists the rules that it breaks, by the names that the report prints, each with
-//! a reason. Then its test asserts that nothing else fails. It fails, too, if a listed rule holds after all, so the
-//! list cannot go stale:
+//! A transport that differs on purpose lists the rules that it breaks, by the names that the report
+//! prints, each with a reason. Then its test asserts that nothing else fails. It fails, too, if a
+//! listed rule holds after all, so the list cannot go stale:
 //!
 //! ```no_run
 //! # use vsock_compliance::{Exception, PairSource, judge_streams};
@@ -56,8 +57,8 @@
 //! - [`poll`]: readiness of real descriptors, and waits with a deadline.
 //! - [`call`]: a call that may block, on a thread of its own.
 //! - [`fd`]: what `/proc` tells about descriptors.
-//! - [`pattern`]: bytes that tell where in a stream they belong; [`transfer`]: many of them through a
-//!   connection, each side waiting in its own way.
+//! - [`pattern`]: bytes that tell where in a stream they belong; [`transfer`]: many of them through
+//!   a connection, each side waiting in its own way.
 //!
 //! # Invariants
 //!
@@ -103,14 +104,15 @@ const EXCEPTED_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Checks every rule of [`stream_rules`] from both ends.
 ///
-/// The [`ComplianceReport`] is good if every rule holds or is inapplicable, but for those in `exceptions`,
-/// none of which may hold from both ends.
+/// The [`ComplianceReport`] is good if every rule holds or is inapplicable, but for those in
+/// `exceptions`, none of which may hold from both ends.
 #[must_use]
 pub fn judge_streams(source: &dyn PairSource, exceptions: &[Exception]) -> ComplianceReport {
     judge_pairs(&stream_rules(), source, exceptions)
 }
 
-/// Checks every rule of [`message_rules`] from both ends, as [`judge_streams`] does those of streams.
+/// Checks every rule of [`message_rules`] from both ends, as [`judge_streams`] does those of
+/// streams.
 #[must_use]
 pub fn judge_messages(source: &dyn PairSource, exceptions: &[Exception]) -> ComplianceReport {
     judge_pairs(&message_rules(), source, exceptions)

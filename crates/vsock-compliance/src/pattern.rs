@@ -62,8 +62,8 @@ impl Pattern {
         bytes
     }
 
-    /// Fills `buf` with the next bytes, without moving on: how many of them were written, the caller
-    /// learns later and says to [`advance`](Self::advance).
+    /// Fills `buf` with the next bytes, without moving on: how many of them were written, the
+    /// caller learns later and says to [`advance`](Self::advance).
     pub fn fill(&self, buf: &mut [u8]) {
         let table = table();
         let mut at = self.offset();

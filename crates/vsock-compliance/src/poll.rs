@@ -143,8 +143,8 @@ impl Watch {
         Self::register(fd, interest, EventSet::empty())
     }
 
-    /// Watches the edges (`EPOLLET`): each change is reported once. Where `fd` is ready already, that
-    /// is the first edge.
+    /// Watches the edges (`EPOLLET`): each change is reported once. Where `fd` is ready already,
+    /// that is the first edge.
     ///
     /// # Errors
     ///
@@ -275,8 +275,8 @@ pub fn wait_until(deadline: Deadline, mut done: impl FnMut() -> bool) -> io::Res
     Ok(())
 }
 
-/// Slows the caller down by `step`, rounded up to milliseconds: for a peer that must be slow. Not for
-/// waiting until something has happened.
+/// Slows the caller down by `step`, rounded up to milliseconds: for a peer that must be slow. Not
+/// for waiting until something has happened.
 ///
 /// # Errors
 ///

@@ -6,7 +6,8 @@ use crate::scene::Scene;
 use crate::source::BackendSource;
 use crate::step::Step;
 
-/// A sentence of the contract, under the name of one check of it. Several rules may share a sentence.
+/// A sentence of the contract, under the name of one check of it. Several rules may share a
+/// sentence.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct Rule {
@@ -28,8 +29,8 @@ pub struct StreamRule {
 impl StreamRule {
     /// Checks the rule on new pairs of the scene.
     ///
-    /// Every check begins with non-blocking calls on a thread of their own: a transport on which those wait
-    /// breaks the rule, and does not hold the check up.
+    /// Every check begins with non-blocking calls on a thread of their own: a transport on which
+    /// those wait breaks the rule, and does not hold the check up.
     ///
     /// # Errors
     ///

@@ -55,8 +55,8 @@ impl fmt::Debug for Scene<'_> {
 impl<'a> Scene<'a> {
     /// A scene that is seen from the `near` end.
     ///
-    /// `timeout` is how long a check waits for what must happen; 20 seconds are plenty for a machine
-    /// under load.
+    /// `timeout` is how long a check waits for what must happen; 20 seconds are plenty for a
+    /// machine under load.
     #[must_use]
     pub fn new(source: &'a dyn PairSource, near: ConnectionEnd, timeout: Duration) -> Self {
         Self {
@@ -180,8 +180,8 @@ impl<'a> Scene<'a> {
         Err(RuleBreach::unmet("a direction to fill up", seen))
     }
 
-    /// Makes calls that must not wait, on a thread of their own: in a check, which makes them on its own, one
-    /// that waits would never end.
+    /// Makes calls that must not wait, on a thread of their own: in a check, which makes them on
+    /// its own, one that waits would never end.
     pub(crate) fn try_nonblocking(&self) -> Verdict {
         let Pair { near, far } = self.nonblocking()?;
         let most = |end| match self.source.capacity(end) {
@@ -224,8 +224,8 @@ impl<'a> Scene<'a> {
         Ok(call)
     }
 
-    /// Waits until a call sleeps. It must be one that only the check itself can end: one that ends by
-    /// a timeout may be over before anyone looks.
+    /// Waits until a call sleeps. It must be one that only the check itself can end: one that ends
+    /// by a timeout may be over before anyone looks.
     pub(crate) fn asleep<T: Send + 'static>(&self, call: &Call<T>) -> Verdict {
         let slept = call.asleep(self.deadline());
         slept.map_err(|why| RuleBreach::unmet("the call to wait", why))

@@ -144,7 +144,8 @@ pub trait PairSource {
         None
     }
 
-    /// What a stream that this source made counts. `None` is the default: the transport does not count.
+    /// What a stream that this source made counts. `None` is the default: the transport does not
+    /// count.
     fn queued(&self, _stream: &dyn VsockStream) -> Option<QueuedBytes> {
         None
     }

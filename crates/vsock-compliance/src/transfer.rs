@@ -48,8 +48,8 @@ pub struct TransferPlan {
     pub seed: u64,
 }
 
-/// Bytes of a [`Pattern`] on their way from one end of a connection to the other, each side on a thread of
-/// its own.
+/// Bytes of a [`Pattern`] on their way from one end of a connection to the other, each side on a
+/// thread of its own.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -104,13 +104,14 @@ impl Transfer {
         self.writer.call.has_returned() && self.reader.call.has_returned()
     }
 
-    /// Waits for both sides, as long as they move, and returns the ends. Both live until both sides are
-    /// done, so that none cuts the other short.
+    /// Waits for both sides, as long as they move, and returns the ends. Both live until both sides
+    /// are done, so that none cuts the other short.
     ///
     /// # Errors
     ///
     /// Those of the streams; `InvalidData` for a byte that is not the next one; `UnexpectedEof`;
-    /// `TimedOut` for a side that has not moved for its `stall_timeout`. The message says how far it was.
+    /// `TimedOut` for a side that has not moved for its `stall_timeout`. The message says how far
+    /// it was.
     pub fn finish(self) -> io::Result<(BoxedStream, BoxedStream)> {
         let (far, near) = (self.reader.finish("reader"), self.writer.finish("writer"));
         Ok((near?, far?))
@@ -167,7 +168,8 @@ impl Side {
         interest: PollInterest,
     ) -> io::Result<Self> {
         stream.set_nonblocking(matches!(plan.style, WaitStyle::Level | WaitStyle::Edge))?;
-        // A side that never polls never takes the fd, as an application of blocking calls would not.
+        // A side that never polls never takes the fd, as an application of blocking calls would
+        // not.
         let fd = match (plan.style, interest) {
             (WaitStyle::Blocking, _) => -1,
             (_, PollInterest::Read) => stream.as_raw_fd(),
@@ -270,7 +272,8 @@ fn run(
             Err(error) if error.kind() == ErrorKind::WouldBlock => side.wait()?,
             done => done?,
         }
-        // ORDER: Relaxed; partner: the load in `Running::finish`, for which it is a figure to look at.
+        // ORDER: Relaxed; partner: the load in `Running::finish`, for which it is a figure to look
+        // at.
         moved.store(pattern.position(), Ordering::Relaxed);
     }
     Ok(())

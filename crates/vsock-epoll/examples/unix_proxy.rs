@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A Unix socket in front of a service in this process, so that other programs of the host can talk to
-//! it:
+//! A Unix socket in front of a service in this process, so that other programs of the host can talk
+//! to it:
 //!
 //! ```sh
 //! cargo run -p vsock-epoll --example unix_proxy -- /tmp/service.sock &

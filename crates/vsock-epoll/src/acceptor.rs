@@ -26,12 +26,12 @@ use crate::{AcceptLimits, LoopCounters, LoopError};
 const SOURCE: u64 = 0;
 const TIMER: u64 = 1;
 
-/// The longest pause, about a century: one that is said to be longer is for ever, and would be too much for
-/// the clock.
+/// The longest pause, about a century: one that is said to be longer is for ever, and would be too
+/// much for the clock.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Accepts what a backend gives, for a device: the connections that host components open towards the guest.
-/// Whatever accepts them is an [`AcceptSubscriber`].
+/// Accepts what a backend gives, for a device: the connections that host components open towards
+/// the guest. Whatever accepts them is an [`AcceptSubscriber`].
 ///
 /// ```
 /// use vsock_epoll::{AcceptLimits, BackendSubscriber, More};
@@ -55,9 +55,9 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// ```
 pub type BackendSubscriber<A> = AcceptSubscriber<dyn VsockBackend, A>;
 
-/// Accepts what comes to a listener, for a host component: the connections that a guest opens to a port.
-/// When the listener says that no more will come (`NotConnected`), the handler is told once, and the
-/// subscriber [is finished](AcceptSubscriber::is_finished).
+/// Accepts what comes to a listener, for a host component: the connections that a guest opens to a
+/// port. When the listener says that no more will come (`NotConnected`), the handler is told once,
+/// and the subscriber [is finished](AcceptSubscriber::is_finished).
 ///
 /// ```
 /// use vsock_epoll::{AcceptLimits, ListenerSubscriber, More, VsockBackend};
@@ -86,10 +86,12 @@ enum Phase {
     Over,
 }
 
-/// A source of connections, served as one subscriber of an event manager: accepts what waits, in bounded
-/// batches, and asks a handler what to do with it. It is a [`BackendSubscriber`] or a [`ListenerSubscriber`].
+/// A source of connections, served as one subscriber of an event manager: accepts what waits, in
+/// bounded batches, and asks a handler what to do with it. It is a [`BackendSubscriber`] or a
+/// [`ListenerSubscriber`].
 ///
-/// As a [`StreamSubscriber`](crate::StreamSubscriber), it can be driven by any loop, through one descriptor.
+/// As a [`StreamSubscriber`](crate::StreamSubscriber), it can be driven by any loop, through one
+/// descriptor.
 pub struct AcceptSubscriber<S: ?Sized, A> {
     source: Box<S>,
     handler: A,
@@ -107,7 +109,8 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
     ///
     /// # Errors
     ///
-    /// [`LoopError::Limit`], [`LoopError::Watch`], and [`LoopError::Descriptor`]: it needs two descriptors.
+    /// [`LoopError::Limit`], [`LoopError::Watch`], and [`LoopError::Descriptor`]: it needs two
+    /// descriptors.
     pub fn new(
         backend: Box<dyn VsockBackend>,
         handler: A,
@@ -128,8 +131,8 @@ impl<A: AcceptHandler> ListenerSubscriber<A> {
     ///
     /// # Errors
     ///
-    /// [`LoopError::Limit`], [`LoopError::Blocking`], [`LoopError::Watch`], and [`LoopError::Descriptor`]: it needs
-    /// two descriptors.
+    /// [`LoopError::Limit`], [`LoopError::Blocking`], [`LoopError::Watch`], and
+    /// [`LoopError::Descriptor`]: it needs two descriptors.
     pub fn new(
         listener: impl VsockListener + 'static,
         handler: A,
@@ -173,8 +176,9 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
     ///
     /// # Errors
     ///
-    /// [`LoopError::Wait`], [`LoopError::Watch`] and [`LoopError::Timer`]; what the kernel refuses to watch is offered
-    /// to it again after another pause. What fails of one accept is told the handler.
+    /// [`LoopError::Wait`], [`LoopError::Watch`] and [`LoopError::Timer`]; what the kernel refuses
+    /// to watch is offered to it again after another pause. What fails of one accept is told the
+    /// handler.
     pub fn dispatch(&mut self) -> Result<usize, LoopError> {
         self.counters.wakeups += 1;
         self.counters.events += 1;
@@ -224,8 +228,8 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         self.counters
     }
 
-    /// Takes the first thing that has gone wrong with the subscriber itself, if anything has: an event manager
-    /// has no way to pass it on. To be asked after the subscriber was added.
+    /// Takes the first thing that has gone wrong with the subscriber itself, if anything has: an
+    /// event manager has no way to pass it on. To be asked after the subscriber was added.
     pub fn take_error(&mut self) -> Option<LoopError> {
         self.error.take()
     }

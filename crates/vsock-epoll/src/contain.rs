@@ -16,7 +16,8 @@ use vsock_backend_api::{VsockBackendType, VsockStream};
 
 use crate::{AddError, Refusal};
 
-/// Makes a call. `None`: it has panicked. The state of the caller must be consistent at that moment.
+/// Makes a call. `None`: it has panicked. The state of the caller must be consistent at that
+/// moment.
 pub(crate) fn contain<R>(call: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => Some(result),
@@ -55,7 +56,8 @@ pub(crate) fn resume(panicked: Option<Box<dyn Any + Send>>) {
     }
 }
 
-/// Drops what a panic has brought along. If that panics as well, what it brings along is left alone.
+/// Drops what a panic has brought along. If that panics as well, what it brings along is left
+/// alone.
 fn dispose(payload: Box<dyn Any + Send>) {
     if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         let _left_alone = ManuallyDrop::new(next);
@@ -77,8 +79,9 @@ impl From<Misbehaviour> for io::Error {
     }
 }
 
-/// A stream whose panics, and counts that cannot be, are failures of its own, wherever the call came from. So they
-/// close this stream, not that of the handler at work, and leave no call of the loop half done.
+/// A stream whose panics, and counts that cannot be, are failures of its own, wherever the call
+/// came from. So they close this stream, not that of the handler at work, and leave no call of the
+/// loop half done.
 pub(crate) struct Contained {
     stream: Box<dyn VsockStream>,
     carrier: VsockBackendType,

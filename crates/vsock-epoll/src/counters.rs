@@ -28,6 +28,7 @@ pub struct LoopCounters {
     pub errors: u64,
     /// Timers that fired: those of handlers, idle limits, and pauses of accepting.
     pub timers: u64,
-    /// Calls of a handler, and accepts of a backend, that panicked. A stream that panics has failed.
+    /// Calls of a handler, and accepts of a backend, that panicked. A stream that panics has
+    /// failed.
     pub panics: u64,
 }

@@ -11,8 +11,8 @@ use crate::table::StreamId;
 /// A heap may hold this number of stale entries in addition to twice the valid ones.
 pub(crate) const SLACK: usize = 64;
 
-/// The next moment of each stream that has one. What a stream does not wait for any more stays in the
-/// heap until its turn comes, or until there is too much of it.
+/// The next moment of each stream that has one. What a stream does not wait for any more stays in
+/// the heap until its turn comes, or until there is too much of it.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<(Instant, StreamId)>>,

@@ -34,26 +34,30 @@ const OWN: u64 = u32::MAX as u64;
 /// What a driver hands over to its embedder.
 #[derive(Debug)]
 pub enum Handover {
-    /// A stream that is no longer watched: dropping this closes it. It may wake the peer, and a close may wait
-    /// (`SO_LINGER`, a file of a network file system), so it can be dropped elsewhere.
+    /// A stream that is no longer watched: dropping this closes it. It may wake the peer, and a
+    /// close may wait (`SO_LINGER`, a file of a network file system), so it can be dropped
+    /// elsewhere.
     Close(ClosingStream),
-    /// The kernel has refused something; for the log. The loop goes on. What the kernel had no room for
-    /// (`ENOSPC`, `ENOMEM`) is offered to it again after 100 ms.
+    /// The kernel has refused something; for the log. The loop goes on. What the kernel had no room
+    /// for (`ENOSPC`, `ENOMEM`) is offered to it again after 100 ms.
     Failed(LoopError),
 }
 
-/// The event loop of a [`Muxer`](vsock_muxer::Muxer), or of a device around one: of whatever is [`Driven`].
+/// The event loop of a [`Muxer`](vsock_muxer::Muxer), or of a device around one: of whatever is
+/// [`Driven`].
 ///
-/// It has the epoll with the host's streams and backends, with descriptors of the embedder's own, a timer and
-/// a [`Waker`]; the clock; and it carries out the device's [actions](Action). A loop turns in three steps:
+/// It has the epoll with the host's streams and backends, with descriptors of the embedder's own, a
+/// timer and a [`Waker`]; the clock; and it carries out the device's [actions](Action). A loop
+/// turns in three steps:
 ///
-/// 1. [`DriverEvents::wait`] waits for events. Another loop polls [`as_raw_fd`](AsRawFd::as_raw_fd) instead,
-///    which is readable while there are some, and waits for no time.
+/// 1. [`DriverEvents::wait`] waits for events. Another loop polls [`as_raw_fd`](AsRawFd::as_raw_fd)
+///    instead, which is readable while there are some, and waits for no time.
 /// 2. [`dispatch`](Self::dispatch) tells the device of them. Then it may have packets to move.
 /// 3. [`carry_out`](Self::carry_out) does what the device wants done, and sets the timer.
 ///
-/// Everything is watched edge-triggered: what the device leaves alone costs no further wake-up, and the
-/// embedder's descriptors need not be read. Memory is allocated for descriptors, not for events.
+/// Everything is watched edge-triggered: what the device leaves alone costs no further wake-up, and
+/// the embedder's descriptors need not be read. Memory is allocated for descriptors, not for
+/// events.
 ///
 /// ```
 /// use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -106,8 +110,8 @@ impl MuxerDriver {
         })
     }
 
-    /// What waits for events, maybe on a thread of its own while others use the driver. One is enough: an event is
-    /// told to one of them, and once.
+    /// What waits for events, maybe on a thread of its own while others use the driver. One is
+    /// enough: an event is told to one of them, and once.
     #[must_use]
     pub fn events(&self) -> DriverEvents {
         DriverEvents::new(Arc::clone(&self.watcher))
@@ -133,8 +137,8 @@ impl MuxerDriver {
         Tick::ZERO.saturating_add(self.start.elapsed())
     }
 
-    /// Watches a descriptor of the embedder's, such as a kick of a queue: each time that it becomes readable is
-    /// an event of [this number](DriverEvents::own). Several may have the same number.
+    /// Watches a descriptor of the embedder's, such as a kick of a queue: each time that it becomes
+    /// readable is an event of [this number](DriverEvents::own). Several may have the same number.
     ///
     /// # Errors
     ///
@@ -145,8 +149,9 @@ impl MuxerDriver {
         watched.map_err(|source| LoopError::Watch { fd, source })
     }
 
-    /// Watches a descriptor of the embedder's no more: to be called before it is closed, because another copy of
-    /// it may stay open elsewhere. An event that was taken before may still bear its number.
+    /// Watches a descriptor of the embedder's no more: to be called before it is closed, because
+    /// another copy of it may stay open elsewhere. An event that was taken before may still bear
+    /// its number.
     ///
     /// # Errors
     ///
@@ -157,9 +162,9 @@ impl MuxerDriver {
         unwatched.map_err(|source| LoopError::Unwatch { fd, source })
     }
 
-    /// Tells the device of events and of the time. Returns whether it is to work now: something has happened, or
-    /// is due, or the device polls. A timer that has come too early is no reason to look at the
-    /// guest's queues.
+    /// Tells the device of events and of the time. Returns whether it is to work now: something has
+    /// happened, or is due, or the device polls. A timer that has come too early is no reason to
+    /// look at the guest's queues.
     ///
     /// A panic of the device's in one of its calls passes through after the others.
     #[must_use = "whether the device is to work now"]
@@ -182,8 +187,8 @@ impl MuxerDriver {
         happened || due
     }
 
-    /// Does what the device wants done, in order, and sets the timer for its deadline. To be called after
-    /// whatever was done to the device, and before the loop waits.
+    /// Does what the device wants done, in order, and sets the timer for its deadline. To be called
+    /// after whatever was done to the device, and before the loop waits.
     ///
     /// A panic of a stream's that is closed, or of `handover`, passes through when all is done.
     pub fn carry_out(
@@ -206,8 +211,9 @@ impl MuxerDriver {
         resume(panicked);
     }
 
-    /// Makes a wake-up at that time, or earlier, for something of the embedder's own. The loop forgets it with that
-    /// wake-up: to be called after each [`carry_out`](Self::carry_out), as long as the embedder waits for the time.
+    /// Makes a wake-up at that time, or earlier, for something of the embedder's own. The loop
+    /// forgets it with that wake-up: to be called after each [`carry_out`](Self::carry_out), as
+    /// long as the embedder waits for the time.
     ///
     /// # Errors
     ///

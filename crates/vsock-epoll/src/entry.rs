@@ -33,7 +33,8 @@ enum Incoming {
     Paused,
     /// The end was read, and is to be told.
     Ending,
-    /// Nothing is read any more: the end was told, reading has failed, or the handler wanted no more.
+    /// Nothing is read any more: the end was told, reading has failed, or the handler wanted no
+    /// more.
     Ended,
 }
 
@@ -186,8 +187,8 @@ impl<T> Entry<T> {
         matches!(self.incoming, Incoming::Ending | Incoming::Ended)
     }
 
-    /// The handler waits for space, and there is some: half of the backlog, so that it is not woken for
-    /// every byte.
+    /// The handler waits for space, and there is some: half of the backlog, so that it is not woken
+    /// for every byte.
     fn has_space_to_tell(&self, limit: usize) -> bool {
         self.outgoing == Outgoing::Open(Space::Awaited) && self.backlog.len() <= limit / 2
     }
@@ -252,7 +253,8 @@ impl<T> Entry<T> {
         changes
     }
 
-    /// Reads no more; says whether that is a change. An end that was read before is told all the same.
+    /// Reads no more; says whether that is a change. An end that was read before is told all the
+    /// same.
     pub(crate) fn stop_reading(&mut self) -> bool {
         let changes = !self.has_ended();
         if changes {
@@ -274,7 +276,8 @@ impl<T> Entry<T> {
         self.failure = Some(failure);
     }
 
-    /// Whether an event says that the peer is gone, of a stream that has ended and says nothing else.
+    /// Whether an event says that the peer is gone, of a stream that has ended and says nothing
+    /// else.
     pub(crate) fn is_deserted(&self, events: EventSet) -> bool {
         let waits = self.has_ended() && !self.writing() && self.is_writable();
         waits && self.peer_is_gone(events)
@@ -316,10 +319,12 @@ impl<T> Entry<T> {
         let incoming = match self.incoming {
             _ if self.is_closing() => EventSet::empty(),
             Incoming::Open => EventSet::IN | edge,
-            // Parked: its descriptor is readable for ever, so only an edge tells that the peer goes.
+            // Parked: its descriptor is readable for ever, so only an edge tells that the peer
+            // goes.
             Incoming::Ending | Incoming::Ended => EventSet::IN | EventSet::EDGE_TRIGGERED,
-            // What comes is left alone, so here, too, only an edge tells that the peer goes. The set is
-            // never that of a stream that is read, so that to go on reading looks at what has come.
+            // What comes is left alone, so here, too, only an edge tells that the peer goes. The
+            // set is never that of a stream that is read, so that to go on reading looks at what
+            // has come.
             Incoming::Paused => {
                 let silent = self.stream.backend_type() == VsockBackendType::Inner; // it has no hang-up
                 let data = if silent {
@@ -340,8 +345,8 @@ impl<T> Entry<T> {
             let fd = self.stream.write_ready_fd()?;
             self.outgoing_fd = Some(Watched::nothing_of(fd));
         }
-        // One descriptor has one registration, so what both directions want is added up; a stream with a
-        // descriptor of its own for writing has two.
+        // One descriptor has one registration, so what both directions want is added up; a stream
+        // with a descriptor of its own for writing has two.
         match &mut self.outgoing_fd {
             Some(of) if of.fd() != self.incoming_fd.fd() => {
                 self.incoming_fd.set(watcher, incoming, word)?;
@@ -354,7 +359,8 @@ impl<T> Entry<T> {
     /// Watches nothing more. The kernel forgets a descriptor with its last copy, which need not be
     /// ours.
     pub(crate) fn unwatch(&mut self, watcher: &Watcher) {
-        // It cannot fail for a descriptor that is registered; one that its owner has closed is gone.
+        // It cannot fail for a descriptor that is registered; one that its owner has closed is
+        // gone.
         self.incoming_fd.set(watcher, EventSet::empty(), 0).ok();
         if let Some(fd) = &mut self.outgoing_fd {
             fd.set(watcher, EventSet::empty(), 0).ok();

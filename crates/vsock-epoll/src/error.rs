@@ -75,8 +75,9 @@ impl From<LoopError> for io::Error {
     }
 }
 
-/// Whether the system lacks something that it may have again soon: descriptors, memory, or room for what is
-/// watched. The numbers are the same on every architecture that Linux has (`errno(3)`, asm-generic).
+/// Whether the system lacks something that it may have again soon: descriptors, memory, or room for
+/// what is watched. The numbers are the same on every architecture that Linux has (`errno(3)`,
+/// asm-generic).
 pub(crate) fn lacks_resource(error: &io::Error) -> bool {
     const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
@@ -103,7 +104,8 @@ pub(crate) fn lacks_resource(error: &io::Error) -> bool {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// There are as many streams as [`StreamLimits::streams`](crate::StreamLimits#structfield.streams) allows.
+    /// There are as many streams as
+    /// [`StreamLimits::streams`](crate::StreamLimits#structfield.streams) allows.
     #[error("{limit} streams are served, which is the limit")]
     Full {
         /// The limit.
@@ -123,8 +125,9 @@ pub enum Refusal {
 /// A stream that is not served, and why. It is given back.
 ///
 /// A stream need not be `Sync`, so neither is this error, and `?` does not turn it into a
-/// `Box<dyn Error + Send + Sync>`. `map_err(Refusal::from)?` does: it drops the stream, which closes it, and keeps
-/// the [`Refusal`]. In a function that returns a `Refusal`, `?` alone is enough.
+/// `Box<dyn Error + Send + Sync>`. `map_err(Refusal::from)?` does: it drops the stream, which
+/// closes it, and keeps the [`Refusal`]. In a function that returns a `Refusal`, `?` alone is
+/// enough.
 #[derive(Error)]
 #[error("a stream cannot be added")]
 pub struct AddError {
@@ -163,7 +166,8 @@ pub enum StreamFailure {
     /// The peer is gone, after it had ended its direction.
     #[error("the peer of a stream is gone")]
     PeerGone,
-    /// No byte has moved for as long as [`StreamLimits::idle`](crate::StreamLimits#structfield.idle) allows.
+    /// No byte has moved for as long as
+    /// [`StreamLimits::idle`](crate::StreamLimits#structfield.idle) allows.
     #[error("a stream was idle for too long")]
     Idle,
     /// The kernel did not change what it watches of the stream.

@@ -9,20 +9,21 @@ pub enum After {
     /// It is closed.
     #[default]
     Close,
-    /// It is read to its end, and closed then. Of use after [`StreamFailure::Write`] only: what else fails
-    /// is closed in any case.
+    /// It is read to its end, and closed then. Of use after [`StreamFailure::Write`] only: what
+    /// else fails is closed in any case.
     ReadOn,
 }
 
 /// What a service does with its streams.
 ///
-/// One handler serves all streams of a loop. It is called on the loop's thread and must not wait. It
-/// may use any stream in any call: [`Streams`] has all that can be done.
+/// One handler serves all streams of a loop. It is called on the loop's thread and must not wait.
+/// It may use any stream in any call: [`Streams`] has all that can be done.
 ///
 /// A call that panics is contained: its stream is aborted, and the loop goes on with the others and
 /// with the same handler. A handler whose own state does not survive that should count
-/// [`panics`](crate::LoopCounters#structfield.panics) and stop. A stream that panics in a call, or counts more bytes
-/// than it was offered, has failed as one that returns an error, wherever the call came from.
+/// [`panics`](crate::LoopCounters#structfield.panics) and stop. A stream that panics in a call, or
+/// counts more bytes than it was offered, has failed as one that returns an error, wherever the
+/// call came from.
 ///
 /// ```
 /// use vsock_epoll::{StreamHandler, Streams, StreamId};
@@ -59,8 +60,8 @@ pub trait StreamHandler {
     /// [paused](Streams::pause): what is left is reported again, immediately.
     fn readable(&mut self, streams: &mut Streams<Self::State>, id: StreamId);
 
-    /// Half of the backlog, or more, is free again, after a [`Streams::write`] that was not accepted
-    /// whole, or a [`Streams::await_space`].
+    /// Half of the backlog, or more, is free again, after a [`Streams::write`] that was not
+    /// accepted whole, or a [`Streams::await_space`].
     fn writable(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
         _ = (streams, id);
     }
@@ -71,9 +72,10 @@ pub trait StreamHandler {
         streams.finish(id);
     }
 
-    /// The peer of a [paused](Streams::pause) stream is gone. What it has sent before can still be read,
-    /// after [`Streams::resume`], and its end or its reset comes after that. This is reported once, so that
-    /// a handler can stop working on an answer that has no reader. The default does nothing.
+    /// The peer of a [paused](Streams::pause) stream is gone. What it has sent before can still be
+    /// read, after [`Streams::resume`], and its end or its reset comes after that. This is reported
+    /// once, so that a handler can stop working on an answer that has no reader. The default does
+    /// nothing.
     fn peer_gone(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
         _ = (streams, id);
     }
@@ -95,8 +97,8 @@ pub trait StreamHandler {
         _ = (streams, id);
     }
 
-    /// A stream is gone, for whatever reason: told once of each that was added, unless the loop itself
-    /// is dropped.
+    /// A stream is gone, for whatever reason: told once of each that was added, unless the loop
+    /// itself is dropped.
     fn closed(&mut self, streams: &mut Streams<Self::State>, id: StreamId, state: Self::State) {
         _ = (streams, id);
         drop(state);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The most streams that a loop can be allowed, and the most events or connections in one wake-up: 2^24.
+/// The most streams that a loop can be allowed, and the most events or connections in one wake-up:
+/// 2^24.
 const MOST: usize = 1 << 24;
 
 /// The largest number of bytes for a backlog or a turn: 1 GiB.
@@ -103,8 +104,9 @@ impl StreamLimits {
 pub struct AcceptLimits {
     /// How many connections are accepted in one wake-up: 1 to 2^24; 64 by default.
     pub batch: usize,
-    /// How long nothing is accepted after the backend has lacked a resource, or has failed and given
-    /// nothing: at least 1 ms; 100 ms by default. Without it a full table of descriptors would spin.
+    /// How long nothing is accepted after the backend has lacked a resource, or has failed and
+    /// given nothing: at least 1 ms; 100 ms by default. Without it a full table of descriptors
+    /// would spin.
     pub pause: Duration,
 }
 

@@ -25,13 +25,13 @@ type Find<S, H> = fn(&mut S) -> Option<&mut StreamSubscriber<H>>;
 
 /// Control of a [`StreamSubscriber`] from other threads, through the event manager that runs it.
 ///
-/// Every call waits for the loop's turn, so **not** to be made on the loop's own thread: it would wait
-/// for itself. A loop that is not run any more, though its event manager is still there, is waited for,
-/// too.
+/// Every call waits for the loop's turn, so **not** to be made on the loop's own thread: it would
+/// wait for itself. A loop that is not run any more, though its event manager is still there, is
+/// waited for, too.
 ///
 /// Where the event manager's subscribers are boxed and cannot be told apart, share the subscriber
-/// instead: an `Arc<Mutex<StreamSubscriber<H>>>` is a subscriber, too, and the thread that has the lock may
-/// use its streams; the loop is woken for what needs it.
+/// instead: an `Arc<Mutex<StreamSubscriber<H>>>` is a subscriber, too, and the thread that has the
+/// lock may use its streams; the loop is woken for what needs it.
 ///
 /// ```
 /// use std::thread;
@@ -78,7 +78,8 @@ where
     H::State: Send,
 {
     /// Control of the subscriber of that id. `find` tells where in an `S` the streams are: in an
-    /// `EventManager<StreamSubscriber<H>>` it is `Some`, in one of an enum it looks for the variant.
+    /// `EventManager<StreamSubscriber<H>>` it is `Some`, in one of an enum it looks for the
+    /// variant.
     #[must_use]
     pub fn new(endpoint: RemoteEndpoint<S>, subscriber: SubscriberId, find: Find<S, H>) -> Self {
         Self {
@@ -88,8 +89,8 @@ where
         }
     }
 
-    /// Does something with the streams, on the loop's thread, and gives back its result. If it panics, the
-    /// loop goes on, and the panic is the caller's.
+    /// Does something with the streams, on the loop's thread, and gives back its result. If it
+    /// panics, the loop goes on, and the panic is the caller's.
     ///
     /// # Errors
     ///

@@ -130,9 +130,9 @@ impl<T> Streams<T> {
         Ok(id)
     }
 
-    /// Reads what is there into `buf`, and returns how much that was. Zero says that there is nothing to
-    /// read in this turn: nothing has come, the stream has had its share, it is paused, or its end has
-    /// come, of which [`ended`](crate::StreamHandler::ended) or
+    /// Reads what is there into `buf`, and returns how much that was. Zero says that there is
+    /// nothing to read in this turn: nothing has come, the stream has had its share, it is paused,
+    /// or its end has come, of which [`ended`](crate::StreamHandler::ended) or
     /// [`failed`](crate::StreamHandler::failed) will tell.
     ///
     /// A handler reads until zero, or pauses the stream.
@@ -163,8 +163,8 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Writes `bytes`, and returns how many of them were accepted: the stream has them, or they wait in
-    /// the backlog for it to have space. If it is not all of them,
+    /// Writes `bytes`, and returns how many of them were accepted: the stream has them, or they
+    /// wait in the backlog for it to have space. If it is not all of them,
     /// [`writable`](crate::StreamHandler::writable) tells when there is space again.
     ///
     /// Zero is also the answer when the direction has ended or failed, of which
@@ -205,8 +205,8 @@ impl<T> Streams<T> {
         })
     }
 
-    /// Asks to be told by [`writable`](crate::StreamHandler::writable), once, when half of the backlog is
-    /// free. If it is already, that is soon.
+    /// Asks to be told by [`writable`](crate::StreamHandler::writable), once, when half of the
+    /// backlog is free. If it is already, that is soon.
     pub fn await_space(&mut self, id: StreamId) {
         if let Some(entry) = self.table.get_mut(id) {
             entry.await_space();
@@ -214,8 +214,9 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Reads no more until [`resume`](Self::resume). What comes meanwhile waits in the transport, which
-    /// pushes back. That the peer is gone is told by [`peer_gone`](crate::StreamHandler::peer_gone).
+    /// Reads no more until [`resume`](Self::resume). What comes meanwhile waits in the transport,
+    /// which pushes back. That the peer is gone is told by
+    /// [`peer_gone`](crate::StreamHandler::peer_gone).
     pub fn pause(&mut self, id: StreamId) {
         if self.table.get_mut(id).is_some_and(Entry::pause) {
             self.watch(id);
@@ -229,7 +230,8 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Ends the incoming direction: what has not been read is never read, and the peer's writes fail.
+    /// Ends the incoming direction: what has not been read is never read, and the peer's writes
+    /// fail.
     pub fn stop_reading(&mut self, id: StreamId) {
         if let Some(entry) = self.table.get_mut(id) {
             if entry.stop_reading() {
@@ -240,8 +242,8 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Ends the outgoing direction, after everything that was accepted for writing. When the incoming
-    /// one has ended too, the stream is closed.
+    /// Ends the outgoing direction, after everything that was accepted for writing. When the
+    /// incoming one has ended too, the stream is closed.
     pub fn finish(&mut self, id: StreamId) {
         self.finish_then(id, Then::ReadOn);
     }
@@ -258,8 +260,9 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Closes a stream immediately. What waits in its backlog is lost, and then the peer gets a reset, as by
-    /// [`abort`](Self::abort): an end would look as if all had come. Says whether there was one.
+    /// Closes a stream immediately. What waits in its backlog is lost, and then the peer gets a
+    /// reset, as by [`abort`](Self::abort): an end would look as if all had come. Says whether
+    /// there was one.
     pub fn close(&mut self, id: StreamId) -> bool {
         let last = if self.backlog(id) > 0 {
             Contained::abort
@@ -290,8 +293,8 @@ impl<T> Streams<T> {
         true
     }
 
-    /// Calls [`timer`](crate::StreamHandler::timer) once, after so long, or not at all. Setting it anew
-    /// forgets what was set before.
+    /// Calls [`timer`](crate::StreamHandler::timer) once, after so long, or not at all. Setting it
+    /// anew forgets what was set before.
     pub fn set_timer(&mut self, id: StreamId, after: Option<Duration>) {
         if let Some(entry) = self.table.get_mut(id) {
             // What is too far away for the clock never comes.

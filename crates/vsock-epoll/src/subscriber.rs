@@ -14,17 +14,18 @@ use crate::{
     After, LoopCounters, LoopError, StreamFailure, StreamHandler, StreamId, StreamLimits, Streams,
 };
 
-/// For each event that a wake-up may serve, the handler may be told this number of things that follow from it. All
-/// that one event of a stream can cause is told in the same wake-up: that there is space, that its end has
-/// come or it has failed, that its peer is gone, that it is closed. Not more: a handler that causes news by
-/// what it does when it is told some would keep the thread from everything else.
+/// For each event that a wake-up may serve, the handler may be told this number of things that
+/// follow from it. All that one event of a stream can cause is told in the same wake-up: that there
+/// is space, that its end has come or it has failed, that its peer is gone, that it is closed. Not
+/// more: a handler that causes news by what it does when it is told some would keep the thread from
+/// everything else.
 const NEWS_FOR_AN_EVENT: usize = 4;
 
 /// Many streams and their handler, as one subscriber of an event manager.
 ///
 /// It has an epoll of its own for its streams, and the event manager knows that one descriptor. So
-/// any loop can drive it: one that is not an event manager polls [`as_raw_fd`](AsRawFd::as_raw_fd) for
-/// reading, and calls [`dispatch`](Self::dispatch) when it is readable.
+/// any loop can drive it: one that is not an event manager polls [`as_raw_fd`](AsRawFd::as_raw_fd)
+/// for reading, and calls [`dispatch`](Self::dispatch) when it is readable.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -81,8 +82,8 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         })
     }
 
-    /// Serves what is ready, within the [`StreamLimits`], and returns how many events that were. It never
-    /// waits.
+    /// Serves what is ready, within the [`StreamLimits`], and returns how many events that were. It
+    /// never waits.
     ///
     /// # Errors
     ///
@@ -114,8 +115,8 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         self.streams.counters()
     }
 
-    /// Takes the first thing that has gone wrong with the loop itself, if anything has: an event manager has no
-    /// way to pass it on. To be asked after the subscriber was added.
+    /// Takes the first thing that has gone wrong with the loop itself, if anything has: an event
+    /// manager has no way to pass it on. To be asked after the subscriber was added.
     pub fn take_error(&mut self) -> Option<LoopError> {
         self.streams.take_error()
     }
@@ -204,8 +205,9 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         what: impl FnOnce(&mut H, &mut Streams<H::State>) -> R,
     ) -> Option<R> {
         let (handler, streams) = (&mut self.handler, &mut self.streams);
-        // The streams are whole at any time that a handler runs: it runs in none of their methods, and
-        // what panics in these is contained. Of its own state the handler's documentation speaks.
+        // The streams are whole at any time that a handler runs: it runs in none of their methods,
+        // and what panics in these is contained. Of its own state the handler's documentation
+        // speaks.
         let called = contain(|| what(handler, streams));
         if called.is_none() {
             self.streams.counters.panics += 1;

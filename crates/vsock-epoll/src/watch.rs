@@ -137,8 +137,8 @@ impl OwnWaker {
     }
 }
 
-/// One `timerfd`, which is set only where it would fire too late, so it may fire before anything is due. It is
-/// watched edge-triggered: each firing is an edge, so it is never read.
+/// One `timerfd`, which is set only where it would fire too late, so it may fire before anything is
+/// due. It is watched edge-triggered: each firing is an edge, so it is never read.
 #[derive(Debug)]
 pub(crate) struct Timer {
     timer: TimerFd,

@@ -15,20 +15,20 @@ use crate::writer::VsockInnerWriter;
 
 /// Ends the waits of a stream, of a half or of a listener, from any thread.
 ///
-/// [`cancel`](Self::cancel) makes the call that waits fail with `Interrupted`, and so every later one
-/// that would wait, until [`resume`](Self::resume). It costs no byte: a call that can make progress
-/// does so as ever, and a blocking write that has moved a part returns how much. Calls in non-blocking
-/// mode do not wait, and go on as ever. A waiting task is woken, and its next poll fails with
-/// `Interrupted`.
+/// [`cancel`](Self::cancel) makes the call that waits fail with `Interrupted`, and so every later
+/// one that would wait, until [`resume`](Self::resume). It costs no byte: a call that can make
+/// progress does so as ever, and a blocking write that has moved a part returns how much. Calls in
+/// non-blocking mode do not wait, and go on as ever. A waiting task is woken, and its next poll
+/// fails with `Interrupted`.
 ///
-/// A stream or half has this one state, which all of its cancellers set; the last one to do so counts.
-/// The canceller of a stream goes on to work for its halves after
-/// [`into_split`](crate::VsockInnerStream::into_split). It does not keep alive what it was made from,
-/// and afterwards does nothing.
+/// A stream or half has this one state, which all of its cancellers set; the last one to do so
+/// counts. The canceller of a stream goes on to work for its halves after
+/// [`into_split`](crate::VsockInnerStream::into_split). It does not keep alive what it was made
+/// from, and afterwards does nothing.
 ///
-/// The helpers of `std` that call again after `Interrupted` (`read_exact`, `read_to_end`, `write_all`,
-/// `io::copy`) do so without a pause while a wait is cancelled. A thread that is to be ended in this
-/// way calls `read` and `write`, or shuts its direction down for good.
+/// The helpers of `std` that call again after `Interrupted` (`read_exact`, `read_to_end`,
+/// `write_all`, `io::copy`) do so without a pause while a wait is cancelled. A thread that is to be
+/// ended in this way calls `read` and `write`, or shuts its direction down for good.
 ///
 /// ```
 /// use std::io::{ErrorKind, Read, Write};

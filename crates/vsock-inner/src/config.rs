@@ -45,15 +45,15 @@ macro_rules! setters {
 
 /// What a [backend](crate::VsockInnerBackend) and its streams are allowed to use.
 ///
-/// Set the fields, or chain the setters of the same names. Every field is checked when a backend or a
-/// pair is made.
+/// Set the fields, or chain the setters of the same names. Every field is checked when a backend or
+/// a pair is made.
 ///
 /// Bytes lie in blocks of 16 KiB. A direction that was never used holds no block; one in use what
-/// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the process
-/// keeps up to 8 MiB of blocks that are unused, or that drained directions keep while their readers
-/// are at work; what is beyond goes back to the system. So a backend holds at most the connections
-/// that its users keep open, and up to [`pending`] that wait to be accepted, times both capacities and
-/// 1 MiB.
+/// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the
+/// process keeps up to 8 MiB of blocks that are unused, or that drained directions keep while their
+/// readers are at work; what is beyond goes back to the system. So a backend holds at most the
+/// connections that its users keep open, and up to [`pending`] that wait to be accepted, times both
+/// capacities and 1 MiB.
 ///
 /// [`pending`]: Self::pending
 ///
@@ -81,11 +81,11 @@ pub struct VsockInnerConfig {
     /// The muxer has limits of its own for a guest that is silent, `deliver_timeout` (3 s) and
     /// `connect_timeout` (2 s) of its `Config`: what comes first counts.
     pub connect_timeout: Duration,
-    /// How long a blocking call polls before its thread sleeps. A side that polls is reached without
-    /// a system call, at the price of its processor's time; polling that finds nothing is tried less
-    /// and less often. A read that drains a stream whose descriptor is polled looks for more in the
-    /// same way, and a write that answers it looks for the next request, for 2 us at most. Zero: never
-    /// polls. Default: 50 us.
+    /// How long a blocking call polls before its thread sleeps. A side that polls is reached
+    /// without a system call, at the price of its processor's time; polling that finds nothing is
+    /// tried less and less often. A read that drains a stream whose descriptor is polled looks for
+    /// more in the same way, and a write that answers it looks for the next request, for 2 us at
+    /// most. Zero: never polls. Default: 50 us.
     pub spin_budget: Duration,
 }
 

@@ -155,8 +155,8 @@ impl Connection {
         if is_connected() {
             return ConnectState::Connected;
         }
-        // ORDER: Acquire; partner: the release in `reject`. It comes before the end, and so is seen by
-        // a thread that sees the end.
+        // ORDER: Acquire; partner: the release in `reject`. It comes before the end, and so is seen
+        // by a thread that sees the end.
         if self.bad_answer.load(Ordering::Acquire) {
             ConnectState::BadAnswer
         } else {
@@ -169,7 +169,8 @@ impl Connection {
         self.incoming(side).space.set_connected();
     }
 
-    /// The device at `side` has ended its writing without a confirmation: its peer's writing ends, too.
+    /// The device at `side` has ended its writing without a confirmation: its peer's writing ends,
+    /// too.
     pub(crate) fn refuse(&self, side: Side) {
         self.incoming(side).space.end(|_| READ_SHUT);
     }

@@ -76,12 +76,13 @@ impl VsockInnerConnector {
     /// As for [`connect`](Self::connect), and, with a [`HandshakeError`](crate::HandshakeError) as
     /// source:
     ///
-    /// - `ConnectionRefused`: the muxer ended the connection. The guest refused it; or it did not take the
-    ///   request or answer it within `deliver_timeout` (3 s by default) and `connect_timeout` (2 s) of
-    ///   the muxer's `Config`; or a limit of that is reached.
+    /// - `ConnectionRefused`: the muxer ended the connection. The guest refused it; or it did not
+    ///   take the request or answer it within `deliver_timeout` (3 s by default) and
+    ///   `connect_timeout` (2 s) of the muxer's `Config`; or a limit of that is reached.
     /// - `TimedOut`: the muxer said nothing within this backend's
-    ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout) (5 s by default): no VMM
-    ///   serves the backend, no guest driver is ready, or that time is shorter than the muxer's.
+    ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout) (5 s by default):
+    ///   no VMM serves the backend, no guest driver is ready, or that time is shorter than the
+    ///   muxer's.
     /// - `InvalidData`: the answer was not `OK <number>\n`.
     pub fn connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
         self.connect_to_timeout(port, self.hub.config.connect_timeout)
@@ -123,15 +124,16 @@ impl VsockInnerConnector {
 
     /// Begins to connect to a port of the guest, and does not wait for it.
     ///
-    /// Until the muxer has confirmed, reads and writes of the stream are `WouldBlock` in either mode,
-    /// and its descriptors are not ready. Then [`write_ready_fd`](VsockStream::write_ready_fd) becomes
-    /// ready, which is an edge, [`is_connected`](VsockInnerStream::is_connected) is `true`, and the
-    /// stream is one as [`connect_to`](Self::connect_to) returns it. If the muxer refuses, both
-    /// descriptors become ready, and reads and writes are `ConnectionRefused` from then on (after an
-    /// answer that was none, `InvalidData`).
+    /// Until the muxer has confirmed, reads and writes of the stream are `WouldBlock` in either
+    /// mode, and its descriptors are not ready. Then
+    /// [`write_ready_fd`](VsockStream::write_ready_fd) becomes ready, which is an edge,
+    /// [`is_connected`](VsockInnerStream::is_connected) is `true`, and the stream is one as
+    /// [`connect_to`](Self::connect_to) returns it. If the muxer refuses, both descriptors become
+    /// ready, and reads and writes are `ConnectionRefused` from then on (after an answer that was
+    /// none, `InvalidData`).
     ///
-    /// There is no limit of time but the muxer's: a caller that does not want to wait any longer drops the
-    /// stream. The request itself may exceed the capacity
+    /// There is no limit of time but the muxer's: a caller that does not want to wait any longer
+    /// drops the stream. The request itself may exceed the capacity
     /// [`to_device`](crate::VsockInnerConfig#structfield.to_device), by 19 bytes at most.
     ///
     /// ```
@@ -219,8 +221,8 @@ impl VsockInnerConnector {
     }
 
     /// Accepts the connections that the guest opens to `port`, as
-    /// [`VsockInnerBackend::listen`](crate::VsockInnerBackend::listen) does; for when the backend is
-    /// in the hands of a muxer.
+    /// [`VsockInnerBackend::listen`](crate::VsockInnerBackend::listen) does; for when the backend
+    /// is in the hands of a muxer.
     ///
     /// # Errors
     ///

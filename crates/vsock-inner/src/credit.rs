@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What one device tells the other of its guest's buffer, where both ends of a connection are guests.
+//! What one device tells the other of its guest's buffer, where both ends of a connection are
+//! guests.
 //!
-//! The newest word counts, so it is a cell and not a queue. Telling and looking cost an atomic access. Who
-//! wants to hear of a change says what it knows, under a lock that is held for no longer than a system call
-//! which does not wait. The teller stores before it takes the lock, and the one that waits looks under it:
-//! whichever comes first, either the new word is seen or the wait.
+//! The newest word counts, so it is a cell and not a queue. Telling and looking cost an atomic
+//! access. Who wants to hear of a change says what it knows, under a lock that is held for no
+//! longer than a system call which does not wait. The teller stores before it takes the lock, and
+//! the one that waits looks under it: whichever comes first, either the new word is seen or the
+//! wait.
 
 use std::io;
 use std::mem;
@@ -44,7 +46,8 @@ enum State {
     Ready,
 }
 
-/// Nothing was told. As a credit it would be a buffer of four gigabytes, which is told as one byte less.
+/// Nothing was told. As a credit it would be a buffer of four gigabytes, which is told as one byte
+/// less.
 const NOTHING: u64 = u64::MAX;
 
 impl CreditCell {
@@ -58,8 +61,8 @@ impl CreditCell {
     /// Stores the newest word, and makes the descriptor of the other end ready if it waits for one.
     pub(crate) fn tell(&self, credit: VsockCredit) {
         let word = to_word(credit);
-        // ORDER: AcqRel; partner: the acquire in `look`. What the device did before it told is seen by who
-        // sees the word.
+        // ORDER: AcqRel; partner: the acquire in `look`. What the device did before it told is seen
+        // by who sees the word.
         if self.word.swap(word, Ordering::AcqRel) == word {
             return;
         }

@@ -2,9 +2,9 @@
 
 //! The doorbell: one side publishes its position, the other waits for it.
 //!
-//! A pipe has two: the writer publishes in the *data* doorbell and the reader waits there; the reader
-//! publishes in the *space* doorbell and the writer waits there. `docs/concurrency.md` has the
-//! argument; in short:
+//! A pipe has two: the writer publishes in the *data* doorbell and the reader waits there; the
+//! reader publishes in the *space* doorbell and the writer waits there. `docs/concurrency.md` has
+//! the argument; in short:
 //!
 //! - A side that finds nothing to do arms the word ([`PARKED`] for its thread, [`FD`] for its
 //!   descriptor, [`TASK`] for its task) by an atomic change that fails if the position has been
@@ -36,8 +36,8 @@ pub(crate) struct Doorbell {
     word: CachePadded<AtomicU64>,
     /// The position that the waiting side waits for, of use while the word is armed.
     want: AtomicU64,
-    /// Whether the waiting side has taken its descriptor, for a look without the lock: set under it, by
-    /// that side alone.
+    /// Whether the waiting side has taken its descriptor, for a look without the lock: set under
+    /// it, by that side alone.
     taken: AtomicBool,
     /// Changed under the lock.
     cancels: AtomicU64,
@@ -100,8 +100,8 @@ impl Doorbell {
         if self.peek().has(TASK) && self.published_to_task(bytes) {
             return;
         }
-        // ORDER: AcqRel; partners: the release makes the bytes (or the space) visible to `load`; the
-        // acquire makes `want` visible, which `arm` released with its flag.
+        // ORDER: AcqRel; partners: the release makes the bytes (or the space) visible to `load`;
+        // the acquire makes `want` visible, which `arm` released with its flag.
         let before = Word(self.word.0.fetch_add(Word::step(bytes), Ordering::AcqRel));
         if before.has(ARMED) {
             self.published_while_armed(before, Word(before.0.wrapping_add(Word::step(bytes))));
@@ -131,9 +131,9 @@ impl Doorbell {
         }
     }
 
-    /// Marks an end of the direction, and wakes the side that waits. Which end it is, `reason` derives from
-    /// the word before; that one is returned, with the flags of the end. Nothing is published between
-    /// the two.
+    /// Marks an end of the direction, and wakes the side that waits. Which end it is, `reason`
+    /// derives from the word before; that one is returned, with the flags of the end. Nothing is
+    /// published between the two.
     pub(crate) fn end(&self, reason: impl Fn(Word) -> u64) -> (Word, u64) {
         let ended = |word| Some(word | reason(Word(word)));
         // ORDER: AcqRel; partners: as in `publish`. Acquire of the failure is for the next attempt.
@@ -155,12 +155,14 @@ impl Doorbell {
 
     /// Makes positions count, and wakes the side that waits for one that is there.
     pub(crate) fn set_connected(&self) {
-        // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by the side that waited.
+        // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by the side that
+        // waited.
         let before = Word(self.word.0.fetch_and(!CONNECTING, Ordering::AcqRel));
         self.wake_armed(before); // a task may wait for the connection, and not for space
     }
 
-    /// Wakes those that have armed the word as it was before: the task in any case, which looks again.
+    /// Wakes those that have armed the word as it was before: the task in any case, which looks
+    /// again.
     fn wake_armed(&self, before: Word) {
         if before.has(TASK) {
             self.task.wake(&self.word.0);
@@ -170,11 +172,12 @@ impl Doorbell {
         }
     }
 
-    /// Wakes the thread, and makes the descriptor ready, if what the side waits for is there. Afterwards it is so,
-    /// whichever thread did it.
+    /// Wakes the thread, and makes the descriptor ready, if what the side waits for is there.
+    /// Afterwards it is so, whichever thread did it.
     pub(crate) fn wake(&self) {
         let mut fd = self.lock();
-        // The flag that was seen may be an old one: its wait can be over, and the next one want more.
+        // The flag that was seen may be an old one: its wait can be over, and the next one want
+        // more.
         if !self.load().is_ready(self.wanted()) {
             return;
         }
@@ -198,13 +201,13 @@ impl Doorbell {
         }
     }
 
-    /// Sleeps until the position is `want`, or the direction ends, or the deadline comes, or a canceller
-    /// cancels after `since`, or has done so.
+    /// Sleeps until the position is `want`, or the direction ends, or the deadline comes, or a
+    /// canceller cancels after `since`, or has done so.
     pub(crate) fn wait(&self, want: Position, deadline: Option<Instant>, since: Cancels) -> Waited {
         let mut fd = self.lock();
         self.set_wanted(want);
-        // `arm` refuses once the position is there, so no wake-up between the look and the sleep is lost. It is
-        // repeated after each wake-up, which may be spurious.
+        // `arm` refuses once the position is there, so no wake-up between the look and the sleep is
+        // lost. It is repeated after each wake-up, which may be spurious.
         while self.arm(PARKED, want) {
             if self.cancels().end(since) {
                 return self.stop_waiting(PARKED, want, Waited::Cancelled);
@@ -233,7 +236,8 @@ impl Doorbell {
         let left = match self.task.reclaim(&self.word.0) {
             Ok(left) => left,
             Err(InFlight) => {
-                // It will wake the waker from before, and there is no place for this one: ask again.
+                // It will wake the waker from before, and there is no place for this one: ask
+                // again.
                 waker.wake_by_ref();
                 return Poll::Pending;
             }
@@ -244,7 +248,8 @@ impl Doorbell {
             other => (Task::new(waker), other),
         };
         self.task.lend(task);
-        // A descriptor waits for the same position. A wake-up under the lock is to see one or the other.
+        // A descriptor waits for the same position. A wake-up under the lock is to see one or the
+        // other.
         let locked = self.is_taken().then(|| self.lock());
         self.set_wanted(want);
         let armed = self.arm(TASK, want);
@@ -292,16 +297,17 @@ impl Doorbell {
     fn change_cancels(&self, change: impl Fn(Cancels) -> Cancels) {
         let _locked = self.lock();
         let cancels = change(self.cancels()).to_bits();
-        // ORDER: Relaxed; partners: `cancels` in `wait`, under the same lock; in `poll_wait`, by the word, from which
-        // `cancel` then takes the flag of the task. A side that spins looks again.
+        // ORDER: Relaxed; partners: `cancels` in `wait`, under the same lock; in `poll_wait`, by
+        // the word, from which `cancel` then takes the flag of the task. A side that spins looks
+        // again.
         self.cancels.store(cancels, Ordering::Relaxed);
     }
 
     /// Now, as cancellations count: for a call that begins.
     pub(crate) fn cancels(&self) -> Cancels {
-        // ORDER: Relaxed; partner: `change_cancels`, before in the lock. What was cancelled and resumed
-        // before a call, in an order that the caller has made, is seen by coherence; else the call may
-        // end immediately, as if it had begun then.
+        // ORDER: Relaxed; partner: `change_cancels`, before in the lock. What was cancelled and
+        // resumed before a call, in an order that the caller has made, is seen by coherence; else
+        // the call may end immediately, as if it had begun then.
         Cancels::from_bits(self.cancels.load(Ordering::Relaxed))
     }
 
@@ -344,8 +350,8 @@ impl Doorbell {
         fd.set_ready(!waits);
     }
 
-    /// Lets go of the descriptor, to be closed, and of the task, which is not woken; a wake-up in flight
-    /// either was before or finds none. One that has the task already wakes and drops it.
+    /// Lets go of the descriptor, to be closed, and of the task, which is not woken; a wake-up in
+    /// flight either was before or finds none. One that has the task already wakes and drops it.
     pub(crate) fn close(&self) {
         let fd = self.lock().take();
         drop(fd); // not under the lock

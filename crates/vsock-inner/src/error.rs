@@ -50,7 +50,8 @@ pub enum StreamError {
         /// The descriptor of this end.
         fd: RawFd,
     },
-    /// This end has shut down writing; or the peer has shut down reading, or was dropped: `BrokenPipe`.
+    /// This end has shut down writing; or the peer has shut down reading, or was dropped:
+    /// `BrokenPipe`.
     #[error("{call} the stream of fd {fd}: the direction was shut down, or the peer dropped")]
     ShutDown {
         /// What was attempted.
@@ -66,7 +67,8 @@ pub enum StreamError {
         /// The descriptor of this end.
         fd: RawFd,
     },
-    /// A [`Canceller`](crate::Canceller) has ended the wait, before anything was done: `Interrupted`.
+    /// A [`Canceller`](crate::Canceller) has ended the wait, before anything was done:
+    /// `Interrupted`.
     #[error("{call} the stream of fd {fd}: the wait was cancelled")]
     Cancelled {
         /// What was attempted.

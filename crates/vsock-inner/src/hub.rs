@@ -106,8 +106,8 @@ impl Hub {
         })
     }
 
-    /// A connection from the application to the device, which is to connect it to `port` of the guest, if
-    /// there is one.
+    /// A connection from the application to the device, which is to connect it to `port` of the
+    /// guest, if there is one.
     pub(crate) fn connect_to_device(&self, port: Option<u32>) -> io::Result<VsockInnerStream> {
         self.connect(port, None, &self.config, Carries::Bytes)
     }

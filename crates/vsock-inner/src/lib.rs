@@ -5,8 +5,8 @@
 //! A [`VsockInnerBackend`] goes into the vsock device. Host components in the same process open
 //! connections to the guest through a [`VsockInnerConnector`], and accept the guest's through a
 //! [`VsockInnerListener`]. Both get a [`VsockInnerStream`]: a byte stream with the semantics of a
-//! socket, which costs no system call while both sides are at work, and which can be polled when one
-//! is not.
+//! socket, which costs no system call while both sides are at work, and which can be polled when
+//! one is not.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -24,17 +24,17 @@
 //!
 //! # Bytes
 //!
-//! They arrive once, in order, unchanged. A read gathers as many writes as fit. Each direction holds
-//! at most its capacity, 256 KiB unless [configured](VsockInnerConfig) otherwise; then the writer
-//! waits, times out, or gets `WouldBlock`. After a refused write, space counts again once a quarter of
-//! the capacity is free, and no more than 64 KiB of it.
+//! They arrive once, in order, unchanged. A read gathers as many writes as fit. Each direction
+//! holds at most its capacity, 256 KiB unless [configured](VsockInnerConfig) otherwise; then the
+//! writer waits, times out, or gets `WouldBlock`. After a refused write, space counts again once a
+//! quarter of the capacity is free, and no more than 64 KiB of it.
 //!
 //! # Readiness
 //!
 //! `as_raw_fd` is readable exactly when a read would not return `WouldBlock`: there is data, or the
-//! end, or a reset. [`write_ready_fd`] is writable (`EPOLLOUT`) exactly when a write would not. Both
-//! hold for level-triggered and edge-triggered polls, whenever the descriptor is first taken, as soon
-//! as no call is in progress on either end. A descriptor that was not taken costs nothing.
+//! end, or a reset. [`write_ready_fd`] is writable (`EPOLLOUT`) exactly when a write would not.
+//! Both hold for level-triggered and edge-triggered polls, whenever the descriptor is first taken,
+//! as soon as no call is in progress on either end. A descriptor that was not taken costs nothing.
 //!
 //! [`write_ready_fd`]: VsockStream::write_ready_fd
 //!
@@ -50,15 +50,16 @@
 //! | `shutdown(Read)` | unaffected | `BrokenPipe` |
 //! | drop | `Ok(0)`, or a reset | `BrokenPipe`, or a reset |
 //!
-//! A drop is a close. It is a reset, `ConnectionReset` in both directions, if the dropped end left bytes
-//! unread, was dropped while its thread panics, or was [aborted](VsockInnerStream::abort), and had not
-//! shut down Write before. A byte that is written while the peer is being dropped either
-//! counts as left unread, or comes after the drop; the two directions always end alike. Where a
-//! direction was shut down before, by either side, it stays so.
+//! A drop is a close. It is a reset, `ConnectionReset` in both directions, if the dropped end
+//! left bytes unread, was dropped while its thread panics, or was
+//! [aborted](VsockInnerStream::abort), and had not shut down Write before. A byte that is written
+//! while the peer is being dropped either counts as left unread, or comes after the drop; the two
+//! directions always end alike. Where a direction was shut down before, by either side, it stays
+//! so.
 //!
-//! A [half](VsockInnerStream::into_split) that is dropped closes its direction alone, by the same rules:
-//! the reading half resets what the peer writes if it left bytes unread, the writing half what the peer
-//! reads if its thread panics.
+//! A [half](VsockInnerStream::into_split) that is dropped closes its direction alone, by the same
+//! rules: the reading half resets what the peer writes if it left bytes unread, the writing half
+//! what the peer reads if its thread panics.
 //!
 //! # Features
 //!
@@ -69,8 +70,8 @@
 //!
 //! - A mode, a timeout or a descriptor of one end never changes what the other end sees.
 //! - A byte that was written with `Ok` is never dropped while the reader goes on reading.
-//! - No call panics for anything that a peer, a guest or the operating system does. A panic of guest
-//!   memory's bitmap passes through, and nothing was moved then.
+//! - No call panics for anything that a peer, a guest or the operating system does. A panic of
+//!   guest memory's bitmap passes through, and nothing was moved then.
 
 mod answer;
 mod backend;

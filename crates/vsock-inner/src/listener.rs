@@ -103,8 +103,9 @@ impl VsockInnerListener {
         })
     }
 
-    /// Takes the next connection, which is in blocking mode; waits for one if need be. A call that waits
-    /// ends with a connection, with the backend's drop, or by a [`canceller`](Self::canceller).
+    /// Takes the next connection, which is in blocking mode; waits for one if need be. A call that
+    /// waits ends with a connection, with the backend's drop, or by a
+    /// [`canceller`](Self::canceller).
     ///
     /// # Errors
     ///
@@ -115,7 +116,8 @@ impl VsockInnerListener {
         self.next(None)
     }
 
-    /// As [`accept`](Self::accept), and waits no longer than `timeout`, which non-blocking mode ignores.
+    /// As [`accept`](Self::accept), and waits no longer than `timeout`, which non-blocking mode
+    /// ignores.
     ///
     /// ```
     /// use std::io::ErrorKind;

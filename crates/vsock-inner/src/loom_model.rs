@@ -2,9 +2,9 @@
 
 //! Every interleaving of two ends that do a few things at the same time.
 //!
-//! The streams are the shipping ones, over the models of `sync`. A lost wake-up shows as a deadlock,
-//! a byte that two threads reach as a race, and a descriptor that does not agree with the stream as a
-//! failed assertion, once all threads have come to rest.
+//! The streams are the shipping ones, over the models of `sync`. A lost wake-up shows as a
+//! deadlock, a byte that two threads reach as a race, and a descriptor that does not agree with the
+//! stream as a failed assertion, once all threads have come to rest.
 
 mod cancelling;
 mod closing;
@@ -22,8 +22,8 @@ use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
-/// Explores the interleavings with up to four preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
-/// Most of these are complete within a minute without any bound.
+/// Explores the interleavings with up to four preemptions, or as many as `LOOM_MAX_PREEMPTIONS`
+/// says. Most of these are complete within a minute without any bound.
 fn explore(execution: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(4);

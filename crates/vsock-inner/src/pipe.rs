@@ -4,8 +4,8 @@
 //!
 //! The bytes lie in a chain of [blocks](block). The writer appends to the last block and publishes
 //! its position; the reader takes from the first one, and hands it back when the writer has gone on
-//! to the next. So an untouched direction owns no memory, a full one owns its capacity, and a drained
-//! one keeps the block that the writer would go on in.
+//! to the next. So an untouched direction owns no memory, a full one owns its capacity, and a
+//! drained one keeps the block that the writer would go on in.
 
 #![expect(
     unsafe_code,

@@ -65,7 +65,8 @@ enum LastTransfer {
 }
 
 impl VsockInnerReader {
-    /// The half with the descriptor of its end, which is made already because `as_raw_fd` cannot fail.
+    /// The half with the descriptor of its end, which is made already because `as_raw_fd` cannot
+    /// fail.
     pub(crate) fn new(half: Half, handle: Arc<EventFd>, spin_budget: Duration) -> Self {
         Self {
             consumer: Consumer::new(Arc::clone(half.incoming()), spin_budget),
@@ -119,8 +120,8 @@ impl VsockInnerReader {
         Ok(())
     }
 
-    /// Drops the half, with a reset of its direction: the peer's writes are `ConnectionReset`, unless
-    /// either side has shut the direction down before.
+    /// Drops the half, with a reset of its direction: the peer's writes are `ConnectionReset`,
+    /// unless either side has shut the direction down before.
     pub fn abort(mut self) {
         self.half.reset_on_drop();
     }

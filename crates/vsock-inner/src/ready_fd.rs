@@ -46,8 +46,8 @@ impl ReadyFd {
         }
     }
 
-    /// Makes the descriptor show ready or not; a change to ready is a new edge for an edge-triggered
-    /// poll.
+    /// Makes the descriptor show ready or not; a change to ready is a new edge for an
+    /// edge-triggered poll.
     pub(crate) fn set_ready(&mut self, ready: bool) {
         if self.shows_ready != ready {
             self.change(ready);
@@ -61,8 +61,8 @@ impl ReadyFd {
 
     /// Raises the counter, or takes it to zero.
     ///
-    /// An error can only be that the counter is there already, because the owner has read or written
-    /// its descriptor by hand; for that there is no remedy but the next change.
+    /// An error can only be that the counter is there already, because the owner has read or
+    /// written its descriptor by hand; for that there is no remedy but the next change.
     fn change(&mut self, ready: bool) {
         self.shows_ready = ready;
         drop(match (self.interest, ready) {

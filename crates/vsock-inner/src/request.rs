@@ -4,8 +4,8 @@
 //!
 //! The command line stands in the pipe all the same, so that the descriptor is readable and a
 //! device that knows nothing of this reads it as ever. One that asks for the port gets it, and the
-//! line is gone. Its confirmation releases the opener, as that in text does, which never comes into the
-//! pipe either. So there is one way to wait, whichever way the device has gone.
+//! line is gone. Its confirmation releases the opener, as that in text does, which never comes into
+//! the pipe either. So there is one way to wait, whichever way the device has gone.
 
 use std::io::{self, ErrorKind, Read};
 use std::mem;
@@ -41,8 +41,8 @@ impl Request {
         Self::Offered(port)
     }
 
-    /// Takes the port that was asked for, and the command out of the pipe; nothing, if there is none or
-    /// the device has begun to read.
+    /// Takes the port that was asked for, and the command out of the pipe; nothing, if there is
+    /// none or the device has begun to read.
     pub(crate) fn take(&mut self, reader: &mut VsockInnerReader) -> Option<u32> {
         let Self::Offered(port) = *self else {
             return None;

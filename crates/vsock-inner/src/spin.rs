@@ -12,8 +12,8 @@ use crate::sync::spin_loop;
 const MISSES: u32 = 2;
 /// Then one wait in this many spins, and each unsuccessful spin doubles the number ...
 const BACKOFF_FIRST: u32 = 16;
-/// ... up to this. At 50 us for an unsuccessful spin that is 0.2 us for each wait, where sleeping and waking
-/// take several; and a peer that becomes quick is found within this many waits.
+/// ... up to this. At 50 us for an unsuccessful spin that is 0.2 us for each wait, where sleeping
+/// and waking take several; and a peer that becomes quick is found within this many waits.
 const BACKOFF_LAST: u32 = 256;
 /// Pauses between two turns of a poll.
 const PAUSES: u32 = 4;
@@ -27,8 +27,8 @@ const CALM: Range<Duration> = Duration::from_nanos(400)..Duration::from_nanos(32
 pub(crate) enum Pace {
     /// All the time: what it waits for will come immediately.
     Hurry,
-    /// Seldom: each look takes the other side's cache line away from it, and what is found sooner is
-    /// little. The more there is to find, the more seldom.
+    /// Seldom: each look takes the other side's cache line away from it, and what is found sooner
+    /// is little. The more there is to find, the more seldom.
     Calm,
 }
 
@@ -41,12 +41,12 @@ enum Polled {
 
 /// Decides how long to poll, by how it went before.
 ///
-/// Polling spares two system calls and the time of a wake-up if the other side is at work on another
-/// processor. If it is not, polling only keeps it from its work; so after two unsuccessful attempts polling is
-/// tried once in sixteen waits, then once in thirty-two, and so on. The budget itself never shrinks:
-/// an attempt that is too short would tell nothing. On a machine with one processor no attempt
-/// succeeds, which soon costs little; how many there are is not asked, because a thread may be tied to one
-/// of many.
+/// Polling spares two system calls and the time of a wake-up if the other side is at work on
+/// another processor. If it is not, polling only keeps it from its work; so after two unsuccessful
+/// attempts polling is tried once in sixteen waits, then once in thirty-two, and so on. The budget
+/// itself never shrinks: an attempt that is too short would tell nothing. On a machine with one
+/// processor no attempt succeeds, which soon costs little; how many there are is not asked, because
+/// a thread may be tied to one of many.
 #[derive(Clone, Debug)]
 pub(crate) struct Spinner {
     budget: Duration,
@@ -63,8 +63,9 @@ enum Experience {
     Unproven,
     /// At waits of one stream, since polling has been of use there.
     Proven(Backoff),
-    /// At looks of one stream among the many that a thread may poll by their descriptors: the thread's
-    /// counts, too. A loop with a thousand of them has better things to do than to learn it anew of each.
+    /// At looks of one stream among the many that a thread may poll by their descriptors: the
+    /// thread's counts, too. A loop with a thousand of them has better things to do than to learn
+    /// it anew of each.
     AmongMany(Backoff),
 }
 
@@ -87,8 +88,8 @@ impl Spinner {
         }
     }
 
-    /// Polls `ready` at the given pace, until it holds or the budget is spent, or what is left of the
-    /// caller's time.
+    /// Polls `ready` at the given pace, until it holds or the budget is spent, or what is left of
+    /// the caller's time.
     pub(crate) fn spin(
         &mut self,
         left: Option<Duration>,
@@ -107,8 +108,8 @@ impl Spinner {
         polled == Polled::Found
     }
 
-    /// A first look that finds something says that there is much to find: the next one may come later.
-    /// A later one says that there is little.
+    /// A first look that finds something says that there is much to find: the next one may come
+    /// later. A later one says that there is little.
     fn calm(&mut self, budget: Duration, ready: impl Fn() -> bool) -> Polled {
         let start = Instant::now();
         let mut next = self.calm;
@@ -343,7 +344,8 @@ mod tests {
             4,
             "no rarer than the last step"
         );
-        // As figures: half a per cent of the waits, and a peer that has become quick is noticed soon.
+        // As figures: half a per cent of the waits, and a peer that has become quick is noticed
+        // soon.
         let share = spins_in(&mut spinner, 10_000);
         assert!(share <= 50, "{share} fruitless spins in 10,000 waits");
         while spins_in(&mut spinner, 1) == 0 {}

@@ -24,8 +24,8 @@ use crate::writer::VsockInnerWriter;
 /// One end of an in-process connection.
 ///
 /// It behaves as a connected [`UnixStream`](std::os::unix::net::UnixStream) does, with these
-/// differences: what a reset is for the peer, it learns of after it has read everything, and a drop by
-/// a panic is one; expired timeouts are `TimedOut`; a blocking write returns when all is
+/// differences: what a reset is for the peer, it learns of after it has read everything, and a drop
+/// by a panic is one; expired timeouts are `TimedOut`; a blocking write returns when all is
 /// written; and `as_raw_fd` is for polling only, for `EPOLLIN` only. For `EPOLLOUT` there is
 /// [`write_ready_fd`](VsockStream::write_ready_fd).
 ///
@@ -99,7 +99,8 @@ impl VsockInnerStream {
         open: Option<OpenGuard>,
     ) -> io::Result<(Self, Self)> {
         let connection = Connection::new(config, open);
-        // Both first: an end that is dropped for want of the other would count as one that has left.
+        // Both first: an end that is dropped for want of the other would count as one that has
+        // left.
         let handles = (Arc::new(EventFd::new()?), Arc::new(EventFd::new()?));
         let end = |side, handle: Arc<EventFd>| {
             let half = Half::new(&connection, side, handle.as_raw_fd(), config.spin_budget);
@@ -177,15 +178,17 @@ impl VsockInnerStream {
         (self.reader, self.writer)
     }
 
-    /// Drops the stream, with a reset: the peer reads what is queued, then `ConnectionReset`, which its
-    /// writes are as well. After `shutdown(Write)` it is as any drop: the end, and `BrokenPipe`.
+    /// Drops the stream, with a reset: the peer reads what is queued, then `ConnectionReset`, which
+    /// its writes are as well. After `shutdown(Write)` it is as any drop: the end, and
+    /// `BrokenPipe`.
     pub fn abort(mut self) {
         self.reader.half.reset_on_drop();
         self.writer.half.reset_on_drop();
     }
 
     /// Whether the connection is made. Only one that was begun by
-    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) is not from the beginning.
+    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) is not from the
+    /// beginning.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.reader.half.connect_state() == ConnectState::Connected

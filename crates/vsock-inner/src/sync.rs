@@ -2,8 +2,8 @@
 
 //! The one switch between the real primitives and those of the model checker.
 //!
-//! Under `cfg(loom)`, in tests, atomics, locks, cells and the eventfd are models; everything else in this crate
-//! is compiled unchanged, so what the checker explores is the code that ships.
+//! Under `cfg(loom)`, in tests, atomics, locks, cells and the eventfd are models; everything else
+//! in this crate is compiled unchanged, so what the checker explores is the code that ships.
 
 #[cfg(all(test, loom))]
 mod model;

@@ -15,8 +15,8 @@ use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
 impl VsockInnerReader {
-    /// As a vectored read, into pieces of guest memory: no buffer lies in between. If a bitmap of theirs
-    /// panics, nothing was read.
+    /// As a vectored read, into pieces of guest memory: no buffer lies in between. If a bitmap of
+    /// theirs panics, nothing was read.
     ///
     /// # Errors
     ///

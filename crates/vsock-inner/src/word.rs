@@ -2,10 +2,10 @@
 
 //! A position and its flags in one word.
 //!
-//! Each side of a pipe publishes its position in a word, and the other side arms the same word to be
-//! woken. One location has one order of changes, which every thread agrees on: the side that publishes sees
-//! the flag that was set before, and the side that arms sees the position that came before. No fence is
-//! needed to make two locations agree.
+//! Each side of a pipe publishes its position in a word, and the other side arms the same word to
+//! be woken. One location has one order of changes, which every thread agrees on: the side that
+//! publishes sees the flag that was set before, and the side that arms sees the position that came
+//! before. No fence is needed to make two locations agree.
 
 /// How many low bits are flags.
 const FLAG_BITS: u32 = 8;

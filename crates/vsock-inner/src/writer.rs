@@ -25,7 +25,8 @@ use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 ///
 /// It has its own mode and timeout. Dropping it closes its direction alone, as
 /// [`shutdown`](Self::shutdown) does: the peer reads what is queued, then the end. If its thread
-/// panics, or by [`abort`](Self::abort), then `ConnectionReset` instead, unless it was shut down before.
+/// panics, or by [`abort`](Self::abort), then `ConnectionReset` instead, unless it was shut down
+/// before.
 ///
 /// See [`VsockInnerReader`](crate::VsockInnerReader) for an example.
 pub struct VsockInnerWriter {
@@ -208,8 +209,8 @@ impl VsockInnerWriter {
         }
     }
 
-    /// Attempts until all `len` bytes are queued, or it may wait no longer. An attempt is told how many
-    /// bytes are queued already.
+    /// Attempts until all `len` bytes are queued, or it may wait no longer. An attempt is told how
+    /// many bytes are queued already.
     #[inline]
     pub(crate) fn transfer(
         &mut self,
@@ -388,7 +389,8 @@ impl Drop for VsockInnerWriter {
         // First, because the end would wake by it.
         pipe.space.close();
         self.half.connection.credit_for(self.half.side).close();
-        // The reading half of a whole stream has been dropped just now, and found out about its bytes.
+        // The reading half of a whole stream has been dropped just now, and found out about
+        // its bytes.
         let follows =
             self.half.owner == Owner::Stream && self.half.incoming().data.load().has(READER_RESET);
         let resets = self.half.drop_resets() || follows;

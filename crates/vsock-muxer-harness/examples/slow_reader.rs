@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A component that does not read holds its guest up, and loses nothing: in virtual time, in no time.
+//! A component that does not read holds its guest up, and loses nothing: in virtual time, in no
+//! time.
 
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 

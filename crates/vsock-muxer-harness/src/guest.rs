@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A simulated guest: applications with sockets, above a kernel that speaks packets as the vsock driver
-//! of Linux does.
+//! A simulated guest: applications with sockets, above a kernel that speaks packets as the vsock
+//! driver of Linux does.
 //!
 //! Nothing of it is real, and all of it is deterministic: [`Guest::next_packet`] is what the driver
-//! puts into the transmit queue, [`Guest::rx_queue`] is its receive queue, and the time is passed in.
-//! The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand, with any
+//! puts into the transmit queue, [`Guest::rx_queue`] is its receive queue, and the time is passed
+//! in. The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand, with any
 //! device that can be handed a header and a payload.
 //!
 //! What it does as Linux does, because a device has to get along with it:
 //!
 //! - It sends within the peer's credit, and never asks for credit.
 //! - It has no more under way than its own receive buffer holds ([`GuestConfig::caps_credit`]).
-//! - It tells of credit when less than a packet of 64 KiB is left of its window, or when it has read
-//!   everything, or left less than its reader waits for; and whenever it has received a message.
+//! - It tells of credit when less than a packet of 64 KiB is left of its window, or when it has
+//!   read everything, or left less than its reader waits for; and whenever it has received a
+//!   message.
 //! - It adds a small packet of a stream to the one before.
 //! - A packet beyond its buffer, or beyond what its packets may cost, resets the connection.
 //! - It closes with a SHUTDOWN and waits eight seconds for the RST before it sends one itself.

@@ -3,10 +3,10 @@
 //! A simulated host: backends and streams without descriptors, and the components that use them.
 //!
 //! The numbers that `as_raw_fd` returns are names, not descriptors: an [`EventLoop`] looks up how
-//! ready they are. They are given out as a kernel does, the lowest free one first, so a number is used
-//! again as soon as it is free. A stream is like a [socket](StreamKind::Socket), with one descriptor and
-//! hang-ups, or like a [channel](StreamKind::Channel), with two and none. Every call on it can be
-//! made to [fail](StreamFault).
+//! ready they are. They are given out as a kernel does, the lowest free one first, so a number is
+//! used again as soon as it is free. A stream is like a [socket](StreamKind::Socket), with one
+//! descriptor and hang-ups, or like a [channel](StreamKind::Channel), with two and none. Every call
+//! on it can be made to [fail](StreamFault).
 //!
 //! [`EventLoop`]: crate::sim::EventLoop
 
@@ -181,8 +181,8 @@ impl HostBackend {
         Ok(HostEnd::new(&self.world, id))
     }
 
-    /// A component serves a port, by streams or by messages as the guest has it; `backlog` connections
-    /// may wait.
+    /// A component serves a port, by streams or by messages as the guest has it; `backlog`
+    /// connections may wait.
     pub fn listen(&self, port: u32, backlog: usize) {
         let waiting = VecDeque::new();
         let listener = PortListener { backlog, waiting };

@@ -256,8 +256,8 @@ impl Model {
         self.end(end, Breaks::Both);
     }
 
-    /// `end` is gone, and each of its directions broken off or closed. Where a whole one has ended its
-    /// writing before, nothing is broken off.
+    /// `end` is gone, and each of its directions broken off or closed. Where a whole one has ended
+    /// its writing before, nothing is broken off.
     fn end(&mut self, end: ConnectionEnd, breaks: Breaks) {
         if self.ends == Ends::Halves || self.outgoing(end).writer == Side::Open {
             if breaks != Breaks::Nothing {

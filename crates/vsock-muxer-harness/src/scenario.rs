@@ -2,10 +2,11 @@
 
 //! Whole lives of a guest and a host, as sequences of steps.
 //!
-//! A [`Scenario`] is a [`Sim`] with programs in the guest and components on the host, which are told by
-//! [`ScenarioStep`]s what to do. Each byte that one of them sends is known, so that each that arrives can be
-//! compared. [`calm`] and [`rough`] make steps for `proptest`; [`from_seed`] makes a sequence that
-//! can be made again. [`Scenario::wind_down`] ends everything and looks at what is left: nothing may be.
+//! A [`Scenario`] is a [`Sim`] with programs in the guest and components on the host, which are
+//! told by [`ScenarioStep`]s what to do. Each byte that one of them sends is known, so that each
+//! that arrives can be compared. [`calm`] and [`rough`] make steps for `proptest`; [`from_seed`]
+//! makes a sequence that can be made again. [`Scenario::wind_down`] ends everything and looks at
+//! what is left: nothing may be.
 //!
 //! ```
 //! use vsock_muxer_harness::guest::GuestConfig;

@@ -3,10 +3,10 @@
 //! A muxer between a simulated guest and simulated host components, in virtual time.
 //!
 //! [`Sim`] has all three, the event loop of a driver, and a [`Checker`] that sees every packet. One
-//! [`step`](Sim::step) is one turn of a driver: packets of the guest, readiness, buffers of the guest,
-//! each with a budget. [`settle`](Sim::settle) turns until nothing is left to do, and then knows what
-//! must be true: [`quiescence`](Sim::check_quiescence), which finds every wake-up that was missed.
-//! Nothing depends on a clock, a thread or an address, so a run can be repeated.
+//! [`step`](Sim::step) is one turn of a driver: packets of the guest, readiness, buffers of the
+//! guest, each with a budget. [`settle`](Sim::settle) turns until nothing is left to do, and then
+//! knows what must be true: [`quiescence`](Sim::check_quiescence), which finds every wake-up that
+//! was missed. Nothing depends on a clock, a thread or an address, so a run can be repeated.
 //!
 //! ```
 //! use vsock_muxer_harness::guest::{GuestConfig, GuestRead};
@@ -106,8 +106,8 @@ pub enum TracedPacket {
 /// How often a device may ask to be called again immediately, to do what is due in turns.
 const TURNS: usize = 1000;
 
-/// Wake-ups in a row that may lead to nothing: each watch may report once without effect before it is
-/// taken back.
+/// Wake-ups in a row that may lead to nothing: each watch may report once without effect before it
+/// is taken back.
 const IDLE_WAKEUPS: usize = 3;
 
 /// The simulation. See the [module](self).
@@ -296,8 +296,8 @@ impl<D: DeviceUnderTest> Sim<D> {
 
     /// The device says farewell and stops, and another one takes its place under the same guest.
     ///
-    /// A guest with buffers must know by then of the end of every connection; one without any is told by
-    /// a transport reset.
+    /// A guest with buffers must know by then of the end of every connection; one without any is
+    /// told by a transport reset.
     ///
     /// # Errors
     ///
@@ -352,7 +352,8 @@ impl<D: DeviceUnderTest> Sim<D> {
         self.trace.as_deref().unwrap_or_default()
     }
 
-    /// What must be so whenever nothing is left to do: see [`settle`](Self::settle), which checks it.
+    /// What must be so whenever nothing is left to do: see [`settle`](Self::settle), which checks
+    /// it.
     ///
     /// # Errors
     ///

@@ -13,14 +13,14 @@ use crate::Token;
 
 /// Something for the event loop to do, in order.
 ///
-/// Each descriptor is registered once, by `Watch`, and unregistered once, by `Unwatch` or before the
-/// stream of `Close` is dropped. Edge-triggered registration is best; level-triggered works too: the
-/// muxer takes a watch back as soon as it sees an event that it cannot use.
+/// Each descriptor is registered once, by `Watch`, and unregistered once, by `Unwatch` or before
+/// the stream of `Close` is dropped. Edge-triggered registration is best; level-triggered works
+/// too: the muxer takes a watch back as soon as it sees an event that it cannot use.
 #[derive(Debug)]
 pub enum Action {
-    /// Registers the descriptor for reading, with hang-ups (`EPOLLIN | EPOLLRDHUP`), and for writing
-    /// (`EPOLLOUT`), as the interest says; or changes its registration. With neither it stays
-    /// registered for hang-ups alone.
+    /// Registers the descriptor for reading, with hang-ups (`EPOLLIN | EPOLLRDHUP`), and for
+    /// writing (`EPOLLOUT`), as the interest says; or changes its registration. With neither it
+    /// stays registered for hang-ups alone.
     Watch {
         /// What events of it belong to.
         token: Token,
@@ -49,8 +49,8 @@ pub enum Action {
 
 /// A stream that is to be closed or aborted: dropping this does it.
 ///
-/// Dropping it may wake the peer, so do that last: after the notification of the guest, and whatever
-/// else others wait for.
+/// Dropping it may wake the peer, so do that last: after the notification of the guest, and
+/// whatever else others wait for.
 ///
 /// A stream that panics then may panic again in its own drop: one of the panics passes through.
 pub struct ClosingStream {

@@ -25,10 +25,10 @@ pub struct MuxerCounters {
     pub credit_updates_to_guest: u64,
     /// `CREDIT_UPDATE`s that came from the guest.
     pub credit_updates_from_guest: u64,
-    /// Packets that were dropped: with foreign addresses, of an unknown operation, of a socket type that
-    /// is unknown or was not negotiated, or while the device was not active. Where the guest waits for
-    /// an answer, it gets an RST: so a REQUEST for a seqpacket socket counts here if the guest driver has not
-    /// accepted `VIRTIO_VSOCK_F_SEQPACKET`.
+    /// Packets that were dropped: with foreign addresses, of an unknown operation, of a socket type
+    /// that is unknown or was not negotiated, or while the device was not active. Where the guest
+    /// waits for an answer, it gets an RST: so a REQUEST for a seqpacket socket counts here if the
+    /// guest driver has not accepted `VIRTIO_VSOCK_F_SEQPACKET`.
     pub packets_rejected: u64,
     /// Packets of connections that do not exist, answered by an RST unless they were one. A few are
     /// normal: those that the guest had sent before it heard of the end of their connection.
@@ -55,7 +55,8 @@ pub struct MuxerCounters {
     /// other guests.
     pub refused_at_limit: u64,
     /// Connections of the guest that were refused because as many as
-    /// [`max_accepting`](vsock_proto::Config::max_accepting) were waiting for a busy host component.
+    /// [`max_accepting`](vsock_proto::Config::max_accepting) were waiting for a busy host
+    /// component.
     pub accepting_at_limit: u64,
     /// Host connections that were refused because every host port is in use; connections of other
     /// guests because what is left of one still has the same ports, or because their address is
@@ -128,8 +129,8 @@ const WAYS: [Ending; 12] = [
     Ending::Aborted,
 ];
 
-/// How many connections ended in which way: see [`Ending`]. Its `Debug` form has those ways that have
-/// been seen.
+/// How many connections ended in which way: see [`Ending`]. Its `Debug` form has those ways that
+/// have been seen.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
 pub struct EndingCounts([u64; WAYS.len()]);
 

@@ -6,8 +6,9 @@ use crate::{Action, Muxer, Readiness, Token};
 
 /// What an event loop drives: a [`Muxer`], or a device around one.
 ///
-/// A loop that is written for this drives both; `MuxerDriver` of the crate `vsock-epoll` is one. It tells of
-/// readiness and of time, and carries out what comes back, in this order, before it waits again:
+/// A loop that is written for this drives both; `MuxerDriver` of the crate `vsock-epoll` is one. It
+/// tells of readiness and of time, and carries out what comes back, in this order, before it waits
+/// again:
 ///
 /// ```
 /// use vsock_muxer::{Config, Driven, GuestCid, Muxer, Tick};
@@ -26,8 +27,8 @@ use crate::{Action, Muxer, Readiness, Token};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Driven {
-    /// Tells that a descriptor is ready, by the token of its [`Action::Watch`]. An event of a stream that is
-    /// gone does nothing.
+    /// Tells that a descriptor is ready, by the token of its [`Action::Watch`]. An event of a
+    /// stream that is gone does nothing.
     fn on_event(&mut self, now: Tick, token: Token, ready: Readiness);
 
     /// Does what is due by now.

@@ -19,11 +19,11 @@ pub trait GuestPayload {
     /// repeated.
     fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress;
 
-    /// Sends what is left, which is a whole message or nothing, in one call: `Done` when the stream has
-    /// taken it, else nothing was taken. An interrupted call is repeated.
+    /// Sends what is left, which is a whole message or nothing, in one call: `Done` when the stream
+    /// has taken it, else nothing was taken. An interrupted call is repeated.
     ///
-    /// The default takes the message to be refused (`Pending`): it is then copied, and sent from the
-    /// copy.
+    /// The default takes the message to be refused (`Pending`): it is then copied, and sent from
+    /// the copy.
     fn send_to(&mut self, _stream: &mut dyn VsockMessages, _flags: MessageFlags) -> Progress {
         Progress::Pending
     }
@@ -82,16 +82,17 @@ pub trait GuestBuffers {
     /// most [`room`](Self::room) bytes.
     fn put_bytes(&mut self, header: &Header, payload: &[u8]);
 
-    /// Reads from the stream into the next buffers: one packet for each buffer, within the allowance,
-    /// in as few calls as it can. For each buffer that got bytes, `packet` makes the header for so
-    /// many, and the buffer is given to the guest. A buffer that got none stays the next one.
+    /// Reads from the stream into the next buffers: one packet for each buffer, within the
+    /// allowance, in as few calls as it can. For each buffer that got bytes, `packet` makes the
+    /// header for so many, and the buffer is given to the guest. A buffer that got none stays the
+    /// next one.
     ///
     /// Only called while [`room`](Self::room) is at least 1, so a read of 0 bytes is the end of the
     /// stream. `Done` counts the bytes altogether; once any came, nothing else is reported but a
     /// failure, which a stream may tell only once.
     ///
-    /// The default reads into memory of its own, from where it [puts](Self::put_bytes) the bytes into one
-    /// buffer after the other.
+    /// The default reads into memory of its own, from where it [puts](Self::put_bytes) the bytes
+    /// into one buffer after the other.
     fn fill(
         &mut self,
         stream: &mut dyn VsockStream,

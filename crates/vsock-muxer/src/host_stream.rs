@@ -70,8 +70,9 @@ enum Hangup {
 }
 
 impl HostStream {
-    /// Takes the stream in, of which the event loop does not know yet: until [`begin_watch`](Self::begin_watch)
-    /// it may be called outside of the table, for a panic leaves nothing registered.
+    /// Takes the stream in, of which the event loop does not know yet: until
+    /// [`begin_watch`](Self::begin_watch) it may be called outside of the table, for a panic leaves
+    /// nothing registered.
     pub(crate) fn unwatched(mut stream: Box<dyn VsockStream>, token: Token) -> Self {
         Self {
             fd: stream.as_raw_fd(),
@@ -114,8 +115,8 @@ impl HostStream {
         self.set_watch(Interest::READ, actions);
     }
 
-    /// Tells the other guest's device what this guest has told, and looks what that one has; returns it if
-    /// it is news.
+    /// Tells the other guest's device what this guest has told, and looks what that one has;
+    /// returns it if it is news.
     pub(crate) fn exchange_credit(&mut self, ours: Option<VsockCredit>) -> Option<VsockCredit> {
         self.far.exchange(&*self.stream, ours)
     }
@@ -170,7 +171,8 @@ impl HostStream {
         !reports && self.stream.peer_gone()
     }
 
-    /// Whether the other end is gone and no event has said so yet. For a socket it is a system call.
+    /// Whether the other end is gone and no event has said so yet. For a socket it is a system
+    /// call.
     pub(crate) fn has_left_unseen(&self) -> bool {
         self.hangup == Hangup::Unseen && self.stream.peer_gone()
     }
@@ -180,8 +182,8 @@ impl HostStream {
         self.stream.peer_stopped_reading()
     }
 
-    /// Whether the stream is a socket of which there is no other descriptor, so that dropping it is an
-    /// orderly end. One that a client has passed may still be open there.
+    /// Whether the stream is a socket of which there is no other descriptor, so that dropping it is
+    /// an orderly end. One that a client has passed may still be open there.
     pub(crate) const fn is_socket(&self) -> bool {
         matches!(
             self.carrier,
@@ -195,8 +197,8 @@ impl HostStream {
         self.carrier != VsockBackendType::Inner
     }
 
-    /// Notes the end of what the host has sent. If the other end is gone altogether, no event of the
-    /// descriptor has anything to tell any more.
+    /// Notes the end of what the host has sent. If the other end is gone altogether, no event of
+    /// the descriptor has anything to tell any more.
     pub(crate) fn note_end(&mut self, actions: &mut VecDeque<Action>) {
         if self.has_left_unseen() {
             self.hangup = Hangup::Seen;

@@ -3,8 +3,8 @@
 //! Many connections, many backends, one guest.
 //!
 //! [`Muxer`] owns the host's streams and the state of every connection. It takes packets of the
-//! guest, readiness of descriptors and the time; it fills buffers of the guest, and says what the event
-//! loop shall do ([`Action`]) and when it wants to be woken. It polls nothing, takes no lock,
+//! guest, readiness of descriptors and the time; it fills buffers of the guest, and says what the
+//! event loop shall do ([`Action`]) and when it wants to be woken. It polls nothing, takes no lock,
 //! reads no clock: `&mut Muxer` is the lock.
 //!
 //! ```text
@@ -28,28 +28,28 @@
 //! as a [batch](Muxer::on_packet_of_batch), which saves system calls.
 //!
 //! Descriptors are best registered edge-triggered. In the steady flow nothing is said to the event
-//! loop: a stream stays registered while it is read, and while it cannot be. Only an event that is of
-//! no use takes its watch back, until a read has found nothing; so a level-triggered loop is not kept
-//! awake either.
+//! loop: a stream stays registered while it is read, and while it cannot be. Only an event that is
+//! of no use takes its watch back, until a read has found nothing; so a level-triggered loop is not
+//! kept awake either.
 //!
 //! # Connections
 //!
 //! *The host begins:* a backend is [accepted](VsockBackend::accept) from. A stream
 //! that [names its port](VsockStream::requested_port) is a connection immediately, and
 //! [confirmed](VsockStream::confirm) when the guest accepts. Any other first sends
-//! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by the
-//! end of its stream, and [`MuxerCounters`] say why. One that has [left](VsockStream::peer_gone)
-//! before its REQUEST is in a buffer of the guest is not announced, unless it has written something.
+//! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by
+//! the end of its stream, and [`MuxerCounters`] say why. One that has
+//! [left](VsockStream::peer_gone) before its REQUEST is in a buffer of the guest is not announced,
+//! unless it has written something.
 //!
 //! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
-//! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another comes, within
-//! [`response_timeout`](Config::response_timeout), for at most
-//! [`max_accepting`](Config::max_accepting) connections at a time. The one that has waited
-//! longest is served first. If the [listener](VsockBackend::listener) is not the one
-//! any more that was busy, those that wait for it get an RST; so does the guest after any other error, and
-//! for a port that no backend serves.
-//! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
-//! dropped, and the new one begins.
+//! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another
+//! comes, within [`response_timeout`](Config::response_timeout), for at most
+//! [`max_accepting`](Config::max_accepting) connections at a time. The one that has waited longest
+//! is served first. If the [listener](VsockBackend::listener) is not the one any more that was
+//! busy, those that wait for it get an RST; so does the guest after any other error, and for a port
+//! that no backend serves. A REQUEST for ports that are in use means that the guest has forgotten
+//! the old connection: it is dropped, and the new one begins.
 //!
 //! *Another guest* is reached, and reaches this one, through the backend for
 //! [siblings](Muxer::add_sibling_backend), if there is one. Its CID is part of the connection's
@@ -58,20 +58,19 @@
 //! # Messages
 //!
 //! A stream that has [`messages`](VsockStream::messages) is the host's end of a
-//! seqpacket connection, whichever side begins it. For the guest's REQUEST the backend of the port is asked,
-//! or the first without ports that
-//! [has such streams](VsockBackend::has_seqpacket); a device offers
-//! `VIRTIO_VSOCK_F_SEQPACKET` if [any backend](Muxer::has_seqpacket) has, and where the guest driver has not
-//! accepted it, both a REQUEST and a client are refused. A client's command is its first message, the
-//! answer another one.
+//! seqpacket connection, whichever side begins it. For the guest's REQUEST the backend of the port
+//! is asked, or the first without ports that [has such streams](VsockBackend::has_seqpacket); a
+//! device offers `VIRTIO_VSOCK_F_SEQPACKET` if [any backend](Muxer::has_seqpacket) has, and where
+//! the guest driver has not accepted it, both a REQUEST and a client are refused. A client's
+//! command is its first message, the answer another one.
 //!
-//! The guest's packets are put together, and go to the stream as one message. A message of the stream
-//! is read whole, and cut to the guest's credit and buffers; a connection holds at most one of which
-//! the guest has a part, and others have their turn meanwhile. A message beyond
-//! [`max_message`](Config::max_message), or beyond what its receiver can hold, ends the
-//! connection ([`MessageTooLong`](Ending::MessageTooLong), or a violation if it is the
-//! guest's), without a part of it: one of which a part is with the guest already is never given its
-//! end. Ends are those of other streams. The mark of a record passes where the stream knows it.
+//! The guest's packets are put together, and go to the stream as one message. A message of the
+//! stream is read whole, and cut to the guest's credit and buffers; a connection holds at most one
+//! of which the guest has a part, and others have their turn meanwhile. A message beyond
+//! [`max_message`](Config::max_message), or beyond what its receiver can hold, ends the connection
+//! ([`MessageTooLong`](Ending::MessageTooLong), or a violation if it is the guest's), without a
+//! part of it: one of which a part is with the guest already is never given its end. Ends are those
+//! of other streams. The mark of a record passes where the stream knows it.
 //!
 //! # What is bounded
 //!

@@ -55,8 +55,9 @@ enum Life {
 
 /// The connections of one guest. The [crate](crate)'s documentation says how it is driven.
 ///
-/// A panic of a stream, of a backend or of the guest's side in one of its calls passes through, and ends
-/// every connection as a [`reset`](Self::reset) does: the muxer can be [activated](Self::activate) again.
+/// A panic of a stream, of a backend or of the guest's side in one of its calls passes through, and
+/// ends every connection as a [`reset`](Self::reset) does: the muxer can be
+/// [activated](Self::activate) again.
 pub struct Muxer {
     guest: GuestCid,
     config: Arc<Config>,
@@ -127,8 +128,8 @@ impl Muxer {
         &self.config
     }
 
-    /// Adds a backend: its host-initiated connections, and the guest's connections to every port that
-    /// no backend has for itself (the first backend that was added so gets them; for seqpacket
+    /// Adds a backend: its host-initiated connections, and the guest's connections to every port
+    /// that no backend has for itself (the first backend that was added so gets them; for seqpacket
     /// sockets, the first of these that [has any](VsockBackend::has_seqpacket)).
     ///
     /// # Errors
@@ -140,13 +141,13 @@ impl Muxer {
         Ok(id)
     }
 
-    /// Adds a backend: its host-initiated connections, and the guest's connections to these ports and
-    /// to no others, unless they are [routed](Self::route_port) to it later.
+    /// Adds a backend: its host-initiated connections, and the guest's connections to these ports
+    /// and to no others, unless they are [routed](Self::route_port) to it later.
     ///
     /// # Errors
     ///
-    /// [`MuxerError::PortTaken`], and those of [`add_backend`](Self::add_backend); nothing has changed
-    /// then.
+    /// [`MuxerError::PortTaken`], and those of [`add_backend`](Self::add_backend); nothing has
+    /// changed then.
     pub fn add_backend_for(
         &mut self,
         backend: Box<dyn VsockBackend>,
@@ -217,12 +218,12 @@ impl Muxer {
         self.backends.route(Port::new(port), backend)
     }
 
-    /// [Resets](Self::reset) the muxer, and gives up every backend and every port that one had. What
-    /// was counted stays, other backends may be added before the next [`activate`](Self::activate), and a
-    /// [`BackendId`] from before means nothing.
+    /// [Resets](Self::reset) the muxer, and gives up every backend and every port that one had.
+    /// What was counted stays, other backends may be added before the next
+    /// [`activate`](Self::activate), and a [`BackendId`] from before means nothing.
     ///
-    /// The backends are the caller's, to be dropped after the next [actions](Self::next_action): some
-    /// of these take back the watches of their descriptors.
+    /// The backends are the caller's, to be dropped after the next [actions](Self::next_action):
+    /// some of these take back the watches of their descriptors.
     #[must_use = "the backends must live until the actions have been taken"]
     pub fn remove_backends(&mut self, now: Tick) -> Vec<Box<dyn VsockBackend>> {
         self.reset(now);
@@ -251,7 +252,8 @@ impl Muxer {
     }
 
     /// The device was reset: every connection and every unfinished handshake is closed, nothing is
-    /// told to the guest, backends stay and are no longer watched until [`activate`](Self::activate).
+    /// told to the guest, backends stay and are no longer watched until
+    /// [`activate`](Self::activate).
     pub fn reset(&mut self, now: Tick) {
         self.life = Life::Inactive;
         self.unwatch_backends();
@@ -298,8 +300,8 @@ impl Muxer {
         Ok(())
     }
 
-    /// The next thing for the event loop to do; to be asked after every call that takes `now`, until
-    /// there is none.
+    /// The next thing for the event loop to do; to be asked after every call that takes `now`,
+    /// until there is none.
     #[must_use = "what is not carried out is lost"]
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

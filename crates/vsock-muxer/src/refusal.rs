@@ -22,8 +22,8 @@ pub enum RefusalReason {
     CommandMalformed,
     /// The client left before its command was whole.
     CommandAbandoned,
-    /// The client took longer than [`command_timeout`](vsock_proto::Config::command_timeout) over its
-    /// command.
+    /// The client took longer than [`command_timeout`](vsock_proto::Config::command_timeout) over
+    /// its command.
     CommandTimedOut,
     /// The client was closed to make room: [`max_handshakes`](vsock_proto::Config::max_handshakes)
     /// clients had not sent their command.
@@ -31,8 +31,8 @@ pub enum RefusalReason {
     /// There are [`max_connections`](vsock_proto::Config::max_connections) connections, or other
     /// guests have half of them.
     TooManyConnections,
-    /// Every host port is in use. Of another guest: what is left of a connection has the same ports,
-    /// or its address is none.
+    /// Every host port is in use. Of another guest: what is left of a connection has the same
+    /// ports, or its address is none.
     NoHostPort,
     /// The guest answered the REQUEST by an RST: it has no listener on the port.
     GuestRefused,

@@ -12,8 +12,8 @@ use crate::slot::Slot;
 /// *Connections* that have something to send stand in two [lists](Lane), threaded through an array
 /// with one node for each slot. A connection stands in one of them once or not at all; there is
 /// nothing that could overflow, so none is ever lost, and there is nothing to synchronise again.
-/// The caller takes the first, lets it send, and puts it at the end if it has more: each is served once
-/// before any of its list is served twice. The lists take turns while both have connections.
+/// The caller takes the first, lets it send, and puts it at the end if it has more: each is served
+/// once before any of its list is served twice. The lists take turns while both have connections.
 ///
 /// *RSTs* to packets that belong to no connection wait in a queue of bounded length. When it is
 /// [full](Self::is_full) the caller stops to take packets from the guest, until the guest has
@@ -180,7 +180,8 @@ impl RxQueue {
         }
     }
 
-    /// Whether an RST is owed to this tuple, which would kill a connection that is begun with it now.
+    /// Whether an RST is owed to this tuple, which would kill a connection that is begun with it
+    /// now.
     pub(crate) fn owes_reset(&self, key: ConnKey) -> bool {
         self.resets.iter().any(|reply| reply.key == key)
     }

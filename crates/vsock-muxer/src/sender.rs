@@ -80,7 +80,8 @@ impl Sender<'_> {
         self.stop(progress, sent)
     }
 
-    /// Sends what came with a client's command, or was left by a client that has gone, before anything is read.
+    /// Sends what came with a client's command, or was left by a client that has gone, before
+    /// anything is read.
     pub(crate) fn send_bytes(mut self, unsent: &mut Option<Unsent>, limit: usize) -> Sent {
         let mut sent = Sent::default();
         if let Some(bytes) = unsent {

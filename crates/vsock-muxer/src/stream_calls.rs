@@ -17,8 +17,8 @@ pub(crate) fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<us
     }
 }
 
-/// Writes both parts, in one call. A stream that counts more than it was offered is broken: what it has taken
-/// is unknown.
+/// Writes both parts, in one call. A stream that counts more than it was offered is broken: what it
+/// has taken is unknown.
 pub(crate) fn write_bytes(stream: &mut dyn VsockStream, first: &[u8], second: &[u8]) -> Progress {
     loop {
         let written = if second.is_empty() {

@@ -103,8 +103,8 @@ impl Table {
         }
     }
 
-    /// The connection in this slot is not found by its ports any more: they are free for the next one,
-    /// which may have them already.
+    /// The connection in this slot is not found by its ports any more: they are free for the next
+    /// one, which may have them already.
     pub(crate) fn release_ports(&mut self, ports: ConnKey, slot: Slot) {
         if self.by_ports.get(&ports) == Some(&slot) {
             self.by_ports.remove(&ports);

@@ -20,8 +20,8 @@ impl BackendId {
 /// What a descriptor belongs to: a backend or a stream.
 ///
 /// A stream's token bears a generation: an event for a stream that is gone never reaches the one
-/// that has its slot, or its descriptor's number. As a `u64` it fits into `epoll_data`, and is never
-/// below 2^62, so the event loop has the small numbers for itself.
+/// that has its slot, or its descriptor's number. As a `u64` it fits into `epoll_data`, and is
+/// never below 2^62, so the event loop has the small numbers for itself.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Token(u64);
 

@@ -7,8 +7,8 @@ use vsock_proto::{MessageFlags, Progress};
 
 use crate::host_stream::HostStream;
 
-/// What was read from a host's stream and is not yet with the guest: bytes that came with a client's
-/// command, or that a client left when it went; or the rest of a message that waits for
+/// What was read from a host's stream and is not yet with the guest: bytes that came with a
+/// client's command, or that a client left when it went; or the rest of a message that waits for
 /// credit, buffers or its turn. Nothing else is read before it has been sent.
 #[derive(Debug)]
 pub(crate) struct Unsent {

@@ -6,9 +6,10 @@ use crate::slot::Slot;
 
 /// Host clients whose command is not whole, and which of them makes room for the next.
 ///
-/// Silent clients and those that have begun each have half of the limit for sure, and the client that
-/// has been in its half for the longest time is the first of it to go. So neither a crowd of silent
-/// clients nor one of clients that say a little keeps others out, or drives the other half away.
+/// Silent clients and those that have begun each have half of the limit for sure, and the client
+/// that has been in its half for the longest time is the first of it to go. So neither a crowd of
+/// silent clients nor one of clients that say a little keeps others out, or drives the other half
+/// away.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     silent: BTreeMap<u64, Slot>,

@@ -141,8 +141,8 @@ impl fmt::Display for Port {
 /// What identifies a connection of one guest: the CID of the host's side, the port on our side and
 /// the port on the peer's.
 ///
-/// The guest's own CID is no part of it: [`Route`](crate::Route) lets only packets from and to one guest
-/// through. Nor is the socket type: a tuple belongs to one connection, whatever its type
+/// The guest's own CID is no part of it: [`Route`](crate::Route) lets only packets from and to one
+/// guest through. Nor is the socket type: a tuple belongs to one connection, whatever its type
 /// (virtio 1.3, 5.10.6.2).
 ///
 /// ```

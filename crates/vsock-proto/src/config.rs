@@ -5,8 +5,8 @@ use core::time::Duration;
 
 use thiserror::Error;
 
-/// The settings, each with its documentation and its default: fields and setters of [`ConfigBuilder`], and
-/// getters of [`Config`].
+/// The settings, each with its documentation and its default: fields and setters of
+/// [`ConfigBuilder`], and getters of [`Config`].
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
         /// Makes a [`Config`]. What is not set keeps its default.
@@ -56,39 +56,41 @@ settings! {
 
     /// Bytes of one seqpacket message, either way: at least 1, default 256 KiB. A message must fit
     /// into the receiver's buffer, or it could never arrive whole, so `buf_alloc` limits it too. A
-    /// guest knows of `buf_alloc` alone: a longer message than that is an error of its call, one that
-    /// only this limit forbids ends the connection.
+    /// guest knows of `buf_alloc` alone: a longer message than that is an error of its call, one
+    /// that only this limit forbids ends the connection.
     max_message: u32 = 256 * 1024,
 
-    /// Empty seqpacket messages that may wait for the host on one connection: default 1,024. One more
-    /// ends the connection; with 0, the first does.
+    /// Empty seqpacket messages that may wait for the host on one connection: default 1,024. One
+    /// more ends the connection; with 0, the first does.
     max_empty_messages: u32 = 1024,
 
     /// Bytes of the guest's buffer that each unacknowledged packet is taken to cost: default 1,024,
     /// well over what Linux charges; 0 leaves the number of packets unbounded.
     packet_overhead: u32 = 1024,
 
-    /// Connections that may exist at a time: at least 1, default 16,384. Each has a descriptor: keep
-    /// the limits of all devices together below the process's `RLIMIT_NOFILE`, or one guest can use up
-    /// everyone's descriptors.
+    /// Connections that may exist at a time: at least 1, default 16,384. Each has a descriptor:
+    /// keep the limits of all devices together below the process's `RLIMIT_NOFILE`, or one guest
+    /// can use up everyone's descriptors.
     ///
     /// Other guests may have begun at most half of them, rounded up, so that they cannot keep the
     /// host from reaching the guest.
     max_connections: usize = 16_384,
 
     /// Host clients that may be connected without having sent their command: default 1,024. With 0,
-    /// only those are served that name their port out of band, as `connect_to` of `vsock-inner` does.
+    /// only those are served that name their port out of band, as `connect_to` of `vsock-inner`
+    /// does.
     ///
-    /// One more closes another: the oldest of those that have said nothing; or, where those that have
-    /// said a part of their command are more than half of them, the one of these that began first. A
-    /// client whose command is there when it is accepted closes none. So a client is sure to be heard if it
-    /// speaks before half as many others come, and is whole before half as many others begin to speak:
-    /// make the number larger where clients are slow and the socket is open to a crowd.
+    /// One more closes another: the oldest of those that have said nothing; or, where those that
+    /// have said a part of their command are more than half of them, the one of these that began
+    /// first. A client whose command is there when it is accepted closes none. So a client is sure
+    /// to be heard if it speaks before half as many others come, and is whole before half as many
+    /// others begin to speak: make the number larger where clients are slow and the socket is open
+    /// to a crowd.
     max_handshakes: usize = 1024,
 
-    /// Connections of the guest that may wait for busy host components, each of which is asked for a
-    /// stream up to ten times a second, and whenever another comes: default 1,024. One more is refused with
-    /// an RST; with 0, all are.
+    /// Connections of the guest that may wait for busy host components, each of which is asked for
+    /// a stream up to ten times a second, and whenever another comes: default 1,024. One more is
+    /// refused with an RST; with 0, all are.
     max_accepting: usize = 1024,
 
     /// RSTs that may be owed to packets without a connection, before no packet of the guest is
@@ -98,16 +100,16 @@ settings! {
     /// The host ports of host-initiated connections: not empty, default 2^30 up to 2^31.
     host_ports: Range<u32> = 1 << 30..1 << 31,
 
-    /// How long a host client may take to send its command: default 5 s. With 0, it must have sent it
-    /// by the time it is accepted.
+    /// How long a host client may take to send its command: default 5 s. With 0, it must have sent
+    /// it by the time it is accepted.
     command_timeout: Duration = Duration::from_secs(5),
 
     /// How long a REQUEST or a RESPONSE may wait for a buffer of the guest, which posts none while
     /// it boots: more than 0, default 3 s. It counts from the moment the packet is owed.
     deliver_timeout: Duration = Duration::from_secs(3),
 
-    /// How long a REQUEST may wait for its answer: more than 0, default 2 s. For the guest's answer it
-    /// counts from delivery of the REQUEST, for a host component's from its arrival.
+    /// How long a REQUEST may wait for its answer: more than 0, default 2 s. For the guest's answer
+    /// it counts from delivery of the REQUEST, for a host component's from its arrival.
     ///
     /// A host client with a time limit of its own, such as `VsockInnerConfig::connect_timeout` of
     /// `vsock-inner`, learns that the guest is silent if that is longer than this and
@@ -123,9 +125,9 @@ settings! {
     /// itself: default 8 s, as in Linux. With 0, it does not wait.
     close_timeout: Duration = Duration::from_secs(8),
 
-    /// How long to wait before a guest is asked for credit again, and sent one packet of a stream more
-    /// than it is taken to have room for, the first time: at least 1 ms, default 20 ms. The time doubles
-    /// each time, up to 64 times as much.
+    /// How long to wait before a guest is asked for credit again, and sent one packet of a stream
+    /// more than it is taken to have room for, the first time: at least 1 ms, default 20 ms. The
+    /// time doubles each time, up to 64 times as much.
     probe_interval: Duration = Duration::from_millis(20),
 }
 
@@ -133,8 +135,8 @@ settings! {
 ///
 /// The memory that a guest can make the host hold is bounded by
 /// [`max_connections`](Self::max_connections) times [`buf_alloc`](Self::buf_alloc), and reaches
-/// that only if as many host components do not read at all. A seqpacket message that waits costs four
-/// bytes more, however short it is.
+/// that only if as many host components do not read at all. A seqpacket message that waits costs
+/// four bytes more, however short it is.
 ///
 /// ```
 /// use vsock_proto::{Config, ConfigError};

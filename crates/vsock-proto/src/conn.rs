@@ -26,8 +26,8 @@ use to_host::ToHost;
 ///
 /// A connection has two sides, and time.
 ///
-/// * *The guest.* [`Connection::on_packet`] takes a packet. [`Connection::poll_transmit`] gives one,
-///   for a buffer of the guest that is at hand.
+/// * *The guest.* [`Connection::on_packet`] takes a packet. [`Connection::poll_transmit`] gives
+///   one, for a buffer of the guest that is at hand.
 /// * *The host's stream*, which the caller owns. The connection is told what becomes of it
 ///   ([`on_host_connected`](Self::on_host_connected),
 ///   [`on_host_readable`](Self::on_host_readable), [`flush`](Self::flush),
@@ -165,16 +165,17 @@ impl Connection {
     }
 
     /// Lets the receive counters begin elsewhere than at zero, to see them wrap without four
-    /// gigabytes: a caller's own tests of long-lived connections need it as ours do. The guest is told so by
-    /// the REQUEST or the RESPONSE; where the counters of the other direction begin, its own packet says.
+    /// gigabytes: a caller's own tests of long-lived connections need it as ours do. The guest is
+    /// told so by the REQUEST or the RESPONSE; where the counters of the other direction begin, its
+    /// own packet says.
     #[must_use]
     pub fn with_fwd_cnt(mut self, start: u32) -> Self {
         self.to_host.start_at(&self.config, start);
         self
     }
 
-    /// What time may bring: a deadline, or another question for credit. Called before it is due, it does
-    /// nothing.
+    /// What time may bring: a deadline, or another question for credit. Called before it is due, it
+    /// does nothing.
     pub fn on_timeout(&mut self, now: Tick) {
         self.ask_for_far(now);
         if self.phase == Phase::Connected && self.to_guest.probe(now, &self.config) {
@@ -196,8 +197,8 @@ impl Connection {
         core::mem::take(&mut self.actions)
     }
 
-    /// Whether [`poll_transmit`](Self::poll_transmit) has something for the guest. To be asked after
-    /// every event.
+    /// Whether [`poll_transmit`](Self::poll_transmit) has something for the guest. To be asked
+    /// after every event.
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
         !self.pending.is_empty() || self.may_send_data()
@@ -256,7 +257,8 @@ impl Connection {
         self.ending
     }
 
-    /// Bytes that may wait for the host: how much the guest may send of what the host does not take.
+    /// Bytes that may wait for the host: how much the guest may send of what the host does not
+    /// take.
     #[must_use]
     pub fn window(&self) -> u32 {
         self.config.buf_alloc()
@@ -268,8 +270,8 @@ impl Connection {
         self.to_host.waiting()
     }
 
-    /// Bytes of memory that they take, which may be more for a while: the figure for a caller that bounds the
-    /// memory of many connections together.
+    /// Bytes of memory that they take, which may be more for a while: the figure for a caller that
+    /// bounds the memory of many connections together.
     #[must_use]
     pub const fn memory(&self) -> usize {
         self.to_host.memory()
@@ -317,7 +319,8 @@ impl Connection {
         }
     }
 
-    /// Lets payload be moved by foreign code. A panic leaves it unknown what was taken: a broken stream.
+    /// Lets payload be moved by foreign code. A panic leaves it unknown what was taken: a broken
+    /// stream.
     fn unwinding<R>(&mut self, now: Tick, call: impl FnOnce(&mut Self) -> R) -> R {
         let mut guard = Unwinding {
             conn: self,
@@ -358,7 +361,8 @@ impl Connection {
         self.pending.insert(Owed::Shutdown);
     }
 
-    /// After anything that may have moved credit or readiness: what is to be told or asked of credit.
+    /// After anything that may have moved credit or readiness: what is to be told or asked of
+    /// credit.
     fn review_credit(&mut self, now: Tick) {
         if !self.phase.has_credit() {
             return;

@@ -29,10 +29,10 @@ use crate::{Credit, Violation};
 /// A byte is *received* when its packet arrives and *forwarded* when the host has taken it, be it
 /// immediately or out of the backlog later. Between the two it takes room in the buffer.
 ///
-/// Where another guest is at the far end, a byte is credited only when that guest has taken it, and the
-/// peer knows of no larger buffer than that guest has. What is forwarded and not taken is in that guest's
-/// buffer, or on its way there, and takes no room in ours: so the buffer that is told may be larger than ours,
-/// by as much as is there.
+/// Where another guest is at the far end, a byte is credited only when that guest has taken it, and
+/// the peer knows of no larger buffer than that guest has. What is forwarded and not taken is in
+/// that guest's buffer, or on its way there, and takes no room in ours: so the buffer that is told
+/// may be larger than ours, by as much as is there.
 #[derive(Clone, Debug)]
 pub(crate) struct RecvWindow {
     buf_alloc: u32,
@@ -52,8 +52,8 @@ const UPDATE_SHARE: u32 = 4;
 /// The share of the window down to which a peer's room may fall before it is told of more: half.
 const KNOWN_SHARE: u32 = 2;
 
-/// The room that it has left in any case, if its window is as large, so that it never waits for some: as
-/// many bytes as a packet of any guest has at most.
+/// The room that it has left in any case, if its window is as large, so that it never waits for
+/// some: as many bytes as a packet of any guest has at most.
 const LARGEST_PACKET: u32 = 64 * 1024;
 
 impl RecvWindow {
@@ -104,11 +104,11 @@ impl RecvWindow {
         self.received.wrapping_sub(self.forwarded)
     }
 
-    /// Notes what the guest at the far end has told of its buffer; its counter began at zero. `None`: there is
-    /// no such guest (any more), and what is forwarded is credited.
+    /// Notes what the guest at the far end has told of its buffer; its counter began at zero.
+    /// `None`: there is no such guest (any more), and what is forwarded is credited.
     ///
-    /// What was told is not taken back, and nothing is credited that was not forwarded, whatever the far end
-    /// says.
+    /// What was told is not taken back, and nothing is credited that was not forwarded, whatever
+    /// the far end says.
     pub(crate) fn set_far(&mut self, far: Option<Credit>) {
         self.far = far.map(|far| Credit {
             fwd_cnt: self.start.wrapping_add(far.fwd_cnt),
@@ -116,7 +116,8 @@ impl RecvWindow {
         });
     }
 
-    /// What of a far guest's `fwd_cnt` can be told now: from what was told up to what was forwarded.
+    /// What of a far guest's `fwd_cnt` can be told now: from what was told up to what was
+    /// forwarded.
     fn tellable(&self, fwd_cnt: u32) -> u32 {
         let told = self.told.fwd_cnt;
         let span = self.forwarded.wrapping_sub(told);
@@ -134,20 +135,20 @@ impl RecvWindow {
         self.far.is_some() && self.is_little(peer_buf_alloc)
     }
 
-    /// Whether the peer should be told without being asked: there is enough to tell, and the room that it
-    /// knows of is no more than half of its window, or than the largest packet needs. That it has less
-    /// room than it knows of is to be told in any case.
+    /// Whether the peer should be told without being asked: there is enough to tell, and the room
+    /// that it knows of is no more than half of its window, or than the largest packet needs. That
+    /// it has less room than it knows of is to be told in any case.
     ///
     /// The peer's window is the smaller of our buffer and, with kernels that cap what is under way
-    /// at the socket's own buffer, `peer_buf_alloc`. An update that waits for a share of *our* buffer
-    /// may come after such a peer has stopped.
+    /// at the socket's own buffer, `peer_buf_alloc`. An update that waits for a share of *our*
+    /// buffer may come after such a peer has stopped.
     ///
     /// So a peer that asks for nothing is never left without room for a whole packet, once the host
-    /// has taken all that came, if the packet has at most 64 KiB and at most three quarters of the window.
-    /// For a larger one, where the window is smaller than 86 KiB, it has to ask.
+    /// has taken all that came, if the packet has at most 64 KiB and at most three quarters of the
+    /// window. For a larger one, where the window is smaller than 86 KiB, it has to ask.
     ///
-    /// With another guest at the far end, whose program may wait until its buffer is full, a peer that knows
-    /// of no room at all is told of any.
+    /// With another guest at the far end, whose program may wait until its buffer is full, a peer
+    /// that knows of no room at all is told of any.
     #[must_use]
     pub(crate) fn update_due(&self, peer_buf_alloc: u32) -> bool {
         let share = (self.window(peer_buf_alloc) / UPDATE_SHARE).max(1);
@@ -156,7 +157,8 @@ impl RecvWindow {
         gain < 0 || spent || gain >= i64::from(share) && self.is_little(peer_buf_alloc)
     }
 
-    /// Bytes that the peer may send and does not know of; negative if it knows of more than there are.
+    /// Bytes that the peer may send and does not know of; negative if it knows of more than there
+    /// are.
     #[must_use]
     pub(crate) fn gain(&self, peer_buf_alloc: u32) -> i64 {
         let (offer, told) = (self.offer(), self.told);

@@ -24,8 +24,8 @@ pub enum Ending {
     Forfeited,
     /// The guest broke the protocol.
     Violated,
-    /// A message is longer than its receiver can hold: than the guest's buffer or the limit, where the
-    /// host has sent it, or than the host's stream takes.
+    /// A message is longer than its receiver can hold: than the guest's buffer or the limit, where
+    /// the host has sent it, or than the host's stream takes.
     MessageTooLong,
     /// The device was reset or is shutting down, or its owner has ended this connection.
     Aborted,

@@ -23,8 +23,9 @@ impl HostAction {
     }
 }
 
-/// What is to be done with the host's stream: an iterator over each [`HostAction`] of the set once, in the
-/// order in which they are to be done. See [`Connection::take_actions`](crate::Connection::take_actions).
+/// What is to be done with the host's stream: an iterator over each [`HostAction`] of the set once,
+/// in the order in which they are to be done. See
+/// [`Connection::take_actions`](crate::Connection::take_actions).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HostActions(u8);
 
@@ -69,13 +70,15 @@ impl Iterator for HostActions {
 /// What the client of a host-initiated connection is told when the guest has accepted.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Confirmation {
-    /// A line of text, `OK <host port>\n`, ahead of the guest's bytes. Its own bytes cost no credit.
+    /// A line of text, `OK <host port>\n`, ahead of the guest's bytes. Its own bytes cost no
+    /// credit.
     Line,
     /// Nothing in the stream: [`HostAction::Confirm`] says all.
     OutOfBand,
 }
 
-/// For which events the host's stream should be watched. An event that finds nothing to do is harmless.
+/// For which events the host's stream should be watched. An event that finds nothing to do is
+/// harmless.
 ///
 /// A hang-up matters in every case.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

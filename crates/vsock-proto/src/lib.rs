@@ -23,8 +23,8 @@
 //!
 //! - No input panics, from whichever side it comes.
 //! - Payload is never kept when the host takes it, and never copied more than once when not.
-//! - Nothing is allocated per packet. What is kept for a connection is bounded by [`Config`], and is
-//!   given back when it is not needed.
+//! - Nothing is allocated per packet. What is kept for a connection is bounded by [`Config`], and
+//!   is given back when it is not needed.
 //! - Bytes arrive once and in order; those that were sent before an end arrive before it.
 //! - After an RST nothing is sent; an RST is never answered by an RST.
 //! - Every packet that is owed is sent when the guest provides a buffer, however long that takes.

@@ -22,7 +22,8 @@ pub(crate) struct Messages {
 
 const RECORD: u32 = 1 << 31;
 
-/// Messages for which the memory stays when none waits, so that one which passes immediately does not allocate.
+/// Messages for which the memory stays when none waits, so that one which passes immediately does
+/// not allocate.
 const KEPT: usize = 64;
 
 impl Messages {

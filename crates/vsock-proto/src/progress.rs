@@ -37,8 +37,8 @@ pub enum Progress {
 ///
 /// The core decides what becomes of the bytes, and never holds those that the stream takes: they
 /// go from guest memory to the stream with no buffer in between. What the stream refuses is copied
-/// to the backlog. A panic in it passes through, and ends the connection as a broken stream does. A count of
-/// more bytes than there were is taken for all of them.
+/// to the backlog. A panic in it passes through, and ends the connection as a broken stream does. A
+/// count of more bytes than there were is taken for all of them.
 pub trait Payload {
     /// Offers the payload that is left to the host's stream, in one call.
     ///
@@ -51,8 +51,8 @@ pub trait Payload {
     fn copy_to(&mut self, dst: &mut [u8]);
 }
 
-/// A payload in plain memory, and a function that writes to the stream: for a caller that has copied the
-/// packet out of guest memory already.
+/// A payload in plain memory, and a function that writes to the stream: for a caller that has
+/// copied the packet out of guest memory already.
 ///
 /// ```
 /// use vsock_proto::{Payload, Progress, SlicePayload};

@@ -41,8 +41,8 @@ impl SocketTypes {
         seqpacket: true,
     };
 
-    /// The types that follow from the features which the guest driver has *accepted*; what the device
-    /// offered does not count.
+    /// The types that follow from the features which the guest driver has *accepted*; what the
+    /// device offered does not count.
     #[must_use]
     pub const fn from_features(acked: u64) -> Self {
         let seqpacket = acked & Self::F_SEQPACKET != 0;

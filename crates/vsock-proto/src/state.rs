@@ -3,10 +3,10 @@
 //! The states of a connection, as pure functions.
 //!
 //! A connection is in one [`Phase`] of its life. While it is [`Connected`](Phase::Connected), each
-//! of its two directions has a state of its own, [`ToHostState`] and [`ToGuestState`], because either may end
-//! before the other. Nothing here has a side effect, or a memory. The tables below are complete, and
-//! a test reads them: a pair that is not listed is an event that means nothing in this state and
-//! changes nothing.
+//! of its two directions has a state of its own, [`ToHostState`] and [`ToGuestState`], because
+//! either may end before the other. Nothing here has a side effect, or a memory. The tables below
+//! are complete, and a test reads them: a pair that is not listed is an event that means nothing in
+//! this state and changes nothing.
 //!
 //! # The life of a connection
 //!
@@ -40,8 +40,8 @@
 //! | `Resetting` | `ResetSent`, `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
 //!
 //! No row leads out of `Closed`, and none out of `Resetting` but to `Closed`: after an RST nothing
-//! else is sent. A guest's RST leads to `Closed` or to `Draining`, which both send nothing: an RST is
-//! never answered by an RST.
+//! else is sent. A guest's RST leads to `Closed` or to `Draining`, which both send nothing: an RST
+//! is never answered by an RST.
 //!
 //! # From the guest to the host
 //!

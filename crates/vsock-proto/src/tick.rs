@@ -4,9 +4,9 @@ use core::time::Duration;
 
 /// A point in monotonic time, in nanoseconds since an origin that the caller chooses.
 ///
-/// The core reads no clock: its caller passes the time in. An event loop takes one `Instant` when it starts, and
-/// `Tick::ZERO.saturating_add(start.elapsed())` is the time from then on; a test counts by itself. 64 bits of
-/// nanoseconds last 584 years.
+/// The core reads no clock: its caller passes the time in. An event loop takes one `Instant` when
+/// it starts, and `Tick::ZERO.saturating_add(start.elapsed())` is the time from then on; a test
+/// counts by itself. 64 bits of nanoseconds last 584 years.
 ///
 /// ```
 /// use core::time::Duration;

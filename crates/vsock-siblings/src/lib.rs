@@ -44,11 +44,11 @@
 //! # What is bounded
 //!
 //! Between two guests wait, in each direction of a connection, no more than the receiver's buffer
-//! holds, nor than the sender's muxer does (`buf_alloc`) and the [capacity](VsockInnerConfig) of the
-//! pipe; a guest that does not read stops only those that write to it.
-//! [`pending`](VsockInnerConfig::pending) connections may wait for one guest to take them, and other
-//! guests may have begun at most half of the connections that its muxer takes. The devices share no
-//! lock on the way of bytes: see `docs/concurrency.md`.
+//! holds, nor than the sender's muxer does (`buf_alloc`) and the [capacity](VsockInnerConfig) of
+//! the pipe; a guest that does not read stops only those that write to it.
+//! [`pending`](VsockInnerConfig::pending) connections may wait for one guest to take them, and
+//! other guests may have begun at most half of the connections that its muxer takes. The devices
+//! share no lock on the way of bytes: see `docs/concurrency.md`.
 //!
 //! # A policy of one's own
 //!

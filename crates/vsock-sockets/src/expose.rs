@@ -127,8 +127,8 @@ impl ExposeBackend {
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and of the operating system for the permissions; `InvalidInput` for a
-    /// mode beyond `0o777`.
+    /// Those of [`bind`](Self::bind), and of the operating system for the permissions;
+    /// `InvalidInput` for a mode beyond `0o777`.
     pub fn bind_with(at: &ExposedAt, port: u32, access: SocketAccess) -> io::Result<Self> {
         let named = Path::new("").join(at.to_string());
         Self::listen(at, port, access).map_err(|reason| at_path(&named, reason))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Vsock backends over sockets: host processes reach a guest, and the guest reaches them, by Unix sockets in
-//! the file system. They go into any device that takes a [`VsockBackend`]: a VMM that embeds `vsock-virtio`
-//! gets hybrid sockets by them, with no vhost.
+//! Vsock backends over sockets: host processes reach a guest, and the guest reaches them, by Unix
+//! sockets in the file system. They go into any device that takes a [`VsockBackend`]: a VMM that
+//! embeds `vsock-virtio` gets hybrid sockets by them, with no vhost.
 //!
 //! | | streams: [`UnixBackend`] | messages: [`UnixSeqpacketBackend`] |
 //! |---|---|---|
@@ -16,8 +16,8 @@
 //!
 //! # With a device
 //!
-//! [`UnixVsockStream`] copies between its socket and guest memory by itself, one system call for many buffers:
-//! a device that is told of the type (`direct`) has no copy of its own.
+//! [`UnixVsockStream`] copies between its socket and guest memory by itself, one system call for
+//! many buffers: a device that is told of the type (`direct`) has no copy of its own.
 //!
 //! ```
 //! use std::io::Write;
@@ -57,15 +57,18 @@
 //!
 //! # Names of sockets
 //!
-//! - The file that a dead process has left is replaced; a socket that answers, and anything that is no socket,
-//!   is `AddrInUse`. Of any number of processes that want a name, one gets it.
-//! - A file is removed only by the process that made it, and only if it is still the one that was made.
-//! - No socket may be a port of another guest. In a process that is checked ([`SocketNames`]), also against the
-//!   sockets of the program's own ([`NamedListener`]). Between processes, a directory for each guest
-//!   does it: a process that can write to the directory speaks for the guest.
+//! - The file that a dead process has left is replaced; a socket that answers, and anything that is
+//!   no socket, is `AddrInUse`. Of any number of processes that want a name, one gets it.
+//! - A file is removed only by the process that made it, and only if it is still the one that was
+//!   made.
+//! - No socket may be a port of another guest. In a process that is checked ([`SocketNames`]), also
+//!   against the sockets of the program's own ([`NamedListener`]). Between processes, a directory
+//!   for each guest does it: a process that can write to the directory speaks for the guest.
 //!
-//! - Who may connect, the permissions of the file say: those of the process's `umask`, or a [`SocketAccess`].
-//! - A socket that a service manager has made can be handed over (`from_socket`): then its file stays.
+//! - Who may connect, the permissions of the file say: those of the process's `umask`, or a
+//!   [`SocketAccess`].
+//! - A socket that a service manager has made can be handed over (`from_socket`): then its file
+//!   stays.
 //!
 //! # TCP, and sockets that programs have anyway
 //!
@@ -75,8 +78,8 @@
 //! | [`ExposeBackend`] | any program, without a handshake | a Unix socket or an address that is one port of the guest |
 //! | [`ForwardBackend`] | the guest | a Unix socket, an address, or a socket for datagrams ([`DatagramStream`]), for each port |
 //!
-//! A client that passes the descriptor which becomes the stream is served by a [`PassFdBackend`], in place of
-//! a [`UnixBackend`].
+//! A client that passes the descriptor which becomes the stream is served by a [`PassFdBackend`],
+//! in place of a [`UnixBackend`].
 //!
 //! A connection over TCP takes its time: the guest is answered when it is there, or was refused,
 //! and nothing waits meanwhile ([`VsockStream::finish_connect`]). Which of these sockets may not be
@@ -84,17 +87,17 @@
 //!
 //! # Descriptors
 //!
-//! With a [`PassFdBackend`], a client passes one descriptor, before its connection begins. Otherwise, a
-//! host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error (`EPERM`). On a system before
-//! Linux 6.16 its bytes arrive, and a thread of the crate's own, one for the process, closes the
-//! descriptors: to close what a host process has passed may wait, and a device must not. It starts with the
-//! first descriptor, or by [`start_closer`].
+//! With a [`PassFdBackend`], a client passes one descriptor, before its connection begins.
+//! Otherwise, a host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error
+//! (`EPERM`). On a system before Linux 6.16 its bytes arrive, and a thread of the crate's own, one
+//! for the process, closes the descriptors: to close what a host process has passed may wait, and a
+//! device must not. It starts with the first descriptor, or by [`start_closer`].
 //!
 //! # What it logs
 //!
-//! Through the crate [`log`]. Warnings: a socket's file cannot be removed; its path is too long for a port;
-//! another process keeps the lock of its directory. Debug: what could not be done and does no harm. Nothing that a
-//! guest or a host process can repeat.
+//! Through the crate [`log`]. Warnings: a socket's file cannot be removed; its path is too long for
+//! a port; another process keeps the lock of its directory. Debug: what could not be done and does
+//! no harm. Nothing that a guest or a host process can repeat.
 
 #![deny(unsafe_code)]
 

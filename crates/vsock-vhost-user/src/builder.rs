@@ -102,8 +102,8 @@ impl VhostUserVsockBuilder {
     }
 
     /// Serves the VMM at the other end of this connection, which blocks, and no other: for a parent
-    /// that has made both ends. Nothing listens at the path that [`new`](Self::new) has, and the device
-    /// ends when the VMM has gone.
+    /// that has made both ends. Nothing listens at the path that [`new`](Self::new) has, and the
+    /// device ends when the VMM has gone.
     ///
     /// ```
     /// use std::os::unix::net::UnixStream;
@@ -124,8 +124,8 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// What each thread of the device does first: for a program that confines its threads, or gives them
-    /// processors or priorities of their own. Nothing by default.
+    /// What each thread of the device does first: for a program that confines its threads, or gives
+    /// them processors or priorities of their own. Nothing by default.
     ///
     /// [`spawn`](Self::spawn) waits for it. If it fails, so does `spawn`, and there is no device.
     ///
@@ -170,12 +170,12 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd; QEMU:
-    /// `-object memory-backend-memfd,seal=on`). Not by default.
+    /// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd;
+    /// QEMU: `-object memory-backend-memfd,seal=on`). Not by default.
     ///
-    /// A VMM that shortens a file whose bytes the device is about to touch kills the process, with all
-    /// devices in it. Where not every VMM is trusted with that, its memory must be sealed; one that
-    /// shares other memory is refused: its connection ends, and the log says what it lacks.
+    /// A VMM that shortens a file whose bytes the device is about to touch kills the process, with
+    /// all devices in it. Where not every VMM is trusted with that, its memory must be sealed; one
+    /// that shares other memory is refused: its connection ends, and the log says what it lacks.
     #[must_use]
     pub fn sealed_memory(mut self, sealed: SealedMemory) -> Self {
         self.sealed_memory = sealed;
@@ -189,17 +189,18 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// How long the device's thread looks for more, instead of sleeping, after it has moved something: default
-    /// 30 us, and zero turns it off. See [`vsock_virtio::VsockDeviceBuilder::poll_budget`].
+    /// How long the device's thread looks for more, instead of sleeping, after it has moved
+    /// something: default 30 us, and zero turns it off. See
+    /// [`vsock_virtio::VsockDeviceBuilder::poll_budget`].
     #[must_use]
     pub fn poll_budget(mut self, budget: Duration) -> Self {
         self.poll_budget = budget;
         self
     }
 
-    /// Adds a backend. The first that is added so gets the guest's connections to every port that no
-    /// backend has [for itself](Self::backend_for), and of messages the first that has any. Where there
-    /// is none, the guest is refused. What the host begins comes from every backend.
+    /// Adds a backend. The first that is added so gets the guest's connections to every port that
+    /// no backend has [for itself](Self::backend_for), and of messages the first that has any.
+    /// Where there is none, the guest is refused. What the host begins comes from every backend.
     #[must_use]
     pub fn backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
         let serves = Serves::Rest;
@@ -216,8 +217,8 @@ impl VhostUserVsockBuilder {
     }
 
     /// Adds the backend for connections between the guest and other guests, as
-    /// [`Muxer::add_sibling_backend`] does: a [`SiblingBackend`](crate::SiblingBackend), or one with rules of
-    /// its own. Without one the guest reaches no other guest.
+    /// [`Muxer::add_sibling_backend`] does: a [`SiblingBackend`](crate::SiblingBackend), or one
+    /// with rules of its own. Without one the guest reaches no other guest.
     #[must_use]
     pub fn sibling_backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
         let serves = Serves::Siblings;
@@ -225,9 +226,10 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// Adds a backend for this process, as [`backend`](Self::backend) does: the connector opens streams
-    /// to the guest, and listens for what the guest opens. With limits other than the usual ones, make
-    /// it by [`VsockInnerBackend::with_config`] and add it by [`backend`](Self::backend).
+    /// Adds a backend for this process, as [`backend`](Self::backend) does: the connector opens
+    /// streams to the guest, and listens for what the guest opens. With limits other than the usual
+    /// ones, make it by [`VsockInnerBackend::with_config`] and add it by
+    /// [`backend`](Self::backend).
     ///
     /// Its listeners get connections to ports that come to this backend, and only to those. After
     /// another one that was added without ports it has none: use
@@ -243,7 +245,8 @@ impl VhostUserVsockBuilder {
     }
 
     /// Adds a backend for this process, as [`backend_for`](Self::backend_for) does: the guest's
-    /// connections to these ports go to the connector's listeners, whatever other backends there are.
+    /// connections to these ports go to the connector's listeners, whatever other backends there
+    /// are.
     ///
     /// # Errors
     ///
@@ -258,8 +261,8 @@ impl VhostUserVsockBuilder {
     ///
     /// # Errors
     ///
-    /// What is wrong with the CID, the queue size, the socket or the backends, or what the operating
-    /// system lacks.
+    /// What is wrong with the CID, the queue size, the socket or the backends, or what the
+    /// operating system lacks.
     pub fn spawn(mut self) -> Result<VhostUserVsock, VhostUserError> {
         let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
         let size = checked_size(self.queue_size)?;

@@ -104,8 +104,8 @@ impl Capture {
         Self::create_with(path, config, || Ok(()))
     }
 
-    /// As [`create`](Self::create). The thread that writes does `first`, after the file was opened: a program
-    /// can confine it.
+    /// As [`create`](Self::create). The thread that writes does `first`, after the file was opened:
+    /// a program can confine it.
     ///
     /// # Errors
     ///
@@ -123,8 +123,8 @@ impl Capture {
     ///
     /// # Errors
     ///
-    /// Those of [`create_with`](Self::create_with); if there is something of this name, the source of
-    /// [`CaptureError::Open`] is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+    /// Those of [`create_with`](Self::create_with); if there is something of this name, the source
+    /// of [`CaptureError::Open`] is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
     pub fn create_new_with(
         path: &Path,
         config: CaptureConfig,
@@ -174,8 +174,8 @@ impl Capture {
         let taken = Arc::clone(&queue);
         let (tell, begun) = mpsc::sync_channel(1);
         let body = move || {
-            // A FIFO whose reader has gone, and a file that has reached the limit of the process (RLIMIT_FSIZE), are
-            // errors, and do not end the process.
+            // A FIFO whose reader has gone, and a file that has reached the limit of the process
+            // (RLIMIT_FSIZE), are errors, and do not end the process.
             for signal in [Signal::PIPE, Signal::XFSZ] {
                 if let Err(error) = block_signal(signal.as_raw()) {
                     log::debug!("signal {} is not blocked: {error:?}", signal.as_raw());

@@ -33,8 +33,8 @@ pub struct VhostUserVsock {
 }
 
 impl VhostUserVsock {
-    /// Ends the device: its connections are reset, its sockets removed, its threads have ended. It takes
-    /// two seconds at most.
+    /// Ends the device: its connections are reset, its sockets removed, its threads have ended. It
+    /// takes two seconds at most.
     ///
     /// # Errors
     ///
@@ -46,8 +46,8 @@ impl VhostUserVsock {
     }
 
     /// Waits until the device has ended: by a [`Stopper`], by an error, or because the
-    /// [only VMM](crate::VhostUserVsockBuilder::vmm) that it was for has gone. From a stop on it waits for
-    /// two seconds at most.
+    /// [only VMM](crate::VhostUserVsockBuilder::vmm) that it was for has gone. From a stop on it
+    /// waits for two seconds at most.
     ///
     /// # Errors
     ///
@@ -98,13 +98,13 @@ impl VhostUserVsock {
         &self.socket
     }
 
-    /// Whether the guest's driver is up: it has started its queues, and the device serves them. That
-    /// ends when the driver or the VMM takes a queue back, as for a reboot, when the VMM goes, and when
-    /// a queue breaks the rules.
+    /// Whether the guest's driver is up: it has started its queues, and the device serves them.
+    /// That ends when the driver or the VMM takes a queue back, as for a reboot, when the VMM goes,
+    /// and when a queue breaks the rules.
     ///
-    /// It may have changed by the time of the answer. Like the counters, it is not for a backend or a stream
-    /// to ask while the device calls it: that would wait for itself. There is no need to ask before connecting: what the
-    /// host begins waits for the driver, within its timeout.
+    /// It may have changed by the time of the answer. Like the counters, it is not for a backend or
+    /// a stream to ask while the device calls it: that would wait for itself. There is no need to
+    /// ask before connecting: what the host begins waits for the driver, within its timeout.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.shared.worker().is_active()
@@ -123,8 +123,9 @@ impl VhostUserVsock {
         self.shared.worker().queue_counters()
     }
 
-    /// Shows every packet of the guest to a capture from now on, instead of to the one before. It goes on
-    /// over reboots and front-ends, until [`stop_capture`](Self::stop_capture) or the end of the capture.
+    /// Shows every packet of the guest to a capture from now on, instead of to the one before. It
+    /// goes on over reboots and front-ends, until [`stop_capture`](Self::stop_capture) or the end
+    /// of the capture.
     pub fn start_capture(&self, capture: &Capture) {
         self.set_tap(Some(Box::new(capture.tap(self.guest_cid()))));
     }
@@ -140,8 +141,8 @@ impl VhostUserVsock {
         drop(before);
     }
 
-    /// Asks the device for figures and connections, also when it is busy or has been blocked: an answer
-    /// that does not come in time is an error.
+    /// Asks the device for figures and connections, also when it is busy or has been blocked: an
+    /// answer that does not come in time is an error.
     #[must_use]
     pub fn inspector(&self) -> Inspector {
         Inspector::new(self.guest_cid(), Arc::clone(&self.shared.inbox))

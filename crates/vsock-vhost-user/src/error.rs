@@ -42,8 +42,8 @@ pub enum VhostUserError {
     #[error("a thread of the device has panicked")]
     Panicked,
     /// It was told to end, and something has blocked it for two seconds: what, the text says. Its
-    /// sockets are removed, as far as they are the VMM's or those of this crate's backends; its threads
-    /// and its CID are in use until what holds them up is over.
+    /// sockets are removed, as far as they are the VMM's or those of this crate's backends; its
+    /// threads and its CID are in use until what holds them up is over.
     #[error(
         "the device has not ended within two seconds: {0}; its threads and its CID remain in use"
     )]

@@ -2,8 +2,8 @@
 
 //! What a front-end asks for, request by request, and what of it the device does.
 //!
-//! Whatever a front-end owns may let this thread wait: files that are looked at, mapped or closed, and
-//! memory that is read. None of that is done with the worker locked.
+//! Whatever a front-end owns may let this thread wait: files that are looked at, mapped or closed,
+//! and memory that is read. None of that is done with the worker locked.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -128,9 +128,9 @@ fn queue(index: impl Into<u32>) -> Result<QueueIndex, Refusal> {
     QueueIndex::new(index).ok_or(Refusal::NoQueue(index))
 }
 
-/// Whether the kernel can say of a file by itself whether something is in it, and no process can put
-/// another file into it: one that holds the front-end's own end of its connection would keep that open
-/// when the front-end has gone. So no socket.
+/// Whether the kernel can say of a file by itself whether something is in it, and no process can
+/// put another file into it: one that holds the front-end's own end of its connection would keep
+/// that open when the front-end has gone. So no socket.
 fn is_kick(file: &File) -> bool {
     let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
     file_type == Ok(FileType::Fifo) || is_eventfd(file)
@@ -138,8 +138,8 @@ fn is_kick(file: &File) -> bool {
 
 fn is_eventfd(file: &File) -> bool {
     let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    // An eventfd has no type. Neither have some that lead to files of any kind, such as an epoll: where
-    // there is no /proc, they are not told apart.
+    // An eventfd has no type. Neither have some that lead to files of any kind, such as an epoll:
+    // where there is no /proc, they are not told apart.
     file_type == Ok(FileType::Unknown) && {
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         std::fs::read_link(link).map_or(true, |name| name.ends_with("anon_inode:[eventfd]"))

@@ -36,8 +36,8 @@ pub(crate) struct FrontendThread {
 }
 
 impl FrontendThread {
-    /// Serves until it is stopped, or its only VMM has gone, and lets the backends go, so that no thread waits for a guest
-    /// that cannot answer: also after a panic.
+    /// Serves until it is stopped, or its only VMM has gone, and lets the backends go, so that no
+    /// thread waits for a guest that cannot answer: also after a panic.
     pub(crate) fn run(self) -> Result<(), VhostUserError> {
         let Self {
             shared,
@@ -49,8 +49,8 @@ impl FrontendThread {
         let served = catch(|| serve_all(&shared, &mut vmms, &stopper));
         stopper.stop();
         let moved = io_thread.join().unwrap_or(Err(VhostUserError::Panicked));
-        // If a stream's drop panics, what the front-end has left is still there, and is dropped here: it may take
-        // its time.
+        // If a stream's drop panics, what the front-end has left is still there, and is dropped
+        // here: it may take its time.
         let ended = catch(|| shared.end()).or_else(|error| catch(|| shared.end()).and(Err(error)));
         stopper.advance(StopStage::Releasing);
         let released = shared.release();
@@ -127,7 +127,8 @@ impl Session {
         stopper.set_session(None);
         match served {
             Err(Refused { request, reason }) if !stopper.is_stopped() => {
-                // It is the front-end's mistake, or its kind of goodbye: the next one may do better.
+                // It is the front-end's mistake, or its kind of goodbye: the next one may do
+                // better.
                 say!(
                     journal,
                     Warn,
@@ -142,7 +143,8 @@ impl Session {
         }
     }
 
-    /// Answers one request after the other, until the front-end has gone or asks for what it must not.
+    /// Answers one request after the other, until the front-end has gone or asks for what it must
+    /// not.
     fn answer_all(&mut self) -> Result<(), Refused> {
         while let Some(request) = self.next() {
             if matches!(request, Request::Known(request) if !frontend::serves(request)) {

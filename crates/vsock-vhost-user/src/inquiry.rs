@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A question to a device's thread, and the way back of the answer: to a thread that waits or to a task.
+//! A question to a device's thread, and the way back of the answer: to a thread that waits or to a
+//! task.
 
 use std::fmt;
 use std::future::Future;
@@ -15,8 +16,8 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum InspectError {
-    /// The device's thread has not answered in time. What was asked of it is given up, unless the thread
-    /// was about to do it.
+    /// The device's thread has not answered in time. What was asked of it is given up, unless the
+    /// thread was about to do it.
     #[error("the device did not answer in time, its thread is busy or blocked by a backend")]
     TimedOut,
     /// 64 questions wait for the device's thread.
@@ -29,9 +30,9 @@ pub enum InspectError {
 
 /// A question that a device's thread answers: see [`Inspector`](crate::Inspector).
 ///
-/// A thread [waits](Self::wait) for the answer; a task awaits it, on any runtime, and brings a timeout of its
-/// own. The device's thread wakes the task, so a waker must not wait for anything. Dropping it gives the
-/// question up.
+/// A thread [waits](Self::wait) for the answer; a task awaits it, on any runtime, and brings a
+/// timeout of its own. The device's thread wakes the task, so a waker must not wait for anything.
+/// Dropping it gives the question up.
 #[must_use = "dropping it gives the question up"]
 pub struct Inquiry<T>(Arc<Slot<T>>);
 

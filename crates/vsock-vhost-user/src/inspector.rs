@@ -44,7 +44,8 @@ pub struct DeviceReport {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ConnectionList {
-    /// When the list was complete, for [`ConnectionInfo::age`]. This time stops while the guest is paused.
+    /// When the list was complete, for [`ConnectionInfo::age`]. This time stops while the guest is
+    /// paused.
     pub at: Tick,
     /// Every connection, in no particular order.
     pub connections: Vec<ConnectionInfo>,
@@ -160,10 +161,12 @@ impl Inbox {
     }
 }
 
-/// Asks a running device for figures and connections, from any thread; ends connections, and starts captures.
+/// Asks a running device for figures and connections, from any thread; ends connections, and starts
+/// captures.
 ///
-/// The device's thread answers one question after each of its steps, and lists long lists in parts, so no
-/// question delays bytes. [`Inquiry`] is the way to the answer. A device that has ended says so.
+/// The device's thread answers one question after each of its steps, and lists long lists in parts,
+/// so no question delays bytes. [`Inquiry`] is the way to the answer. A device that has ended says
+/// so.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -218,14 +221,15 @@ impl Inspector {
         })
     }
 
-    /// Ends a connection on both sides: the host's stream is aborted, and the guest gets an RST. What is in
-    /// flight is lost. The answer is whether there was such a connection.
+    /// Ends a connection on both sides: the host's stream is aborted, and the guest gets an RST.
+    /// What is in flight is lost. The answer is whether there was such a connection.
     pub fn reset(&self, id: ConnectionId) -> Inquiry<bool> {
         self.ask(|reply| Question::Reset(id, reply))
     }
 
     /// Shows every packet of the guest to a capture from the answer on, as
-    /// [`start_capture`](crate::VhostUserVsock::start_capture) does, and does not wait for a device that is busy.
+    /// [`start_capture`](crate::VhostUserVsock::start_capture) does, and does not wait for a device
+    /// that is busy.
     pub fn start_capture(&self, capture: &Capture) -> Inquiry<()> {
         let tap = Box::new(capture.tap(self.guest));
         self.ask(|reply| Question::Capture(tap, reply))

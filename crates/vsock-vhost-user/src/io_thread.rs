@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The thread that moves bytes: the only one that reads or writes a stream. It waits for nothing but the
-//! loop of the `MuxerDriver`.
+//! The thread that moves bytes: the only one that reads or writes a stream. It waits for nothing
+//! but the loop of the `MuxerDriver`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

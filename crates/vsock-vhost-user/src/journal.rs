@@ -12,10 +12,10 @@ use vsock_proto::GuestCid;
 
 use crate::rate_limit::RateLimits;
 
-/// The lines of one device. A line that is repeated goes out as [`limits`](crate::rate_limit) has it. What
-/// was left out is told by the next line of the kind; by [`tell`](Self::tell), if none comes; or when the
-/// device goes. Whichever thread leaves a line out, the one that tells is woken if it has to tell earlier
-/// than it knows.
+/// The lines of one device. A line that is repeated goes out as [`limits`](crate::rate_limit) has
+/// it. What was left out is told by the next line of the kind; by [`tell`](Self::tell), if none
+/// comes; or when the device goes. Whichever thread leaves a line out, the one that tells is woken
+/// if it has to tell earlier than it knows.
 ///
 /// Each device has its own, so no guest can silence the lines of another.
 pub(crate) struct Journal {
@@ -76,8 +76,8 @@ impl Journal {
         left_out.map(LeftOut)
     }
 
-    /// Tells what was left out, where it is time to. Returns how long until it is time again, as things
-    /// are.
+    /// Tells what was left out, where it is time to. Returns how long until it is time again, as
+    /// things are.
     pub(crate) fn tell(&self) -> Option<Duration> {
         loop {
             let now = {
@@ -123,8 +123,8 @@ impl Drop for Journal {
 }
 
 /// Says a line in a [`Journal`], with the guest's CID before it, as often as its limits let:
-/// `say!(journal, Warn, "cannot watch descriptor {fd}: {error}")`. What is no variable has a name in the
-/// line: `say!(journal, Debug, "features {features:#x}", features = self.features)`.
+/// `say!(journal, Warn, "cannot watch descriptor {fd}: {error}")`. What is no variable has a name
+/// in the line: `say!(journal, Debug, "features {features:#x}", features = self.features)`.
 macro_rules! say {
     ($journal:expr, $level:ident, $text:literal $(, $name:ident = $argument:expr)* $(,)?) => {{
         let journal: &$crate::journal::Journal = &$journal;

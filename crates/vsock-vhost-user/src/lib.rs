@@ -32,12 +32,12 @@
 //! }
 //! ```
 //!
-//! No guest may reach another one's socket as one of its ports: within the process, a backend or a device with such a
-//! socket is refused with `AddrInUse`.
+//! No guest may reach another one's socket as one of its ports: within the process, a backend or a
+//! device with such a socket is refused with `AddrInUse`.
 //!
-//! `default-features = false` leaves out the program's dependencies, which a library does not need. This crate
-//! re-exports all that a host program names: limits, counters and errors, streams and listeners of the process, backends
-//! over Unix sockets, and the traits for a backend of its own:
+//! `default-features = false` leaves out the program's dependencies, which a library does not need.
+//! This crate re-exports all that a host program names: limits, counters and errors, streams and
+//! listeners of the process, backends over Unix sockets, and the traits for a backend of its own:
 //!
 //! ```
 //! use std::any::Any;
@@ -106,8 +106,8 @@
 //! `CONNECT 52\n`, and serves port 1024 for the guest by listening on `/run/vm3/vm.vsock_1024`. By
 //! `--vm guest-cid=3,socket=PATH,uds-path=PATH`, repeated, one process serves several guests, on
 //! threads of their own. Each option of a guest is a key there, such as `buf-alloc=1M` or
-//! `sealed-memory=true`; as an option of the program it holds for every guest that has no such key. `--help` has
-//! them all: each limit and timeout of [`Config`] is one.
+//! `sealed-memory=true`; as an option of the program it holds for every guest that has no such key.
+//! `--help` has them all: each limit and timeout of [`Config`] is one.
 //!
 //! `--config FILE` takes the guests from a YAML file:
 //!
@@ -120,11 +120,12 @@
 //! ```
 //!
 //! `--check` says what is wrong with all of this and starts nothing. Command lines and files of
-//! `vhost-device-vsock` 0.3.0 are understood, except for those that forward to `AF_VSOCK` sockets of the host.
+//! `vhost-device-vsock` 0.3.0 are understood, except for those that forward to `AF_VSOCK` sockets
+//! of the host.
 //!
-//! Management software may pass the socket for the VMM (`--fd N`), as QEMU's conventions for back-ends have it:
-//! one that listens, or one that is connected to the only VMM, with which the device ends.
-//! `--print-capabilities` and `generate` do the rest of these conventions.
+//! Management software may pass the socket for the VMM (`--fd N`), as QEMU's conventions for
+//! back-ends have it: one that listens, or one that is connected to the only VMM, with which the
+//! device ends. `--print-capabilities` and `generate` do the rest of these conventions.
 //!
 //! Programs that know nothing of vsock are reached by `--forward PORT=unix:PATH`,
 //! `=tcp:ADDRESS:PORT` or `=dgram:PATH` (each message is a datagram, as for systemd's
@@ -132,8 +133,8 @@
 //! without a handshake. With `--no-connect` nothing listens for `CONNECT`. After `--vm` they are
 //! keys: `forward=PORT=TARGET`, `expose=ADDRESS=PORT`, `no-connect=true`.
 //!
-//! With `--pass-fd`, or the key `pass-fd=true`, a host process may hand over the pipe, file or socket that
-//! becomes the stream, as in Kata Containers; see [`PassFdBackend`].
+//! With `--pass-fd`, or the key `pass-fd=true`, a host process may hand over the pipe, file or
+//! socket that becomes the stream, as in Kata Containers; see [`PassFdBackend`].
 //!
 //! Messages go over `SOCK_SEQPACKET` sockets: a host process finds the guest at
 //! `/run/vm3/vm.vsock_seqpacket`, and the guest finds it where it finds those of streams; see
@@ -182,13 +183,14 @@
 //! | a system call that the program does not need, for the program | it is killed, and standard error has the call |
 //!
 //! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
-//! QEMU. A front-end that stops the queues and starts them again, as QEMU does for `stop` and `cont`,
-//! resets the connections.
+//! QEMU. A front-end that stops the queues and starts them again, as QEMU does for `stop` and
+//! `cont`, resets the connections.
 //!
 //! # What it logs
 //!
-//! Through the crate [`log`], in the targets `vsock_vhost_user`, `vsock_sockets` and below. Nothing is logged of
-//! single packets, and of connections only that they were refused: [`VhostUserVsock::inspector`] has those.
+//! Through the crate [`log`], in the targets `vsock_vhost_user`, `vsock_sockets` and below. Nothing
+//! is logged of single packets, and of connections only that they were refused:
+//! [`VhostUserVsock::inspector`] has those.
 //!
 //! | level | what |
 //! |---|---|
@@ -197,29 +199,30 @@
 //! | info | a front-end has connected, or has gone |
 //! | debug | the guest's driver is up, and with which features; why a client or a connection was refused, each reason with a limit of its own; what could not be done and does no harm |
 //!
-//! No guest, front-end or host process fills the log. Each line that they can repeat has a limit of its
-//! own for each guest: it goes out ten times, and then once in ten seconds; a turn that is not used is
-//! saved, up to ten. What was left out is counted, and told by the next line of the kind; by a line of its
-//! own, if none comes within ten seconds of its turn; or when the device goes. Nothing is formatted for a
-//! line that is left out, and one that the logger does not want is not counted. Of the crates that the library
-//! uses, `vsock_sockets` alone logs, and nothing that others can repeat.
+//! No guest, front-end or host process fills the log. Each line that they can repeat has a limit of
+//! its own for each guest: it goes out ten times, and then once in ten seconds; a turn that is not
+//! used is saved, up to ten. What was left out is counted, and told by the next line of the kind;
+//! by a line of its own, if none comes within ten seconds of its turn; or when the device goes.
+//! Nothing is formatted for a line that is left out, and one that the logger does not want is not
+//! counted. Of the crates that the library uses, `vsock_sockets` alone logs, and nothing that
+//! others can repeat.
 //!
 //! A logger that waits blocks the device that calls it. The program's does not: lines wait, up to
-//! 256 KiB of them, for a thread that writes to standard error; what finds no room is counted and told, and
-//! the end of the program waits for it 200 ms at most.
+//! 256 KiB of them, for a thread that writes to standard error; what finds no room is counted and
+//! told, and the end of the program waits for it 200 ms at most.
 //!
 //! # Threads
 //!
 //! A [`Capture`] has a thread, which writes the file; no device waits for it.
 //!
-//! A device has two threads: one waits for front-ends and answers their requests, the other moves bytes.
-//! The latter is the only one that reads or writes a stream; it sleeps while there is nothing to do, waits
-//! for nothing else, and takes what has happened in batches: one wake-up, one look at the clock, one
-//! lock and one notification of the guest for a batch.
+//! A device has two threads: one waits for front-ends and answers their requests, the other
+//! moves bytes. The latter is the only one that reads or writes a stream; it sleeps while there is
+//! nothing to do, waits for nothing else, and takes what has happened in batches: one wake-up, one
+//! look at the clock, one lock and one notification of the guest for a batch.
 //!
-//! Where the system lets host processes pass descriptors, the first of these starts another thread for the
-//! whole process, which closes them; [`start_closer`] starts it beforehand. What each thread is to do first,
-//! [`VhostUserVsockBuilder::on_thread_start`] says.
+//! Where the system lets host processes pass descriptors, the first of these starts another thread
+//! for the whole process, which closes them; [`start_closer`] starts it beforehand. What each
+//! thread is to do first, [`VhostUserVsockBuilder::on_thread_start`] says.
 //!
 //! # Invariants
 //!
@@ -228,7 +231,8 @@
 //! - A stop ends within two seconds, whatever a thread is in.
 //! - What a host process has passed is never closed by a thread that moves bytes.
 //! - Every descriptor is close-on-exec, and closed when what it belonged to ends.
-//! - A socket file is removed only by the process that made it, and only if it is still the one that was made.
+//! - A socket file is removed only by the process that made it, and only if it is still the one
+//!   that was made.
 
 #![forbid(unsafe_code)]
 

@@ -362,7 +362,8 @@ mod tests {
 
     const HUGE_PAGE: u64 = 2 << 20;
 
-    /// One in huge pages, of which the system need not have any; `None` where it does not know them.
+    /// One in huge pages, of which the system need not have any; `None` where it does not know
+    /// them.
     fn huge_file(len: u64) -> Option<File> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGE_2MB;
         let file = memfd_create("huge", flags | MemfdFlags::HUGETLB).ok()?;

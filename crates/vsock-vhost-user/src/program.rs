@@ -79,8 +79,8 @@ fn serve(args: &Args) -> ExitCode {
     code
 }
 
-/// What is there before anything can be logged. First the descriptors that were passed: nothing that the
-/// program opens may have their numbers.
+/// What is there before anything can be logged. First the descriptors that were passed: nothing
+/// that the program opens may have their numbers.
 fn start(args: &Args, vms: &[Vm]) -> Result<(Passed, Arc<Sandbox>, Logging), ProgramError> {
     let passed = Passed {
         inherited: Inherited::take(vms)?,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How often the same line goes to the log: a few times, then now and then, and what was left out is
-//! counted. No clock, no lock.
+//! How often the same line goes to the log: a few times, then now and then, and what was left out
+//! is counted. No clock, no lock.
 
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ pub(crate) const BURST: u32 = 10;
 /// is saved, up to the burst.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The lines of one source, each with turns of its own. `K` says which line it is. There is an entry
-/// for each that was ever asked for, so the kinds of lines must be few: places in a program are.
+/// The lines of one source, each with turns of its own. `K` says which line it is. There is an
+/// entry for each that was ever asked for, so the kinds of lines must be few: places in a program
+/// are.
 #[derive(Debug)]
 pub(crate) struct RateLimits<K>(Vec<Line<K>>);
 
@@ -72,8 +73,9 @@ impl<K: Copy + PartialEq> RateLimits<K> {
         Some(line.take_turn(now))
     }
 
-    /// A line of which some were left out, and how many, if it is time to tell: the line has had a turn
-    /// and nothing has used it for an [`INTERVAL`]. Telling uses it. At the end of time all are told.
+    /// A line of which some were left out, and how many, if it is time to tell: the line has had a
+    /// turn and nothing has used it for an [`INTERVAL`]. Telling uses it. At the end of time all
+    /// are told.
     pub(crate) fn owed(&mut self, now: Duration) -> Option<(K, u64)> {
         let due = self.due().filter(|&due| due <= now)?;
         let line = self.0.iter_mut().find(|line| line.due() == Some(due))?;

@@ -46,8 +46,8 @@ impl Shared {
     pub(crate) fn release(&self) -> Result<(), VhostUserError> {
         let backends = catch(|| self.worker().remove_backends())?;
         let settled = catch(|| self.worker().settle());
-        // Not under the lock: what a backend does when it is dropped is its own affair, and it may ask
-        // for the device's counters.
+        // Not under the lock: what a backend does when it is dropped is its own affair, and it may
+        // ask for the device's counters.
         let dropped = catch(|| panics::for_each(backends.into_iter(), drop));
         settled.and(dropped)
     }

@@ -3,9 +3,9 @@
 //! Signals an eventfd that the front-end has as well, without ever waiting for it.
 //!
 //! A `write` waits where the counter is full and the description is blocking, and the front-end,
-//! which shares the description, can bring about both at any time. The kernel itself signals eventfds by a call that never
-//! waits and ignores flags; asynchronous I/O (`io_submit`) lets a process ask for that, with
-//! the completion of a read that fails immediately.
+//! which shares the description, can bring about both at any time. The kernel itself signals
+//! eventfds by a call that never waits and ignores flags; asynchronous I/O (`io_submit`) lets a
+//! process ask for that, with the completion of a read that fails immediately.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -35,8 +35,8 @@ pub(crate) struct Signaller(Way);
 
 enum Way {
     Kernel(Kernel),
-    /// The kernel has no asynchronous I/O for this process: ask whether a write would wait, and write.
-    /// If the eventfd is filled just between, the write waits.
+    /// The kernel has no asynchronous I/O for this process: ask whether a write would wait, and
+    /// write. If the eventfd is filled just between, the write waits.
     Write,
 }
 
@@ -82,7 +82,8 @@ impl Kernel {
             source: eventfd(0, flags)?,
             completions: 0,
         };
-        // Kernels before 5.8 do not read eventfds so, and a filter of system calls may allow only some of these.
+        // Kernels before 5.8 do not read eventfds so, and a filter of system calls may allow only
+        // some of these.
         let probe = eventfd(0, flags)?;
         kernel.submit(&probe)?;
         rustix::io::read(&probe, &mut [0; 8])?;

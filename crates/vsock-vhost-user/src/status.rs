@@ -17,7 +17,8 @@ pub struct DeviceStatus {
 }
 
 /// Tells what a device is doing, from any thread, until it goes: see
-/// [`VhostUserVsock::status_handle`](crate::VhostUserVsock::status_handle). It keeps nothing of the device.
+/// [`VhostUserVsock::status_handle`](crate::VhostUserVsock::status_handle). It keeps nothing of the
+/// device.
 #[derive(Clone)]
 pub struct StatusHandle {
     shared: Weak<Shared>,
@@ -32,8 +33,8 @@ impl StatusHandle {
 
     /// What it does now; `None` once it has gone.
     ///
-    /// It waits for the thread that moves bytes to finish what it does, so it is not for a backend to ask while
-    /// the device calls it.
+    /// It waits for the thread that moves bytes to finish what it does, so it is not for a backend
+    /// to ask while the device calls it.
     #[must_use]
     pub fn status(&self) -> Option<DeviceStatus> {
         let shared = self.shared.upgrade()?;

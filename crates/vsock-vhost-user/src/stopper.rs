@@ -77,13 +77,13 @@ impl Stopper {
 
     /// Lets the device end. Returns immediately.
     ///
-    /// The device's threads do the rest, whether a caller waits for them or not: the guest gets an RST for
-    /// each of its connections, if it has buffers for them within 100 ms; then the connection to the VMM
-    /// ends, and the backends are dropped. A thread in `accept` of an in-process listener gets
-    /// `NotConnected`, and one in `connect_to` `ConnectionRefused`; backends over Unix sockets remove
-    /// theirs. The socket for the VMM is removed, and the CID is free again, when the
-    /// [`VhostUserVsock`](crate::VhostUserVsock) goes: by `join`, `stop` or its drop. These wait for two
-    /// seconds from the first stop, and no longer.
+    /// The device's threads do the rest, whether a caller waits for them or not: the guest gets an
+    /// RST for each of its connections, if it has buffers for them within 100 ms; then the
+    /// connection to the VMM ends, and the backends are dropped. A thread in `accept` of an
+    /// in-process listener gets `NotConnected`, and one in `connect_to` `ConnectionRefused`;
+    /// backends over Unix sockets remove theirs. The socket for the VMM is removed, and the CID is
+    /// free again, when the [`VhostUserVsock`](crate::VhostUserVsock) goes: by `join`, `stop` or
+    /// its drop. These wait for two seconds from the first stop, and no longer.
     pub fn stop(&self) {
         self.state().stopped.get_or_insert_with(Instant::now);
         self.0.changed.notify_all();
@@ -172,8 +172,8 @@ impl fmt::Debug for Stopper {
     }
 }
 
-/// Owned by a thread of a device. When the thread ends, also by a panic, the device stops and has come to this
-/// stage.
+/// Owned by a thread of a device. When the thread ends, also by a panic, the device stops and has
+/// come to this stage.
 pub(crate) struct StopOnDrop {
     pub(crate) stopper: Stopper,
     pub(crate) stage: StopStage,

@@ -20,8 +20,8 @@ use crate::panics::catch;
 pub enum DeviceThread {
     /// It moves bytes between the guest and the host: the backends and streams are called here.
     Data,
-    /// It waits for VMMs and answers their requests: what they share is checked and mapped here. When
-    /// the device ends, its backends are dropped here.
+    /// It waits for VMMs and answers their requests: what they share is checked and mapped here.
+    /// When the device ends, its backends are dropped here.
     Requests,
 }
 
@@ -44,8 +44,8 @@ impl Begin {
     }
 }
 
-/// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the
-/// process does with the signal. Returns when it has begun.
+/// Starts a thread in which no stream can kill the process by writing to what has gone, whatever
+/// the process does with the signal. Returns when it has begun.
 pub(crate) fn start(
     name: String,
     begin: Begin,

@@ -13,7 +13,8 @@ use vsock_virtio::VsockDevice;
 use crate::access_platform::AccessPlatform;
 use crate::memory::MappedMemory;
 
-/// The virtio device around a muxer, which copies between these streams and the guest's memory directly.
+/// The virtio device around a muxer, which copies between these streams and the guest's memory
+/// directly.
 pub(crate) fn virtio_device(
     muxer: Muxer,
     access_platform: AccessPlatform,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A queue of the guest (a *vring*, in the words of vhost-user), and the descriptors by which both sides tell each other of it.
+//! A queue of the guest (a *vring*, in the words of vhost-user), and the descriptors by which both
+//! sides tell each other of it.
 
 use std::fs::File;
 use std::io;
@@ -17,8 +18,8 @@ use crate::memory::MappedMemory;
 use crate::session::{Layout, Ring};
 use crate::signal::{SignalError, Signaller};
 
-/// The number of each kick: the queues are to be looked at, whichever it was. So an event that was taken
-/// before the kick was replaced does no harm.
+/// The number of each kick: the queues are to be looked at, whichever it was. So an event that was
+/// taken before the kick was replaced does no harm.
 pub(crate) const KICK: u32 = 0;
 
 /// Bytes from the beginning of a used ring to its index (virtio 1.3, 2.7.8).
@@ -70,8 +71,9 @@ struct Call {
 /// A queue.
 ///
 /// It is *started* from when it has a kick until the front-end takes it back, and *enabled* as the
-/// front-end says. The kick is watched while it is both. A kick is never read: each write to an eventfd
-/// is an event of the loop, and what a front-end writes to it, or reads of it, is its own affair.
+/// front-end says. The kick is watched while it is both. A kick is never read: each write to an
+/// eventfd is an event of the loop, and what a front-end writes to it, or reads of it, is its own
+/// affair.
 pub(crate) struct Vring {
     queue: Queue,
     journal: Arc<Journal>,
@@ -230,7 +232,8 @@ impl Vring {
         };
         match signaller.signal(&call.file) {
             Ok(()) => {}
-            // It stays open until the front-end takes it back: closing a file of another kind can block.
+            // It stays open until the front-end takes it back: closing a file of another kind can
+            // block.
             Err(SignalError::NoEventfd) => {
                 call.works = false;
                 say!(
@@ -251,7 +254,8 @@ impl Vring {
         };
         if runs && !kick.watched {
             event_loop.watch(KICK, &kick.file)?;
-            // The guest may have written to it, or filled its queue, before it was watched: no edge comes for that.
+            // The guest may have written to it, or filled its queue, before it was watched: no edge
+            // comes for that.
             event_loop.wake();
         } else if !runs && kick.watched {
             unwatch(&kick.file, event_loop, &self.journal);
@@ -260,8 +264,8 @@ impl Vring {
         Ok(())
     }
 
-    /// Gives the kick up and stops watching it. Closing our copy would not do: its owner may have kept one,
-    /// and an epoll watches until the last copy is closed.
+    /// Gives the kick up and stops watching it. Closing our copy would not do: its owner may have
+    /// kept one, and an epoll watches until the last copy is closed.
     fn drop_kick(&mut self, event_loop: &mut MuxerDriver) -> Option<File> {
         let Kick { file, watched } = self.kick.take()?;
         if watched {
@@ -482,7 +486,8 @@ mod tests {
         }
     }
 
-    /// Takes the steps, with a queue that is disabled at first, and compares the queue with the model after each.
+    /// Takes the steps, with a queue that is disabled at first, and compares the queue with the
+    /// model after each.
     fn follow(steps: &[Step]) {
         let mut rig = Rig::new();
         rig.enable(Enablement::Disabled);

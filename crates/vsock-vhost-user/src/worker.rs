@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One step of the device: what has happened goes in, what can be moved is moved, what is to be done
-//! is done. One step for a whole batch of events.
+//! One step of the device: what has happened goes in, what can be moved is moved, what is to be
+//! done is done. One step for a whole batch of events.
 
 use std::fs::File;
 use std::io;
@@ -535,7 +535,8 @@ mod tests {
         logged();
         let mut worker = worker(journal, event_loop);
         let mut events = worker.events();
-        // The thread that left lines out has woken the one that sets the timer; the timer is the other event.
+        // The thread that left lines out has woken the one that sets the timer; the timer is the
+        // other event.
         for _ in 0..2 {
             assert_eq!(step(&mut worker, &mut events, GENEROUS), 1);
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a packet costs the device, both ways, with a stream inside the process: copied directly, and
-//! through a buffer as for a type of streams that is not registered.
+//! What a packet costs the device, both ways, with a stream inside the process: copied directly,
+//! and through a buffer as for a type of streams that is not registered.
 //!
 //! `cargo run --release -p vsock-virtio --example cost`
 

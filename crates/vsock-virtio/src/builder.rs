@@ -31,17 +31,20 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         }
     }
 
-    /// Streams of the type `S` copy to and from guest memory by themselves, with no buffer in between.
+    /// Streams of the type `S` copy to and from guest memory by themselves, with no buffer in
+    /// between.
     ///
-    /// They do where a piece of guest memory has at least `least` bytes; smaller pieces are gathered,
-    /// and moved by one call of the stream. For a stream that takes many pieces in one call, `least` is
-    /// 0. For one that takes them one by one, each with a system call, it is about 16 KiB: gathering
+    /// They do where a piece of guest memory has at least `least` bytes; smaller pieces are
+    /// gathered, and moved by one call of the stream. For a stream that takes many pieces in one
+    /// call, `least` is
+    /// 0. For one that takes them one by one, each with a system call, it is about 16 KiB:
+    ///    gathering
     /// 4 KiB buffers of a guest into one read costs less than a read for each of them.
     ///
     /// The type must show itself through
-    /// [`VsockStream::as_any_mut`](vsock_backend_api::VsockStream::as_any_mut). What is not registered
-    /// is always moved by a copy, in few calls. The streams of `vsock-inner` have the trait by its
-    /// feature `vm-memory`.
+    /// [`VsockStream::as_any_mut`](vsock_backend_api::VsockStream::as_any_mut). What is not
+    /// registered is always moved by a copy, in few calls. The streams of `vsock-inner` have the
+    /// trait by its feature `vm-memory`.
     #[must_use]
     pub fn direct<S>(mut self, least: usize) -> Self
     where
@@ -59,10 +62,10 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         self
     }
 
-    /// Bytes that one call of [`VsockDevice::process`](crate::VsockDevice::process) moves in each direction, roughly: default
-    /// 512 KiB. A packet of the guest counts as 2 KiB if it is smaller, so that a call
-    /// ends after 256 of them; a descriptor counts as 64 bytes, if those of a packet come to more.
-    /// Every call moves something if it can: 0 counts as 1.
+    /// Bytes that one call of [`VsockDevice::process`](crate::VsockDevice::process) moves in each
+    /// direction, roughly: default 512 KiB. A packet of the guest counts as 2 KiB if it is smaller,
+    /// so that a call ends after 256 of them; a descriptor counts as 64 bytes, if those of a packet
+    /// come to more. Every call moves something if it can: 0 counts as 1.
     #[must_use]
     pub const fn budget(mut self, bytes: usize) -> Self {
         self.budget = if bytes == 0 { 1 } else { bytes };
@@ -77,9 +80,9 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// learns from the guest's pauses what to expect, and polls rarely if polls seem to keep the
     /// guest off the processor.
     ///
-    /// While it polls and the guest goes on sending, the guest is told once that several packets were taken: when they
-    /// are a quarter of its queue, after 2 ms, or when it has paused for this time. A filled buffer is told
-    /// immediately, always.
+    /// While it polls and the guest goes on sending, the guest is told once that several packets
+    /// were taken: when they are a quarter of its queue, after 2 ms, or when it has paused for this
+    /// time. A filled buffer is told immediately, always.
     #[must_use]
     pub const fn poll_budget(mut self, budget: Duration) -> Self {
         self.poll_budget = budget;

@@ -21,8 +21,8 @@ pub(crate) enum Part {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct BadChain;
 
-/// What a descriptor costs at least, of the budget of a call: so a chain of many is no cheap way to keep
-/// the thread busy, and one of a few costs what its bytes do.
+/// What a descriptor costs at least, of the budget of a call: so a chain of many is no cheap way to
+/// keep the thread busy, and one of a few costs what its bytes do.
 pub(crate) const DESCRIPTOR_COST: usize = 64;
 
 /// A chain that was looked at.
@@ -44,10 +44,11 @@ pub(crate) struct Chain<'t, 'm, M: GuestMemory> {
 impl<'m, M: GuestMemory> Chain<'_, 'm, M> {
     /// Appends the pieces of the chain to `slices`. Those of a bad one are of no use.
     ///
-    /// A range may lie in several regions, whose pieces need not be neighbours in this process; a byte
-    /// outside of all regions spoils the chain. So does a loop, an index outside of its table, a table
-    /// within a table or of a length that is no multiple of 16, a chain that is longer than the queue
-    /// (virtio 1.3, 2.7.5.3.1) or than 2^32 bytes (2.7.5.2), or a descriptor of the wrong direction.
+    /// A range may lie in several regions, whose pieces need not be neighbours in this process; a
+    /// byte outside of all regions spoils the chain. So does a loop, an index outside of its table,
+    /// a table within a table or of a length that is no multiple of 16, a chain that is longer than
+    /// the queue (virtio 1.3, 2.7.5.3.1) or than 2^32 bytes (2.7.5.2), or a descriptor of the wrong
+    /// direction.
     pub(crate) fn gather(&self, part: Part, slices: &mut Slices<'m, M>) -> Gathered {
         let mut cost = 0;
         let len = self.walk(part, slices, &mut cost);
@@ -107,8 +108,8 @@ fn append<'m, M: GuestMemory>(
     Ok(len)
 }
 
-/// From descriptor to descriptor: through the queue's table, and from there at most once into a table of
-/// the chain's own (virtio 1.3, 2.7.5.3).
+/// From descriptor to descriptor: through the queue's table, and from there at most once into a
+/// table of the chain's own (virtio 1.3, 2.7.5.3).
 struct Walk<'t, 'm, M: GuestMemory> {
     queue: &'t Span<'m, M>,
     /// How many descriptors the table has in which the walk is.

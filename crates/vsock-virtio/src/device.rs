@@ -31,9 +31,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Inactive,
-    /// It was activated, and has not looked at its queues yet. In queues that were used before, the driver may have
-    /// been left without a notification. Whether they were cannot be told: their indices may have come round
-    /// to zero.
+    /// It was activated, and has not looked at its queues yet. In queues that were used before, the
+    /// driver may have been left without a notification. Whether they were cannot be told: their
+    /// indices may have come round to zero.
     Starting,
     Active,
     /// The driver is paused, and its queues are left alone.
@@ -64,8 +64,9 @@ enum Phase {
 /// and after each of them [`next_action`](Self::next_action) until there is none, and
 /// [`deadline`](Self::deadline) for the timer. The crate's documentation has a complete example.
 ///
-/// A panic of a stream, of a backend or of guest memory in one of these calls passes through, and breaks an
-/// active device as a fault of its queues does: see [`FaultCause::Panic`](crate::FaultCause::Panic).
+/// A panic of a stream, of a backend or of guest memory in one of these calls passes through, and
+/// breaks an active device as a fault of its queues does: see
+/// [`FaultCause::Panic`](crate::FaultCause::Panic).
 pub struct VsockDevice<M: GuestMemory> {
     muxer: Muxer,
     features: Features,
@@ -103,12 +104,13 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// Takes the features that the driver has accepted: before [`activate`](Self::activate), which puts
-    /// them in force. Without this the driver has accepted none, which is no error: it has stream sockets,
-    /// and is notified by the queues' flags.
+    /// Takes the features that the driver has accepted: before [`activate`](Self::activate), which
+    /// puts them in force. Without this the driver has accepted none, which is no error: it has
+    /// stream sockets, and is notified by the queues' flags.
     ///
-    /// What is accepted while the device is active shows in [`acked_features`](Self::acked_features) and
-    /// [`state`](Self::state), and changes nothing of how it works.
+    /// What is accepted while the device is active shows in
+    /// [`acked_features`](Self::acked_features) and [`state`](Self::state), and changes nothing of
+    /// how it works.
     ///
     /// # Errors
     ///
@@ -120,8 +122,9 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// The driver is ready (`DRIVER_OK`): the device begins to serve its queues.
     ///
     /// Sets in the queues whether `VIRTIO_F_EVENT_IDX` was negotiated. Call
-    /// [`process`](Self::process) next: the queues may be full already. It notifies the guest of both,
-    /// in case the device that served them before owed it that; a driver must bear one for nothing.
+    /// [`process`](Self::process) next: the queues may be full already. It notifies the guest of
+    /// both, in case the device that served them before owed it that; a driver must bear one for
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -153,13 +156,13 @@ impl<M: GuestMemory> VsockDevice<M> {
         Ok(())
     }
 
-    /// The driver has reset the device, or is gone: every connection is closed, and the guest is told
-    /// nothing. Backends stay. The queues are the caller's to reset.
+    /// The driver has reset the device, or is gone: every connection is closed, and the guest is
+    /// told nothing. Backends stay. The queues are the caller's to reset.
     ///
     /// The accepted features are forgotten: the driver negotiates anew, and
     /// [`ack_features`](Self::ack_features) comes before the next [`activate`](Self::activate). The
-    /// [actions](Self::next_action) that this yields unregister what was watched: before a device is
-    /// dropped, it is reset and they are carried out.
+    /// [actions](Self::next_action) that this yields unregister what was watched: before a device
+    /// is dropped, it is reset and they are carried out.
     pub fn reset(&mut self, now: Tick) {
         self.muxer.reset(now);
         self.features.reset();
@@ -168,9 +171,9 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// Every connection that the guest knows of is closed, and the guest is told that they are gone
-    /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): immediately if it has provided a buffer, else as soon as
-    /// it does. From then until it has taken notice, which it does by making another buffer of the event
-    /// queue available, it gets no packet: for half a second at most.
+    /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): immediately if it has provided a buffer, else as
+    /// soon as it does. From then until it has taken notice, which it does by making another buffer
+    /// of the event queue available, it gets no packet: for half a second at most.
     ///
     /// Some front-ends start the event queue after the others, and what the guest opens before it
     /// gets the event ends by it. So both other queues wait for a buffer for the event, for 100 ms
@@ -186,8 +189,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// Goes on in a new process where a device stopped whose [`state`](Self::state) was saved: accepts
-    /// its features, activates itself if it was active, and owes the guest a
+    /// Goes on in a new process where a device stopped whose [`state`](Self::state) was saved:
+    /// accepts its features, activates itself if it was active, and owes the guest a
     /// [`transport_reset`](Self::transport_reset).
     ///
     /// The queues are those of the snapshot. Call [`process`](Self::process) next, and neither
@@ -223,10 +226,10 @@ impl<M: GuestMemory> VsockDevice<M> {
 
     /// Moves what can be moved: takes the guest's packets, fills its buffers, publishes events.
     ///
-    /// To be called after a kick of any queue and after whatever was reported to the device, because
-    /// each may set the others going: a packet asks for a reply, a buffer lets a reply go, and a reply
-    /// that is gone lets the next packet in. A call for nothing costs a look at the queues. Before
-    /// the device is active it does nothing.
+    /// To be called after a kick of any queue and after whatever was reported to the device,
+    /// because each may set the others going: a packet asks for a reply, a buffer lets a reply go,
+    /// and a reply that is gone lets the next packet in. A call for nothing costs a look at the
+    /// queues. Before the device is active it does nothing.
     ///
     /// # Errors
     ///
@@ -286,8 +289,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         &self.muxer
     }
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called, and [`process`](Self::process) after it.
-    /// A timer that is late by a millisecond does no harm.
+    /// When [`on_timeout`](Self::on_timeout) is to be called, and [`process`](Self::process) after
+    /// it. A timer that is late by a millisecond does no harm.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         let deadlines = [self.muxer.deadline(), self.events.deadline()];

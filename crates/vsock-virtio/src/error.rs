@@ -91,8 +91,9 @@ pub enum FaultCause {
     /// A part of the queue is not, or no longer, in guest memory.
     #[error("guest memory of the queue is not accessible")]
     Memory,
-    /// A stream, a backend or guest memory has panicked in a call of the device, of whichever queue or of
-    /// none. What the call had taken from the queues is not given back, so the receive queue is named.
+    /// A stream, a backend or guest memory has panicked in a call of the device, of whichever queue
+    /// or of none. What the call had taken from the queues is not given back, so the receive queue
+    /// is named.
     #[error("a call of the device was left by a panic")]
     Panic,
 }

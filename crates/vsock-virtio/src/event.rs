@@ -107,8 +107,8 @@ impl Events {
             && queue.available()?.0 != queue.next_available())
     }
 
-    /// Goes on as far as the guest lets it, and the budget for buffers of no use. `true` if the event has been
-    /// published just now.
+    /// Goes on as far as the guest lets it, and the budget for buffers of no use. `true` if the
+    /// event has been published just now.
     pub(crate) fn proceed<M: GuestMemory>(
         &mut self,
         now: Tick,
@@ -122,7 +122,8 @@ impl Events {
         let mut published = false;
         if matches!(self, Self::Owed(_)) {
             published = self.publish(now, queue, counters, &mut budget)?;
-            // A device that looks only when there is something to tell hears of a buffer only if it asks.
+            // A device that looks only when there is something to tell hears of a buffer only if it
+            // asks.
             if !published && queue.watch_available()?.0 != queue.next_available() {
                 published = self.publish(now, queue, counters, &mut budget)?;
             }

@@ -40,8 +40,8 @@ pub struct DeviceCounters {
     /// Chains of the transmit queue that were no packet: too short for a header or for what it
     /// promises, longer than the limit, or outside of guest memory. They went back unused.
     pub malformed_packets: u64,
-    /// Chains of the receive queue and of the event queue that could not be used, and went back with
-    /// a length of 0: too small, read-only, or outside of guest memory.
+    /// Chains of the receive queue and of the event queue that could not be used, and went back
+    /// with a length of 0: too small, read-only, or outside of guest memory.
     pub unusable_buffers: u64,
     /// Transport resets that were published to the guest.
     pub transport_resets: u64,
@@ -55,8 +55,8 @@ pub struct DeviceCounters {
 
 /// What a device has counted of one queue.
 ///
-/// A device that polls, or whose guest does not want to be interrupted for each buffer, spares most of the
-/// notifications.
+/// A device that polls, or whose guest does not want to be interrupted for each buffer, spares most
+/// of the notifications.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct QueueCounters {
@@ -64,8 +64,8 @@ pub struct QueueCounters {
     pub chains_used: u64,
     /// How often an [`Outcome`] asked its caller to notify the guest.
     pub notifications_sent: u64,
-    /// Chains that were given back without a notification of their own, because the guest did not want
-    /// one or one stood for several of them.
+    /// Chains that were given back without a notification of their own, because the guest did not
+    /// want one or one stood for several of them.
     pub notifications_spared: u64,
 }
 
@@ -80,8 +80,8 @@ impl QueueCounters {
 
 /// How many chains the driver has made available in each queue that the device has not taken.
 ///
-/// `None` where the queue is not served, or where its driver breaks the rules. Another moment has other
-/// numbers: the guest goes on meanwhile.
+/// `None` where the queue is not served, or where its driver breaks the rules. Another moment has
+/// other numbers: the guest goes on meanwhile.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct QueueDepths {

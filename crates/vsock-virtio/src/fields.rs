@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The fields of a split virtqueue in guest memory (virtio 1.3, 2.7), whose three parts are looked up once for a
-//! call.
+//! The fields of a split virtqueue in guest memory (virtio 1.3, 2.7), whose three parts are looked
+//! up once for a call.
 //!
-//! `virtio-queue` looks each field up by its guest address, several times for each chain: for packets
-//! of a few KiB that took a quarter of the device's time. Its `Queue` remains what a queue *is*; this is how the
-//! device comes at the fields.
+//! `virtio-queue` looks each field up by its guest address, several times for each chain: for
+//! packets of a few KiB that took a quarter of the device's time. Its `Queue` remains what a
+//! queue *is*; this is how the device comes at the fields.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -128,8 +128,8 @@ impl<M: GuestMemory> SharedFields for Fields<'_, M> {
     }
 }
 
-/// Where the descriptors, the available and the used ring are, how long, and what the device does with
-/// them. The rings have the fields of `VIRTIO_F_EVENT_IDX`, as in `Queue::is_valid`.
+/// Where the descriptors, the available and the used ring are, how long, and what the device does
+/// with them. The rings have the fields of `VIRTIO_F_EVENT_IDX`, as in `Queue::is_valid`.
 fn ranges(queue: &Queue) -> [(u64, usize, Permissions); 3] {
     let size = usize::from(queue.size());
     [
@@ -143,8 +143,8 @@ fn ranges(queue: &Queue) -> [(u64, usize, Permissions); 3] {
 pub(crate) struct Span<'m, M: GuestMemory> {
     mem: &'m M,
     start: GuestAddress,
-    /// All of it, if it lies in one piece. `None`: each field is looked up. So it is behind an IOMMU as well,
-    /// whose answer may change meanwhile.
+    /// All of it, if it lies in one piece. `None`: each field is looked up. So it is behind an
+    /// IOMMU as well, whose answer may change meanwhile.
     whole: Option<Slice<'m, M>>,
 }
 

@@ -3,9 +3,10 @@
 //! The virtio vsock device (virtio 1.3, 5.10), for a VMM to embed.
 //!
 //! [`VsockDevice`] connects a [`Muxer`] with three virtqueues: it makes packets of
-//! descriptor chains and fills the guest's buffers, and has the configuration space, the features and
-//! the event queue. It has no event loop, no descriptor and no clock, and starts no thread: memory and
-//! queues are lent to it for a call, time is passed in, and what is to be done comes back.
+//! descriptor chains and fills the guest's buffers, and has the configuration space, the features
+//! and the event queue. It has no event loop, no descriptor and no clock, and starts no thread:
+//! memory and queues are lent to it for a call, time is passed in, and what is to be done comes
+//! back.
 //!
 //! ```
 //! use virtio_queue::{Queue, QueueT};
@@ -53,21 +54,22 @@
 //!
 //! # What else is here
 //!
-//! What makes a muxer and what it tells a VMM, and the traits of backends and streams, are re-exported from the crates
-//! below: a VMM depends on this crate, on rust-vmm's `virtio-queue` and `vm-memory`, and on the crate of
-//! its backend. What a muxer exchanges with a device, such as packets, stays in `vsock-muxer`.
+//! What makes a muxer and what it tells a VMM, and the traits of backends and streams, are
+//! re-exported from the crates below: a VMM depends on this crate, on rust-vmm's `virtio-queue` and
+//! `vm-memory`, and on the crate of its backend. What a muxer exchanges with a device, such as
+//! packets, stays in `vsock-muxer`.
 //!
 //! # What holds
 //!
 //! - A chain may have any layout; a header is read out of guest memory once; no reference to guest
 //!   memory is ever made.
-//! - Every chain that is taken is given back once, in order; a bad one unused. Between two calls none is
-//!   held.
+//! - Every chain that is taken is given back once, in order; a bad one unused. Between two calls
+//!   none is held.
 //! - A call does a bounded amount of work, allocates nothing per packet, and asks for at most one
 //!   notification of each queue.
-//! - Nothing that a guest writes anywhere makes a call panic. What it can do to its device is to break
-//!   it until the next reset ([`DeviceFault`]). So does a panic of a stream, a backend or guest memory, which
-//!   passes through ([`FaultCause::Panic`]).
+//! - Nothing that a guest writes anywhere makes a call panic. What it can do to its device is to
+//!   break it until the next reset ([`DeviceFault`]). So does a panic of a stream, a backend or
+//!   guest memory, which passes through ([`FaultCause::Panic`]).
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types)]

@@ -82,8 +82,8 @@ impl Notifications {
         *self = Self::new(self.polling.budget);
     }
 
-    /// Whether the driver is to be told now of the packets that were taken, in a queue of this size, by a device that
-    /// sleeps after this call or not.
+    /// Whether the driver is to be told now of the packets that were taken, in a queue of this
+    /// size, by a device that sleeps after this call or not.
     pub(crate) fn is_batch_due(&self, now: Tick, size: u16) -> bool {
         self.polling.is_asleep() || self.taken.is_due(now, size, self.polling.budget)
     }
@@ -148,8 +148,8 @@ impl Polling {
         !matches!(self.state, State::Working | State::Polling { .. })
     }
 
-    /// A call has come to its end. Returns until when to poll; `None`: the device turns kicks on, looks once more, and
-    /// sleeps.
+    /// A call has come to its end. Returns until when to poll; `None`: the device turns kicks on,
+    /// looks once more, and sleeps.
     pub(crate) fn next(&mut self, now: Tick, moved: Moved) -> Option<Tick> {
         self.state = match moved {
             Moved::Nothing => self.state.idle(now, self.budget),

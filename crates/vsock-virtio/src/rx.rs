@@ -15,8 +15,8 @@ use crate::tap::TapSlot;
 use crate::virtqueue::Virtqueue;
 use crate::{DeviceCounters, DeviceFault, PacketDirection};
 
-/// What it may cost to look at chains in advance: 1,024 descriptors. Pieces would be no measure, for an empty
-/// descriptor is none.
+/// What it may cost to look at chains in advance: 1,024 descriptors. Pieces would be no measure,
+/// for an empty descriptor is none.
 const MOST_AHEAD: usize = 1024 * DESCRIPTOR_COST;
 
 /// A chain that was taken and is not used yet.
@@ -46,8 +46,8 @@ pub(crate) struct Tools<'a, M: GuestMemory> {
 
 /// The buffers of the receive queue, in order.
 ///
-/// Chains are taken when they are needed. Those that were taken for nothing are put back at the end, so
-/// that nothing is kept between two calls: no reset, no migration can find a chain here.
+/// Chains are taken when they are needed. Those that were taken for nothing are put back at the
+/// end, so that nothing is kept between two calls: no reset, no migration can find a chain here.
 pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     queue: &'a mut Virtqueue<'q, 'm, M>,
     tools: Tools<'a, M>,
@@ -81,8 +81,9 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         }
     }
 
-    /// What this has cost so far, of the budget of a call: the bytes of packets with their headers, or
-    /// what their descriptors cost if that is more, and something for each buffer that was refused.
+    /// What this has cost so far, of the budget of a call: the bytes of packets with their headers,
+    /// or what their descriptors cost if that is more, and something for each buffer that was
+    /// refused.
     pub(crate) const fn cost(&self) -> usize {
         self.cost
     }
@@ -98,8 +99,8 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         self.queue.next_available()
     }
 
-    /// Gives the next buffer back unused if it has no room for payload, which is all that is left to
-    /// send. Returns whether it did.
+    /// Gives the next buffer back unused if it has no room for payload, which is all that is left
+    /// to send. Returns whether it did.
     pub(crate) fn refuse_roomless(&mut self) -> bool {
         match self.front() {
             Some(chain) if chain.room == Some(0) && !self.is_spent() => {
@@ -136,7 +137,8 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         None
     }
 
-    /// The chain `ahead` places after the front, taken now if need be, while to look costs little enough.
+    /// The chain `ahead` places after the front, taken now if need be, while to look costs little
+    /// enough.
     fn ahead(&mut self, ahead: usize) -> Option<Reserved> {
         match self.tools.reserved.get(self.next + ahead) {
             Some(chain) => Some(*chain),
@@ -216,8 +218,8 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         cursor
     }
 
-    /// Bytes that the next buffers can take within the allowance, and where: whole buffers, and no more of
-    /// them than for `expected` bytes, or for one read.
+    /// Bytes that the next buffers can take within the allowance, and where: whole buffers, and no
+    /// more of them than for `expected` bytes, or for one read.
     fn ahead_of(&mut self, allowance: Allowance, expected: usize) -> (usize, Slices<'m, M>) {
         let enough = MAX_PAYLOAD.min(expected);
         let (mut room, mut pieces) = (0, Slices::<M>::new());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls of a stream, what came of them as a value, and ordinary memory for those that know nothing else.
+//! Calls of a stream, what came of them as a value, and ordinary memory for those that know nothing
+//! else.
 
 use std::io::{self, ErrorKind};
 
@@ -8,7 +9,8 @@ use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
 use vsock_proto::Progress;
 
-/// Reads into places for `room` bytes, and not for none: so 0 bytes are the end. Again if interrupted.
+/// Reads into places for `room` bytes, and not for none: so 0 bytes are the end. Again if
+/// interrupted.
 pub(crate) fn read(room: usize, call: impl FnMut() -> io::Result<usize>) -> Progress {
     match uninterrupted(room, call) {
         Ok(0) => Progress::Closed,
@@ -18,7 +20,8 @@ pub(crate) fn read(room: usize, call: impl FnMut() -> io::Result<usize>) -> Prog
     }
 }
 
-/// Writes `len` bytes, again if interrupted. A stream that takes nothing and says so with `Ok(0)` blocks.
+/// Writes `len` bytes, again if interrupted. A stream that takes nothing and says so with `Ok(0)`
+/// blocks.
 pub(crate) fn write(len: usize, call: impl FnMut() -> io::Result<usize>) -> Progress {
     match uninterrupted(len, call) {
         Ok(0) => Progress::Pending,
@@ -42,9 +45,9 @@ fn uninterrupted(offered: usize, mut call: impl FnMut() -> io::Result<usize>) ->
     }
 }
 
-/// Moves what is in `pieces`, or what fits, which are `left` bytes, in as few calls as the stream needs for
-/// it, each of which is told how many are left. Returns how many bytes that were, and what the last call
-/// came to; `Done` if there was no reason for another.
+/// Moves what is in `pieces`, or what fits, which are `left` bytes, in as few calls as the stream
+/// needs for it, each of which is told how many are left. Returns how many bytes that were, and
+/// what the last call came to; `Done` if there was no reason for another.
 pub(crate) fn all<'m, B: BitmapSlice>(
     pieces: &[VolatileSlice<'m, B>],
     mut left: usize,
@@ -74,8 +77,8 @@ pub(crate) fn all<'m, B: BitmapSlice>(
     (moved, Progress::Done(0))
 }
 
-/// What several calls have come to: once bytes were moved, nothing else is said but a failure, which
-/// a stream may tell only once.
+/// What several calls have come to: once bytes were moved, nothing else is said but a failure,
+/// which a stream may tell only once.
 pub(crate) const fn together(moved: usize, last: Progress) -> Progress {
     match (moved, last) {
         (0, last) | (_, last @ (Progress::Failed | Progress::TooLong)) => last,

@@ -15,8 +15,8 @@ use crate::direct::{Direct, DirectTypes};
 use crate::scatter::{Cursor, Slice, Slices};
 use crate::stream_io::{self, MAX_PAYLOAD, Scratch};
 
-/// Reads the header, once, out of a chain with this many readable bytes; returns it with the position
-/// of the payload.
+/// Reads the header, once, out of a chain with this many readable bytes; returns it with the
+/// position of the payload.
 pub(crate) fn header<B: BitmapSlice>(
     slices: &[VolatileSlice<'_, B>],
     readable: usize,

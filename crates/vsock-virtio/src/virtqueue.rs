@@ -16,7 +16,8 @@ use crate::{DeviceFault, FaultCause, QueueName};
 
 /// A queue and the memory that it lies in, for one call of the device.
 ///
-/// What outlives the call, the position in both of its rings, is the `Queue`'s, and is always up to date there.
+/// What outlives the call, the position in both of its rings, is the `Queue`'s, and is always up to
+/// date there.
 pub(crate) struct Virtqueue<'q, 'm, M: GuestMemory> {
     mem: &'m M,
     fields: Fields<'m, M>,
@@ -50,8 +51,8 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         }
     }
 
-    /// Takes the next chain that the guest has made available, and appends its pieces to `slices`. Those of
-    /// a bad one are of no use.
+    /// Takes the next chain that the guest has made available, and appends its pieces to `slices`.
+    /// Those of a bad one are of no use.
     pub(crate) fn take(
         &mut self,
         part: Part,
@@ -104,8 +105,8 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         let count = count.wrapping_add(1);
         self.queue.set_next_used(count);
         self.used = self.used.saturating_add(1);
-        // ORDER: Release; partner: the driver's acquire of the used index. Who sees it sees the element,
-        // and what was written to the chain.
+        // ORDER: Release; partner: the driver's acquire of the used index. Who sees it sees the
+        // element, and what was written to the chain.
         self.checked(self.fields.set_used_index(count, Ordering::Release))
     }
 
@@ -114,8 +115,8 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         self.used
     }
 
-    /// Whether the guest is to be interrupted for the last `count` chains that were given back: once for all of
-    /// them.
+    /// Whether the guest is to be interrupted for the last `count` chains that were given back:
+    /// once for all of them.
     pub(crate) fn wants_interrupt(&self, count: u16) -> Result<bool, DeviceFault> {
         let used = self.queue.next_used();
         let wants = self
@@ -124,7 +125,8 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         self.checked(wants)
     }
 
-    /// The device is about to sleep: asks for a kick with the next chain, and returns whether it is there by now.
+    /// The device is about to sleep: asks for a kick with the next chain, and returns whether it is
+    /// there by now.
     pub(crate) fn turn_kicks_on(&self, kicks: &mut Kicks) -> Result<bool, DeviceFault> {
         if !self.ready() {
             return Ok(false);
@@ -141,8 +143,8 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         self.checked(kicks.turn_off(self.suppression(), &self.fields))
     }
 
-    /// Asks for a kick when the guest adds a chain to those that it has made available, of which the
-    /// device has not taken all. Returns how many it has made available, in wrapping counting.
+    /// Asks for a kick when the guest adds a chain to those that it has made available, of which
+    /// the device has not taken all. Returns how many it has made available, in wrapping counting.
     pub(crate) fn watch_available(&self) -> Result<Wrapping<u16>, DeviceFault> {
         let available = self.available()?;
         self.checked(self.suppression().ask_for_kick(&self.fields, available.0))?;

@@ -2,8 +2,8 @@
 
 //! What a packet costs in the muxer, beyond the copy that it needs anyway.
 //!
-//! Each cell is measured beside the same copies without a muxer, in turn with them, and the difference
-//! is the muxer's. Guest and streams are bare: no event loop, no queue, no lock.
+//! Each cell is measured beside the same copies without a muxer, in turn with them, and the
+//! difference is the muxer's. Guest and streams are bare: no event loop, no queue, no lock.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -45,7 +45,8 @@ struct Figures {
     cells: Vec<Cell>,
     /// Connects and closes in a second, by number of other connections.
     connects: Vec<(usize, f64)>,
-    /// Resident bytes of a connection that has carried nothing, with its entry and without a stream.
+    /// Resident bytes of a connection that has carried nothing, with its entry and without a
+    /// stream.
     idle_bytes: f64,
 }
 

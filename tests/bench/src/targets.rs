@@ -26,7 +26,8 @@ const IDLE_BYTES: f64 = 4096.0;
 /// Descriptors of an idle connection both ends of which are polled.
 const IDLE_DESCRIPTORS: f64 = 2.0;
 
-/// Microseconds of processor time of an idle loop in a second, which is none but for the measuring itself.
+/// Microseconds of processor time of an idle loop in a second, which is none but for the measuring
+/// itself.
 const IDLE_LOOP: f64 = 100.0;
 
 /// What is measured, and what it should be.

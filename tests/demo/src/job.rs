@@ -50,7 +50,8 @@ pub(crate) fn run(
             start = Instant::now();
             receive(&mut reader, &mut back, progress)
         });
-        // ORDER: Relaxed; partner: the load in `service::in_guest`, which only ends sooner or later by it.
+        // ORDER: Relaxed; partner: the load in `service::in_guest`, which only ends sooner or later
+        // by it.
         stop.store(true, Ordering::Relaxed);
         (service.join(), sender.join(), receiver)
     });

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The main job: a file goes from a host component through the transport to an echo service behind an
-//! event loop, and comes back; beside it the same over a Unix socket pair; and then with a muxer and
-//! a simulated guest between, in which the echo service is.
+//! The main job: a file goes from a host component through the transport to an echo service behind
+//! an event loop, and comes back; beside it the same over a Unix socket pair; and then with a muxer
+//! and a simulated guest between, in which the echo service is.
 //!
 //! The file is held in memory and digested before and after, so that the times are the transport's.
 

@@ -53,8 +53,8 @@ impl Rig {
         self.muxer.counters()
     }
 
-    /// One turn of the device: packets, readiness, buffers, deadlines. While there is nothing to do it
-    /// waits, at most for so long.
+    /// One turn of the device: packets, readiness, buffers, deadlines. While there is nothing to do
+    /// it waits, at most for so long.
     pub(super) fn turn(&mut self, wait: Duration) -> io::Result<()> {
         let mut busy = self.take_packets()?;
         busy |= self.transmit()?;

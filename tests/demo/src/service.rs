@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The echo service at the far end: on an event loop, as a muxer would serve the stream for a guest, or in
-//! a simulated guest.
+//! The echo service at the far end: on an event loop, as a muxer would serve the stream for a
+//! guest, or in a simulated guest.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,8 @@ const PIECE: usize = 64 * 1024;
 /// How long a device sleeps before it looks whether it is to stop.
 const NAP: Duration = Duration::from_millis(20);
 
-/// Serves one connection until the host component has ended it, or until it is told to stop; answers what
-/// passed between device and guest, if there is one.
+/// Serves one connection until the host component has ended it, or until it is told to stop;
+/// answers what passed between device and guest, if there is one.
 pub(crate) type Service = Box<dyn FnOnce(&AtomicBool) -> io::Result<Option<MuxerCounters>> + Send>;
 
 /// Sends back what comes on the device's end of a stream.

@@ -11,7 +11,8 @@ use crate::way::Way;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// A line for each way: medians of its rounds. Bytes, packets and credit updates are counted there and back.
+/// A line for each way: medians of its rounds. Bytes, packets and credit updates are counted there
+/// and back.
 pub(crate) fn render(file: usize, rows: &[(Way, Vec<Outcome>)]) -> String {
     let bytes = number(file as u64) * 2.0;
     let per_mib = |count: u64| match file {

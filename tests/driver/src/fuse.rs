@@ -17,7 +17,8 @@ thread_local! {
 pub struct Fuse;
 
 impl Fuse {
-    /// Lets the `calls`-th call from here on panic: of whatever method, a clone and a drop included.
+    /// Lets the `calls`-th call from here on panic: of whatever method, a clone and a drop
+    /// included.
     pub fn light(calls: usize) {
         LEFT.set(calls);
     }

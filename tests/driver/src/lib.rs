@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
-//! be as wrong as a test wants. And streams: one that counts its calls and may be reset, one that keeps messages apart,
-//! one that panics and lies. And a bitmap that panics.
+//! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they
+//! can be as wrong as a test wants. And streams: one that counts its calls and may be reset, one
+//! that keeps messages apart, one that panics and lies. And a bitmap that panics.
 
 #![forbid(unsafe_code)]
 #![expect(

@@ -111,7 +111,8 @@ impl DriverQueue {
         used
     }
 
-    /// Asks the device, by `VIRTIO_F_EVENT_IDX`, to notify when it has used the chain that is counted so.
+    /// Asks the device, by `VIRTIO_F_EVENT_IDX`, to notify when it has used the chain that is
+    /// counted so.
     pub fn set_used_event(&self, memory: &Memory, index: u16) {
         let addr = self.avail_ring() + 4 + 2 * u64::from(self.size);
         self.store(memory, addr, index);
@@ -167,7 +168,8 @@ impl DriverQueue {
     }
 
     fn store(&self, memory: &Memory, addr: u64, value: u16) {
-        // ORDER: Release; partner: the device's acquire of the index, which may be on another thread.
+        // ORDER: Release; partner: the device's acquire of the index, which may be on another
+        // thread.
         let stored = memory.store(value.to_le(), GuestAddress(addr), Ordering::Release);
         // A queue at an odd address is none, and the device says so.
         let stored = stored.or_else(|_| memory.write_obj(value.to_le(), GuestAddress(addr)));

@@ -9,8 +9,8 @@ use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
-/// A stream that has bytes to read, takes this many at a call, and counts its calls. Of guest memory it moves one
-/// piece at a call.
+/// A stream that has bytes to read, takes this many at a call, and counts its calls. Of guest
+/// memory it moves one piece at a call.
 #[derive(Debug, Default)]
 pub struct Counted {
     /// Bytes to read.

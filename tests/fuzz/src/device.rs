@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whatever a guest writes into its memory, its descriptor tables and its rings, the device goes on, or
-//! says that it cannot until it is reset.
+//! Whatever a guest writes into its memory, its descriptor tables and its rings, the device goes
+//! on, or says that it cannot until it is reset.
 
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ fn displace(queue: &mut virtio_queue::Queue, odd: u8) {
     }
 }
 
-/// One thing that a guest does; returns how long it waits then before it kicks the device, if it does.
+/// One thing that a guest does; returns how long it waits then before it kicks the device, if it
+/// does.
 fn step(
     data: &mut Bytes<'_>,
     rig: &mut Rig<Memory>,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Drives targets without a special compiler: inputs are mutated, joined and grown at random, from a
-//! seed. It sees no coverage; what it lacks in aim, it makes up in speed.
+//! Drives targets without a special compiler: inputs are mutated, joined and grown at random, from
+//! a seed. It sees no coverage; what it lacks in aim, it makes up in speed.
 
 use fastrand::Rng;
 

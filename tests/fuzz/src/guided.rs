@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A fuzz target under libFuzzer: the environment says which one. `cargo xtask fuzz --guided` builds and
-//! runs it, with `cfg(fuzzing)`; without it there is no libFuzzer.
+//! A fuzz target under libFuzzer: the environment says which one. `cargo xtask fuzz --guided`
+//! builds and runs it, with `cfg(fuzzing)`; without it there is no libFuzzer.
 
 #![cfg_attr(fuzzing, no_main)]
 

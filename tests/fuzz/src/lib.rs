@@ -2,8 +2,9 @@
 
 //! Fuzz targets, each a plain function of some bytes that panics where something is wrong.
 //!
-//! `cargo xtask fuzz` drives them with a [mutator](driver) that needs no special compiler; another fuzzer
-//! calls the same functions. What it has found lies in `corpus`, and is played again by the tests.
+//! `cargo xtask fuzz` drives them with a [mutator](driver) that needs no special compiler; another
+//! fuzzer calls the same functions. What it has found lies in `corpus`, and is played again by the
+//! tests.
 
 #![forbid(unsafe_code)]
 #![expect(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Runs targets for a while: `vsock-fuzz CORPUS SECONDS SEED [TARGET]`. An input at which a target panics
-//! is written to the corpus, and the program fails.
+//! Runs targets for a while: `vsock-fuzz CORPUS SECONDS SEED [TARGET]`. An input at which a target
+//! panics is written to the corpus, and the program fails.
 
 #![expect(
     clippy::print_stdout,

@@ -22,8 +22,8 @@ pub(crate) const REGIONS: [(u64, usize); 3] =
 pub(crate) const RINGS: [u64; 3] = [0x1000, 0x2000, 0x3000];
 /// Where descriptors mostly point: across the seam of two regions, and up to the gap.
 pub(crate) const PLACES: [u64; 4] = [0x4000, 0xffe0, 0x2_fff0, 0x8_0000];
-/// How much time a guest lets pass: none, more than the device polls, more than it holds an interrupt back for
-/// packets that it took, and more than a connection waits for anything.
+/// How much time a guest lets pass: none, more than the device polls, more than it holds an
+/// interrupt back for packets that it took, and more than a connection waits for anything.
 pub(crate) const PAUSES: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_micros(300),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whole sessions of a vhost-user device with front-ends that send what they like: messages, descriptors,
-//! rings, and ends in the middle of a word. After them a front-end that keeps to the rules is served, the
-//! device stops in time, nothing has panicked, and no descriptor is left.
+//! Whole sessions of a vhost-user device with front-ends that send what they like: messages,
+//! descriptors, rings, and ends in the middle of a word. After them a front-end that keeps to the
+//! rules is served, the device stops in time, nothing has panicked, and no descriptor is left.
 //!
-//! The device runs on threads of its own, so how far it is when the next message comes is not the same every
-//! time; what must hold does not depend on it.
+//! The device runs on threads of its own, so how far it is when the next message comes is not the
+//! same every time; what must hold does not depend on it.
 
 mod descriptors;
 mod device;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A guest changes its rings, descriptors and headers while the device looks at them: what the device has
-//! checked is what it uses, and every chain goes back once.
+//! A guest changes its rings, descriptors and headers while the device looks at them: what the
+//! device has checked is what it uses, and every chain goes back once.
 //!
-//! Nearly all of it is the same every time: the memory itself counts how often the device looks anything up
-//! in it, and what the bytes say happens before that look, or within a call of a stream. Only if the first
-//! byte asks for it a second thread does the same at random.
+//! Nearly all of it is the same every time: the memory itself counts how often the device looks
+//! anything up in it, and what the bytes say happens before that look, or within a call of a
+//! stream. Only if the first byte asks for it a second thread does the same at random.
 
 pub(crate) mod change;
 mod host;
@@ -35,7 +35,8 @@ const MEDDLED: u32 = 2;
 const PACKET: usize = 64 * 1024;
 /// What a packet of the guest costs at least, of the budget of a call, and what a header does.
 const LEAST_COSTS: [usize; 2] = [2048, 44];
-/// Memory to which no descriptor points, nor ever did: where it begins, its bytes, and what is in it.
+/// Memory to which no descriptor points, nor ever did: where it begins, its bytes, and what is in
+/// it.
 const GUARDED: [(u64, usize); 2] = [(0x2_1000, 0xf000), (0x8_0000, 0x1_0000)];
 const GUARD: u8 = 0x5a;
 /// Changes that a second thread makes at most, in case that something waits for the first.
@@ -186,8 +187,8 @@ fn turn(
     goes_on
 }
 
-/// One thing that a guest does or that will change; returns how long it waits then before it kicks the
-/// device, if it does.
+/// One thing that a guest does or that will change; returns how long it waits then before it kicks
+/// the device, if it does.
 fn step(
     data: &mut Bytes<'_>,
     indirect: bool,

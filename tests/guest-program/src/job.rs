@@ -2,8 +2,8 @@
 
 //! The jobs that the host gives the guest, one line of JSON each over a serial port.
 //!
-//! Each job runs in a thread of its own, so a job that waits keeps no other from being done. Sockets
-//! live from the job that opened them to the job that closes them, under a number.
+//! Each job runs in a thread of its own, so a job that waits keeps no other from being done.
+//! Sockets live from the job that opened them to the job that closes them, under a number.
 
 use std::net::Ipv4Addr;
 
@@ -180,16 +180,16 @@ pub enum Job {
     ConnectMany { cid: u32, port: u32, count: u32 },
     /// Accepts this many and keeps all of them: [`Answer::Group`].
     AcceptMany { listener: Socket, count: u32 },
-    /// On each of them, in order, sends 64 bytes of the pattern whose seed is its index, then receives
-    /// them back from each: [`Answer::Moved`].
+    /// On each of them, in order, sends 64 bytes of the pattern whose seed is its index, then
+    /// receives them back from each: [`Answer::Moved`].
     EchoEach(Group),
     /// Receives 64 bytes on each and sends them back on the same: [`Answer::Moved`].
     AnswerEach(Group),
     /// Sends: [`Answer::Moved`], which counts bytes or messages.
     Send { socket: Socket, content: Content },
-    /// Receives until all is there or the direction ends: [`Answer::Moved`], which counts all bytes, or
-    /// the messages that were as expected. `lowat` is `SO_RCVLOWAT`: the reader of bytes sleeps until so
-    /// many are there; if none, until any are.
+    /// Receives until all is there or the direction ends: [`Answer::Moved`], which counts
+    /// all bytes, or the messages that were as expected. `lowat` is `SO_RCVLOWAT`: the reader
+    /// of bytes sleeps until so many are there; if none, until any are.
     Receive {
         socket: Socket,
         content: Content,
@@ -202,16 +202,16 @@ pub enum Job {
     Echo(Socket),
     /// Accepts from a listener and echoes until it is closed: [`Answer::Served`].
     Serve(Socket),
-    /// Sends `count` messages of `size` bytes and receives as many, with a window of them sent before the
-    /// first is received, 1 for turns: [`Answer::Moved`].
+    /// Sends `count` messages of `size` bytes and receives as many, with a window of them sent
+    /// before the first is received, 1 for turns: [`Answer::Moved`].
     PingPong {
         socket: Socket,
         size: u32,
         count: u32,
         window: u32,
     },
-    /// Connects to a port of a CID and closes, one after the other; with bytes to echo in between if
-    /// there are any: [`Answer::Moved`].
+    /// Connects to a port of a CID and closes, one after the other; with bytes to echo in between
+    /// if there are any: [`Answer::Moved`].
     Storm {
         cid: u32,
         port: u32,
@@ -222,8 +222,8 @@ pub enum Job {
     Finish(Socket),
     /// Closes all of them: [`Answer::Done`].
     Close(Group),
-    /// Waits until a port of the guest can be bound again: [`Answer::Done`]. The driver frees a closed
-    /// connection's port when it has been reset, or after eight seconds.
+    /// Waits until a port of the guest can be bound again: [`Answer::Done`]. The driver frees a
+    /// closed connection's port when it has been reset, or after eight seconds.
     Freed(u32),
     /// Takes the driver from the device and gives it back: [`Answer::Done`].
     Rebind,

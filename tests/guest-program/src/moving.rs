@@ -17,7 +17,8 @@ use crate::transfer::{self, Transfer};
 /// A connection whose bytes are counted for the host that asks how far it is.
 struct Counted<'a> {
     entry: &'a Entry,
-    /// A read that waits takes what is there; only a poll waits for as many bytes as the reader's limit.
+    /// A read that waits takes what is there; only a poll waits for as many bytes as the reader's
+    /// limit.
     polls: bool,
 }
 

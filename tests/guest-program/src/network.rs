@@ -71,7 +71,8 @@ fn ask(netlink: &mut Socket, kind: u16, flags: u16, body: &[u8]) -> anyhow::Resu
     let mut message = len.to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
-    // Sequence and port, by which only a program with several requests under way needs to tell them.
+    // Sequence and port, by which only a program with several requests under way needs to tell
+    // them.
     message.extend([0; 8]);
     message.extend(body);
     netlink.write_all(&message)?;

@@ -38,7 +38,8 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn advance(&self, count: u64) {
-        // ORDER: Relaxed; partner: the load in `progress`. A count for the host, no data hangs on it.
+        // ORDER: Relaxed; partner: the load in `progress`. A count for the host, no data hangs on
+        // it.
         self.done.fetch_add(count, Ordering::Relaxed);
     }
 

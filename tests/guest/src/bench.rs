@@ -2,8 +2,8 @@
 
 //! Our devices beside the peer, with the same guest, by turns.
 //!
-//! Under software emulation the guest dominates the time of the wall, so what counts is the time that
-//! the device spends on a core, as a ratio to the peer's of the same round.
+//! Under software emulation the guest dominates the time of the wall, so what counts is the time
+//! that the device spends on a core, as a ratio to the peer's of the same round.
 
 mod memory;
 mod report;
@@ -59,7 +59,8 @@ fn one_round(parts: &Parts, works: &[Work], results: &mut Results) -> anyhow::Re
     Ok(())
 }
 
-/// Each on a machine of its own: memory that an allocator keeps of one would be missing in the next.
+/// Each on a machine of its own: memory that an allocator keeps of one would be missing in the
+/// next.
 fn measure_idle(parts: &Parts, filter: &str, results: &mut Results) -> anyhow::Result<()> {
     for (what, measure) in memory::ALL {
         if what.contains(filter) {

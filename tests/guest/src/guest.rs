@@ -203,7 +203,8 @@ impl Guest {
         self.receive_woken_at(at, content, None)
     }
 
-    /// As [`receive`](Self::receive), by a program that is not woken before this many bytes are there.
+    /// As [`receive`](Self::receive), by a program that is not woken before this many bytes are
+    /// there.
     pub(crate) fn receive_woken_at(
         &self,
         at: GuestSocket,

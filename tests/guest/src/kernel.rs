@@ -20,7 +20,8 @@ use crate::place::Place;
 /// The kernels that we know to get.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Version {
-    /// The newest one for virtual machines of this machine's own lists of packages: Debian's or Ubuntu's.
+    /// The newest one for virtual machines of this machine's own lists of packages: Debian's or
+    /// Ubuntu's.
     #[default]
     System,
     /// Debian 12's.
@@ -95,8 +96,8 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// From the build directory, where it is put once. `mirror` is Debian's archive, if it is not the
-    /// one that this machine's own sources name.
+    /// From the build directory, where it is put once. `mirror` is Debian's archive, if it is not
+    /// the one that this machine's own sources name.
     pub(crate) fn fetch(
         place: &Place,
         version: Version,

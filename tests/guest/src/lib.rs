@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The devices that are measured and tested beside each other: built or installed, started, and their
-//! host's side, whichever it is.
+//! The devices that are measured and tested beside each other: built or installed, started, and
+//! their host's side, whichever it is.
 
 #![forbid(unsafe_code)]
 #![expect(

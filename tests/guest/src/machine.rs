@@ -383,7 +383,8 @@ impl Footprint {
         })
     }
 
-    /// Waits until all but this many bytes, for the device's allocator, and a few descriptors are given back.
+    /// Waits until all but this many bytes, for the device's allocator, and a few descriptors are
+    /// given back.
     pub(crate) fn given_back(self, machine: &Machine, most: u64) -> anyhow::Result<()> {
         let mut more = self.more(machine)?;
         let back = wait_until(LIMIT, || {

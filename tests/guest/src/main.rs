@@ -97,8 +97,8 @@ struct Suite {
     /// Leaves out the tests whose names contain this. May be repeated.
     #[arg(long, value_name = "PART", conflicts_with = "kernel_tests")]
     skip: Vec<String>,
-    /// Linux's own tests of vsock (`vsock_test`), between two guests, in place of ours. The kernel is
-    /// that of Debian's backports if none is named.
+    /// Linux's own tests of vsock (`vsock_test`), between two guests, in place of ours. The kernel
+    /// is that of Debian's backports if none is named.
     #[arg(long, conflicts_with = "list")]
     kernel_tests: bool,
     /// The devices that are tested; both of ours if none is named.
@@ -208,7 +208,8 @@ impl Suite {
     }
 }
 
-/// What the guests boot from. If all kernels are asked for, one that cannot be had is left out and said.
+/// What the guests boot from. If all kernels are asked for, one that cannot be had is left out and
+/// said.
 fn images(
     kernels: &[Version],
     prepare: impl Fn(Version) -> anyhow::Result<Image>,

@@ -7,7 +7,8 @@ use clap::Parser;
 use crate::device::Named;
 use crate::row::{self, Row};
 
-/// Measures our devices beside vhost-device-vsock, under a driver of Linux's habits in this process.
+/// Measures our devices beside vhost-device-vsock, under a driver of Linux's habits in this
+/// process.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench --native")]
 pub(crate) struct Args {

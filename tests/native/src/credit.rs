@@ -42,8 +42,8 @@ impl Credit {
         taken as usize
     }
 
-    /// The program has read `len` bytes. A message of its own tells the device so when that believes to
-    /// have less than one packet's room left.
+    /// The program has read `len` bytes. A message of its own tells the device so when that
+    /// believes to have less than one packet's room left.
     pub(crate) fn read(&mut self, len: u32) -> Update {
         self.forwarded = self.forwarded.wrapping_add(len);
         let untold = self.forwarded.wrapping_sub(self.told);

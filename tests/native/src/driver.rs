@@ -229,7 +229,8 @@ impl Driver {
         rx.kick()
     }
 
-    /// Copies a packet out of its buffer; one whose length is not that of what was written is dropped.
+    /// Copies a packet out of its buffer; one whose length is not that of what was written is
+    /// dropped.
     fn receive(&mut self, used: Used) -> Result<Option<Header>> {
         let at = rx_buffer(used.head);
         let (payload, room) = match self.rx_buffer {

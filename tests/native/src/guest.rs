@@ -125,8 +125,8 @@ impl Guest {
         }
     }
 
-    /// Closes a connection, and waits until the device has let go of it. What comes meanwhile is not
-    /// looked at.
+    /// Closes a connection, and waits until the device has let go of it. What comes meanwhile is
+    /// not looked at.
     pub(crate) fn close(&mut self, id: Id) -> Result<()> {
         if !self.sockets.contains_key(&id) {
             return Ok(()); // the host was first

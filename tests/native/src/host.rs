@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The host component, which does jobs that it is given as lines of JSON: a thread of this process, or one of
-//! the process that embeds the device.
+//! The host component, which does jobs that it is given as lines of JSON: a thread of this process,
+//! or one of the process that embeds the device.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;

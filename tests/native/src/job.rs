@@ -27,8 +27,8 @@ pub(crate) enum Task {
     Receive { bytes: u64 },
     /// Connect, and send this many bytes of the pattern in pieces.
     Send { bytes: u64, piece: usize },
-    /// Take this many connections, and echo on each until it ends; and, if so, connect to the same port of the
-    /// guest, to send until that connection ends.
+    /// Take this many connections, and echo on each until it ends; and, if so, connect to the same
+    /// port of the guest, to send until that connection ends.
     Echo { connections: u32, flood: bool },
     /// Connect, and have messages echoed.
     Ask { size: usize, count: u64 },
@@ -40,7 +40,8 @@ pub(crate) enum Task {
     Collect(Plan),
     /// Connect, and send packets when they are due.
     Pace(Plan),
-    /// Take this many connections and keep them, until what is sent on the last one was echoed and it ends.
+    /// Take this many connections and keep them, until what is sent on the last one was echoed and
+    /// it ends.
     Hold { connections: u32 },
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Devices beside each other without an emulator: a front-end and a driver of Linux's habits in this
-//! process, the device in another one, and real system calls between them.
+//! Devices beside each other without an emulator: a front-end and a driver of Linux's habits in
+//! this process, the device in another one, and real system calls between them.
 //!
-//! Each *row* is some work; each *device* does it once a round, right after the others, and ratios are
-//! taken within the round. The guest is one thread and does not spin: it sleeps in `poll` on the queues' calls, as a
-//! processor halts until an interrupt comes.
+//! Each *row* is some work; each *device* does it once a round, right after the others, and ratios
+//! are taken within the round. The guest is one thread and does not spin: it sleeps in `poll` on
+//! the queues' calls, as a processor halts until an interrupt comes.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "a program for people")]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A split virtqueue (virtio 1.3, 2.7) as Linux drives it (`virtio_ring.c`): when it kicks, and when it
-//! wants to be interrupted.
+//! A split virtqueue (virtio 1.3, 2.7) as Linux drives it (`virtio_ring.c`): when it kicks, and
+//! when it wants to be interrupted.
 
 use std::io::ErrorKind;
 use std::mem;
@@ -162,7 +162,8 @@ impl Queue {
         self.store(AVAILABLE + 2, self.available)
     }
 
-    /// Kicks the device if it has asked for one of the chains that were added (`virtqueue_kick_prepare`).
+    /// Kicks the device if it has asked for one of the chains that were added
+    /// (`virtqueue_kick_prepare`).
     pub(crate) fn kick(&mut self) -> Result<()> {
         // ORDER: SeqCst; partner: the device's fence between asking for a kick and looking at the
         // available index again.
@@ -201,8 +202,8 @@ impl Queue {
         Ok(Some(Used { head, len }))
     }
 
-    /// The device need not interrupt (`virtqueue_disable_cb`). Where it looks for an index, one that has
-    /// just passed says so.
+    /// The device need not interrupt (`virtqueue_disable_cb`). Where it looks for an index, one
+    /// that has just passed says so.
     pub(crate) fn disable_interrupts(&mut self) -> Result<()> {
         if !mem::replace(&mut self.interrupts_on, false) {
             return Ok(());
@@ -242,8 +243,8 @@ impl Queue {
 
     fn ask_for_interrupt(&self) -> Result<()> {
         self.store(self.used_event(), self.taken)?;
-        // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at what
-        // was asked for.
+        // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at
+        // what was asked for.
         fence(Ordering::SeqCst);
         Ok(())
     }

@@ -34,7 +34,8 @@ pub(crate) enum Work {
         from: End,
         plan: Plan,
     },
-    /// Requests on connections of the guest, some under way on each; beside bulk to the guest, if so.
+    /// Requests on connections of the guest, some under way on each; beside bulk to the guest, if
+    /// so.
     Requests {
         count: u64,
         beside_bulk: bool,
@@ -146,7 +147,8 @@ fn requests(share: u32, beside_bulk: bool) -> Row {
     Row::new(name, Work::Requests { count, beside_bulk })
 }
 
-/// Bursts of this many packets of this many KiB, this many microseconds after each other, for [`TIME`].
+/// Bursts of this many packets of this many KiB, this many microseconds after each other, for
+/// [`TIME`].
 fn packets(share: u32, from: End, (burst, kib, micros): (u32, usize, u32)) -> Row {
     let plan = Plan {
         burst,

@@ -27,11 +27,11 @@ pub(crate) enum CreditUpdates {
 pub(crate) struct Shape {
     /// Entries of a queue: a power of two, 256 at most.
     pub(crate) queue_size: u16,
-    /// Whether each side says for which entry it wants to be notified (`VIRTIO_F_EVENT_IDX`), where the
-    /// device offers that; else a flag says it.
+    /// Whether each side says for which entry it wants to be notified (`VIRTIO_F_EVENT_IDX`), where
+    /// the device offers that; else a flag says it.
     pub(crate) event_idx: bool,
-    /// Whether the pieces of a packet are in a table of their own (`VIRTIO_F_INDIRECT_DESC`), where the
-    /// device offers that; else each is in an entry of the queue.
+    /// Whether the pieces of a packet are in a table of their own (`VIRTIO_F_INDIRECT_DESC`), where
+    /// the device offers that; else each is in an entry of the queue.
     pub(crate) indirect: bool,
     pub(crate) rx_buffer: RxBuffer,
     pub(crate) credit_updates: CreditUpdates,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The code of the pages and of each crate's README: `cargo test --doc` compiles and runs it here, so
-//! that a published crate includes nothing from outside its package.
+//! The code of the pages and of each crate's README: `cargo test --doc` compiles and runs it here,
+//! so that a published crate includes nothing from outside its package.
 
 #![forbid(unsafe_code)]
 

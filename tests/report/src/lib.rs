@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the benches, the demos and the guest suite have in common: progress, tables, charts, figures to reach;
-//! where a bench runs, what it is compared with, and what ends it; the file that the demos send; and what a job
-//! costs, measured without disturbing it. What cannot be counted is an error that says why, never a number.
+//! What the benches, the demos and the guest suite have in common: progress, tables, charts,
+//! figures to reach; where a bench runs, what it is compared with, and what ends it; the file that
+//! the demos send; and what a job costs, measured without disturbing it. What cannot be counted is
+//! an error that says why, never a number.
 
 #![forbid(unsafe_code)]
 
@@ -57,7 +58,8 @@ pub fn kernel() -> String {
     }
 }
 
-/// Writes the results and charts of a bench, by the names of their files; what a person is told of that.
+/// Writes the results and charts of a bench, by the names of their files; what a person is told of
+/// that.
 ///
 /// # Errors
 ///

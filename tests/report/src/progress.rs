@@ -85,7 +85,8 @@ impl Progress {
     }
 }
 
-/// Does something that a person has to wait for: on a terminal with the time it takes, elsewhere with a line.
+/// Does something that a person has to wait for: on a terminal with the time it takes, elsewhere
+/// with a line.
 pub fn step<T>(what: &str, work: impl FnOnce() -> T) -> T {
     if !stderr().is_terminal() {
         eprintln!("{what}");

@@ -30,8 +30,8 @@ fn duration(time: TimeVal) -> Duration {
     Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
 
-/// How often the calling thread has given up its core since it began, because it had nothing to do or because
-/// the scheduler had another use for the core.
+/// How often the calling thread has given up its core since it began, because it had nothing to do
+/// or because the scheduler had another use for the core.
 ///
 /// # Errors
 ///

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The targets under libFuzzer, which follows what an input reaches and keeps those that reach something new.
+//! The targets under libFuzzer, which follows what an input reaches and keeps those that reach
+//! something new.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -24,8 +25,8 @@ const LIMITS: [&str; 3] = ["-max_len=2048", "-timeout=60", "-rss_limit_mb=4096"]
 /// Lines of a log that are shown of a target that fails.
 const SHOWN: usize = 40;
 
-/// Drives one target, or all of them one after the other. What they have found that reaches something
-/// new stays in the build directory, and the next run begins with it.
+/// Drives one target, or all of them one after the other. What they have found that reaches
+/// something new stays in the build directory, and the next run begins with it.
 pub(super) fn run(
     env: &Env,
     target: Option<&str>,

@@ -30,8 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The crates that ask nothing of the system, with all that they may take from outside. The seam has what
-/// asks behind features.
+/// The crates that ask nothing of the system, with all that they may take from outside. The seam
+/// has what asks behind features.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("vsock-backend-api", &["vm-memory", "rustix"]),
     ("vsock-proto", &["thiserror"]),

@@ -2,9 +2,9 @@
 
 //! The files of a crate use each other one way only.
 //!
-//! A file uses another one if a path of it, followed through re-exports, leads there. That a parent has
-//! a module, and hands its items on by `pub use`, is no use of it, unless the parent works with what it
-//! hands on. Calls of methods name no file, and are not seen.
+//! A file uses another one if a path of it, followed through re-exports, leads there. That a parent
+//! has a module, and hands its items on by `pub use`, is no use of it, unless the parent works with
+//! what it hands on. Calls of methods name no file, and are not seen.
 
 mod paths;
 

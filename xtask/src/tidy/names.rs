@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! No two public types of the library crates share a name: a user who imports both has to rename one.
+//! No two public types of the library crates share a name: a user who imports both has to rename
+//! one.
 
 use std::collections::BTreeMap;
 

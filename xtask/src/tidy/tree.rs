@@ -80,7 +80,8 @@ impl Tree {
         .read()?;
         let mut files = Vec::new();
         for path in list.split('\0').filter(|path| !path.is_empty()) {
-            // A file that was deleted is listed until that is committed; one that is not text is not ours.
+            // A file that was deleted is listed until that is committed; one that is not text is
+            // not ours.
             if let Ok(text) = env.sh.read_file(path) {
                 files.push((path, text));
             }

@@ -13,7 +13,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 /// The most descriptors that the kernel passes with a message (`SCM_MAX_FD`).
 const MAX_FDS: usize = 253;
 
-/// Whether the peer is gone, as far as the kernel tells: a peer that has shut both directions down looks the same.
+/// Whether the peer is gone, as far as the kernel tells: a peer that has shut both directions down
+/// looks the same.
 pub(super) fn peer_gone(socket: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
     let gone = PollFlags::HUP | PollFlags::ERR;

@@ -115,7 +115,8 @@ impl Last {
     }
 }
 
-/// Every combination of shutdowns before the near end is dropped by `leave`, after the far one has `sent` something.
+/// Every combination of shutdowns before the near end is dropped by `leave`, after the far one has
+/// `sent` something.
 fn each_drop(scene: &Scene<'_>, sent: &[u8], leave: fn(BoxedStream), last: Last) -> Verdict {
     for by_near in BEFORE {
         for by_far in BEFORE {

@@ -13,17 +13,19 @@ pub enum More {
     /// Go on.
     #[default]
     Accept,
-    /// Pauses for [`AcceptLimits::pause`](crate::AcceptLimits#structfield.pause): there is no room for more now.
+    /// Pauses for [`AcceptLimits::pause`](crate::AcceptLimits#structfield.pause): there is no room
+    /// for more now.
     Later,
 }
 
 /// What is done with the connections of a backend or a listener.
 ///
-/// A closure that takes a stream is one. So is a [`StreamSubscriber`] that is shared, if its states have
-/// a default: it serves every stream.
+/// A closure that takes a stream is one. So is a [`StreamSubscriber`] that is shared, if its states
+/// have a default: it serves every stream.
 pub trait AcceptHandler {
-    /// A connection was accepted. The stream is the handler's; to refuse it is to abort it. A backend's stream
-    /// is non-blocking, a listener's is blocking; [`Streams::add`](crate::Streams::add) makes either non-blocking.
+    /// A connection was accepted. The stream is the handler's; to refuse it is to abort it. A
+    /// backend's stream is non-blocking, a listener's is blocking;
+    /// [`Streams::add`](crate::Streams::add) makes either non-blocking.
     fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More;
 
     /// An accept has failed. The subscriber tries the next one, immediately or after a pause.

@@ -14,8 +14,8 @@ use crate::watch::Watcher;
 /// Events that are taken from the kernel at once; more come with the next turn.
 const BATCH: usize = 128;
 
-/// The events of one turn of a [`MuxerDriver`](crate::MuxerDriver), and what waits for them. It borrows nothing
-/// of the driver, which may be behind a lock that others take meanwhile.
+/// The events of one turn of a [`MuxerDriver`](crate::MuxerDriver), and what waits for them. It
+/// borrows nothing of the driver, which may be behind a lock that others take meanwhile.
 pub struct DriverEvents {
     watcher: Arc<Watcher>,
     batch: Vec<EpollEvent>,
@@ -45,13 +45,14 @@ impl DriverEvents {
         self.next = next;
     }
 
-    /// Waits for the next events, up to `timeout`, rounded up to milliseconds, or without an end. Zero looks
-    /// without sleeping, and so does any timeout while the device [must not
+    /// Waits for the next events, up to `timeout`, rounded up to milliseconds, or without an end.
+    /// Zero looks without sleeping, and so does any timeout while the device [must not
     /// sleep](Self::set_next_call). Returns how many there are, 128 at most; a signal ends the wait
     /// with none.
     ///
-    /// They are told once. Those of the wait before are gone, so [`dispatch`](crate::MuxerDriver::dispatch) comes
-    /// before the next wait: a timer or a stream whose event is lost is silent from then on.
+    /// They are told once. Those of the wait before are gone, so
+    /// [`dispatch`](crate::MuxerDriver::dispatch) comes before the next wait: a timer or a stream
+    /// whose event is lost is silent from then on.
     ///
     /// # Errors
     ///
@@ -82,7 +83,8 @@ impl DriverEvents {
     }
 }
 
-/// As `epoll_wait` takes it. A part of a millisecond is a whole one, or the loop would spin through it.
+/// As `epoll_wait` takes it. A part of a millisecond is a whole one, or the loop would spin through
+/// it.
 fn millis(timeout: Option<Duration>) -> i32 {
     timeout.map_or(-1, |timeout| {
         i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)

@@ -13,8 +13,8 @@ use crate::LoopError;
 use crate::error::lacks_resource;
 use crate::watch::Watcher;
 
-/// How long until a descriptor is offered to the kernel again that it had no room for. Tried with every event
-/// it would be tried all the time; tried after long, a stream stands still.
+/// How long until a descriptor is offered to the kernel again that it had no room for. Tried with
+/// every event it would be tried all the time; tried after long, a stream stands still.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// A descriptor that is to be watched.
@@ -36,8 +36,8 @@ impl Watch {
 
 #[derive(Debug, Default)]
 pub(super) struct Registrations {
-    /// What the kernel watches, and for whom. It watches a descriptor once: streams of a faulty backend that share
-    /// one, or close one that the muxer still knows, do no harm to others.
+    /// What the kernel watches, and for whom. It watches a descriptor once: streams of a faulty
+    /// backend that share one, or close one that the muxer still knows, do no harm to others.
     watched: HashMap<RawFd, Token>,
     /// What the kernel had no room for. Every descriptor may be in here, so none is searched for.
     refused: HashMap<RawFd, Watch>,

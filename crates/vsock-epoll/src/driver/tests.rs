@@ -338,7 +338,8 @@ fn what_the_kernel_had_no_room_for_is_tried_again_by_the_timer() {
     let now = rig.driver.now();
     rig.refuse(near.as_raw_fd(), now);
     let due = rig.driver.registrations.retry_at().unwrap();
-    // Tried with every event it would be tried all the time; tried after long, a stream stands still.
+    // Tried with every event it would be tried all the time; tried after long, a stream stands
+    // still.
     let wait = due.since(now);
     assert!(wait >= Duration::from_millis(20), "{wait:?}");
     assert!(wait <= Duration::from_secs(1), "{wait:?}");

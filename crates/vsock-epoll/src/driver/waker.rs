@@ -7,8 +7,8 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::LoopError;
 use crate::watch::Watcher;
 
-/// Wakes the loop of a [`MuxerDriver`](crate::MuxerDriver), from any thread: the one that waits, or the next
-/// that does.
+/// Wakes the loop of a [`MuxerDriver`](crate::MuxerDriver), from any thread: the one that waits, or
+/// the next that does.
 ///
 /// However often it is called before the loop looks, the loop wakes once.
 #[derive(Clone, Debug)]

@@ -50,8 +50,8 @@ impl<T> Entry<T> {
         }
     }
 
-    /// Writes as much of `bytes` as the stream takes, and keeps of the rest as much as the backlog may
-    /// hold.
+    /// Writes as much of `bytes` as the stream takes, and keeps of the rest as much as the backlog
+    /// may hold.
     pub(crate) fn write(&mut self, bytes: &[u8], limit: usize) -> io::Result<Written> {
         let mut taken = 0;
         while !self.writing() && taken < bytes.len() {
@@ -115,8 +115,8 @@ impl<T> Entry<T> {
             return;
         }
         *closure = Closure::Shut;
-        // Where there is no half-close, the only end is the whole one. Any other error says that there
-        // is no peer any more, which reading will tell.
+        // Where there is no half-close, the only end is the whole one. Any other error says that
+        // there is no peer any more, which reading will tell.
         match self.stream.shutdown(Shutdown::Write) {
             Err(error) if error.kind() == ErrorKind::Unsupported => *then = Then::Close,
             _ => {}

@@ -28,9 +28,9 @@ pub enum LinesError {
 
 /// Answers lines. For each, a closure puts its answer into a buffer.
 ///
-/// A line ends with `\n`, which the closure does not see. One that is longer than allowed closes the
-/// stream, and so does an answer that neither the stream nor half of its backlog takes. A line that the end cuts
-/// off is no line. Requests wait while a stream has no room for answers.
+/// A line ends with `\n`, which the closure does not see. One that is longer than allowed closes
+/// the stream, and so does an answer that neither the stream nor half of its backlog takes. A line
+/// that the end cuts off is no line. Requests wait while a stream has no room for answers.
 ///
 /// ```
 /// use vsock_epoll::services::{Lines, Reply};

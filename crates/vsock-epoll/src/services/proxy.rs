@@ -144,7 +144,8 @@ impl StreamHandler for Proxy {
         _id: StreamId,
         other: Option<StreamId>,
     ) {
-        // The other one gets what is still on its way to it. One that has ended by itself does already.
+        // The other one gets what is still on its way to it. One that has ended by itself does
+        // already.
         if let Some(other) = other {
             streams.finish_and_close(other);
         }

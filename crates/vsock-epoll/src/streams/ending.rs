@@ -8,9 +8,9 @@ use super::{Phase, Streams};
 use crate::StreamId;
 
 impl<T> Streams<T> {
-    /// Ends regularly: takes no more streams, reads no more, writes all that was accepted, and then closes
-    /// each stream. What its peer does not take within `timeout` is lost; `None` waits for ever.
-    /// [`is_finished`](Self::is_finished) tells when there is none left.
+    /// Ends regularly: takes no more streams, reads no more, writes all that was accepted, and then
+    /// closes each stream. What its peer does not take within `timeout` is lost; `None` waits for
+    /// ever. [`is_finished`](Self::is_finished) tells when there is none left.
     pub fn drain(&mut self, timeout: Option<Duration>) {
         if self.phase == Phase::Stopped {
             return;

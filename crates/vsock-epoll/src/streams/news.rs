@@ -47,7 +47,8 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Begins the turn of a stream: writes what waits, and says whether there may be something to read.
+    /// Begins the turn of a stream: writes what waits, and says whether there may be something to
+    /// read.
     pub(crate) fn begin(&mut self, id: StreamId, events: EventSet) -> bool {
         let turn = self.limits.turn;
         let Some(entry) = self.table.get_mut(id) else {

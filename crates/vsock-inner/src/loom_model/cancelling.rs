@@ -23,7 +23,8 @@ fn a_cancellation_ends_a_blocked_read() {
     });
 }
 
-/// A reader whose descriptor was taken, while another thread does `act` with its peer and its canceller.
+/// A reader whose descriptor was taken, while another thread does `act` with its peer and its
+/// canceller.
 fn read_while(act: fn(&mut VsockInnerWriter, &Canceller)) {
     explore(move || {
         let (mut writer, mut reader, _rest) = direction(8);

@@ -10,8 +10,8 @@ use loom::thread;
 use super::{assert_readability, assert_writability, direction, explore, pair};
 use crate::reader::VsockInnerReader;
 
-/// A polled reader does something while two bytes are written, one by one; then it is readable exactly
-/// when there is something.
+/// A polled reader does something while two bytes are written, one by one; then it is readable
+/// exactly when there is something.
 fn read_while_written(read: fn(&mut VsockInnerReader)) {
     explore(move || {
         let (mut writer, mut reader, _rest) = direction(8);

@@ -7,11 +7,13 @@ use std::ptr::NonNull;
 
 use crate::sync::{BLOCK_BYTES, Bytes, Shared};
 
-/// Where the next block is: written by the writer before it publishes, once for each round, then read by the reader.
+/// Where the next block is: written by the writer before it publishes, once for each round, then
+/// read by the reader.
 #[derive(Debug)]
 pub(crate) struct Link(Shared<Option<NonNull<Block>>>);
 
-// SAFETY: a block may be freed by any thread, and every access to a link is argued where it is made.
+// SAFETY: a block may be freed by any thread, and every access to a link is argued where it is
+// made.
 unsafe impl Send for Link {}
 // SAFETY: as above.
 unsafe impl Sync for Link {}

@@ -4,8 +4,8 @@
 //!
 //! The writer goes round: when it needs a block, it takes the oldest one again if the round is long
 //! enough and the reader is through with it, and a further one from the [pool](super::pool) if not.
-//! The positions tell, so nothing passes between the two for it. The reader, when it has drained the
-//! queue, gives back what a drained direction may not keep.
+//! The positions tell, so nothing passes between the two for it. The reader, when it has drained
+//! the queue, gives back what a drained direction may not keep.
 //!
 //! The writer takes the lock once a block, or once for a write that needs several; the reader only
 //! tries it: if the writer has it, the queue is about to be no longer drained.
@@ -39,8 +39,8 @@ struct Owned {
 unsafe impl Send for Owned {}
 
 impl Owned {
-    /// Whether a reader at `head` is through with the block. At its very end it is not: there it has
-    /// still to look up the next one.
+    /// Whether a reader at `head` is through with the block. At its very end it is not: there it
+    /// has still to look up the next one.
     fn is_past(&self, head: Position) -> bool {
         head != self.end && head.reached(self.end)
     }
@@ -55,8 +55,8 @@ impl Chain {
         }
     }
 
-    /// Lets a writer add blocks, which knows that the reader has come to `head`, or further, as `look`
-    /// tells.
+    /// Lets a writer add blocks, which knows that the reader has come to `head`, or further, as
+    /// `look` tells.
     pub(super) fn extend<'a, L>(&'a self, head: &'a mut Position, look: L) -> Extension<'a, L>
     where
         L: Fn() -> Position,
@@ -112,8 +112,8 @@ impl Chain {
         self.count.store(blocks.len(), Ordering::Relaxed);
     }
 
-    /// Makes sure that `bytes` can be queued without a call of the allocator, as far as the bound of
-    /// the pool allows.
+    /// Makes sure that `bytes` can be queued without a call of the allocator, as far as the bound
+    /// of the pool allows.
     pub(super) fn stock_up(&self, bytes: u64) {
         let blocks = usize::try_from(bytes / Block::BYTES as u64).unwrap_or(usize::MAX);
         // One for what is left, and one because the first may be part read, the last part written.

@@ -19,8 +19,8 @@ const SPARE_IN_FLOW: usize = 32;
 /// Blocks that a drained direction keeps: the one in which the writer goes on.
 const KEPT_WHEN_DRAINED: usize = 1;
 
-/// How long a reader that has drained the queue looks for more before its descriptor is cleared, and
-/// how long for a request after an answer.
+/// How long a reader that has drained the queue looks for more before its descriptor is cleared,
+/// and how long for a request after an answer.
 const LOOK: Duration = Duration::from_micros(2);
 
 /// The reading side: where it is, and what it knows of the writer.
@@ -40,7 +40,8 @@ pub(crate) struct Consumer {
     look: Spinner,
     /// For a look before the owner of the descriptor goes to poll it.
     ahead: Spinner,
-    /// While this side is at work, what the writer goes round in may stay when the queue is drained.
+    /// While this side is at work, what the writer goes round in may stay when the queue is
+    /// drained.
     round: Option<Lease>,
 }
 
@@ -119,8 +120,8 @@ impl Consumer {
         }
     }
 
-    /// Ends the direction because this side is being dropped: with a reset for the writer, if `resets`
-    /// says so of whether there are bytes that were not taken.
+    /// Ends the direction because this side is being dropped: with a reset for the writer, if
+    /// `resets` says so of whether there are bytes that were not taken.
     pub(crate) fn close(&mut self, resets: impl Fn(bool) -> bool) {
         let (head, limit) = (self.head, self.limit);
         self.pipe.end_by(|word| {
@@ -296,8 +297,8 @@ impl Consumer {
         }
     }
 
-    /// Brings the descriptor in line with what a read would do. A writer at work is about to publish
-    /// more, so another look is worth the two system calls that clearing and waking cost.
+    /// Brings the descriptor in line with what a read would do. A writer at work is about to
+    /// publish more, so another look is worth the two system calls that clearing and waking cost.
     pub(crate) fn settle(&mut self) {
         let (doorbell, want) = (&self.pipe.data, self.want());
         let more = || doorbell.load().is_ready(want);

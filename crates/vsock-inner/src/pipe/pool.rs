@@ -4,11 +4,12 @@
 //!
 //! A drained direction gives its blocks back, and a busy one needs blocks all the time; between the
 //! two stands a stock, shared by the whole process, so that neither the first keeps memory nor the
-//! second calls the allocator. Its warm part is bounded: [`SHARDS`] times [`Pool::WARM`] blocks, 8 MiB
-//! in all. What is beyond is cold: the kernel has its pages back, and only the addresses are kept.
+//! second calls the allocator. Its warm part is bounded: [`SHARDS`] times [`Pool::WARM`] blocks,
+//! 8 MiB in all. What is beyond is cold: the kernel has its pages back, and only the addresses are
+//! kept.
 //!
-//! A direction whose reader is at work may keep a [round](Pool::ROUND) of blocks by a [`Lease`], which
-//! counts as a part of the stock.
+//! A direction whose reader is at work may keep a [round](Pool::ROUND) of blocks by a [`Lease`],
+//! which counts as a part of the stock.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -88,7 +89,8 @@ impl Pool {
         drop(stock);
         let mut cold: Vec<_> = blocks.collect();
         if !cold.is_empty() {
-            // SAFETY: by the caller's promise these are not in use, and the stock has not got them yet.
+            // SAFETY: by the caller's promise these are not in use, and the stock has not got them
+            // yet.
             unsafe { Block::cool(&mut cold) };
             if !cfg!(all(test, loom)) {
                 self.lock().cold.append(&mut cold);

@@ -62,8 +62,8 @@ fn is_ready(fd: RawFd, events: EventSet) -> bool {
     epoll.wait(0, &mut [EpollEvent::default()]).unwrap() == 1
 }
 
-/// Makes a call again and again, whose next call of the bitmap panics each time, until it comes to its
-/// end without. Returns how often it panicked, and what it came to.
+/// Makes a call again and again, whose next call of the bitmap panics each time, until it comes to
+/// its end without. Returns how often it panicked, and what it came to.
 fn until_no_panic<R>(mut call: impl FnMut() -> R, mut after: impl FnMut()) -> (usize, R) {
     let mut panics = 0;
     loop {

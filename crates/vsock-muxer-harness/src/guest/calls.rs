@@ -25,9 +25,9 @@ impl Guest {
         Ok(len)
     }
 
-    /// Sends a message, as far as there is credit for it; the kernel sends the rest when there is. Its last
-    /// packet has the flags `end`. Returns whether it was taken: while another one is being sent, a call
-    /// would wait.
+    /// Sends a message, as far as there is credit for it; the kernel sends the rest when there is.
+    /// Its last packet has the flags `end`. Returns whether it was taken: while another one is
+    /// being sent, a call would wait.
     ///
     /// # Errors
     ///
@@ -78,8 +78,8 @@ impl Guest {
         self.sockets.get(&id).is_some_and(|s| s.overrun)
     }
 
-    /// Receives a message, if one is whole, and the flags of its end. As Linux does, the kernel then tells of
-    /// its credit, whatever that is.
+    /// Receives a message, if one is whole, and the flags of its end. As Linux does, the kernel
+    /// then tells of its credit, whatever that is.
     pub fn receive_message(&mut self, id: SocketId) -> Option<(Vec<u8>, MessageFlags)> {
         let socket = self.sockets.get_mut(&id)?;
         let (message, flags) = socket.dequeue_message()?;
@@ -96,7 +96,8 @@ impl Guest {
         self.sockets.get(&id).map_or(0, Socket::tx_room)
     }
 
-    /// Whether the socket's own buffer lets it send at all: one of no bytes does not, where it caps credit.
+    /// Whether the socket's own buffer lets it send at all: one of no bytes does not, where it caps
+    /// credit.
     #[must_use]
     pub fn may_send(&self, id: SocketId) -> bool {
         self.sockets.get(&id).is_some_and(Socket::may_send)
@@ -106,7 +107,8 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`GuestError::NotConnected`] if the connection never was, or was reset and has been read empty.
+    /// [`GuestError::NotConnected`] if the connection never was, or was reset and has been read
+    /// empty.
     pub fn read(&mut self, id: SocketId, most: usize) -> Result<GuestRead, GuestError> {
         let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
         if socket.queued() > 0 {
@@ -144,7 +146,8 @@ impl Guest {
         }
     }
 
-    /// Whether a reader would be woken: there are as many bytes as it waits for, a message, or an end.
+    /// Whether a reader would be woken: there are as many bytes as it waits for, a message, or an
+    /// end.
     #[must_use]
     pub fn is_readable(&self, id: SocketId) -> bool {
         self.sockets.get(&id).is_some_and(Socket::is_readable)
@@ -187,8 +190,8 @@ impl Guest {
         Ok(())
     }
 
-    /// The application closes the socket: what it has not read is lost. The kernel goes on until the
-    /// peer's RST, and then forgets it.
+    /// The application closes the socket: what it has not read is lost. The kernel goes on until
+    /// the peer's RST, and then forgets it.
     pub fn close(&mut self, now: Tick, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;

@@ -15,23 +15,24 @@ pub struct GuestConfig {
     pub buf_alloc: u32,
     /// How many receive buffers the driver keeps posted.
     pub rx_buffers: usize,
-    /// Bytes of each of them, with the header: 44 leave no room for payload, fewer none for a packet.
+    /// Bytes of each of them, with the header: 44 leave no room for payload, fewer none for a
+    /// packet.
     pub rx_buffer_bytes: usize,
     /// Packets that the transmit queue holds. As many replies may wait for it before the driver
     /// stops looking at what it has received.
     pub tx_packets: usize,
-    /// Bytes that each received packet costs in addition to its payload. A kernel of 2026 resets a connection
-    /// whose packets cost more than its buffer holds; 0 is an older one.
+    /// Bytes that each received packet costs in addition to its payload. A kernel of 2026 resets a
+    /// connection whose packets cost more than its buffer holds; 0 is an older one.
     pub packet_overhead: u32,
     /// Whether a packet of at most 128 bytes is added to the one before it, if that has room in its
     /// buffer and ends no message. Every Linux with a packet overhead does that.
     pub merges_small_packets: bool,
-    /// Whether a sender never has more under way than its own receive buffer holds, whatever the peer
-    /// grants.
+    /// Whether a sender never has more under way than its own receive buffer holds, whatever the
+    /// peer grants.
     pub caps_credit: bool,
-    /// Whether a reader that has left less than it waits for (`SO_RCVLOWAT`: nothing, at first) says so
-    /// immediately. Older kernels only do when less than a packet of 64 KiB is left of the window, as far as
-    /// the peer knows.
+    /// Whether a reader that has left less than it waits for (`SO_RCVLOWAT`: nothing, at first)
+    /// says so immediately. Older kernels only do when less than a packet of 64 KiB is left of the
+    /// window, as far as the peer knows.
     pub updates_when_empty: bool,
     /// How long a connect waits for its answer.
     pub connect_timeout: Duration,

@@ -7,8 +7,8 @@ use vsock_proto::{Body, Header, MessageFlags, Packet, SocketType};
 use super::{Guest, SocketId, SocketState};
 
 impl Guest {
-    /// Looks at what the device has put into the receive queue, and posts the buffers again; returns
-    /// how many there were. It stops while too many replies wait to be sent.
+    /// Looks at what the device has put into the receive queue, and posts the buffers again;
+    /// returns how many there were. It stops while too many replies wait to be sent.
     pub fn receive(&mut self) -> usize {
         let mut seen = 0;
         while self.replies < self.config.tx_packets {

@@ -77,8 +77,8 @@ impl GuestRxQueue {
         self.used.len()
     }
 
-    /// The packets in the buffers that were given back, the oldest first. A buffer that was given back
-    /// without a packet is left out.
+    /// The packets in the buffers that were given back, the oldest first. A buffer that was given
+    /// back without a packet is left out.
     pub fn received(&self) -> impl Iterator<Item = (&Header, &[u8])> {
         self.used.iter().filter_map(|used| {
             let (header, len) = used.packet.as_ref()?;

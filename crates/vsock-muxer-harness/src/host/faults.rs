@@ -16,7 +16,8 @@ pub enum StreamFault {
     Interrupted,
     /// It fails, and so does every later one.
     Error(ErrorKind),
-    /// The stream has ended: a read returns nothing, a write `BrokenPipe`, and so does every later one.
+    /// The stream has ended: a read returns nothing, a write `BrokenPipe`, and so does every later
+    /// one.
     End,
 }
 

@@ -64,8 +64,8 @@ impl Polled {
         self.0.iter().map(state).collect()
     }
 
-    /// Compares every descriptor with the model, and every edge that is due: where one was not ready
-    /// `before`, and where the peer was `dropped`.
+    /// Compares every descriptor with the model, and every edge that is due: where one was not
+    /// ready `before`, and where the peer was `dropped`.
     pub(super) fn check(
         &mut self,
         model: &Model,

@@ -87,8 +87,8 @@ impl Scenario {
             }
             LinkStep::HostEnds => host.shutdown(Shutdown::Write),
             LinkStep::HostCloses => {
-                // Before the guest has answered, leaving takes the connection back, unless something was
-                // written.
+                // Before the guest has answered, leaving takes the connection back, unless
+                // something was written.
                 link.harm_if(link.socket.is_none() && !link.owes_guest());
                 link.component = Component::Gone;
             }

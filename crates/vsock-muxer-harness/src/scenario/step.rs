@@ -49,7 +49,8 @@ pub enum ScenarioStep {
 /// Something that happens to one connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LinkStep {
-    /// The guest writes this many bytes, as far as its credit allows, or one message of this length.
+    /// The guest writes this many bytes, as far as its credit allows, or one message of this
+    /// length.
     GuestWrites(usize),
     /// The guest reads at most this many bytes.
     GuestReads(usize),

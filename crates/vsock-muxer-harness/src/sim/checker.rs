@@ -20,9 +20,9 @@ type Tuple = (u32, u32);
 ///
 /// - it speaks for the host, to its guest, in known operations and types;
 /// - a RESPONSE answers a REQUEST, and comes first on its connection;
-/// - payload comes on a connection that is there, before the end of sending, and never beyond what the
-///   guest has granted in the packets that the device has taken; only a message may be empty, and have an
-///   end;
+/// - payload comes on a connection that is there, before the end of sending, and never beyond what
+///   the guest has granted in the packets that the device has taken; only a message may be empty,
+///   and have an end;
 /// - after an RST of either side nothing comes but a new REQUEST;
 /// - an RST without a connection answers a packet that had none, and never an RST;
 /// - `fwd_cnt` never runs backwards, nor ahead of what the guest has sent;

@@ -46,7 +46,8 @@ impl EventLoop {
         }
     }
 
-    /// Does what a muxer wants to be done; fails with what `epoll` would refuse, or do wrong in silence.
+    /// Does what a muxer wants to be done; fails with what `epoll` would refuse, or do wrong in
+    /// silence.
     pub(super) fn apply(&mut self, action: Action) -> Result<(), SimFailure> {
         match action {
             Action::Watch {

@@ -62,8 +62,8 @@ impl Muxer {
         self.accept(now, id);
     }
 
-    /// Accepts a batch of clients. Where there may be more, or accepting fails, time goes on with it:
-    /// an edge is not reported twice.
+    /// Accepts a batch of clients. Where there may be more, or accepting fails, time goes on with
+    /// it: an edge is not reported twice.
     pub(super) fn accept(&mut self, now: Tick, id: BackendId) {
         if self.life != Life::Active {
             return;
@@ -100,7 +100,8 @@ impl Muxer {
         self.accept_timers.set(id.slot(), now);
     }
 
-    /// Takes in a client's stream: a connection immediately, where it names its port, else a handshake.
+    /// Takes in a client's stream: a connection immediately, where it names its port, else a
+    /// handshake.
     fn admit(&mut self, now: Tick, id: BackendId, mut stream: Box<dyn VsockStream>) {
         let requested = stream.requested_port();
         let peer = stream.peer().filter(|_| self.backends.is_for_siblings(id));
@@ -309,7 +310,8 @@ impl Origin {
 /// How it was seen what a client wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Seen {
-    /// Before the event loop watches the stream, which shows what else there is when it is registered.
+    /// Before the event loop watches the stream, which shows what else there is when it is
+    /// registered.
     BeforeWatch,
     /// By an event: there may be more, of which no other event tells.
     ByEvent,

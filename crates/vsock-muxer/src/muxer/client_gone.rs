@@ -2,10 +2,10 @@
 
 //! Host clients that leave before the guest has answered.
 //!
-//! One that has given up is not announced to the guest: before a REQUEST takes a buffer, its client is
-//! asked whether it is still there, because the event loop may not have said yet that it is not. One that
-//! has written something and left is announced, because what was written arrives. One that has only ended its
-//! sending is alive: it may wait for the answer.
+//! One that has given up is not announced to the guest: before a REQUEST takes a buffer, its client
+//! is asked whether it is still there, because the event loop may not have said yet that it is not.
+//! One that has written something and left is announced, because what was written arrives. One that
+//! has only ended its sending is alive: it may wait for the answer.
 
 use std::io::ErrorKind;
 
@@ -21,8 +21,8 @@ use crate::token::Readiness;
 use crate::unsent::{MessageBuffer, Unsent};
 
 impl Muxer {
-    /// Before a connection has its turn: a client that has left is not announced, and what has become of
-    /// its connection may have no turn.
+    /// Before a connection has its turn: a client that has left is not announced, and what has
+    /// become of its connection may have no turn.
     pub(super) fn ask_before_request(&mut self, now: Tick, slot: Slot) {
         let entry = self.table.connection(slot);
         if entry.is_some_and(|entry| entry.has_lost_its_client()) {
@@ -54,7 +54,8 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
-    /// Whether the REQUEST is next to be sent, and its client has left without an event that said so.
+    /// Whether the REQUEST is next to be sent, and its client has left without an event that said
+    /// so.
     fn has_lost_its_client(&self) -> bool {
         self.conn.phase() == Phase::Requesting
             && self.host.as_ref().is_some_and(HostStream::has_left_unseen)
@@ -70,8 +71,8 @@ impl ConnectionEntry {
         }
     }
 
-    /// Whether there is something for the guest, or may be. Only a read can tell, so what it finds is
-    /// kept, as what came with the command is.
+    /// Whether there is something for the guest, or may be. Only a read can tell, so what it finds
+    /// is kept, as what came with the command is.
     fn keeps_leftovers(&mut self, buffer: &mut MessageBuffer, max_message: usize) -> bool {
         let Some(host) = &mut self.host else {
             return false;

@@ -36,8 +36,8 @@ impl Muxer {
     /// Takes a packet of the guest: its header, copied once, and its payload, of which there are
     /// `header.len` bytes.
     ///
-    /// Whatever the packet is, the muxer survives it and answers it as the specification says. While
-    /// the device is not active it is ignored.
+    /// Whatever the packet is, the muxer survives it and answers it as the specification says.
+    /// While the device is not active it is ignored.
     pub fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
         self.unwinding(|muxer| muxer.take_packet(now, header, payload, Arrival::Alone));
     }
@@ -108,8 +108,9 @@ impl Muxer {
             // The connection resets itself.
             Err(_) => {}
         }
-        // What was taken only in part may be taken by now, and the descriptor as ready as it was: an
-        // edge comes only after a refusal. And a message that came in pieces was not offered yet.
+        // What was taken only in part may be taken by now, and the descriptor as ready as it was:
+        // an edge comes only after a refusal. And a message that came in pieces was not offered
+        // yet.
         let waits = !waited && entry.conn.interest().write;
         let is_message = packet.socket_type == SocketType::SeqPacket;
         if waits && offer == Offer::WithOthers {

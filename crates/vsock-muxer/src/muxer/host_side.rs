@@ -12,8 +12,8 @@ use crate::muxer::Muxer;
 use crate::token::{Owner, Readiness, Token};
 
 impl Muxer {
-    /// An event loop reports readiness of what belongs to the token. An unknown or outdated token is
-    /// ignored.
+    /// An event loop reports readiness of what belongs to the token. An unknown or outdated token
+    /// is ignored.
     pub fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
         self.unwinding(|muxer| muxer.take_event(now, token, ready));
     }

@@ -21,7 +21,8 @@ pub(super) struct Source<'a> {
 }
 
 impl Sender<'_> {
-    /// Sends the rest of the last message, then reads others, as long as a part of them can be sent.
+    /// Sends the rest of the last message, then reads others, as long as a part of them can be
+    /// sent.
     ///
     /// A packet is cut by credit and buffer alone, so the turn may be overdrawn by less than one.
     pub(super) fn send_messages(
@@ -70,8 +71,9 @@ impl Sender<'_> {
         total
     }
 
-    /// Sends as much of a message as credit, buffers and turn allow, but at least one packet if there
-    /// is room; returns how many bytes that were. Nothing of a message that the guest could not hold.
+    /// Sends as much of a message as credit, buffers and turn allow, but at least one packet if
+    /// there is room; returns how many bytes that were. Nothing of a message that the guest could
+    /// not hold.
     fn send(
         &mut self,
         message: Message<'_>,

@@ -2,14 +2,16 @@
 
 //! Connections of the guest to host components that are busy.
 //!
-//! A host whose backlog is full is asked again, for the connection that has waited longest, and then for
-//! the next. It is not asked when its listener is another one: a server that starts anew would get all the
-//! connections that were meant for the one before, and the guest may have given up each of them without a
-//! word. Those that wait get an RST; a guest that has not given up asks anew.
+//! A host whose backlog is full is asked again, for the connection that has waited longest, and
+//! then for the next. It is not asked when its listener is another one: a server that starts anew
+//! would get all the connections that were meant for the one before, and the guest may have given
+//! up each of them without a word. Those that wait get an RST; a guest that has not given up asks
+//! anew.
 //!
-//! A call does not say which listener it has met. So that is asked before the call and after it, and a
-//! stream counts only if it was the right one both times. For the first call of a queue it is asked after
-//! it alone: if the listener has changed in between, the new one is met by a REQUEST that has just come.
+//! A call does not say which listener it has met. So that is asked before the call and after it,
+//! and a stream counts only if it was the right one both times. For the first call of a queue it is
+//! asked after it alone: if the listener has changed in between, the new one is met by a REQUEST
+//! that has just come.
 
 use std::io::ErrorKind;
 
@@ -35,7 +37,8 @@ enum Answer {
 }
 
 impl Muxer {
-    /// Asks a busy host component again, for those who wait for it in their order. Returns for how many.
+    /// Asks a busy host component again, for those who wait for it in their order. Returns for how
+    /// many.
     pub(super) fn ask_again(&mut self, now: Tick, target: Target) -> usize {
         for served in 0..TRIES {
             let Some(first) = self.busy.first(target) else {
@@ -61,8 +64,8 @@ impl Muxer {
         TRIES
     }
 
-    /// A connection does not wait for a busy host component any more. If it was the first of those, the
-    /// component is asked for the next from now on.
+    /// A connection does not wait for a busy host component any more. If it was the first of those,
+    /// the component is asked for the next from now on.
     pub(super) fn stop_waiting(&mut self, now: Tick, ticket: Ticket) {
         self.busy.remove(ticket);
         if let Some(first) = self.busy.first(ticket.target()) {

@@ -29,8 +29,8 @@ impl Muxer {
         let Some(entry) = self.table.connection(slot) else {
             return;
         };
-        // A connection that reads on comes to the end by itself, and then one SHUTDOWN says what an end
-        // and a hang-up would say in two.
+        // A connection that reads on comes to the end by itself, and then one SHUTDOWN says what an
+        // end and a hang-up would say in two.
         if !entry.conn.reads_next() && entry.host.as_mut().is_some_and(HostStream::take_hangup) {
             let max_message = self.config.max_message() as usize;
             entry.on_hangup(now, &mut self.message_buffer, max_message);
@@ -166,8 +166,8 @@ impl ConnectionEntry {
         }
     }
 
-    /// Writes what waits for the stream, in as many calls as are fair to others. Where that does not
-    /// suffice, time goes on with it: an edge is not reported twice.
+    /// Writes what waits for the stream, in as many calls as are fair to others. Where that does
+    /// not suffice, time goes on with it: an edge is not reported twice.
     pub(super) fn flush(&mut self, now: Tick) {
         self.flush_at = None;
         if self.batch == Batch::Gathered {

@@ -27,8 +27,10 @@ impl Muxer {
     /// ```
     /// use vsock_muxer::{GuestBuffers, Muxer, Tick};
     ///
-    /// /// The beginning of a stop. Returns whether the guest knows of the end of its connections; if
-    /// /// not, this goes on when it has more buffers, or until the device has waited for long enough.
+    /// /// The beginning of a stop. Returns whether the guest knows of the end of its
+    /// /// connections; if
+    /// /// not, this goes on when it has more buffers, or until the device has waited for long
+    /// /// enough.
     /// fn shut_down(muxer: &mut Muxer, now: Tick, buffers: &mut dyn GuestBuffers) -> bool {
     ///     muxer.begin_shutdown(now);
     ///     while let Some(action) = muxer.next_action() {

@@ -44,8 +44,8 @@ impl ConnectionEntry {
         }
     }
 
-    /// Each guest has credit for what the other one's program has taken. What this one has told goes to the
-    /// other end before it is confirmed, so that no answer is given without.
+    /// Each guest has credit for what the other one's program has taken. What this one has told
+    /// goes to the other end before it is confirmed, so that no answer is given without.
     fn exchange_credit(&mut self, now: Tick, out: &mut VecDeque<Action>) {
         let Some(host) = &mut self.host else {
             return;

@@ -28,8 +28,8 @@ impl Muxer {
         }
     }
 
-    /// Does what is due, or as much of it as is fair to others: then the deadline stays past. Called too
-    /// early, it does nothing.
+    /// Does what is due, or as much of it as is fair to others: then the deadline stays past.
+    /// Called too early, it does nothing.
     pub fn on_timeout(&mut self, now: Tick) {
         self.unwinding(|muxer| muxer.do_due(now));
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What holds after a panic of code that is not ours: a stream's, a backend's, that of the guest's side.
+//! What holds after a panic of code that is not ours: a stream's, a backend's, that of the guest's
+//! side.
 
 use crate::action::CloseMode;
 use crate::busy::Busy;
@@ -25,9 +26,9 @@ impl Drop for Unwinding<'_> {
 }
 
 impl Muxer {
-    /// Makes a call in which code runs that is not ours. If a panic leaves it, what the call has begun
-    /// would never be ended: a connection that is in no queue, credit that is never given back. So every
-    /// connection ends with it.
+    /// Makes a call in which code runs that is not ours. If a panic leaves it, what the call has
+    /// begun would never be ended: a connection that is in no queue, credit that is never given
+    /// back. So every connection ends with it.
     pub(super) fn unwinding<R>(&mut self, call: impl FnOnce(&mut Self) -> R) -> R {
         let mut guard = Unwinding {
             muxer: self,
@@ -38,8 +39,8 @@ impl Muxer {
         result
     }
 
-    /// As a reset, of which nothing relies on what the call has left: a second panic would be the end of
-    /// the process, so no stream is asked anything, and they are aborted as they are.
+    /// As a reset, of which nothing relies on what the call has left: a second panic would be the
+    /// end of the process, so no stream is asked anything, and they are aborted as they are.
     fn give_up(&mut self) {
         self.life = Life::Inactive;
         self.unwatch_backends();

@@ -197,8 +197,8 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// As a model of who waits says: those that are served came first, met the listener that serves them,
-    /// and had not waited for too long.
+    /// As a model of who waits says: those that are served came first, met the listener that serves
+    /// them, and had not waited for too long.
     #[test]
     fn t135_those_that_wait_are_served_in_order_and_by_the_listener_that_they_met(
         acts in proptest::collection::vec(act(), 1..60),

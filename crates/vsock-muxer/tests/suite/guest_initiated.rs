@@ -159,7 +159,8 @@ fn t76_no_more_than_the_limit_wait_for_a_busy_host() {
     assert_eq!(world.muxer.counters().accepting_at_limit, 1);
     // A host that is not busy is none of its business.
     world.guest_connects(4, 53);
-    // A place is free again when the guest gives up, when the host has a stream, and when it refuses.
+    // A place is free again when the guest gives up, when the host has a stream, and when it
+    // refuses.
     world.guest_sends(&header(Op::Reset, 1, 52), b"");
     busy(&mut world, 5);
     assert_eq!(world.ops(), []);

@@ -38,7 +38,8 @@ fn connected(world: &mut World, buf_alloc: u32) -> Host {
     host
 }
 
-/// As [`world`], where packets cost the guest nothing but their bytes, so that its buffers can be small.
+/// As [`world`], where packets cost the guest nothing but their bytes, so that its buffers can be
+/// small.
 fn frugal(buf_alloc: u32) -> (World, Host) {
     let mut world = World::with(Config::builder().packet_overhead(0).build().unwrap());
     let host = connected(&mut world, buf_alloc);

@@ -147,7 +147,8 @@ impl Life {
     }
 }
 
-/// Lives a life in which `call` panics from step `calm` on. Returns the step that panicked, if any has.
+/// Lives a life in which `call` panics from step `calm` on. Returns the step that panicked, if any
+/// has.
 fn live_until_panic(
     world: &mut World,
     temper: &Temper,
@@ -196,7 +197,8 @@ fn t132_whatever_panics_ends_every_connection_and_the_muxer_can_be_activated_aga
                 assert!(!world.muxer.wants_transmit());
                 assert_eq!(world.muxer.deadline(), None);
             }
-            // The driver's own rules are kept: what is closed is what was watched, and nothing else stays.
+            // The driver's own rules are kept: what is closed is what was watched, and nothing else
+            // stays.
             world.apply();
             assert!(in_driver || world.watched.is_empty(), "{call:?}");
             world.guest.packets.clear();

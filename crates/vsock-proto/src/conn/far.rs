@@ -2,8 +2,9 @@
 
 //! Another guest at the far end: credit from end to end.
 //!
-//! A connection between two guests is two connections, each with credit of its own. Here they become one:
-//! what this guest is told is what the far one has told, and what this one tells is told to the far one.
+//! A connection between two guests is two connections, each with credit of its own. Here they
+//! become one: what this guest is told is what the far one has told, and what this one tells is
+//! told to the far one.
 
 use crate::pending::Owed;
 use crate::state::{Phase, ToGuestState, ToHostState};
@@ -16,8 +17,8 @@ const MOST_BEYOND: u32 = 1 << 30;
 const SHORT_SHARE: u32 = 2;
 
 impl Connection {
-    /// What the guest has told of its buffer, for the far end: `fwd_cnt` is counted from the beginning of
-    /// the connection. `None` before it has told.
+    /// What the guest has told of its buffer, for the far end: `fwd_cnt` is counted from the
+    /// beginning of the connection. `None` before it has told.
     #[must_use]
     pub fn guest_credit(&self) -> Option<Credit> {
         let knows = self.phase.knows_window();
@@ -25,9 +26,9 @@ impl Connection {
     }
 
     /// Tells what the guest at the far end of the stream has told of its buffer, as
-    /// [`guest_credit`](Self::guest_credit) of its connection says it. From then on this guest has credit for what
-    /// that one has credited, and not for what the stream has taken (virtio 1.3, 5.10.6.3). `None`: there is
-    /// no such guest, as at the beginning.
+    /// [`guest_credit`](Self::guest_credit) of its connection says it. From then on this guest has
+    /// credit for what that one has credited, and not for what the stream has taken
+    /// (virtio 1.3, 5.10.6.3). `None`: there is no such guest, as at the beginning.
     ///
     /// Our own buffer stays the bound of what waits for the stream, whatever the far end says.
     ///

@@ -7,9 +7,10 @@ const MAX_DOUBLINGS: u32 = 6;
 
 /// Asks the guest for credit on behalf of the far one.
 ///
-/// A guest tells of what it has taken when *it* thinks that there is little room. The far one may think so
-/// earlier, for it may count by a buffer of its own that is smaller, or may wait with a message that needs more
-/// room than there seems to be; so the guest is asked, ever more rarely while it has no news.
+/// A guest tells of what it has taken when *it* thinks that there is little room. The far one may
+/// think so earlier, for it may count by a buffer of its own that is smaller, or may wait with a
+/// message that needs more room than there seems to be; so the guest is asked, ever more rarely
+/// while it has no news.
 #[derive(Debug, Default)]
 pub(super) struct FarNeed {
     at: Option<Tick>,
@@ -19,7 +20,8 @@ pub(super) struct FarNeed {
 }
 
 impl FarNeed {
-    /// Notes that the far guest is short of credit, or is not; returns whether the guest shall be asked now.
+    /// Notes that the far guest is short of credit, or is not; returns whether the guest shall be
+    /// asked now.
     pub(super) fn ask(&mut self, now: Tick, short: bool, credit: Credit, config: &Config) -> bool {
         if !short {
             *self = Self::default();

@@ -17,8 +17,8 @@ impl Connection {
     /// The credit that it carries counts before anything else, whatever the packet is.
     ///
     /// A REQUEST says that the guest knows nothing of this connection. It is then
-    /// [`Closed`](Phase::Closed) or [`Draining`](Phase::Draining), and the caller begins another one
-    /// with the same tuple.
+    /// [`Closed`](Phase::Closed) or [`Draining`](Phase::Draining), and the caller begins another
+    /// one with the same tuple.
     ///
     /// # Errors
     ///
@@ -104,9 +104,9 @@ impl Connection {
     }
 
     /// Whether a payload of this length says nothing at all. An empty one of a stream breaks no
-    /// promise to send no more, nor is it too early where the guest has begun: Linux takes both. But
-    /// a guest that sends it instead of a RESPONSE takes our REQUEST for another connection, and Linux
-    /// refuses it as well.
+    /// promise to send no more, nor is it too early where the guest has begun: Linux takes both.
+    /// But a guest that sends it instead of a RESPONSE takes our REQUEST for another connection,
+    /// and Linux refuses it as well.
     const fn is_nothing(&self, len: u32) -> bool {
         let instead_of_response = matches!(self.phase, Phase::Requesting | Phase::Requested);
         len == 0 && matches!(self.socket_type, SocketType::Stream) && !instead_of_response

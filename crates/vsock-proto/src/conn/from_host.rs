@@ -62,9 +62,9 @@ impl Connection {
         }
     }
 
-    /// As [`on_host_hangup`](Self::on_host_hangup), of a client that has left something for the guest:
-    /// where the guest has not yet answered, the attempt goes on, for what was written arrives before
-    /// its end.
+    /// As [`on_host_hangup`](Self::on_host_hangup), of a client that has left something for the
+    /// guest: where the guest has not yet answered, the attempt goes on, for what was written
+    /// arrives before its end.
     pub fn on_host_hangup_with_data(&mut self, now: Tick) {
         match self.phase {
             Phase::Requesting | Phase::Requested => {

@@ -68,9 +68,9 @@ impl ToGuest {
     /// Packets that may be sent now.
     ///
     /// Where nothing is under way but a part of one message, one always may: the guest empties its
-    /// buffer when the message is whole, and would wait for the rest as we for it. Better to find out
-    /// whether its buffer has room for one packet more than we think. For the same reason a stream sends
-    /// one from time to time: its reader may wait for more bytes before it takes any.
+    /// buffer when the message is whole, and would wait for the rest as we for it. Better to find
+    /// out whether its buffer has room for one packet more than we think. For the same reason a
+    /// stream sends one from time to time: its reader may wait for more bytes before it takes any.
     pub(super) fn packets_free(&self) -> u32 {
         match self.window.packets_free() {
             0 if self.extra == ExtraPackets::One => (self.window.extra_bytes() > 0).into(),
@@ -88,8 +88,8 @@ impl ToGuest {
         }
     }
 
-    /// Notes that a packet with `len` bytes of payload was sent. One that was sent all the same is the
-    /// last for now, if it was not worth its place: so the host has time to write more.
+    /// Notes that a packet with `len` bytes of payload was sent. One that was sent all the same is
+    /// the last for now, if it was not worth its place: so the host has time to write more.
     pub(super) fn on_sent(&mut self, len: u32) {
         if self.is_extra() {
             self.extra = self.window.on_sent_extra(len);
@@ -114,8 +114,8 @@ impl ToGuest {
     /// be asked for more.
     ///
     /// It is asked once when there is none left, and once when the packets under way become many:
-    /// a kernel that counts bytes alone sees no reason to tell us that it has emptied them. Of empty
-    /// messages, no answer says anything.
+    /// a kernel that counts bytes alone sees no reason to tell us that it has emptied them. Of
+    /// empty messages, no answer says anything.
     pub(super) fn ask(&mut self, now: Tick, config: &Config) -> bool {
         // Bytes come back by themselves. But while packets block, nothing else may ever make the
         // guest speak: so it is asked again and again, ever more rarely.
@@ -139,8 +139,8 @@ impl ToGuest {
         ask
     }
 
-    /// Whether it is time to ask once more. If so, a stream may send one packet, and the time until the
-    /// next begins with it; else it begins now.
+    /// Whether it is time to ask once more. If so, a stream may send one packet, and the time until
+    /// the next begins with it; else it begins now.
     pub(super) fn probe(&mut self, now: Tick, config: &Config) -> bool {
         if self.probe_at.is_none_or(|at| now < at) {
             return false;

@@ -37,8 +37,8 @@ impl Connection {
     /// bytes are left after the header: with no room there may be a packet, but never a grant. A
     /// read into an empty buffer would look like the end of the stream.
     ///
-    /// What is owed comes in this order: RST, REQUEST, RESPONSE, SHUTDOWN, `CREDIT_REQUEST`, payload,
-    /// `CREDIT_UPDATE`.
+    /// What is owed comes in this order: RST, REQUEST, RESPONSE, SHUTDOWN, `CREDIT_REQUEST`,
+    /// payload, `CREDIT_UPDATE`.
     pub fn poll_transmit(&mut self, now: Tick, room: usize) -> Option<Transmit<'_>> {
         let mut pending = self.pending;
         if room > 0 && self.may_send_data() {
@@ -138,8 +138,9 @@ impl DataGrant<'_> {
         self.conn.to_guest.packets_free() as usize
     }
 
-    /// Bytes that a message may have on a seqpacket socket: as many as the guest's buffer holds, for
-    /// the guest takes it out as a whole, and at most [`max_message`](crate::Config::max_message).
+    /// Bytes that a message may have on a seqpacket socket: as many as the guest's buffer holds,
+    /// for the guest takes it out as a whole, and at most
+    /// [`max_message`](crate::Config::max_message).
     #[must_use]
     pub fn message_limit(&self) -> usize {
         self.conn.message_limit() as usize
@@ -160,7 +161,8 @@ impl DataGrant<'_> {
     /// end if it is the last.
     ///
     /// A message that the guest could never hold whole, or that is over
-    /// [`max_message`](crate::Config::max_message), ends the connection: an RST follows this packet.
+    /// [`max_message`](crate::Config::max_message), ends the connection: an RST follows this
+    /// packet.
     pub fn sent_piece(&mut self, len: usize, flags: MessageFlags) -> Packet {
         debug_assert!(len <= self.packet_bytes(), "more than was granted");
         let conn = &mut *self.conn;
@@ -174,8 +176,8 @@ impl DataGrant<'_> {
         packet
     }
 
-    /// What a read found instead of bytes: nothing for now, the end, a failure, or a message that is
-    /// too long. `Done` changes nothing.
+    /// What a read found instead of bytes: nothing for now, the end, a failure, or a message that
+    /// is too long. `Done` changes nothing.
     pub fn finish(self, progress: Progress) {
         match progress {
             Progress::Done(_) => {}

@@ -2,11 +2,11 @@
 
 /// Counts the messages without payload that the peer may not yet have received.
 ///
-/// They cost no credit, so `fwd_cnt` does not show that they were read; yet each takes a place in the
-/// peer's queue. What does show it: a kernel sends a credit update for each message that is received. If
-/// that was an empty one, the update repeats what the kernel has said before. So does the answer to a
-/// question for credit, and nothing else. A repetition therefore counts as an answer while one is
-/// outstanding, and else as one message: at least that many were received.
+/// They cost no credit, so `fwd_cnt` does not show that they were read; yet each takes a place in
+/// the peer's queue. What does show it: a kernel sends a credit update for each message that is
+/// received. If that was an empty one, the update repeats what the kernel has said before. So does
+/// the answer to a question for credit, and nothing else. A repetition therefore counts as an
+/// answer while one is outstanding, and else as one message: at least that many were received.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Empties {
     unread: u32,
@@ -39,11 +39,11 @@ impl Empties {
         received
     }
 
-    /// The peer has taken bytes up to `acked`, where `sent` is the sender's counter. What was sent before
-    /// the last of them was received too.
+    /// The peer has taken bytes up to `acked`, where `sent` is the sender's counter. What was sent
+    /// before the last of them was received too.
     ///
-    /// If it said so by an update for each, as many updates as are still missing here were mistaken for
-    /// answers, and the answers are yet to come.
+    /// If it said so by an update for each, as many updates as are still missing here were mistaken
+    /// for answers, and the answers are yet to come.
     pub(super) const fn retire(&mut self, acked: u32, sent: u32) {
         if self.unread > 0 && sent.wrapping_sub(acked) < sent.wrapping_sub(self.end) {
             self.questions = self.questions.saturating_add(self.unread);

@@ -53,7 +53,8 @@ impl PacketWindow {
         self.used = self.used.saturating_add(1);
     }
 
-    /// Notes that a packet was sent that takes no place of its own: the peer adds it to the one before.
+    /// Notes that a packet was sent that takes no place of its own: the peer adds it to the one
+    /// before.
     pub(super) fn extend(&mut self, end: u32) {
         match self.used.checked_sub(1) {
             Some(last) => self.mark(last).end = end,

@@ -31,12 +31,12 @@ impl CreditChange {
     }
 }
 
-/// What Linux charges for a packet: 576 bytes, or 640 where a cache line has 128. With more packets in
-/// its queue than its buffer could pay for, it resets the connection.
+/// What Linux charges for a packet: 576 bytes, or 640 where a cache line has 128. With more packets
+/// in its queue than its buffer could pay for, it resets the connection.
 const CHARGE: u32 = 640;
 
-/// As many bytes of a stream Linux adds to the packet before them, if that has room: they take no place
-/// of their own.
+/// As many bytes of a stream Linux adds to the packet before them, if that has room: they take no
+/// place of their own.
 const MERGED: u32 = 128;
 
 /// The largest distance between two counters that can be told from a step back. No real buffer is
@@ -83,8 +83,8 @@ impl SendWindow {
 
     /// The credit that comes with any other packet.
     ///
-    /// A guest driver fills in a header before it queues the packet, so two packets of one connection may
-    /// change places: an older `fwd_cnt` takes nothing back.
+    /// A guest driver fills in a header before it queues the packet, so two packets of one
+    /// connection may change places: an older `fwd_cnt` takes nothing back.
     ///
     /// # Errors
     ///
@@ -110,8 +110,8 @@ impl SendWindow {
         Ok(CreditChange::More)
     }
 
-    /// As [`update`](Self::update), by a credit update. One that repeats what is known may stand for a
-    /// message without payload that was received.
+    /// As [`update`](Self::update), by a credit update. One that repeats what is known may stand
+    /// for a message without payload that was received.
     ///
     /// # Errors
     ///
@@ -139,9 +139,9 @@ impl SendWindow {
         }
     }
 
-    /// Notes that a packet with `len` bytes of a stream was sent beyond the limit. Another may follow if it was
-    /// worth its place: with such packets alone, bytes run out before places do. One that takes no place
-    /// is worth that if it is full.
+    /// Notes that a packet with `len` bytes of a stream was sent beyond the limit. Another may
+    /// follow if it was worth its place: with such packets alone, bytes run out before places do.
+    /// One that takes no place is worth that if it is full.
     pub(crate) fn on_sent_extra(&mut self, len: u32) -> ExtraPackets {
         debug_assert!(len <= self.extra_bytes(), "more than the peer can take");
         let places = self.extra_limit().saturating_sub(self.unacked()).max(1);
@@ -155,9 +155,9 @@ impl SendWindow {
         ExtraPackets::one_if(len >= share)
     }
 
-    /// Bytes that a packet of a stream may have which is sent beyond the limit: any while it may take a
-    /// place of its own, then as many as are added to the packet before. None where Linux has no place
-    /// left, for it resets before it looks whether it could add them.
+    /// Bytes that a packet of a stream may have which is sent beyond the limit: any while it may
+    /// take a place of its own, then as many as are added to the packet before. None where Linux
+    /// has no place left, for it resets before it looks whether it could add them.
     pub(crate) fn extra_bytes(&self) -> u32 {
         let unacked = self.unacked();
         if unacked >= self.last_place() {
@@ -218,8 +218,8 @@ impl SendWindow {
         self.packets.unacked().saturating_add(self.empties.unread())
     }
 
-    /// The packets beyond the limit that may take a place of their own, and those within it: never as
-    /// many as Linux has places.
+    /// The packets beyond the limit that may take a place of their own, and those within it: never
+    /// as many as Linux has places.
     fn extra_limit(&self) -> u32 {
         let limit = self.packet_limit();
         let most = limit.saturating_add(limit / 4).saturating_add(limit / 8);

@@ -272,8 +272,9 @@ proptest! {
         }
     }
 
-    /// With a guest at the far end: the peer never knows of more than that one has room for, unless that one
-    /// has shrunk its buffer, nor of more than fits into our own; and what was told is not taken back.
+    /// With a guest at the far end: the peer never knows of more than that one has room for, unless
+    /// that one has shrunk its buffer, nor of more than fits into our own; and what was told is not
+    /// taken back.
     #[test]
     fn t55_credit_of_the_far_guest_is_the_peers_and_ours_stays_the_bound(
         buf_alloc in 1_u32..10_000,
@@ -311,8 +312,8 @@ proptest! {
         }
     }
 
-    /// A guest that waits until a packet has room as a whole, and asks for nothing. Its window is our
-    /// buffer, or what it caps it at.
+    /// A guest that waits until a packet has room as a whole, and asks for nothing. Its window is
+    /// our buffer, or what it caps it at.
     #[test]
     fn t53_a_guest_that_sends_whole_packets_or_none_does_not_stall(
         buf_alloc in size(),
@@ -349,9 +350,9 @@ proptest! {
         }
     }
 
-    /// A kernel that tells of each message that its reader receives, and answers each question, in the
-    /// order in which things happen: what is counted is never less than what it has in its queue, and no
-    /// more when all was heard.
+    /// A kernel that tells of each message that its reader receives, and answers each question, in
+    /// the order in which things happen: what is counted is never less than what it has in its
+    /// queue, and no more when all was heard.
     #[test]
     fn t129_what_was_not_received_is_never_taken_for_received(
         start: u32,

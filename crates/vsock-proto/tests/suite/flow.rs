@@ -355,7 +355,8 @@ fn t128_a_guest_without_another_place_is_asked_and_sent_nothing() {
     }
 }
 
-/// The answer to the first question, asked because packets were many, said nothing of what was read since.
+/// The answer to the first question, asked because packets were many, said nothing of what was read
+/// since.
 #[test]
 fn t57_when_bytes_run_out_the_guest_is_asked_although_it_was_for_packets() {
     let mut rig = Rig::connected();

@@ -202,8 +202,8 @@ fn t111_a_host_message_passes_if_the_guest_can_hold_it_and_else_resets() {
     assert!(rig.conn.is_closed(), "the RST was sent");
 }
 
-/// Sends a message in pieces of this many bytes, none of which the guest takes yet, as far as it may;
-/// returns how many.
+/// Sends a message in pieces of this many bytes, none of which the guest takes yet, as far as it
+/// may; returns how many.
 fn pieces(rig: &mut Rig, mut left: usize, piece: usize) -> usize {
     let mut sent = 0;
     while left > 0 {
@@ -229,7 +229,8 @@ fn small(buf_alloc: u32) -> Rig {
     rig
 }
 
-/// The guest takes it out when it is whole: whatever a packet costs, waiting for that would be for ever.
+/// The guest takes it out when it is whole: whatever a packet costs, waiting for that would be for
+/// ever.
 #[test]
 fn t111_a_message_alone_is_not_held_back_by_the_number_of_its_packets() {
     let mut rig = small(4096);
@@ -249,7 +250,8 @@ fn t59_a_message_behind_others_is_held_back_by_the_number_of_packets() {
     assert_eq!(pieces(&mut rig, 200 - 3 * 16, 16), 10);
 }
 
-/// Sends empty messages as long as that may be; returns how many, and how often the guest was asked.
+/// Sends empty messages as long as that may be; returns how many, and how often the guest was
+/// asked.
 fn empties(rig: &mut Rig) -> (u32, u32) {
     let (mut sent, mut asked) = (0, 0);
     loop {

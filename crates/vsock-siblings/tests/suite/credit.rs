@@ -104,8 +104,8 @@ fn t51_a_buffer_that_changes_is_heard_of() {
 
 #[test]
 fn t50_a_guest_that_is_silent_is_asked_for_one_that_has_little_room() {
-    // The one counts by its own small buffer; the other tells of what it has read when little is left of its
-    // large one.
+    // The one counts by its own small buffer; the other tells of what it has read when little is
+    // left of its large one.
     let silent = GuestConfig {
         updates_when_empty: false,
         ..with_buffer(1 << 20)

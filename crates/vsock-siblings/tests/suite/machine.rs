@@ -58,8 +58,8 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-/// Kernels of all sorts, one of which has the habits of an old and of a new one: it caps what it has under way,
-/// and is silent while there is room.
+/// Kernels of all sorts, one of which has the habits of an old and of a new one: it caps what it
+/// has under way, and is silent while there is room.
 fn kind() -> impl Strategy<Value = GuestConfig> {
     let buffer = select(vec![3000, 40_000, 256 * 1024, 1 << 20]);
     let caps = any::<bool>();
@@ -129,7 +129,8 @@ impl Life {
         self.judge_credit()
     }
 
-    /// However much lies between them, no guest has credit for more than the other one's buffer holds.
+    /// However much lies between them, no guest has credit for more than the other one's buffer
+    /// holds.
     fn judge_credit(&self) -> Result<(), TestCaseError> {
         for (side, direction) in self.directions.iter().enumerate() {
             let under_way = direction.sent.len() - direction.read;

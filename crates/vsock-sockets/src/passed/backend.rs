@@ -58,10 +58,10 @@ use crate::unix::stream::UnixVsockStream;
 /// a file, and is refused with a socket.
 ///
 /// The flags of the descriptor stay as they are: a process may pass a blocking one and keep using
-/// it. Where the guest breaks the connection off, a socket is reset or shut down for that process as
-/// well. A thread for each descriptor moves its bytes, and is the only one that waits for it, also
-/// in closing it. When the backend is dropped, it waits 500 ms at most for bytes that were taken from
-/// streams which are closed, and are not delivered.
+/// it. Where the guest breaks the connection off, a socket is reset or shut down for that process
+/// as well. A thread for each descriptor moves its bytes, and is the only one that waits for it,
+/// also in closing it. When the backend is dropped, it waits 500 ms at most for bytes that were
+/// taken from streams which are closed, and are not delivered.
 ///
 /// A [`PassedStream`] has an example.
 #[derive(Debug)]

@@ -53,7 +53,8 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// Those of the operating system. The caller closes the descriptor then, so `file` is given back.
+    /// Those of the operating system. The caller closes the descriptor then, so `file` is given
+    /// back.
     pub(super) fn new(
         file: OwnedFd,
         keep: Keep,

@@ -2,8 +2,8 @@
 
 //! The thread of a backend that starts the pumps.
 //!
-//! A program may confine the device's thread so that it can start no other. What the program does first on this
-//! thread instead, those that it starts inherit.
+//! A program may confine the device's thread so that it can start no other. What the program does
+//! first on this thread instead, those that it starts inherit.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -46,8 +46,8 @@ impl Starter {
         done.recv().unwrap_or_else(|_| Err(ended()))
     }
 
-    /// Starts a pump, without waiting for it. There is a bound for those that wait: each has its place in the
-    /// register. If it cannot be started, the device's socket reads the end.
+    /// Starts a pump, without waiting for it. There is a bound for those that wait: each has its
+    /// place in the register. If it cannot be started, the device's socket reads the end.
     pub(super) fn start(&self, task: Task) {
         let unsent = self.0.send(Request::Start(task)).err();
         if let Some(Request::Start(task)) = unsent.map(|unsent| unsent.0) {

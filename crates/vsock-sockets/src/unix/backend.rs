@@ -19,14 +19,15 @@ use super::stream::UnixVsockStream;
 /// Connections of one guest over Unix sockets.
 ///
 /// A host process that wants to reach port 1024 of the guest connects to the backend's path and
-/// writes `CONNECT 1024\n`; it reads `OK <host port>\n` once the guest has accepted, and from then on
-/// the bytes are the guest's. A host process that serves port 1024 for the guest listens on the path
-/// followed by `_1024`.
+/// writes `CONNECT 1024\n`; it reads `OK <host port>\n` once the guest has accepted, and from then
+/// on the bytes are the guest's. A host process that serves port 1024 for the guest listens on the
+/// path followed by `_1024`.
 ///
-/// Nothing here ever waits. Without a descriptor for them, clients are refused. The file of the socket
-/// is removed on drop, if it is still the one that was made.
+/// Nothing here ever waits. Without a descriptor for them, clients are refused. The file of the
+/// socket is removed on drop, if it is still the one that was made.
 ///
-/// These are streams of bytes; for messages there is [`UnixSeqpacketBackend`](crate::UnixSeqpacketBackend).
+/// These are streams of bytes; for messages there is
+/// [`UnixSeqpacketBackend`](crate::UnixSeqpacketBackend).
 ///
 /// ```
 /// use std::os::unix::net::{UnixListener, UnixStream};
@@ -66,9 +67,9 @@ impl UnixBackend {
     ///
     /// Each names the path in its text.
     ///
-    /// - `AddrInUse`: another process listens on the path, or it is a file of another kind; or this process has
-    ///   another backend or device that listens on one of the guest's ports, or whose guest would have
-    ///   this path as a port.
+    /// - `AddrInUse`: another process listens on the path, or it is a file of another kind; or this
+    ///   process has another backend or device that listens on one of the guest's ports, or whose
+    ///   guest would have this path as a port.
     /// - Anything else comes from the operating system, for example `NotFound` for want of the
     ///   directory, or `InvalidInput` for a path of more than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
@@ -79,14 +80,14 @@ impl UnixBackend {
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and of the operating system for the permissions; `InvalidInput` for a
-    /// mode beyond `0o777`.
+    /// Those of [`bind`](Self::bind), and of the operating system for the permissions;
+    /// `InvalidInput` for a mode beyond `0o777`.
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
         Self::open(path.as_ref(), Source::Bind(access))
     }
 
-    /// Takes over a socket of streams that listens on `path` already, as a service manager hands it over:
-    /// clients that wait are served. Its file stays.
+    /// Takes over a socket of streams that listens on `path` already, as a service manager hands it
+    /// over: clients that wait are served. Its file stays.
     ///
     /// ```
     /// use std::os::unix::net::{UnixListener, UnixStream};
@@ -107,8 +108,8 @@ impl UnixBackend {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if it is no Unix socket of streams that listens, and those of [`bind`](Self::bind) for
-    /// names that are used twice in this process.
+    /// `InvalidInput` if it is no Unix socket of streams that listens, and those of
+    /// [`bind`](Self::bind) for names that are used twice in this process.
     pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
         Self::open(path.as_ref(), Source::Socket(socket))
     }
@@ -187,7 +188,8 @@ impl VsockBackend for UnixBackend {
         Ok(Box::new(UnixVsockStream::over(socket)))
     }
 
-    /// The file of the socket: its device, its inode, and when it was made, for inodes are used again.
+    /// The file of the socket: its device, its inode, and when it was made, for inodes are used
+    /// again.
     fn listener(&self, dst_port: u32) -> Option<ListenerId> {
         self.clients.listener_id(dst_port)
     }

@@ -30,8 +30,8 @@ pub(super) struct ClientListener {
     _claim: NameClaim,
 }
 
-/// Why a path cannot be listened on. An [`io::Error`] around it has the reason's kind, and is all that a
-/// caller has: so its text says both.
+/// Why a path cannot be listened on. An [`io::Error`] around it has the reason's kind, and is all
+/// that a caller has: so its text says both.
 #[derive(Debug, Error)]
 #[error("{}: {reason}", path.display())]
 struct OpenError {
@@ -140,8 +140,8 @@ impl AsFd for ClientListener {
     }
 }
 
-/// The process that listens on a path, by the file that a connect would find there. Where the file system does
-/// not know when it was made, device and inode have to do.
+/// The process that listens on a path, by the file that a connect would find there. Where the file
+/// system does not know when it was made, device and inode have to do.
 pub(crate) fn listener_id(path: &Path) -> Option<ListenerId> {
     let file = fs::metadata(path).ok()?;
     let made = file.created().ok();

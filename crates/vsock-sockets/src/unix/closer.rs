@@ -2,14 +2,15 @@
 
 //! A thread that closes what may take its time to close.
 //!
-//! A close waits for as long as the file likes: a TCP socket with `SO_LINGER` for its peer, a file of a
-//! network or user-space file system for its server. What a host process has passed is closed here,
-//! one file after the other, and no other thread waits.
+//! A close waits for as long as the file likes: a TCP socket with `SO_LINGER` for its peer, a file
+//! of a network or user-space file system for its server. What a host process has passed is closed
+//! here, one file after the other, and no other thread waits.
 //!
-//! There is one thread for the process. It starts with the first file, or on request, and stays. While [`MANY`] files wait,
-//! no other is received ([`is_busy`]). Sockets may still come to wait, until [`MOST`] do: then there are no
-//! other connections ([`check_room`]), each of which could leave one more. If the thread cannot be started, files
-//! wait for the next one that comes, which tries again.
+//! There is one thread for the process. It starts with the first file, or on request, and stays.
+//! While [`MANY`] files wait, no other is received ([`is_busy`]). Sockets may still come to wait,
+//! until [`MOST`] do: then there are no other connections ([`check_room`]), each of which could
+//! leave one more. If the thread cannot be started, files wait for the next one that comes, which
+//! tries again.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -22,8 +23,8 @@ use rustix::io::Errno;
 /// Files that may wait, and those of one message more (253).
 pub(super) const MANY: usize = 256;
 
-/// Files and sockets that may wait before no other socket is taken in. Those that are there may still come
-/// to wait.
+/// Files and sockets that may wait before no other socket is taken in. Those that are there may
+/// still come to wait.
 pub(super) const MOST: usize = 1024;
 
 static CLOSER: Closer = Closer::new();
@@ -56,11 +57,12 @@ fn thread() -> thread::Builder {
     thread::Builder::new().name("vsock-closer".to_owned())
 }
 
-/// Starts the thread that closes what host processes have passed now, instead of with the first descriptor,
-/// and lets it do this first.
+/// Starts the thread that closes what host processes have passed now, instead of with the first
+/// descriptor, and lets it do this first.
 ///
-/// For a program that confines its threads: one that has the right to start threads and to confine itself can
-/// do that, and the device's own thread, which would start it otherwise, has to do neither.
+/// For a program that confines its threads: one that has the right to start threads and to confine
+/// itself can do that, and the device's own thread, which would start it otherwise, has to do
+/// neither.
 ///
 /// ```
 /// vsock_sockets::start_closer(|| Ok(()))?;

@@ -2,15 +2,16 @@
 
 //! Sockets that accept no files (`SCM_RIGHTS`), and what becomes of files that come nevertheless.
 //!
-//! A file that comes with a message is closed by the thread that takes the message, or that closes the
-//! socket while the message is in its queue. A close may wait, for as long as the sender of the file likes. On
-//! the thread that moves the bytes of a guest that would be the end of its traffic.
+//! A file that comes with a message is closed by the thread that takes the message, or that closes
+//! the socket while the message is in its queue. A close may wait, for as long as the sender of the
+//! file likes. On the thread that moves the bytes of a guest that would be the end of its traffic.
 //!
 //! Since 6.16 Linux can refuse files: then the sender gets an error (`EPERM`). Where it cannot,
 //! messages are received with room for files, and files, and sockets with files in their queue, are
-//! closed on a [thread of their own](super::closer). If too many wait for it, a connection that brings more
-//! is reset, and its files stay in its queue; if far too many do, no other connection is taken in. Without a
-//! descriptor left there is no room: the system then closes the file in the call, and that may wait.
+//! closed on a [thread of their own](super::closer). If too many wait for it, a connection that
+//! brings more is reset, and its files stay in its queue; if far too many do, no other connection
+//! is taken in. Without a descriptor left there is no room: the system then closes the file in the
+//! call, and that may wait.
 
 #![expect(
     unsafe_code,
@@ -124,8 +125,8 @@ impl GuardedSocket {
 
     fn with(socket: OwnedFd, files: Files) -> Self {
         if files != Files::Refused {
-            // A byte out of band, and the file with it, would be dropped by the read that steps over it. What
-            // has no such bytes does not know the option.
+            // A byte out of band, and the file with it, would be dropped by the read that steps
+            // over it. What has no such bytes does not know the option.
             let _unknown = sockopt::set_socket_oobinline(&socket, true);
         }
         let socket = ManuallyDrop::new(socket);
@@ -151,8 +152,8 @@ impl GuardedSocket {
         Self::connect(path, socket_type)
     }
 
-    /// Accepts without waiting, from a listener: what this one refuses, its connections do. `NOBUFS` if too
-    /// many sockets wait to be closed.
+    /// Accepts without waiting, from a listener: what this one refuses, its connections do.
+    /// `NOBUFS` if too many sockets wait to be closed.
     pub(crate) fn accept(&self) -> Result<Self, Errno> {
         closer::check_room()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -164,8 +165,8 @@ impl GuardedSocket {
         })
     }
 
-    /// Whether the peer is gone, as far as the system tells: where both directions were shut down, by
-    /// whichever side, it looks the same.
+    /// Whether the peer is gone, as far as the system tells: where both directions were shut down,
+    /// by whichever side, it looks the same.
     pub(crate) fn is_left(&self) -> bool {
         let mut fds = [PollFd::new(self, PollFlags::empty())];
         let gone = PollFlags::HUP | PollFlags::ERR;
@@ -196,8 +197,9 @@ impl GuardedSocket {
             return false;
         }
         if self.files == Files::Any {
-            // From here on nothing else comes. The peer does not see an end yet: where bytes are unread, the
-            // close is a reset. (A socket without a peer cannot be shut down, and need not be.)
+            // From here on nothing else comes. The peer does not see an end yet: where bytes are
+            // unread, the close is a reset. (A socket without a peer cannot be shut down, and need
+            // not be.)
             let _alone = net::shutdown(self, Shutdown::Read);
         }
         if sockopt::socket_acceptconn(self) != Ok(false) {
@@ -220,8 +222,8 @@ impl GuardedSocket {
         true
     }
 
-    /// Whether sockets wait in the queue of a listener that was shut down, each with a queue of its own. That
-    /// is seen by taking one.
+    /// Whether sockets wait in the queue of a listener that was shut down, each with a queue of its
+    /// own. That is seen by taking one.
     fn holds_sockets(&self) -> bool {
         match net::accept_with(self, SocketFlags::CLOEXEC) {
             Ok(first) => {
@@ -236,8 +238,8 @@ impl GuardedSocket {
     ///
     /// # Errors
     ///
-    /// Those of a read, and `ConnectionReset`: there are files in the queue. (A look may see those of later
-    /// bytes, too.)
+    /// Those of a read, and `ConnectionReset`: there are files in the queue. (A look may see those
+    /// of later bytes, too.)
     pub(super) fn bytes_without_files(&self, most: usize) -> io::Result<usize> {
         let seen = self.look(&mut vec![0; most.min(LOOK)], RecvFlags::empty())?;
         if seen.files {
@@ -353,7 +355,8 @@ impl Room {
 ///
 /// # Safety
 ///
-/// A `recvmsg` has filled the message, its [`Room`] still exists, and the files are taken only once.
+/// A `recvmsg` has filled the message, its [`Room`] still exists, and the files are taken only
+/// once.
 pub(super) unsafe fn take_files(message: &libc::msghdr) -> Vec<OwnedFd> {
     let mut files = Vec::new();
     // SAFETY: the caller's room has whole headers, as the kernel has written them.

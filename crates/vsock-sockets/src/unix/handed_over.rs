@@ -9,8 +9,8 @@ use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
-/// Takes over a Unix socket that listens for this type of connections. It does not block from then on, and is
-/// closed on exec.
+/// Takes over a Unix socket that listens for this type of connections. It does not block from then
+/// on, and is closed on exec.
 ///
 /// # Errors
 ///

@@ -15,10 +15,12 @@ use super::socket_access::SocketAccess;
 use super::socket_file::SocketFile;
 use super::socket_names::{NameClaim, SocketNames};
 
-/// A listening Unix socket for anything else than the guest's connections: vhost-user, or an API of the VMM.
+/// A listening Unix socket for anything else than the guest's connections: vhost-user, or an API of
+/// the VMM.
 ///
-/// It has its name by the rules of a backend: what a dead process has left is replaced, the file is removed on
-/// drop, if it is still the one that was made, and no guest of the process can reach it as a port.
+/// It has its name by the rules of a backend: what a dead process has left is replaced, the file is
+/// removed on drop, if it is still the one that was made, and no guest of the process can reach it
+/// as a port.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -49,7 +51,8 @@ pub struct NamedListener {
     socket: Arc<Listening>,
 }
 
-/// The socket of a [`NamedListener`], for other threads. It listens for as long as one of them has it.
+/// The socket of a [`NamedListener`], for other threads. It listens for as long as one of them has
+/// it.
 #[derive(Clone, Debug)]
 pub struct ListenerHandle(Arc<Listening>);
 
@@ -73,7 +76,8 @@ impl NamedListener {
     ///
     /// # Errors
     ///
-    /// As of [`UnixBackend::bind`](crate::UnixBackend::bind), but that the text does not name the path.
+    /// As of [`UnixBackend::bind`](crate::UnixBackend::bind), but that the text does not name the
+    /// path.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default())
     }
@@ -82,8 +86,8 @@ impl NamedListener {
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and of the operating system for the permissions; `InvalidInput` for a
-    /// mode beyond `0o777`.
+    /// Those of [`bind`](Self::bind), and of the operating system for the permissions;
+    /// `InvalidInput` for a mode beyond `0o777`.
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
         let path = path.as_ref();
         let claim = NameClaim::new([SocketNames::one(path)])?;
@@ -93,8 +97,9 @@ impl NamedListener {
         Ok(Self::with(file, claim, Listening { socket, end }))
     }
 
-    /// Takes over a socket of streams that listens on `path` already, as a service manager hands it over.
-    /// Its file stays: the process that has made it removes it, and may listen with the socket again.
+    /// Takes over a socket of streams that listens on `path` already, as a service manager hands it
+    /// over. Its file stays: the process that has made it removes it, and may listen with the
+    /// socket again.
     ///
     /// ```
     /// use std::os::unix::net::{UnixListener, UnixStream};
@@ -118,8 +123,8 @@ impl NamedListener {
     /// # Errors
     ///
     /// - `InvalidInput`: it is no Unix socket of streams that listens.
-    /// - `AddrInUse`: a guest of this process reaches `path` as one of its ports, or another listener of the
-    ///   process has it.
+    /// - `AddrInUse`: a guest of this process reaches `path` as one of its ports, or another
+    ///   listener of the process has it.
     /// - Anything else comes from the operating system.
     pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();

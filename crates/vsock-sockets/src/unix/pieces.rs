@@ -2,8 +2,8 @@
 
 //! One system call for many pieces of guest memory.
 //!
-//! A reference to memory that a guest writes to at any time would be undefined behaviour, so what the
-//! kernel gets are addresses.
+//! A reference to memory that a guest writes to at any time would be undefined behaviour, so what
+//! the kernel gets are addresses.
 
 #![expect(
     unsafe_code,
@@ -34,11 +34,13 @@ fn taken<'p, 'm, B: BitmapSlice>(
     pieces.iter().filter(|piece| !piece.is_empty()).take(MOST)
 }
 
-/// Receives into the pieces, one after the other; nothing into none, in whatever state the socket is. Files
-/// that come with the bytes are closed by another thread; if that has too many, it is `ConnectionReset`.
+/// Receives into the pieces, one after the other; nothing into none, in whatever state the socket
+/// is. Files that come with the bytes are closed by another thread; if that has too many, it is
+/// `ConnectionReset`.
 ///
-/// The bitmaps, which are the caller's code, are told after the system call: a copy of memory that is marked as
-/// written must find it written. If one panics, bytes were received that no one can count.
+/// The bitmaps, which are the caller's code, are told after the system call: a copy of memory that
+/// is marked as written must find it written. If one panics, bytes were received that no one can
+/// count.
 pub(super) fn receive<B: BitmapSlice>(
     socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],
@@ -64,9 +66,9 @@ pub(super) fn receive<B: BitmapSlice>(
         room.offer(&mut message);
     }
     let flags = libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header, the buffers and the room live until the call returns, and the guards keep each
-    // buffer mapped, whose length they know. The guest may write there at the same time: no reference to
-    // the bytes exists.
+    // SAFETY: the header, the buffers and the room live until the call returns, and the guards keep
+    // each buffer mapped, whose length they know. The guest may write there at the same time: no
+    // reference to the bytes exists.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let failure = io::Error::last_os_error();
     let Ok(received) = usize::try_from(received) else {
@@ -101,8 +103,8 @@ fn cut(buffers: &mut Buffers, mut bytes: usize) {
     buffers.retain(|buffer| buffer.iov_len > 0);
 }
 
-/// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the socket is;
-/// without a signal, if the peer has gone.
+/// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the
+/// socket is; without a signal, if the peer has gone.
 pub(super) fn send<B: BitmapSlice>(
     socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],
@@ -124,8 +126,8 @@ pub(super) fn send<B: BitmapSlice>(
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// A message without address and control data. Where the C library is musl, the header has fields that
-/// cannot be named, and the count another type; a `u8` becomes either.
+/// A message without address and control data. Where the C library is musl, the header has fields
+/// that cannot be named, and the count another type; a `u8` becomes either.
 fn message(buffers: &mut Buffers) -> libc::msghdr {
     // SAFETY: addresses and numbers, of which all may be zero.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };

@@ -18,12 +18,12 @@ use super::socket_stream::as_fd_of;
 /// Seqpacket connections of one guest over Unix sockets that keep messages apart. A
 /// [`UnixBackend`](crate::UnixBackend) has its streams.
 ///
-/// A host process that wants to reach port 1024 of the guest connects by a `SOCK_SEQPACKET` socket to
-/// the path followed by `_seqpacket`, and sends `CONNECT 1024\n` as its first message; the answer,
-/// `OK <host port>\n`, is a message as well, and from then on the messages are the guest's. A host
-/// process that serves port 1024 for the guest listens by a `SOCK_SEQPACKET` socket on the path
-/// followed by `_1024`: the same name as for streams, so a port has either. A guest that comes with the
-/// other type of socket is refused.
+/// A host process that wants to reach port 1024 of the guest connects by a `SOCK_SEQPACKET` socket
+/// to the path followed by `_seqpacket`, and sends `CONNECT 1024\n` as its first message; the
+/// answer, `OK <host port>\n`, is a message as well, and from then on the messages are the guest's.
+/// A host process that serves port 1024 for the guest listens by a `SOCK_SEQPACKET` socket on the
+/// path followed by `_1024`: the same name as for streams, so a port has either. A guest that comes
+/// with the other type of socket is refused.
 ///
 /// ```
 /// use vsock_sockets::{UnixSeqpacketBackend, VsockBackend};
@@ -67,8 +67,8 @@ impl UnixSeqpacketBackend {
         Self::open(path.as_ref(), Source::Bind(access))
     }
 
-    /// Takes over a socket of messages that listens on `path` followed by `_seqpacket` already, as a service
-    /// manager hands it over. Its file stays.
+    /// Takes over a socket of messages that listens on `path` followed by `_seqpacket` already, as
+    /// a service manager hands it over. Its file stays.
     ///
     /// # Errors
     ///

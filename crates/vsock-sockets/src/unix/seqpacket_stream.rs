@@ -19,8 +19,8 @@ use super::closer;
 use super::guarded_socket::{GuardedSocket, ROOM};
 use super::socket_stream::{as_fd_of, socket_methods};
 
-/// Bytes that the socket shall hold at least, as far as the system lets. It grows for a message that is
-/// longer than twice that.
+/// Bytes that the socket shall hold at least, as far as the system lets. It grows for a message
+/// that is longer than twice that.
 const BUFFER: usize = 256 * 1024;
 
 /// The device's end of a connection to a host process, over a socket that keeps messages apart
@@ -28,19 +28,20 @@ const BUFFER: usize = 256 * 1024;
 ///
 /// What the host process reads by one `recv` is one message of the guest, and what it sends by one
 /// `send` is one message for it. An empty message looks to a host process like the end, unless it
-/// looks closer; here it does not. Unix sockets know no records: `MSG_EOR` gets lost on the way to the
-/// host process, and what that sends never bears it. Descriptors are not accepted, and an abort is a drop, as
-/// with [`UnixVsockStream`](crate::UnixVsockStream).
+/// looks closer; here it does not. Unix sockets know no records: `MSG_EOR` gets lost on the way to
+/// the host process, and what that sends never bears it. Descriptors are not accepted, and an abort
+/// is a drop, as with [`UnixVsockStream`](crate::UnixVsockStream).
 ///
-/// The system gives the socket an abstract name with its first message, if it has none yet: so it does for
-/// each that receives credentials, which tell an empty message from the end.
+/// The system gives the socket an abstract name with its first message, if it has none yet: so it
+/// does for each that receives credentials, which tell an empty message from the end.
 ///
-/// A message may have about twice `net.core.wmem_max` bytes at most (212,992 by default, so 425,952).
+/// A message may have about twice `net.core.wmem_max` bytes at most (212,992 by default, so
+/// 425,952).
 #[derive(Debug)]
 pub struct UnixSeqpacketStream {
     socket: GuardedSocket,
-    /// The peer has left with messages unread. The system says so before it gives out those that the
-    /// peer had sent, and only once.
+    /// The peer has left with messages unread. The system says so before it gives out those that
+    /// the peer had sent, and only once.
     reset: bool,
 }
 
@@ -162,8 +163,8 @@ impl VsockMessages for UnixSeqpacketStream {
 impl Read for UnixSeqpacketStream {
     /// # Errors
     ///
-    /// Those of [`VsockMessages::receive_message`], and `InvalidData`: the message was longer than the
-    /// buffer, and is lost.
+    /// Those of [`VsockMessages::receive_message`], and `InvalidData`: the message was longer than
+    /// the buffer, and is lost.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.receive_message(buf)? {
             Received::Message { len, .. } => Ok(len),

@@ -9,11 +9,11 @@ use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Who may connect to a socket that is made: the permissions of its file. By default, those that the
-/// process gives to every file (`umask`).
+/// Who may connect to a socket that is made: the permissions of its file. By default, those that
+/// the process gives to every file (`umask`).
 ///
-/// A process may connect if it may write to the file and reach its directory. The file has its group
-/// and its mode before the socket listens, so there is no moment at which others can connect.
+/// A process may connect if it may write to the file and reach its directory. The file has its
+/// group and its mode before the socket listens, so there is no moment at which others can connect.
 ///
 /// ```
 /// use std::os::unix::fs::PermissionsExt;
@@ -34,11 +34,11 @@ use rustix::io::Errno;
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct SocketAccess {
-    /// The file's mode, from 0 to `0o777`, whatever the process's `umask` is. `None`: `0o777` without
-    /// the bits of the `umask`.
+    /// The file's mode, from 0 to `0o777`, whatever the process's `umask` is. `None`: `0o777`
+    /// without the bits of the `umask`.
     pub mode: Option<u32>,
-    /// The number of the file's group, of which the process must be a member or privileged. `None`: the
-    /// group that a file gets in this directory.
+    /// The number of the file's group, of which the process must be a member or privileged. `None`:
+    /// the group that a file gets in this directory.
     pub group: Option<u32>,
 }
 
@@ -70,8 +70,8 @@ impl SocketAccess {
 
     /// Gives a socket's file in this directory its permissions.
     ///
-    /// By a descriptor of the file: a process that can write to the directory may have put a link to
-    /// another file in its place.
+    /// By a descriptor of the file: a process that can write to the directory may have put a link
+    /// to another file in its place.
     pub(super) fn grant(self, directory: impl AsFd, name: &OsStr) -> io::Result<()> {
         if self == Self::default() {
             return Ok(());

@@ -4,16 +4,16 @@
 //!
 //! # Which process gets a name
 //!
-//! A process that dies leaves its file. The next process that wants the name connects to it; if no process
-//! answers, the file is stale and is replaced. Of any number of processes and threads that want the name, exactly
-//! one gets it. That takes three rules:
+//! A process that dies leaves its file. The next process that wants the name connects to it; if no
+//! process answers, the file is stale and is replaced. Of any number of processes and threads that
+//! want the name, exactly one gets it. That takes three rules:
 //!
-//! 1. A file is made, replaced or removed only with the lock of its directory (`flock`, which leaves no
-//!    file, and ends with its process). So what is seen at a name, nothing or a stale file, is still there at
-//!    the next step.
-//! 2. A socket listens, under a name that cannot be guessed, before it gets the name that others look for, by
-//!    a single `rename`. So a process that finds the file can connect. The next one that has the lock finds
-//!    a socket that answers, and leaves it alone.
+//! 1. A file is made, replaced or removed only with the lock of its directory (`flock`, which
+//!    leaves no file, and ends with its process). So what is seen at a name, nothing or a stale
+//!    file, is still there at the next step.
+//! 2. A socket listens, under a name that cannot be guessed, before it gets the name that others
+//!    look for, by a single `rename`. So a process that finds the file can connect. The next one
+//!    that has the lock finds a socket that answers, and leaves it alone.
 //! 3. A file is removed by the process that made it, if it still has the same device and inode.
 //!
 //! A process may die at any step. The lock goes with it. Before the `rename` it leaves a file named
@@ -21,17 +21,18 @@
 //!
 //! # What others can do
 //!
-//! A process that can read the directory can lock it, and keep the lock. So the lock is waited for, for
-//! [`LOCK_TIMEOUT`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
-//! busy. A lock that was not got in time is waited for [`CONTENDED_LOCK_TIMEOUT`] from then on, until the lock was got once
-//! more: the lock delays one name, and not each of many. Only then can two processes that want the same stale name at the same time both get it. A file is
-//! never removed without the lock: it stays, and is stale. So for a removal, of which a device has several
-//! to do when it stops, the lock is waited for only [`REMOVAL_LOCK_TIMEOUT`].
+//! A process that can read the directory can lock it, and keep the lock. So the lock is waited for,
+//! for [`LOCK_TIMEOUT`] at most. Without it, a name is taken nevertheless, with a warning: a lock
+//! keeps no name busy. A lock that was not got in time is waited for [`CONTENDED_LOCK_TIMEOUT`]
+//! from then on, until the lock was got once more: the lock delays one name, and not each of many.
+//! Only then can two processes that want the same stale name at the same time both get it. A file
+//! is never removed without the lock: it stays, and is stale. So for a removal, of which a device
+//! has several to do when it stops, the lock is waited for only [`REMOVAL_LOCK_TIMEOUT`].
 //!
-//! A process that can write to the directory can make the file first, or remove it; it needs no lock for
-//! that. So only those who may speak for the guest should have that right. A program that does not know of
-//! the lock is no danger once it listens: it is not replaced, unless it has itself removed a stale file
-//! between our look at it and our `rename`.
+//! A process that can write to the directory can make the file first, or remove it; it needs no
+//! lock for that. So only those who may speak for the guest should have that right. A program that
+//! does not know of the lock is no danger once it listens: it is not replaced, unless it has itself
+//! removed a stale file between our look at it and our `rename`.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -52,7 +53,8 @@ use super::guarded_socket::GuardedSocket;
 use super::socket_access::SocketAccess;
 use super::socket_names::split;
 
-/// How long to wait for the lock of a directory. By the rules it is taken for less than a millisecond.
+/// How long to wait for the lock of a directory. By the rules it is taken for less than a
+/// millisecond.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// As [`LOCK_TIMEOUT`], to remove a file. That it stays does no harm.
@@ -64,13 +66,13 @@ const CONTENDED_LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 /// How long to leave the lock to others before the next attempt.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The file of a listening socket. It is removed on drop, if it is still the one that was made. The socket must
-/// live until then: while it does, no other file gets the same inode.
+/// The file of a listening socket. It is removed on drop, if it is still the one that was made. The
+/// socket must live until then: while it does, no other file gets the same inode.
 #[derive(Debug)]
 pub(crate) struct SocketFile(Arc<Made>);
 
-/// Removes the file of a backend's socket before the backend does: for a program that is to end while
-/// something holds the backend up, or without dropping it.
+/// Removes the file of a backend's socket before the backend does: for a program that is to end
+/// while something holds the backend up, or without dropping it.
 ///
 /// ```
 /// use vsock_sockets::UnixBackend;
@@ -103,8 +105,8 @@ type Identity = (u64, u64);
 
 impl SocketFile {
     /// Listens on `path` with a socket that has no name yet. What a dead process has left there is
-    /// replaced; a socket that answers, and anything that is no socket, stays and is an error. The file has its
-    /// permissions before anyone can connect.
+    /// replaced; a socket that answers, and anything that is no socket, stays and is an error. The
+    /// file has its permissions before anyone can connect.
     pub(crate) fn bind(path: &Path, socket: &impl AsFd, access: SocketAccess) -> io::Result<Self> {
         access.check()?;
         // The length is checked here: a rename would take a longer name.
@@ -163,8 +165,8 @@ impl Drop for SocketFile {
 }
 
 impl SocketFileRemover {
-    /// Removes the file, if it is still the one that the backend has made. Waits at most 200 ms for the lock
-    /// of its directory; if the file cannot be removed, the log says so.
+    /// Removes the file, if it is still the one that the backend has made. Waits at most 200 ms for
+    /// the lock of its directory; if the file cannot be removed, the log says so.
     pub fn remove(&self) {
         self.0.remove();
     }
@@ -298,7 +300,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A close does not unlock if a child has come to be in between, with a copy of the descriptor.
+        // A close does not unlock if a child has come to be in between, with a copy of the
+        // descriptor.
         if let Err(error) = fs::flock(&self.directory, FlockOperation::Unlock) {
             log::debug!("cannot unlock a directory: {error}");
         }

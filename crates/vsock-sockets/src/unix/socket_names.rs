@@ -46,8 +46,9 @@ enum Used {
 /// A socket that a process listens on, or those that one of its guests can reach: files, or
 /// addresses of TCP.
 ///
-/// A backend, or a [`NamedListener`](crate::NamedListener), is refused if its names overlap with those of
-/// another one in the process. A program with many virtual machines can see that beforehand:
+/// A backend, or a [`NamedListener`](crate::NamedListener), is refused if its names overlap with
+/// those of another one in the process. A program with many virtual machines can see that
+/// beforehand:
 ///
 /// ```
 /// use std::path::Path;
@@ -102,8 +103,8 @@ impl SocketNames {
         Self(Used::Files { directory, files })
     }
 
-    /// Whether both have a socket in common, and one of them listens on it. (That a guest can reach the
-    /// same sockets in two ways, for streams and for messages, is meant.)
+    /// Whether both have a socket in common, and one of them listens on it. (That a guest can reach
+    /// the same sockets in two ways, for streams and for messages, is meant.)
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -183,7 +184,8 @@ impl Drop for NameClaim {
     }
 }
 
-/// Directory and name of a path. The name is empty if the path ends in a slash, which `Path` does not mind.
+/// Directory and name of a path. The name is empty if the path ends in a slash, which `Path` does
+/// not mind.
 pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
     let bytes = path.as_os_str().as_bytes();
     let slash = bytes.iter().rposition(|byte| *byte == b'/');
@@ -197,7 +199,8 @@ pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
     (path, OsStr::from_bytes(name))
 }
 
-/// Whether a name is `base`, `_` and a port as the device writes it: without a sign or zeros before it.
+/// Whether a name is `base`, `_` and a port as the device writes it: without a sign or zeros before
+/// it.
 fn is_port_of(name: &[u8], base: &[u8]) -> bool {
     let digits = name
         .strip_prefix(base)

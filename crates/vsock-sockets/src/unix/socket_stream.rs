@@ -44,8 +44,8 @@ macro_rules! socket_methods {
             self.$($socket).+.set_timeout(Timeout::Send, timeout)
         }
 
-        /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks as if it
-        /// had gone.
+        /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks
+        /// as if it had gone.
         fn peer_gone(&self) -> bool {
             self.$($socket).+.is_left()
         }

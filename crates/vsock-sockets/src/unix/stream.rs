@@ -22,25 +22,27 @@ use super::socket_stream::{as_fd_of, socket_methods};
 
 /// The device's end of a connection to a host process.
 ///
-/// It is more than the [`UnixStream`] of `std`, which is a `VsockStream` as well: it guards the device against
-/// descriptors that a host process sends, and moves many pieces of guest memory by one system call, for which it
-/// is to be [registered](crate#with-a-device).
+/// It is more than the [`UnixStream`] of `std`, which is a `VsockStream` as well: it guards the
+/// device against descriptors that a host process sends, and moves many pieces of guest memory by
+/// one system call, for which it is to be [registered](crate#with-a-device).
 ///
 /// It has one descriptor, for reading and for writing. A write to a process that has gone is an
 /// error and never a signal. An empty read or write does nothing, in whatever state the socket is.
 /// That its peer has gone, an event loop learns from `EPOLLHUP`; to ask for it is a system call.
 ///
-/// Descriptors (`SCM_RIGHTS`) are not accepted, for a close of what they stand for may wait: a host process that
-/// sends any gets an error (`EPERM`), where the system can do so (Linux 6.16). On an older system its
-/// bytes arrive, and a thread of the process's own closes the descriptors; when the stream is dropped with
-/// bytes unread, the same thread closes its socket.
+/// Descriptors (`SCM_RIGHTS`) are not accepted, for a close of what they stand for may wait: a host
+/// process that sends any gets an error (`EPERM`), where the system can do so (Linux 6.16). On an
+/// older system its bytes arrive, and a thread of the process's own closes the descriptors; when
+/// the stream is dropped with bytes unread, the same thread closes its socket.
 ///
-/// Dropping it is a close. A Unix socket knows one reset: that of a close which leaves bytes unread, and its
-/// kernel makes it by itself (`ECONNRESET`, once). So an [abort](VsockStream::abort) is a drop: by it the
-/// guest's RST is a reset where the process has sent what was not taken, else an end.
+/// Dropping it is a close. A Unix socket knows one reset: that of a close which leaves bytes
+/// unread, and its kernel makes it by itself (`ECONNRESET`, once). So an
+/// [abort](VsockStream::abort) is a drop: by it the guest's RST is a reset where the process has
+/// sent what was not taken, else an end.
 ///
-/// A bitmap of guest memory that panics in a read loses what the read has received, for the socket takes
-/// nothing back. Bytes are never missing without a word: every later read is then `InvalidData`.
+/// A bitmap of guest memory that panics in a read loses what the read has received, for the socket
+/// takes nothing back. Bytes are never missing without a word: every later read is then
+/// `InvalidData`.
 #[derive(Debug)]
 pub struct UnixVsockStream {
     pub(crate) socket: GuardedSocket,
@@ -67,8 +69,8 @@ const MUCH: usize = 64 * 1024;
 const STEP: usize = 8;
 
 impl UnixVsockStream {
-    /// The stream over a connected socket, in the mode that the socket is in. A clone of the socket that
-    /// is kept elsewhere may keep the connection open when the device ends it.
+    /// The stream over a connected socket, in the mode that the socket is in. A clone of the socket
+    /// that is kept elsewhere may keep the connection open when the device ends it.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
         Self::over(GuardedSocket::given(socket.into()))

@@ -49,8 +49,8 @@ pub(crate) use self::vm::Vm;
 /// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH followed by "_seqpacket",
 /// where the command is the first message; to serve a port, the same name as for streams.
 ///
-/// When the VMM goes away, the next one is served. SIGTERM, SIGINT and SIGHUP end the program and remove
-/// its sockets.
+/// When the VMM goes away, the next one is served. SIGTERM, SIGINT and SIGHUP end the program and
+/// remove its sockets.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Debug, Parser)]
 #[command(

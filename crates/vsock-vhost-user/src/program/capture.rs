@@ -72,8 +72,8 @@ impl Captures {
         }
     }
 
-    /// What the thread that carries out orders does first. One that may begin captures makes files and starts
-    /// threads, so only one that can do no more than end a capture is confined.
+    /// What the thread that carries out orders does first. One that may begin captures makes files
+    /// and starts threads, so only one that can do no more than end a capture is confined.
     fn confine(&self) -> io::Result<()> {
         match self.directory {
             Some(_) => Ok(()),
@@ -152,8 +152,8 @@ fn directory(path: &Path) -> Result<PathBuf, ProgramError> {
     })
 }
 
-/// Begins a capture into the first file of the directory that is not there yet. No client chooses a name, and
-/// nothing is overwritten.
+/// Begins a capture into the first file of the directory that is not there yet. No client chooses a
+/// name, and nothing is overwritten.
 fn create_in(
     directory: &Path,
     config: CaptureConfig,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Watching and steering the program while it runs: HTTP over a Unix socket, and a report to the log.
+//! Watching and steering the program while it runs: HTTP over a Unix socket, and a report to the
+//! log.
 
 mod answers;
 mod connection_name;

@@ -2,14 +2,14 @@
 
 //! The limit of descriptors (`RLIMIT_NOFILE`).
 //!
-//! The soft limit that a program starts with, often 1,024, is for programs that use `select`; this one may
-//! have as many descriptors as the hard one allows.
+//! The soft limit that a program starts with, often 1,024, is for programs that use `select`; this
+//! one may have as many descriptors as the hard one allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vsock_vhost_user::{Config, PassFdConfig, VsockInnerConfig};
 
-/// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
-/// one piece, and one for each further piece, of which there may be 508.
+/// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose
+/// memory is in one piece, and one for each further piece, of which there may be 508.
 const DEVICE: u64 = 64 + 508;
 
 /// Descriptors of the program without devices: standard streams, signals, and some for a moment.
@@ -29,8 +29,8 @@ pub(crate) enum Reach {
     HostAndGuests,
 }
 
-/// Raises the soft limit to the hard one, and warns if that is too low for what is configured: these
-/// devices, to `passing` of which descriptors are passed.
+/// Raises the soft limit to the hard one, and warns if that is too low for what is configured:
+/// these devices, to `passing` of which descriptors are passed.
 pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>, passing: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -56,7 +56,8 @@ pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>, pass
     }
 }
 
-/// What these devices may have at a time: connections, and clients that have not sent their command.
+/// What these devices may have at a time: connections, and clients that have not sent their
+/// command.
 fn needed<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) -> u64 {
     devices.fold(PROGRAM, |sum, (device, reach)| {
         let (each, pending) = match reach {
@@ -71,7 +72,8 @@ fn needed<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) -> u64 {
     })
 }
 
-/// The descriptors that devices may need for passed streams, and for clients that have yet to pass one.
+/// The descriptors that devices may need for passed streams, and for clients that have yet to pass
+/// one.
 fn passed(devices: usize) -> u64 {
     let config = PassFdConfig::default();
     let each = config.max_streams.saturating_mul(PASSED);

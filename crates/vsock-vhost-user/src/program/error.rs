@@ -56,7 +56,8 @@ pub(crate) enum ProgramError {
 }
 
 impl ProgramError {
-    /// What the program ends with: as for an argument that cannot be parsed, if the value of one is wrong.
+    /// What the program ends with: as for an argument that cannot be parsed, if the value of one is
+    /// wrong.
     pub(crate) fn code(&self) -> ExitCode {
         if let Self::Connect(error) = self {
             return ExitCode::from(error.code());

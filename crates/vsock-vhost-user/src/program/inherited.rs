@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Sockets for VMMs that the program inherits, by number (`--fd`), as QEMU's conventions for back-ends
-//! have it. Management software passes one that listens (libvirt to virtiofsd), or one end of a pair
-//! whose other end is the VMM's (libvirt to a vhost-user-gpu): both are taken.
+//! Sockets for VMMs that the program inherits, by number (`--fd`), as QEMU's conventions for
+//! back-ends have it. Management software passes one that listens (libvirt to virtiofsd), or one
+//! end of a pair whose other end is the VMM's (libvirt to a vhost-user-gpu): both are taken.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program's log. A thread that logs never waits for standard error, which may be a pipe that is full and
-//! that no one reads: a thread of its own writes, and what finds no room meanwhile is lost and counted.
+//! The program's log. A thread that logs never waits for standard error, which may be a pipe that
+//! is full and that no one reads: a thread of its own writes, and what finds no room meanwhile is
+//! lost and counted.
 
 mod queue;
 mod writer;
@@ -30,8 +31,8 @@ pub(crate) struct Logging {
 }
 
 impl Logging {
-    /// Takes what is logged from now on, and what panics say. `RUST_LOG` says what to log, unless there
-    /// is a level. The thread that writes begins with `begin`.
+    /// Takes what is logged from now on, and what panics say. `RUST_LOG` says what to log, unless
+    /// there is a level. The thread that writes begins with `begin`.
     ///
     /// # Errors
     ///
@@ -48,8 +49,8 @@ impl Logging {
         builder.target(Target::Pipe(Box::new(Lines(Arc::clone(&queue)))));
         let (lines, panics) = (Arc::clone(&queue), Arc::clone(&queue));
         super::thread::start("log", begin, move || {
-            // Standard error may be a file that reaches the limit of the process (RLIMIT_FSIZE): that is an error of
-            // the call then.
+            // Standard error may be a file that reaches the limit of the process (RLIMIT_FSIZE):
+            // that is an error of the call then.
             if let Err(error) = block_signal(Signal::XFSZ.as_raw()) {
                 log::debug!("SIGXFSZ is not blocked: {error:?}");
             }
@@ -85,8 +86,8 @@ impl Logging {
 pub(crate) struct Voice(Arc<Queue>);
 
 impl Voice {
-    /// Says a line, whatever is to be logged, when there is room for it; waits for that, but not for longer
-    /// than this. Returns whether there was.
+    /// Says a line, whatever is to be logged, when there is room for it; waits for that, but not
+    /// for longer than this. Returns whether there was.
     pub(crate) fn say_in_time(&self, line: &str, timeout: Duration) -> bool {
         let line = format!("vsock-vhost-user: {line}\n");
         self.0.push_in_time(line.as_bytes(), timeout)

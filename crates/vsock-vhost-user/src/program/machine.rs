@@ -46,8 +46,8 @@ struct Sockets<'a> {
     handed_over: &'a mut HandedOver,
 }
 
-/// What the guests share, to talk to each other. Between two of them fits what one may send, which is also
-/// the longest message.
+/// What the guests share, to talk to each other. Between two of them fits what one may send, which
+/// is also the longest message.
 pub(crate) fn siblings(vms: &[Vm]) -> Siblings {
     let buf_alloc = vms.iter().map(|vm| vm.config.buf_alloc()).max();
     let capacity = Capacity::Bytes(buf_alloc.unwrap_or(1) as usize);
@@ -197,8 +197,8 @@ impl Sockets<'_> {
         Ok(Box::new(backend.on_thread_start(begin)?))
     }
 
-    /// Where host processes are for the guest's messages; nowhere, if the path is long enough for streams
-    /// alone, as it may always have been.
+    /// Where host processes are for the guest's messages; nowhere, if the path is long enough for
+    /// streams alone, as it may always have been.
     fn messages(&mut self) -> Result<Option<UnixSeqpacketBackend>, ProgramError> {
         let path = &self.vm.uds_path;
         if let Some(socket) = self.take(Role::Seqpacket, &self.vm.seqpacket_path()) {

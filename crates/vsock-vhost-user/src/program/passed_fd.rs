@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-/// The descriptor with this number, which is closed on exec from then on; `None` if it is not open. It is
-/// passed through a pair of sockets, because nothing safe owns a number. To be called before the program
-/// opens anything, which could get the number of a descriptor that was not passed.
+/// The descriptor with this number, which is closed on exec from then on; `None` if it is not open.
+/// It is passed through a pair of sockets, because nothing safe owns a number. To be called before
+/// the program opens anything, which could get the number of a descriptor that was not passed.
 pub(crate) fn take(number: RawFd) -> io::Result<Option<OwnedFd>> {
     let (from, to) = UnixStream::pair()?;
     if [from.as_raw_fd(), to.as_raw_fd()].contains(&number) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the program may do once it serves: each thread confines itself to the system calls that a thread of its
-//! kind makes (seccomp), and to the files and ports that the program uses then (Landlock).
+//! What the program may do once it serves: each thread confines itself to the system calls that a
+//! thread of its kind makes (seccomp), and to the files and ports that the program uses then
+//! (Landlock).
 //!
-//! A guest or a VMM that has taken over a thread by some defect can do no more than that. Nothing of it can be
-//! taken back. What the kernel does not have is missing, and the log says so.
+//! A guest or a VMM that has taken over a thread by some defect can do no more than that. Nothing
+//! of it can be taken back. What the kernel does not have is missing, and the log says so.
 
 #[cfg(any(
     target_arch = "x86_64",
@@ -168,8 +169,8 @@ impl Sandbox {
         self.confine_calls(kind)
     }
 
-    /// Confines the thread that calls it to its system calls: one that is confined to files and ports already, as
-    /// the thread that has started it was.
+    /// Confines the thread that calls it to its system calls: one that is confined to files and
+    /// ports already, as the thread that has started it was.
     pub(crate) fn confine_calls(&self, kind: ThreadKind) -> Result<(), SandboxError> {
         violation::note(kind);
         match &self.filters {
@@ -199,7 +200,8 @@ impl Sandbox {
 }
 
 impl Files {
-    /// Confines the thread that calls it, and those that it starts. Returns what the kernel could do.
+    /// Confines the thread that calls it, and those that it starts. Returns what the kernel could
+    /// do.
     pub(crate) fn confine(self) -> Result<Option<RestrictionStatus>, SandboxError> {
         Ok(self.0.map(RulesetCreated::restrict_self).transpose()?)
     }

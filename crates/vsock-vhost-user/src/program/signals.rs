@@ -6,7 +6,8 @@ use std::fs;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// The signals that end it. The terminal's hang-up is one, unless the program was started to survive it (`nohup`).
+/// The signals that end it. The terminal's hang-up is one, unless the program was started to
+/// survive it (`nohup`).
 pub(crate) fn that_end() -> Vec<i32> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut signals = vec![SIGTERM, SIGINT];

@@ -78,8 +78,8 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A program that has moved 1,000 bytes from its guest and 300 to it, on a connection that is still there,
-/// and has refused another.
+/// A program that has moved 1,000 bytes from its guest and 300 to it, on a connection that is still
+/// there, and has refused another.
 fn after_traffic() -> (Program, Guest, UnixStream) {
     let program = Program::start_controlled(&["--log-level=debug"]);
     let mode = program.control().metadata().unwrap().permissions().mode();

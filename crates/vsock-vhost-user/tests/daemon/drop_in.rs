@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The documented command lines and configuration files of `vhost-device-vsock` 0.3.0: of its README,
-//! its man page, its `--help` and its tests. Our program takes them, and so does that one where it is
-//! installed (`cargo xtask drop-in` does).
+//! The documented command lines and configuration files of `vhost-device-vsock` 0.3.0: of its
+//! README, its man page, its `--help` and its tests. Our program takes them, and so does that one
+//! where it is installed (`cargo xtask drop-in` does).
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -21,8 +21,8 @@ use crate::program::{PROGRAM, run};
 /// The path of the other program.
 const PEER: &str = "VSOCK_PEER";
 
-/// Command lines, in a directory `{d}` with the files below, and the guests that they start a device
-/// for. The sockets of guest N are `{d}/vhostN.socket` and `{d}/vmN.vsock`.
+/// Command lines, in a directory `{d}` with the files below, and the guests that they start a
+/// device for. The sockets of guest N are `{d}/vhostN.socket` and `{d}/vmN.vsock`.
 const LINES: &[(&str, &[u64])] = &[
     (
         "--guest-cid=4 --socket={d}/vhost4.socket --uds-path={d}/vm4.vsock --tx-buffer-size=65536 \
@@ -105,8 +105,8 @@ vms:
     ),
 ];
 
-/// Command lines that reach the host's `AF_VSOCK` sockets, which our program does not. The other one is
-/// not asked: it would open such sockets.
+/// Command lines that reach the host's `AF_VSOCK` sockets, which our program does not. The other
+/// one is not asked: it would open such sockets.
 const FORWARDED: &[&str] = &[
     "--guest-cid=4 --socket={d}/vhost4.socket --forward-cid=1 --forward-listen=9001+9002",
     "--vm guest-cid=4,forward-cid=1,forward-listen=9001+9002,socket={d}/vhost4.socket",

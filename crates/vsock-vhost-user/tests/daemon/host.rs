@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The process that is the device: a device in a directory of its own, with streams of the process; and
-//! backends that do what a test wants.
+//! The process that is the device: a device in a directory of its own, with streams of the process;
+//! and backends that do what a test wants.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, Read, Write};
@@ -44,7 +44,8 @@ impl Host {
         Self::with(|_, builder| builder)
     }
 
-    /// With what is added for a path in the directory: its backends come before the one of the process.
+    /// With what is added for a path in the directory: its backends come before the one of the
+    /// process.
     pub(crate) fn with(
         add: impl FnOnce(&Path, VhostUserVsockBuilder) -> VhostUserVsockBuilder,
     ) -> Self {
@@ -141,7 +142,8 @@ impl Host {
 
 type Act = Box<dyn FnMut() + Send>;
 
-/// A backend that does this in its calls. There are no clients; without streams, it refuses the guest.
+/// A backend that does this in its calls. There are no clients; without streams, it refuses the
+/// guest.
 #[derive(Default)]
 pub(crate) struct Scripted {
     pub(crate) watched: Option<UnixStream>,

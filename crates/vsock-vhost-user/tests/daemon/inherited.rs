@@ -97,7 +97,8 @@ fn the_end_of_one_only_vmm_does_not_concern_other_guests() {
         in_dir("--vm=guest-cid=4,socket={d}/vmm,uds-path={d}/4"),
     ];
     let child = start(device.into(), &args);
-    // The device hangs up on a VMM that breaks the rules; the program holds no other descriptor of it.
+    // The device hangs up on a VMM that breaks the rules; the program holds no other descriptor of
+    // it.
     vmm.write_all(&[0xff; 12]).unwrap();
     vmm.set_read_timeout(Some(GENEROUS)).unwrap();
     assert_eq!(vmm.read(&mut [0]).unwrap(), 0);

@@ -98,8 +98,8 @@ fn counted(said: &str, text: &str) -> [u64; 2] {
     [out, left_out]
 }
 
-/// What a program has said whose guest has CID 3, after this was done to the socket of its front-end; and
-/// how long it ran.
+/// What a program has said whose guest has CID 3, after this was done to the socket of its
+/// front-end; and how long it ran.
 fn said_after(act: impl FnOnce(&Path)) -> (String, Duration) {
     let start = Instant::now();
     let program = Program::start(&[]);

@@ -485,8 +485,8 @@ fn t118_kicks_that_were_replaced_are_not_watched_though_the_front_end_keeps_them
     assert_eq!(program.said(), "");
 }
 
-/// A program without a descriptor for the next front-end tries again: not all the time, and not only
-/// after long.
+/// A program without a descriptor for the next front-end tries again: not all the time, and not
+/// only after long.
 #[test]
 fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
     let program = Program::start(&["--log-level=error"]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Requests as they must not be: cut off, of unknown kinds, not offered, without an end, for memory that is not
-//! what they say.
+//! Requests as they must not be: cut off, of unknown kinds, not offered, without an end, for memory
+//! that is not what they say.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

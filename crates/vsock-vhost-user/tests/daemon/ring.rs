@@ -206,7 +206,8 @@ impl Ring {
         }
     }
 
-    /// Asks for a call at the next one that is used; returns whether it comes, because none was used by now.
+    /// Asks for a call at the next one that is used; returns whether it comes, because none was
+    /// used by now.
     pub(crate) fn ask(&self) -> bool {
         self.ring.set_used_event(&self.memory, self.ring.seen());
         // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program as a service: a manager that plays systemd, the permissions of sockets, and the sandbox.
+//! The program as a service: a manager that plays systemd, the permissions of sockets, and the
+//! sandbox.
 
 use std::fs;
 use std::io::Read;
@@ -231,8 +232,8 @@ fn each_thread_is_confined_by_default_and_none_if_it_is_off() {
         program.said();
         assert!(!control.exists());
     };
-    // Besides main, signals, the guest's end, its data and requests, log and closer: control, report, capture, and
-    // the starter of those of passed descriptors.
+    // Besides main, signals, the guest's end, its data and requests, log and closer: control,
+    // report, capture, and the starter of those of passed descriptors.
     filters(&[], &|modes| {
         modes.len() >= 11 && modes.iter().all(|is| *is)
     });

@@ -259,7 +259,8 @@ fn a_stop_ends_though_a_backend_does_not_and_says_so() {
     assert_frees(cid, &socket);
 }
 
-/// A socket whose last `close` waits until its peer has read everything, and the peer, which does not.
+/// A socket whose last `close` waits until its peer has read everything, and the peer, which does
+/// not.
 fn lingering() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -355,8 +356,8 @@ fn t133_a_guest_without_room_does_not_delay_a_stop() {
     host.assert_stops();
 }
 
-/// A stream of a caller's may write to a pipe or a socket whose reader has gone, in a process that has
-/// not changed what `SIGPIPE` does: it would end the process.
+/// A stream of a caller's may write to a pipe or a socket whose reader has gone, in a process that
+/// has not changed what `SIGPIPE` does: it would end the process.
 #[test]
 fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
     let (tells, told) = mpsc::channel();

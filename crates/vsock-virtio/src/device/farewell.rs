@@ -20,7 +20,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// use vm_memory::GuestMemoryMmap;
     /// use vsock_virtio::{DeviceFault, Queues, Tick, VsockDevice};
     ///
-    /// /// The beginning of a stop. Returns whether it is over: else `process` is called as ever, with
+    /// /// The beginning of a stop. Returns whether it is over: else `process` is called as
+    /// /// ever, with
     /// /// each kick, until the device owes nothing or its owner has waited for long enough.
     /// fn say_farewell(
     ///     device: &mut VsockDevice<GuestMemoryMmap>,

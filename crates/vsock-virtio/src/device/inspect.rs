@@ -16,7 +16,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.counters
     }
 
-    /// How many chains wait in each queue. It reads an index of each from guest memory, and takes nothing.
+    /// How many chains wait in each queue. It reads an index of each from guest memory, and takes
+    /// nothing.
     ///
     /// A device that is not [active](Self::is_active) has no queues, whatever it is given.
     #[must_use]

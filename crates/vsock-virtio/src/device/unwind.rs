@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What holds after a panic of code that is not ours: a stream's, a backend's, that of guest memory.
+//! What holds after a panic of code that is not ours: a stream's, a backend's, that of guest
+//! memory.
 
 use vm_memory::GuestMemory;
 use vsock_proto::Tick;
@@ -30,8 +31,9 @@ impl<M: GuestMemory> Drop for Unwinding<'_, M> {
 }
 
 impl<M: GuestMemory> VsockDevice<M> {
-    /// Makes a call in which code runs that is not ours. A panic that leaves it breaks an active device:
-    /// chains of the guest were taken that are not given back, and bytes of streams with them.
+    /// Makes a call in which code runs that is not ours. A panic that leaves it breaks an active
+    /// device: chains of the guest were taken that are not given back, and bytes of streams with
+    /// them.
     pub(super) fn unwinding<R>(&mut self, now: Tick, call: impl FnOnce(&mut Self) -> R) -> R {
         let mut guard = Unwinding {
             device: self,
@@ -43,7 +45,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         result
     }
 
-    /// Closes every connection; nothing is done any more until a reset. Asks no stream for anything.
+    /// Closes every connection; nothing is done any more until a reset. Asks no stream for
+    /// anything.
     pub(super) fn break_down(&mut self, now: Tick, fault: DeviceFault) {
         self.muxer.reset(now);
         self.quiet();

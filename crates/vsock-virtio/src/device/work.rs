@@ -30,10 +30,11 @@ struct Call {
 /// Why a queue rests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Rest {
-    /// Of the transmit queue: there is nothing more in it. Of the receive queue: there is nothing to send.
+    /// Of the transmit queue: there is nothing more in it. Of the receive queue: there is nothing
+    /// to send.
     Idle,
-    /// Of the transmit queue: the muxer has too many replies that wait for buffers. Of the receive queue: something
-    /// waits for buffers that the guest does not offer.
+    /// Of the transmit queue: the muxer has too many replies that wait for buffers. Of the receive
+    /// queue: something waits for buffers that the guest does not offer.
     Starved,
     /// The budget is used up.
     Spent,
@@ -110,8 +111,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         Ok(outcome)
     }
 
-    /// Publishes the event that is owed, and decides whether to notify the guest of it. Returns whether it is
-    /// still owed, and there are buffers that were not looked at.
+    /// Publishes the event that is owed, and decides whether to notify the guest of it. Returns
+    /// whether it is still owed, and there are buffers that were not looked at.
     fn serve_events(
         &mut self,
         now: Tick,
@@ -131,7 +132,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         Ok(events_left)
     }
 
-    /// Publishes the event that is owed. Returns whether it still is, and there are buffers that were not looked at.
+    /// Publishes the event that is owed. Returns whether it still is, and there are buffers that
+    /// were not looked at.
     fn publish_event(
         &mut self,
         now: Tick,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Every interleaving of a driver and a device that publish chains, ask for notifications and go to sleep.
+//! Every interleaving of a driver and a device that publish chains, ask for notifications and go to
+//! sleep.
 //!
-//! The device's side is what ships, over modelled fields; the driver does as the specification says (virtio 1.3,
-//! 2.7.7.1 and 2.7.10.1), with the full barrier that it demands.
+//! The device's side is what ships, over modelled fields; the driver does as the specification says
+//! (virtio 1.3, 2.7.7.1 and 2.7.10.1), with the full barrier that it demands.
 
 use std::sync::Arc;
 
@@ -56,7 +57,8 @@ impl Fields {
         }
     }
 
-    /// The driver, which has seen this many chains come back, is about to sleep. Returns whether there are more.
+    /// The driver, which has seen this many chains come back, is about to sleep. Returns whether
+    /// there are more.
     fn enable_interrupt(&self, suppression: Suppression, seen: u16) -> bool {
         match suppression {
             // ORDER: Relaxed; the fence orders it; partner: the device's load in `wants_interrupt`.
@@ -100,8 +102,8 @@ impl SharedFields for Fields {
     }
 }
 
-/// A device that polls a few times, with kicks off, and then goes to sleep. Returns how many chains it has
-/// taken.
+/// A device that polls a few times, with kicks off, and then goes to sleep. Returns how many chains
+/// it has taken.
 fn poll_and_sleep(fields: &Fields, suppression: Suppression, polls: usize) -> u16 {
     let mut kicks = Kicks::Unknown;
     let mut next = START;

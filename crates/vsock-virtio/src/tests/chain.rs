@@ -16,7 +16,8 @@ pub(super) fn regions() -> Memory {
     memory(&[(0, 0x1_0000), (0x1_0000, 0x1_0000), (0x4_0000, 0x1_0000)])
 }
 
-/// What becomes of the chain that begins at descriptor 0, with these in the queue and those in a table elsewhere.
+/// What becomes of the chain that begins at descriptor 0, with these in the queue and those in a
+/// table elsewhere.
 fn gathered(
     part: Part,
     descriptors: &[Descriptor],

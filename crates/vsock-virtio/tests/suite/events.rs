@@ -135,7 +135,8 @@ fn t106_a_reset_ends_the_waiting() {
     told(&mut rig);
     let _ = rig.process();
     rig.reload();
-    // As many as there were when the event was published: that these are others, the ring does not say.
+    // As many as there were when the event was published: that these are others, the ring does not
+    // say.
     rig.post_events(1, 8);
     rig.post(4);
     rig.send(packet(Op::Request, 1024, 80), b"");

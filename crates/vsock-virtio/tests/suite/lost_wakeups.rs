@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! No side sleeps while the other has something for it: at whatever moment the driver acts, and for whatever
-//! schedule of driver and device. The driver suppresses notifications as Linux does.
+//! No side sleeps while the other has something for it: at whatever moment the driver acts, and for
+//! whatever schedule of driver and device. The driver suppresses notifications as Linux does.
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -31,7 +31,8 @@ fn features(event_idx: bool) -> u64 {
     F_VERSION_1 | if event_idx { F_EVENT_IDX } else { 0 }
 }
 
-/// Whether a driver kicks that has made the last chain available (`virtqueue_kick_prepare` of Linux).
+/// Whether a driver kicks that has made the last chain available (`virtqueue_kick_prepare` of
+/// Linux).
 fn has_to_kick(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
     if event_idx {
         ring.avail_event(memory).wrapping_add(1) == ring.available()
@@ -40,7 +41,8 @@ fn has_to_kick(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
     }
 }
 
-/// Asks for an interrupt, and returns whether there is something used by now (`virtqueue_enable_cb`).
+/// Asks for an interrupt, and returns whether there is something used by now
+/// (`virtqueue_enable_cb`).
 fn enable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
     if event_idx {
         ring.set_used_event(memory, ring.seen());
@@ -71,8 +73,8 @@ enum Act {
     Awaits(QueueName),
 }
 
-/// A driver with a packet that the device answers, and with a buffer for the answer. The device has started, and
-/// the driver wants no interrupt.
+/// A driver with a packet that the device answers, and with a buffer for the answer. The device has
+/// started, and the driver wants no interrupt.
 fn scene(event_idx: bool, poll_budget: Duration, hook: &Hook) -> Rig<LookedUp> {
     let muxer = muxer(VsockInnerBackend::new().unwrap());
     let device = VsockDevice::builder(muxer).poll_budget(poll_budget).build();
@@ -117,8 +119,8 @@ fn run(rig: &mut Rig<LookedUp>, poll_budget: Duration) -> [bool; 2] {
     }
 }
 
-/// The device takes a packet that it answers, and before its access to memory with this number the driver acts.
-/// Returns whether there was such an access.
+/// The device takes a packet that it answers, and before its access to memory with this number the
+/// driver acts. Returns whether there was such an access.
 fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -> bool {
     let hook = Hook::default();
     let mut scene = scene(event_idx, poll_budget, &hook);
@@ -358,7 +360,8 @@ impl World {
         self.check_driver();
     }
 
-    /// A driver that sleeps has nothing to do, but for a few packets that a device knows to be taken that is awake.
+    /// A driver that sleeps has nothing to do, but for a few packets that a device knows to be
+    /// taken that is awake.
     fn check_driver(&mut self) {
         let untold = [RX, TX].map(|queue| {
             let used = self.ring(queue).used_index(&self.rig.memory);

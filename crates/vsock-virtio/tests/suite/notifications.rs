@@ -134,7 +134,8 @@ fn t76_a_chain_costs_more_of_the_budget_the_more_descriptors_it_has() {
     let cases: [(_, _, &[usize]); 5] = [
         (QueueName::Tx, empty(QueueName::Tx), &[4, 4, 2]),
         (QueueName::Tx, into_a_loop, &[4, 4, 2]),
-        // Buffers of no use, such that are filled by what waits for them, and such that are too small for an event.
+        // Buffers of no use, such that are filled by what waits for them, and such that are too
+        // small for an event.
         (QueueName::Rx, empty(QueueName::Rx), &[4, 4, 2]),
         (QueueName::Rx, filled, &[4, 2]),
         (QueueName::Event, empty(QueueName::Event), &[4, 4, 2]),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams, backends and guest memory that panic in the middle of a call of the device, and streams that
-//! count more than they were offered.
+//! Streams, backends and guest memory that panic in the middle of a call of the device, and streams
+//! that count more than they were offered.
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
@@ -128,7 +128,8 @@ impl World {
         self.host.as_mut().unwrap()
     }
 
-    /// A connection of the guest, and bytes both ways, more than fit into one buffer, or into the stream.
+    /// A connection of the guest, and bytes both ways, more than fit into one buffer, or into the
+    /// stream.
     fn live(&mut self) {
         self.send(Op::Request, 0, b"");
         let mut host = self.listener.accept().unwrap();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a device spares while it is awake: kicks, and interrupts that tell of packets that were taken.
+//! What a device spares while it is awake: kicks, and interrupts that tell of packets that were
+//! taken.
 
 use std::time::Duration;
 

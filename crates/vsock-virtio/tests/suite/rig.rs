@@ -82,7 +82,8 @@ pub(crate) fn connected(
 }
 
 impl Rig {
-    /// An active device whose backend has no host component, and a driver without `VIRTIO_F_EVENT_IDX`.
+    /// An active device whose backend has no host component, and a driver without
+    /// `VIRTIO_F_EVENT_IDX`.
     pub(crate) fn new() -> Self {
         Self::with(VsockInnerBackend::new().unwrap(), 0)
     }

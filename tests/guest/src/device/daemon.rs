@@ -153,8 +153,8 @@ impl Daemon {
         ready.context("the device does not make its sockets")
     }
 
-    /// Whether it listens on both sockets of each guest. Files may be left from before, and a connection to the
-    /// front-end's socket would be taken for a front-end.
+    /// Whether it listens on both sockets of each guest. Files may be left from before, and a
+    /// connection to the front-end's socket would be taken for a front-end.
     fn is_ready(&self) -> bool {
         let listening = listening(self.child.id()).unwrap_or(0);
         let sockets = [Some(&self.socket), self.sibling.as_ref()];

@@ -41,8 +41,8 @@ struct Sibling {
 const GROUP: &str = "siblings";
 
 impl InProcess {
-    /// Starts it with its socket in a directory. It looks for work for `poll_budget` before it sleeps, or as
-    /// long as it does by default.
+    /// Starts it with its socket in a directory. It looks for work for `poll_budget` before it
+    /// sleeps, or as long as it does by default.
     pub fn start(
         cid: u32,
         directory: &Path,

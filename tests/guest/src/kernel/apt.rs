@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packages of a distribution, by its own tools. With a configuration of our own nothing of the machine's
-//! changes: lists, state, and cache lie in a directory of ours.
+//! Packages of a distribution, by its own tools. With a configuration of our own nothing of the
+//! machine's changes: lists, state, and cache lie in a directory of ours.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -86,7 +86,8 @@ impl Apt {
     /// Downloads the newest packages.
     pub(super) fn download(&self, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let Some(own) = &self.own else {
-            // The lists of a fresh machine are empty; those of an old one name packages that are gone.
+            // The lists of a fresh machine are empty; those of an old one name packages that are
+            // gone.
             let known = self.packages();
             if let Some(files) = known.and_then(|names| self.fetch(directory, &names).ok()) {
                 return Ok(files);
@@ -132,7 +133,8 @@ impl Apt {
 
     fn fetch(&self, directory: &Path, names: &BTreeSet<String>) -> anyhow::Result<Vec<PathBuf>> {
         let mut command = self.command("apt-get");
-        // As root apt gives up its rights for a download, and warns where it cannot: the file is ours.
+        // As root apt gives up its rights for a download, and warns where it cannot: the file is
+        // ours.
         command
             .args(["download", "-o", "APT::Sandbox::User=root"])
             .args(names)
@@ -183,8 +185,8 @@ impl Apt {
     }
 }
 
-/// Makes a configuration of apt's for one suite of Debian's, for a system that has no package yet. All that
-/// belongs to it is in a directory.
+/// Makes a configuration of apt's for one suite of Debian's, for a system that has no package yet.
+/// All that belongs to it is in a directory.
 pub(crate) fn configure(
     directory: &Path,
     suite: &str,
@@ -230,7 +232,8 @@ fn tools(wanted: Wanted) -> Result<(), Missing> {
 /// What a file of apt's settings has that keeps everything in `directory`.
 fn settings(directory: &Path) -> String {
     let directory = directory.display();
-    // The machine's settings are read before these: a proxy stays, what runs after an update does not.
+    // The machine's settings are read before these: a proxy stays, what runs after an update does
+    // not.
     format!(
         "#clear APT::Update;\n\
          APT::Update::Error-Mode \"any\";\n\

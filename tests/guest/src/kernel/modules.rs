@@ -11,12 +11,12 @@ use anyhow::ensure;
 use super::name_of;
 use crate::tool;
 
-/// What the guest needs: the bus that the device is on, and the transport. What these depend on, they
-/// say themselves; `modules.dep` is not in the packages, it is made where they are installed.
+/// What the guest needs: the bus that the device is on, and the transport. What these depend on,
+/// they say themselves; `modules.dep` is not in the packages, it is made where they are installed.
 const ROOTS: [&str; 2] = ["virtio_pci", TRANSPORT];
 const TRANSPORT: &str = "vmw_vsock_virtio_transport";
-/// What a guest needs besides for Linux's own tests: a network between two guests, and a second transport,
-/// between which some of the tests change.
+/// What a guest needs besides for Linux's own tests: a network between two guests, and a second
+/// transport, between which some of the tests change.
 const ROOTS_OF_TESTS: [&str; 2] = ["virtio_net", "vsock_loopback"];
 /// How a module names those that must be there before it.
 const DEPENDS: &[u8] = b"\0depends=";
@@ -37,8 +37,8 @@ pub(crate) struct Module {
     pub(crate) contents: Vec<u8>,
 }
 
-/// The driver's modules among these files, each after those that it needs. One that is not there is part
-/// of the kernel.
+/// The driver's modules among these files, each after those that it needs. One that is not there is
+/// part of the kernel.
 pub(super) fn of_driver(files: &[PathBuf], purpose: Purpose) -> anyhow::Result<Vec<Module>> {
     let mut loaded = Vec::new();
     let more = match purpose {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Linux's own tests of vsock (`tools/testing/vsock`), out of Debian's package of the kernel's source. What
-//! is downloaded, unpacked and compiled stays among the build products.
+//! Linux's own tests of vsock (`tools/testing/vsock`), out of Debian's package of the kernel's
+//! source. What is downloaded, unpacked and compiled stays among the build products.
 
 use std::fs;
 use std::path::{Path, PathBuf};

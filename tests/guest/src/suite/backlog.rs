@@ -28,7 +28,8 @@ const GIVES_UP_MS: u64 = 300;
 /// Longer than any device waits before it asks a busy server again.
 const LATE: Duration = Duration::from_secs(3);
 
-/// Linux tells nobody when a socket that connects is closed: its device is the only one that can know.
+/// Linux tells nobody when a socket that connects is closed: its device is the only one that can
+/// know.
 fn starts_anew(machine: &mut Machine) -> anyhow::Result<Outcome> {
     if machine.device().process().is_none() {
         return Ok(Outcome::NotOffered("no files"));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! Windows of every size, which the guest sets by its socket's buffer. Newer drivers leave no more
-//! bytes unacknowledged than that, however large the device's window: credit must come in time. And they
-//! reset a connection with more packets than the buffer could pay for, so a device bounds these.
+//! bytes unacknowledged than that, however large the device's window: credit must come in time. And
+//! they reset a connection with more packets than the buffer could pay for, so a device bounds
+//! these.
 
 use anyhow::Context;
 use vsock_guest_program::job::{Options, Range};
@@ -35,8 +36,8 @@ pub(super) const TESTS: &[Test] = &[
 
 /// Bytes for which a reader waits.
 const LOWAT: u32 = 1000;
-/// Bytes between which the guest is asked something else, so that each has a packet of its own: more than
-/// packets may be under way.
+/// Bytes between which the guest is asked something else, so that each has a packet of its own:
+/// more than packets may be under way.
 const SINGLE: u64 = 300;
 
 fn bulk(machine: &mut Machine, buffer: u64, len: u64) -> anyhow::Result<Outcome> {

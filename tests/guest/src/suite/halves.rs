@@ -70,7 +70,8 @@ fn guest_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
     guest_closes_after(machine, Options::default(), &IN_FLIGHT)
 }
 
-/// The host begins to read when the driver has given up on the connection, or been told that it is gone.
+/// The host begins to read when the driver has given up on the connection, or been told that it is
+/// gone.
 pub(super) fn guest_closes_after(
     machine: &mut Machine,
     options: Options,

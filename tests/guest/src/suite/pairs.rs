@@ -103,8 +103,8 @@ pub(super) fn host_of(machine: &Machine, kind: Kind) -> Option<Arc<dyn Host>> {
     }
 }
 
-/// Tries something on a connection that the guest has opened, then on one that the host has. What the test
-/// returns is dropped only after the guest's end is closed.
+/// Tries something on a connection that the guest has opened, then on one that the host has. What
+/// the test returns is dropped only after the guest's end is closed.
 pub(super) fn each<T>(
     machine: &mut Machine,
     options: Options,

@@ -167,7 +167,8 @@ fn host_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
     halves::host_closes_after(machine, MESSAGES, &in_flight())
 }
 
-/// More of them than any guest has places for; the last one is not empty, which an end would look like.
+/// More of them than any guest has places for; the last one is not empty, which an end would look
+/// like.
 fn empty(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
     const MANY: usize = 2000;
     if host_of(machine, Kind::SeqPacket).is_none() {

@@ -31,7 +31,8 @@ const MUCH: u64 = 8 << 20;
 const KEPT: u64 = 768 << 10;
 /// What it may keep besides: an allocator's, and 8 MiB of blocks that streams in a process share.
 const SLACK: u64 = 12 << 20;
-/// How long nothing is done while the device is watched, and the share of a core that it may use then.
+/// How long nothing is done while the device is watched, and the share of a core that it may use
+/// then.
 const WATCHED: Duration = Duration::from_secs(1);
 const IDLE: f64 = 0.05;
 /// A write that waits so long is stuck.
@@ -129,7 +130,8 @@ fn stalled_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
         .collect()
 }
 
-/// With everything stalled: what the device keeps, what it burns, and whether a neighbour gets through.
+/// With everything stalled: what the device keeps, what it burns, and whether a neighbour gets
+/// through.
 fn watch(machine: &mut Machine, before: Footprint) -> anyhow::Result<String> {
     let kept = before.more(machine)?.bytes;
     let limit = STALLED as u64 * KEPT + SLACK;

@@ -82,9 +82,9 @@ impl PassFdBackend {
         })
     }
 
-    /// Lets the thread that starts those of passed descriptors do this first, for a program that confines its
-    /// threads: what that thread has done to itself, they inherit. They start others, open `/proc/self/fd/N`
-    /// for `keep`, and read, write and close what was passed.
+    /// Lets the thread that starts those of passed descriptors do this first, for a program that
+    /// confines its threads: what that thread has done to itself, they inherit. They start others,
+    /// open `/proc/self/fd/N` for `keep`, and read, write and close what was passed.
     ///
     /// ```
     /// use vsock_sockets::{PassFdBackend, PassFdConfig};

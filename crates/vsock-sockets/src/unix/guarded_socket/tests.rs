@@ -41,8 +41,8 @@ fn kernel() -> (u32, u32) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
-/// Runs a test in a process of its own, of which it may use up what all share. True in that process; in
-/// the first one, the test has passed there.
+/// Runs a test in a process of its own, of which it may use up what all share. True in that
+/// process; in the first one, the test has passed there.
 pub(in crate::unix) fn alone(test: &str) -> bool {
     const MARK: &str = "VSOCK_TEST_ALONE";
     if env::var_os(MARK).is_some() {

@@ -14,8 +14,8 @@ use crate::program::control::ConnectionName;
 #[command(next_help_heading = "Watching and steering")]
 pub(crate) struct ControlArgs {
     /// Where to listen for those who watch the program, by HTTP, for this user alone: GET /metrics
-    /// (OpenMetrics), GET /connections (JSON), DELETE /connections/ID, POST and DELETE /capture. See
-    /// the command ctl
+    /// (OpenMetrics), GET /connections (JSON), DELETE /connections/ID, POST and DELETE /capture.
+    /// See the command ctl
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }

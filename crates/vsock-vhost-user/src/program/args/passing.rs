@@ -9,9 +9,9 @@ use clap::Args as ClapArgs;
 #[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
 #[command(next_help_heading = "Passed descriptors, for all guests or as a key of one")]
 pub(crate) struct PassingArgs {
-    /// Let host processes pass the descriptor that becomes the stream: on UDS_PATH, "passfd\n", then
-    /// "P\n" or "P keep\n" in one message with a pipe, a file or a connected socket (SCM_RIGHTS). It
-    /// costs a thread for each. Without it, descriptors are refused
+    /// Let host processes pass the descriptor that becomes the stream: on UDS_PATH, "passfd\n",
+    /// then "P\n" or "P keep\n" in one message with a pipe, a file or a connected socket
+    /// (SCM_RIGHTS). It costs a thread for each. Without it, descriptors are refused
     #[arg(
         long,
         value_name = "BOOL",

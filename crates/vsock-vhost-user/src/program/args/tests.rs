@@ -236,7 +236,8 @@ fn t11_two_machines_share_no_cid() {
     assert!(refused.contains("guest CID 3"), "{refused}");
 }
 
-/// What is wrong with two machines, whose directories are `{d}`, and `{link}` for another way there.
+/// What is wrong with two machines, whose directories are `{d}`, and `{link}` for another way
+/// there.
 fn wrong(first: &str, second: &str) -> String {
     let dir = TempDir::new().unwrap();
     let link = dir.path().join("link");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Orders to start and to stop captures, carried out on a thread of their own: opening a file and writing the
-//! rest of one may take a while.
+//! Orders to start and to stop captures, carried out on a thread of their own: opening a file and
+//! writing the rest of one may take a while.
 
 use std::io;
 use std::sync::Arc;

@@ -62,8 +62,8 @@ pub(crate) struct Dialler<'a> {
 }
 
 impl Dialler<'_> {
-    /// Tries until the guest answers, or this long. The last attempt may be cut short: if one before it was
-    /// refused, that says more than the silence.
+    /// Tries until the guest answers, or this long. The last attempt may be cut short: if one
+    /// before it was refused, that says more than the silence.
     pub(crate) fn dial_until_answered(self, wait: Duration) -> Result<Connection, DialError> {
         let begun = Instant::now();
         let left = || wait.saturating_sub(begun.elapsed());

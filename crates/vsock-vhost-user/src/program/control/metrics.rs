@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The figures as `OpenMetrics` text. Each is there twice: `vsock_guest_NAME` has the guest's CID as
-//! a label, `vsock_NAME` is the sum over all guests.
+//! The figures as `OpenMetrics` text. Each is there twice: `vsock_guest_NAME` has the guest's CID
+//! as a label, `vsock_NAME` is the sum over all guests.
 
 use std::collections::BTreeMap;
 use std::fmt;

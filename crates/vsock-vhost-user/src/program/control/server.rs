@@ -2,9 +2,9 @@
 
 //! The control socket: who may have it, how many clients, and for how long.
 //!
-//! Each client has one request, a bounded header and a bounded time. When too many are there, the one that
-//! came first makes room, so clients that only hold their connection keep no other out. All of
-//! them are served on a thread of their own, which waits for no device's.
+//! Each client has one request, a bounded header and a bounded time. When too many are there, the
+//! one that came first makes room, so clients that only hold their connection keep no other out.
+//! All of them are served on a thread of their own, which waits for no device's.
 
 use std::collections::VecDeque;
 use std::io;

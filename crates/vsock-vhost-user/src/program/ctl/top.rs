@@ -113,8 +113,8 @@ struct Moment {
 }
 
 impl Moment {
-    /// The rates since the last look, in the order of the list. What is new has moved all of its bytes since
-    /// then; at the first look nothing is known.
+    /// The rates since the last look, in the order of the list. What is new has moved all of
+    /// its bytes since then; at the first look nothing is known.
     fn rates(&mut self, listing: &Listing, now: Instant) -> Vec<Rate> {
         let since = self.at.replace(now).map(|at| now - at);
         let connections = listing.connections.iter();
@@ -229,7 +229,8 @@ mod tests {
         let rates = moment.rates(&next, begin + Duration::from_secs(2));
         let rate = |to_host, to_guest| Rate { to_host, to_guest };
         assert_eq!(rates, [rate(5, 0), rate(500, 200)]);
-        // Another connection with the ID of one that had moved more moves nothing less than nothing.
+        // Another connection with the ID of one that had moved more moves nothing less than
+        // nothing.
         let rates = moment.rates(&first, begin + Duration::from_secs(3));
         assert_eq!(rates, [rate(0, 0)]);
     }

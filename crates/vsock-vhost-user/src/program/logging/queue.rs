@@ -27,8 +27,8 @@ struct State {
 }
 
 impl State {
-    /// Whether a line of this many bytes finds room. Once a line is lost, a shorter one must not come before the
-    /// word of it.
+    /// Whether a line of this many bytes finds room. Once a line is lost, a shorter one must not
+    /// come before the word of it.
     fn has_room(&self, len: usize) -> bool {
         self.lost == 0 && len <= CAPACITY - self.text.len()
     }
@@ -51,8 +51,8 @@ impl Queue {
         }
     }
 
-    /// Adds a line, or counts it, if there is no room. It is the last thing that a panic can say, so it
-    /// does not panic.
+    /// Adds a line, or counts it, if there is no room. It is the last thing that a panic can say,
+    /// so it does not panic.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.state();
         if state.has_room(line.len()) {
@@ -63,8 +63,8 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Adds a line when there is room, and waits for that, but not longer than this; returns whether there
-    /// was. A line that was not added is not counted.
+    /// Adds a line when there is room, and waits for that, but not longer than this; returns
+    /// whether there was. A line that was not added is not counted.
     pub(super) fn push_in_time(&self, line: &[u8], timeout: Duration) -> bool {
         let full = |state: &mut State| !state.has_room(line.len());
         let waited = self.emptied.wait_timeout_while(self.state(), timeout, full);
@@ -76,8 +76,8 @@ impl Queue {
         !waited.timed_out()
     }
 
-    /// Waits for text, and takes all of it in exchange for `batch`, which has been written. Returns how
-    /// many lines are missing after it.
+    /// Waits for text, and takes all of it in exchange for `batch`, which has been written. Returns
+    /// how many lines are missing after it.
     pub(super) fn exchange(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
         batch.reserve_exact(CAPACITY);

@@ -41,8 +41,8 @@ impl Writer {
     }
 }
 
-/// Writes all, and returns how many lines could not be written. No lock is taken meanwhile, so others can
-/// use standard error.
+/// Writes all, and returns how many lines could not be written. No lock is taken meanwhile, so
+/// others can use standard error.
 fn to_standard_error(mut bytes: &[u8]) -> u64 {
     let stderr = io::stderr();
     while !bytes.is_empty() {

@@ -2,9 +2,9 @@
 
 //! The system calls that a thread of each kind may make.
 //!
-//! The lists are what the threads were seen to call, under glibc; what musl calls in place of it; and what a panic
-//! and its backtrace call. No thread may start a program or a process, or make memory executable; only those of passed
-//! descriptors may start threads.
+//! The lists are what the threads were seen to call, under glibc; what musl calls in place of it;
+//! and what a panic and its backtrace call. No thread may start a program or a process, or make
+//! memory executable; only those of passed descriptors may start threads.
 
 use std::collections::BTreeMap;
 use std::process;
@@ -131,7 +131,8 @@ const EVERY: &[i64] = &[
     SYS_rt_sigreturn,
     SYS_sched_getaffinity,
     SYS_sched_yield,
-    // A signal is told to the thread that waits for it over a socket, by the thread that it comes to.
+    // A signal is told to the thread that waits for it over a socket, by the thread that it comes
+    // to.
     SYS_sendto,
     SYS_sigaltstack,
     SYS_write,

@@ -2,9 +2,10 @@
 
 //! The files and ports that the program may use (Landlock).
 //!
-//! What was opened before stays open: sockets that listen, the connection to the service manager, standard error.
-//! The kernel does not confine connections to Unix sockets by their path, which the device makes to `UDS_PATH_PORT`
-//! and to the targets of `--forward`: the permissions of these files do.
+//! What was opened before stays open: sockets that listen, the connection to the service manager,
+//! standard error. The kernel does not confine connections to Unix sockets by their path, which the
+//! device makes to `UDS_PATH_PORT` and to the targets of `--forward`: the permissions of these
+//! files do.
 
 use std::fs;
 use std::path::PathBuf;
@@ -45,8 +46,8 @@ pub(super) fn ruleset(needs: &Needs, kind: ThreadKind) -> Result<RulesetCreated,
     };
     let anywhere = anywhere.iter().map(|path| (path, OPEN_AGAIN));
     for (path, rights) in directories.chain(read).chain(anywhere) {
-        // What is not there cannot be used: a socket that cannot be made for want of its directory ends the
-        // program with a better word.
+        // What is not there cannot be used: a socket that cannot be made for want of its directory
+        // ends the program with a better word.
         if let Ok(file) = PathFd::new(path) {
             ruleset = ruleset.add_rule(PathBeneath::new(file, rights))?;
         }

@@ -74,7 +74,8 @@ impl Filters {
     }
 }
 
-/// Has the C library start threads by `clone`, whose flags are no memory, so a filter can read them.
+/// Has the C library start threads by `clone`, whose flags are no memory, so a filter can read
+/// them.
 fn without_clone3(arch: TargetArch) -> Result<BpfProgram, BackendError> {
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let missing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());

@@ -24,7 +24,8 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// What the devices of these virtual machines need, and those that watch the program at this socket.
+    /// What the devices of these virtual machines need, and those that watch the program at this
+    /// socket.
     pub(crate) fn of(vms: &[Vm], control: Option<&Path>) -> Self {
         let mut needs = Self::default();
         needs.directories.extend(control.map(directory));

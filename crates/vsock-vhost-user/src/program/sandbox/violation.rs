@@ -2,10 +2,11 @@
 
 //! What the program says before a forbidden system call kills it.
 //!
-//! The kernel does not carry out the call, but raises `SIGSYS` in the thread. The handler may use nothing that
-//! another thread, or the interrupted one, may hold: no memory is allocated, no lock is taken. Where the thread has
-//! blocked all signals, as the C library does to start a process, the kernel kills the program without a word; its
-//! own log (audit, type=1326) has the call in any case.
+//! The kernel does not carry out the call, but raises `SIGSYS` in the thread. The handler may use
+//! nothing that another thread, or the interrupted one, may hold: no memory is allocated, no lock
+//! is taken. Where the thread has blocked all signals, as the C library does to start a process,
+//! the kernel kills the program without a word; its own log (audit, type=1326) has the call in any
+//! case.
 
 #![expect(unsafe_code, reason = "the kernel tells of the call behind a pointer")]
 
@@ -60,8 +61,8 @@ const _: () = assert!(size_of::<Forbidden>() <= size_of::<libc::siginfo_t>());
 /// Tells of the call, and dies as by the signal.
 extern "C" fn die(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if let Some(info) = NonNull::new(info.cast::<Forbidden>()) {
-        // SAFETY: the kernel passes a whole `siginfo_t`, aligned for it, and nothing else writes to it. For other
-        // codes than a filter's the number is some other plain value.
+        // SAFETY: the kernel passes a whole `siginfo_t`, aligned for it, and nothing else writes to
+        // it. For other codes than a filter's the number is some other plain value.
         let told = unsafe { info.as_ref() };
         if told.code == SYS_SECCOMP {
             tell(told.number);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Sockets that listen already when the program starts, as systemd hands them over (`sd_listen_fds`): each has a
-//! number, from 3 on, and a name.
+//! Sockets that listen already when the program starts, as systemd hands them over
+//! (`sd_listen_fds`): each has a number, from 3 on, and a name.
 //!
-//! A socket is for what its name says: `frontend`, `uds` or `seqpacket`, with `-CID` after it where there are
-//! several guests. A socket with any other name is for what its path and its type say: all sockets of one
-//! `.socket` unit have one name.
+//! A socket is for what its name says: `frontend`, `uds` or `seqpacket`, with `-CID` after it where
+//! there are several guests. A socket with any other name is for what its path and its type say:
+//! all sockets of one `.socket` unit have one name.
 
 use std::env;
 use std::ffi::OsStr;
@@ -115,8 +115,8 @@ pub(crate) struct HandedOver {
 }
 
 impl HandedOver {
-    /// Takes those that the environment speaks of, if it speaks to this process. To be called before the
-    /// program opens anything.
+    /// Takes those that the environment speaks of, if it speaks to this process. To be called
+    /// before the program opens anything.
     pub(crate) fn from_env() -> Result<Self, HandedOverError> {
         let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let pid = variable("LISTEN_PID").and_then(|pid| pid.parse().ok());
@@ -132,8 +132,8 @@ impl HandedOver {
         })
     }
 
-    /// The socket for this purpose of a guest, if one was handed over: by its name, or as the one that listens
-    /// on `path`.
+    /// The socket for this purpose of a guest, if one was handed over: by its name, or as the one
+    /// that listens on `path`.
     pub(crate) fn take(&mut self, role: Role, guest: Guest, path: &Path) -> Option<OwnedFd> {
         let named = |socket: &Socket| match guest {
             Guest::Only(cid) => socket.name == role.name() || socket.name == role.name_for(cid),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the service manager is told (`sd_notify`): datagrams to the socket that `NOTIFY_SOCKET` names.
+//! What the service manager is told (`sd_notify`): datagrams to the socket that `NOTIFY_SOCKET`
+//! names.
 
 use std::env;
 use std::ffi::OsStr;
@@ -22,8 +23,8 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    /// The one that has started the program, if it wants to be told. What is wrong with its socket is logged: the
-    /// program serves without it.
+    /// The one that has started the program, if it wants to be told. What is wrong with its socket
+    /// is logged: the program serves without it.
     pub(crate) fn from_env() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         match Self::connect(&name) {

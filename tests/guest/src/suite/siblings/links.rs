@@ -86,7 +86,8 @@ impl<'a> Link<'a> {
     }
 }
 
-/// Tries something on a connection that the first guest has opened, then on one that the second has.
+/// Tries something on a connection that the first guest has opened, then on one that the second
+/// has.
 pub(super) fn each(
     machine: &mut Machine,
     options: Options,

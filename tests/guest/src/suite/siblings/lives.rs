@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One of two guests goes while they talk: the other learns of it on every connection, keeps those that
-//! it has with the host, and talks to the next one.
+//! One of two guests goes while they talk: the other learns of it on every connection, keeps those
+//! that it has with the host, and talks to the next one.
 
 use anyhow::{Context, ensure};
 use vsock_guest_program::job::{End, Options};
@@ -57,7 +57,8 @@ fn goes(
     Ok(Outcome::Passed)
 }
 
-/// Three connections opened by each guest, on which the one that stays sends, receives and waits: its jobs.
+/// Three connections opened by each guest, on which the one that stays sends, receives and waits:
+/// its jobs.
 fn under_way(machine: &mut Machine) -> anyhow::Result<Vec<(&'static str, Pending)>> {
     let ports = [(); 3].map(|()| machine.port());
     let [leaving, staying] = routes(machine)?;
