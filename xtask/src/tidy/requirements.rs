@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tree::{Finding, Tree};
 
 /// Where the table is.
-const TABLE: &str = "docs/protocol.md";
+const TABLE: &str = "docs/requirements.md";
 /// The numbers that must have a row: of the protocol, and of what was seen in the field.
 const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=112;
 const FIELD: [u32; 17] = [
