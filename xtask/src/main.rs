@@ -17,6 +17,7 @@ mod cover;
 mod demo;
 mod drop_in;
 mod flags;
+mod foreground;
 mod fuzz;
 mod guest;
 mod memcheck;

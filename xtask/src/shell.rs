@@ -4,10 +4,12 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use xshell::{PushEnv, Shell, cmd};
+
+use crate::foreground;
 
 /// What every command is given.
 #[derive(Debug)]
@@ -73,7 +75,8 @@ impl Env {
             .with_context(|| format!("rustc does not tell its {}", key.trim_end_matches(": ")))
     }
 
-    /// Runs a package's program with the user's own words, in the user's own directory; its code.
+    /// Builds a package's program and runs it with the user's own words, in the user's own
+    /// directory; returns its exit code.
     pub(crate) fn program(
         &self,
         package: &str,
@@ -81,19 +84,12 @@ impl Env {
         words: impl Iterator<Item = OsString>,
     ) -> anyhow::Result<ExitCode> {
         let manifest = self.root.join("Cargo.toml");
-        let options = ["--quiet", "--locked", "--profile", profile];
         let run = cmd!(
             self.sh,
-            "cargo run {options...} --package {package} --manifest-path {manifest}"
+            "cargo run --locked --profile {profile} --package {package} --manifest-path {manifest}"
         );
-        let status = Command::from(run.arg("--").args(words))
-            .current_dir(std::env::current_dir()?)
-            .stdin(Stdio::null())
-            .status()
-            .context("cargo could not be started")?;
-        // A signal has no code, and is a failure.
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+        let mut command = Command::from(run.arg("--").args(words));
+        foreground::run(command.current_dir(std::env::current_dir()?))
     }
 
     /// While the values live, what is built for speed keeps its assertions. It is not optimized as

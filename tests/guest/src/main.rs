@@ -63,7 +63,7 @@ enum Command {
     Suite(Suite),
     /// A file goes to an echo service in the guest and comes back.
     Demo {
-        /// The file; this program's own if none is named.
+        /// The file; 64 MiB of random bytes if none is named.
         file: Option<PathBuf>,
         /// How often it goes each way.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
