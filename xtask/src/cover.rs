@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
-use xshell::cmd;
+use xshell::{PushEnv, cmd};
 
+use crate::checks::bare_event_loop;
 use crate::flags::Cover;
 use crate::shell::{Env, Missing, is_program};
 use crate::source::Source;
@@ -44,21 +45,78 @@ pub(crate) const TESTS: [&str; 6] = [
 /// The tools that read what the compiler's instrumentation counts.
 const LLVM: [(&str, &str); 2] = [("LLVM_COV", "llvm-cov"), ("LLVM_PROFDATA", "llvm-profdata")];
 
+/// Runs all tests and counts the lines that they reach.
+///
 /// # Errors
 ///
-/// [`Missing`] without LLVM's tools or cargo-llvm-cov; else a test has failed, or a floor is
-/// missed.
+/// [`Missing`] without LLVM's tools or cargo-llvm-cov; otherwise a test has failed, or a crate is
+/// under its floor.
 pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
+    let _counting = counting(env)?;
+    clean(env)?;
+    run_and_report(env, options)
+}
+
+/// Builds what [`run_built`] runs.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn build(env: &Env) -> anyhow::Result<()> {
+    let _counting = counting(env)?;
+    clean(env)?;
+    cmd!(env.sh, "cargo test {TESTS...} --tests --no-run").run()?;
+    Ok(())
+}
+
+/// Runs all tests after [`build`], with no page and no list. The examples in the documentation use
+/// what is already built. They run after the report, because no floor counts them.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_built(env: &Env) -> anyhow::Result<()> {
+    let _counting = counting(env)?;
+    let (html, missed) = (false, false);
+    let covered = run_and_report(env, &Cover { html, missed });
+    let examples = cmd!(env.sh, "cargo test {TESTS...} --doc").run();
+    let bare = bare_event_loop(env);
+    covered?;
+    examples?;
+    Ok(bare?)
+}
+
+/// While the values live, cargo builds programs that count what they reach, in a directory of their
+/// own: cargo does not know them from others. `cfg(coverage)` lets such a program write its profile
+/// at its end, which its sandbox would forbid.
+fn counting(env: &Env) -> anyhow::Result<Vec<PushEnv<'_>>> {
     let tool = LLVM_COV.get(env)?;
     let llvm = llvm(env)?;
-    let sh = &env.sh;
-    let _llvm = LLVM.map(|(variable, name)| sh.push_env(variable, llvm.join(name)));
-    // Programs of an earlier build would be counted, with sources that may be gone.
-    cmd!(sh, "{tool} llvm-cov clean --workspace").run()?;
-    // `cfg(coverage)` lets the program write its profile at its end, which its sandbox would
-    // forbid.
-    let build = ["--no-report", "--tests"];
-    let passed = cmd!(sh, "{tool} llvm-cov {build...} {TESTS...}").run();
+    let target = env.target.join("llvm-cov-target");
+    let mut pushed: Vec<PushEnv<'_>> = LLVM
+        .iter()
+        .map(|(variable, name)| env.sh.push_env(variable, llvm.join(name)))
+        .collect();
+    pushed.push(env.sh.push_env("CARGO_TARGET_DIR", target));
+    let variables = cmd!(env.sh, "{tool} llvm-cov show-env").quiet();
+    for line in variables.ignore_stderr().read()?.lines() {
+        if let Some((name, value)) = line.split_once('=') {
+            pushed.push(env.sh.push_env(name, value.trim_matches('\'')));
+        }
+    }
+    Ok(pushed)
+}
+
+/// Removes the programs of an earlier build, which would be counted, with sources that may be gone.
+fn clean(env: &Env) -> anyhow::Result<()> {
+    let tool = LLVM_COV.get(env)?;
+    cmd!(env.sh, "{tool} llvm-cov clean --workspace").run()?;
+    Ok(())
+}
+
+fn run_and_report(env: &Env, options: &Cover) -> anyhow::Result<()> {
+    let (sh, tool) = (&env.sh, LLVM_COV.get(env)?);
+    let passed = cmd!(sh, "cargo test {TESTS...} --tests").run();
     if options.html {
         cmd!(sh, "{tool} llvm-cov report --html").run()?;
     }
@@ -74,12 +132,6 @@ pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
     ensure!(passed.is_ok(), "a test failed");
     ensure!(low.is_empty(), "{}", low.join("; "));
     Ok(())
-}
-
-/// With no page and no list, as `ci` runs it.
-pub(crate) fn with_defaults(env: &Env) -> anyhow::Result<()> {
-    let (html, missed) = (false, false);
-    run(env, &Cover { html, missed })
 }
 
 /// The directory of LLVM's tools, which must be of the compiler's own version: the toolchain has

@@ -7,12 +7,16 @@ use std::ffi::OsString;
 xflags::xflags! {
     /// The tasks of this repository.
     cmd xtask {
-        /// All that a change must pass: setup, tidy, spell, workflows, deny, lint, test (as cover),
-        /// fuzz (a replay), doc, model, a short demo, the guest suite and package. Goes on after a
-        /// failure and ends with a table. A step whose tool cannot be had is left out.
+        /// Everything that a change must pass: setup, tidy, spell, workflows, deny, lint, the tests
+        /// under coverage, a replay of the fuzz targets, the documentation and the public interface,
+        /// models, a short demo, the guest suite and the package. Steps run side by side; the
+        /// output of each is shown when it ends, and until then is in target/ci. Continues after
+        /// a failure and ends with a table. A step is left out if its tool is not available.
         cmd ci {
-            /// A step that was left out, for want of a tool, counts as failed.
+            /// Counts a step that was left out as failed.
             optional --strict
+            /// Runs only this step.
+            optional --step name: String
         }
         /// Formatting and clippy, for every crate with all of its features and with none.
         cmd lint {

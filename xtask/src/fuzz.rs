@@ -9,6 +9,7 @@ use anyhow::ensure;
 use xshell::cmd;
 
 use crate::flags::Fuzz;
+use crate::programs::PACKAGES;
 use crate::shell::Env;
 
 /// Seconds for each target by default.
@@ -41,6 +42,6 @@ pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
 /// The tests of the targets: the corpus, and some thousand random inputs.
 pub(crate) fn replay(env: &Env) -> anyhow::Result<()> {
     let _checked = env.checked();
-    cmd!(env.sh, "cargo test --quiet {PACKAGE...}").run()?;
+    cmd!(env.sh, "cargo test --quiet {PACKAGES...} --test replay").run()?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 
+use crate::programs;
 use crate::shell::{Env, Missing};
 
 /// The package that does it, and the profile in which its figures mean something.
@@ -46,18 +47,30 @@ const IN_CI: &[(&str, &[&str])] = &[
     ("in-process", &["rpc_", "siblings", "pause"]),
 ];
 
-/// The suite and a short demo, for `ci`.
+/// Fetches and builds what the guest boots from, for `ci`.
+pub(crate) fn prepare(env: &Env) -> anyhow::Result<()> {
+    // Without QEMU the step `guest` is left out, which says so.
+    if Env::require(QEMU).is_ok() {
+        let code = run_built(env, &["prepare"])?;
+        ensure!(
+            code == ExitCode::SUCCESS || code == ExitCode::from(LEFT_OUT),
+            "cannot prepare the guest"
+        );
+    }
+    Ok(())
+}
+
+/// Runs the suite and a short demo, for `ci`.
 ///
 /// # Errors
 ///
 /// [`Missing`] where there is no QEMU.
 pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
     Env::require(QEMU)?;
-    let _checked = env.checked();
     for (device, skipped) in IN_CI {
-        let skips = skipped.iter().flat_map(|part| ["--skip", part]);
-        let words = ["--device", device].into_iter().chain(skips);
-        let code = run(env, "suite", words.map(OsString::from))?;
+        let mut words = vec!["suite", "--device", device];
+        words.extend(skipped.iter().flat_map(|part| ["--skip", part]));
+        let code = run_built(env, &words)?;
         if code == ExitCode::from(LEFT_OUT) {
             return Err(Missing::new("a kernel for the guest", "apt-get update").into());
         }
@@ -66,9 +79,19 @@ pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
             "the guest suite failed on {device}"
         );
     }
-    let code = run(env, "demo", ["--rounds".into(), "1".into()].into_iter())?;
+    let code = run_built(env, &["demo", "--rounds", "1"])?;
     ensure!(code == ExitCode::SUCCESS, "the demo with a guest failed");
     Ok(())
+}
+
+/// Runs the runner that `ci` has built, with the programs that it has built.
+fn run_built(env: &Env, words: &[&str]) -> anyhow::Result<ExitCode> {
+    // The guest's own programs are built by the runner, which must find their parts built.
+    let _checked = env.checked();
+    let programs = programs::directory(env).into_os_string();
+    let options = [OsString::from("--programs"), programs];
+    let words = words.iter().map(OsString::from).chain(options);
+    programs::run(env, PACKAGE.0, &words.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

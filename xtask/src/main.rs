@@ -24,6 +24,7 @@ mod memcheck;
 mod model;
 mod msrv;
 mod package;
+mod programs;
 mod setup;
 mod shell;
 mod source;
@@ -32,6 +33,7 @@ mod tools;
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use flags::{Xtask, XtaskCmd};
 use shell::Env;
 use tools::{ACTIONLINT, TYPOS};
@@ -60,8 +62,12 @@ fn run() -> anyhow::Result<ExitCode> {
         }
         _ => {}
     }
-    match Xtask::from_env_or_exit().subcommand {
-        XtaskCmd::Ci(options) => return ci::run(&env, options.strict),
+    let command = match Xtask::from_env() {
+        Err(error) if !error.is_help() => bail!("{error}; run: cargo xtask help"),
+        other => other.unwrap_or_else(|help| help.exit()).subcommand,
+    };
+    match command {
+        XtaskCmd::Ci(options) => return ci::run(&env, &options),
         XtaskCmd::Lint(options) => {
             if options.fix {
                 checks::mend(&env)?;

@@ -20,7 +20,8 @@ use anyhow::{Context, ensure};
 use xshell::cmd;
 
 use self::control::Control;
-use crate::shell::{Env, is_program};
+use crate::programs;
+use crate::shell::{Env, Missing, is_program};
 
 /// The crate, its program and the package have one name.
 pub(crate) const NAME: &str = "vsock-vhost-user";
@@ -33,13 +34,18 @@ const DPKG: (&str, &str) = ("dpkg-deb", "dpkg");
 ///
 /// # Errors
 ///
-/// [`Missing`](crate::shell::Missing) on a system without Debian's tools.
+/// [`Missing`] on a system without Debian's tools.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
-    Env::require(DPKG)?;
-    Env::require(("objdump", "binutils"))?;
+    require()?;
     let options = ["--release", "--locked", "--package", NAME, "--bin", NAME];
     cmd!(env.sh, "cargo build {options...}").run()?;
-    let package = pack(env, &env.target.join("release").join(NAME))?;
+    in_ci(env)
+}
+
+/// The same for `ci`, of the program that the guest suite uses.
+pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
+    require()?;
+    let package = pack(env, &programs::directory(env).join(NAME))?;
     let tried = trial::run(env, &package);
     if tried.is_err() {
         // So that it is not taken for a good one.
@@ -50,10 +56,9 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same for `ci`, of the program that the guest suite has built.
-pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
-    let _checked = env.checked();
-    run(env)
+fn require() -> Result<(), Missing> {
+    Env::require(DPKG)?;
+    Env::require(("objdump", "binutils"))
 }
 
 /// Makes the package of this program.

@@ -7,6 +7,7 @@
 
 mod arrows;
 mod circles;
+mod columns;
 mod dependencies;
 mod head;
 mod layout;
@@ -16,6 +17,7 @@ mod requirements;
 mod size;
 mod tree;
 mod unsafe_code;
+mod unused;
 
 use anyhow::ensure;
 
@@ -37,6 +39,8 @@ const RULES: &[Rule] = &[
     ("dependencies", dependencies::check),
     ("layout", layout::check),
     ("requirements", requirements::check),
+    ("columns", columns::check),
+    ("unused", unused::check),
 ];
 
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
