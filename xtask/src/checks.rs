@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `lint`, `test`, `doc` and `deny`: what tools of others check.
+//! `lint`, `test`, `doc`, `deny`, `unused` and `workflows`: what other projects' tools check.
 
 use anyhow::bail;
 use xshell::cmd;
 
 use crate::cover::{self, TESTS};
 use crate::shell::{Env, Missing};
-use crate::tools::DENY;
+use crate::tools::{ACTIONLINT, DENY, SHEAR, ZIZMOR};
 
 /// Formatting and clippy.
 pub(crate) fn lint(env: &Env) -> anyhow::Result<()> {
@@ -36,8 +36,9 @@ pub(crate) fn lint(env: &Env) -> anyhow::Result<()> {
 
 /// Mends what can be mended.
 pub(crate) fn mend(env: &Env) -> anyhow::Result<()> {
-    cmd!(env.sh, "cargo clippy --workspace --all-targets --all-features --locked --fix --allow-dirty --allow-staged")
-        .run()?;
+    let what = ["--workspace", "--all-targets", "--all-features", "--locked"];
+    let dirty = ["--allow-dirty", "--allow-staged"];
+    cmd!(env.sh, "cargo clippy {what...} --fix {dirty...}").run()?;
     cmd!(env.sh, "cargo fmt --all").run()?;
     Ok(())
 }
@@ -103,6 +104,22 @@ pub(crate) fn doc(env: &Env) -> anyhow::Result<()> {
     .env("RUSTDOCFLAGS", "--deny warnings")
     .run()?;
     Ok(())
+}
+
+/// Dependencies that no source uses. Those of `vsock-pages` are for the pages' examples, which are
+/// no Rust files.
+pub(crate) fn unused(env: &Env) -> anyhow::Result<()> {
+    SHEAR.run(
+        env,
+        &["--locked", "--deny-warnings", "--exclude", "vsock-pages"],
+    )
+}
+
+/// The workflows of the forge: their syntax and scripts, and what an attacker could use.
+pub(crate) fn workflows(env: &Env) -> anyhow::Result<()> {
+    let syntax = ACTIONLINT.run(env, &[]);
+    ZIZMOR.run(env, &["--offline", "--quiet", ".github"])?;
+    syntax
 }
 
 /// Licences, sources and versions of everything that is built in.

@@ -20,7 +20,7 @@ use anyhow::{Context, bail};
 use self::plan::{Plan, Wants};
 use self::table::{Outcome, Row, table};
 use crate::shell::{Env, Missing};
-use crate::tools::{ACTIONLINT, TYPOS};
+use crate::tools::TYPOS;
 use crate::{api, checks, demo, flags, fuzz, guest, model, package, programs, setup, tidy};
 
 /// A part of the run.
@@ -68,10 +68,9 @@ const STEPS: &[Step] = &[
     step("spell", Wants::Little, &["setup"], |env| {
         TYPOS.run(env, &[])
     }),
-    step("workflows", Wants::Little, &["setup"], |env| {
-        ACTIONLINT.run(env, &[])
-    }),
+    step("workflows", Wants::Little, &["setup"], checks::workflows),
     step("deny", Wants::Little, &["setup"], checks::deny),
+    step("unused", Wants::Little, &["setup"], checks::unused),
     step("programs", Wants::Processor, &["setup"], programs::build),
     step("tests", Wants::Processor, &["setup"], checks::build_tests),
     step("guest", Wants::Time, &["programs"], guest::in_ci),

@@ -7,11 +7,12 @@ use std::ffi::OsString;
 xflags::xflags! {
     /// The tasks of this repository.
     cmd xtask {
-        /// Everything that a change must pass: setup, tidy, spell, workflows, deny, lint, the tests
-        /// under coverage, a replay of the fuzz targets, the documentation and the public interface,
-        /// models, a short demo, the guest suite and the package. Steps run side by side; the
-        /// output of each is shown when it ends, and until then is in target/ci. Continues after
-        /// a failure and ends with a table. A step is left out if its tool is not available.
+        /// Everything that a change must pass: setup, tidy, spell, workflows, deny, unused, lint,
+        /// the tests under coverage, a replay of the fuzz targets, the documentation, the public
+        /// interface, models, a short demo, the guest suite and the package. Steps run side by
+        /// side; the output of each is shown when it ends, and until then is in target/ci.
+        /// Continues after a failure and ends with a table. A step is left out if its tool is not
+        /// available.
         cmd ci {
             /// Counts a step that was left out as failed.
             optional --strict
@@ -100,7 +101,9 @@ xflags::xflags! {
         }
         /// Finds misspelled words, with typos.
         cmd spell {}
-        /// Checks the workflows of the forge with actionlint.
+        /// Finds dependencies that no source uses, with cargo-shear.
+        cmd unused {}
+        /// Checks the workflows of the forge with actionlint and zizmor.
         cmd workflows {}
         /// Installs what the other commands need, or says the line to run.
         cmd setup {}

@@ -9,7 +9,7 @@ use anyhow::ensure;
 use xshell::cmd;
 
 use crate::flags::Fuzz;
-use crate::programs::PACKAGES;
+use crate::programs::{self, PACKAGES};
 use crate::shell::Env;
 
 /// Seconds for each target by default.
@@ -41,7 +41,7 @@ pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
 
 /// The tests of the targets: the corpus, and some thousand random inputs.
 pub(crate) fn replay(env: &Env) -> anyhow::Result<()> {
-    let _checked = env.checked();
+    let _settings = programs::settings(env);
     cmd!(env.sh, "cargo test --quiet {PACKAGES...} --test replay").run()?;
     Ok(())
 }

@@ -87,7 +87,7 @@ pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
 /// Runs the runner that `ci` has built, with the programs that it has built.
 fn run_built(env: &Env, words: &[&str]) -> anyhow::Result<ExitCode> {
     // The guest's own programs are built by the runner, which must find their parts built.
-    let _checked = env.checked();
+    let _settings = programs::settings(env);
     let programs = programs::directory(env).into_os_string();
     let options = [OsString::from("--programs"), programs];
     let words = words.iter().map(OsString::from).chain(options);

@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use flags::{Xtask, XtaskCmd};
 use shell::Env;
-use tools::{ACTIONLINT, TYPOS};
+use tools::TYPOS;
 
 fn main() -> ExitCode {
     match run() {
@@ -87,7 +87,8 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::DropIn(_) => drop_in::run(&env)?,
         XtaskCmd::Package(_) => package::run(&env)?,
         XtaskCmd::Api(_) => api::write(&env)?,
-        XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
+        XtaskCmd::Unused(_) => checks::unused(&env)?,
+        XtaskCmd::Workflows(_) => checks::workflows(&env)?,
         XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,
         XtaskCmd::Setup(_) => setup::run(&env)?,
         XtaskCmd::Help(_) | XtaskCmd::Demo(_) | XtaskCmd::Bench(_) | XtaskCmd::Guest(_) => {

@@ -53,9 +53,10 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     let _cases = env.sh.push_env("PROPTEST_CASES", cases);
     let mut failed = Vec::new();
     for &(package, tests, which) in RUNS {
+        let options = ["--locked", "--all-features", "--package", package];
         let run = cmd!(
             env.sh,
-            "cargo --config {RUNNER} test --locked --package {package} --all-features {tests...} -- {which...}"
+            "cargo --config {RUNNER} test {options...} {tests...} -- {which...}"
         );
         if run.run().is_err() {
             failed.push(package);

@@ -75,7 +75,8 @@ fn find(env: &Env, version: &str) -> Result<Toolchain, Missing> {
         .map(Toolchain::Directory)
         .ok_or_else(|| {
             let hint = format!(
-                "rustup toolchain install {version} --profile minimal; or put a directory with that \
+                "rustup toolchain install {version} --profile minimal; or put a directory with \
+                 that \
                  version's rustc and cargo into PATH, as Debian 13 has them in rustc and cargo"
             );
             Missing::new(format!("Rust {version}"), hint)

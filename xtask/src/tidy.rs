@@ -17,7 +17,6 @@ mod requirements;
 mod size;
 mod tree;
 mod unsafe_code;
-mod unused;
 
 use anyhow::ensure;
 
@@ -40,7 +39,6 @@ const RULES: &[Rule] = &[
     ("layout", layout::check),
     ("requirements", requirements::check),
     ("columns", columns::check),
-    ("unused", unused::check),
 ];
 
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {

@@ -38,14 +38,26 @@ pub(crate) const LLVM_COV: Tool = Tool {
     hint: "cargo install --locked cargo-llvm-cov",
 };
 
+/// Finds dependencies that no source uses.
+pub(crate) const SHEAR: Tool = Tool {
+    name: "cargo-shear",
+    hint: "cargo install --locked cargo-shear",
+};
+
 /// Knows how words are not spelled.
 pub(crate) const TYPOS: Tool = Tool {
     name: "typos",
     hint: "cargo install typos-cli",
 };
 
+/// Reads the workflows of the forge as an attacker would.
+pub(crate) const ZIZMOR: Tool = Tool {
+    name: "zizmor",
+    hint: "pipx install zizmor",
+};
+
 impl Tool {
-    pub(crate) const ALL: [Self; 4] = [ACTIONLINT, DENY, LLVM_COV, TYPOS];
+    pub(crate) const ALL: [Self; 6] = [ACTIONLINT, DENY, LLVM_COV, SHEAR, TYPOS, ZIZMOR];
 
     /// The program: the one that is installed here, or the user's own.
     pub(crate) fn find(self, env: &Env) -> Option<PathBuf> {

@@ -100,8 +100,10 @@ mod tests {
 
     fn outside() -> Dependency {
         Dependency {
+            name: String::new(),
+            dev: false,
+            local: false,
             versioned: true,
-            ..Dependency::default()
         }
     }
 
@@ -125,7 +127,6 @@ mod tests {
             name: from.to_owned(),
             library: from != "xtask",
             dependencies: vec![dependency],
-            ..Package::default()
         };
         check(&Tree {
             packages: vec![package],

@@ -85,7 +85,8 @@ impl<'a> Crate<'a> {
                     let names = back.into_iter().map(|file| self.short(file));
                     let circle: Vec<_> = names.collect();
                     let text = format!(
-                        "`{}` closes a circle of files: {} -> {}; move what both need to a file below them",
+                        "`{}` closes a circle of files: {} -> {}; \
+                         move what both need to a file below them",
                         arrow.path.segments.join("::"),
                         self.short(from),
                         circle.join(" -> "),

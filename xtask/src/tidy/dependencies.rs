@@ -48,20 +48,17 @@ mod tests {
             dev: false,
             local: false,
             versioned: true,
-            ..Dependency::default()
         };
         let own = Dependency {
             name: "vsock-inner".to_owned(),
             dev: false,
             local: true,
             versioned: true,
-            ..Dependency::default()
         };
         let packages = vec![Package {
             name: "a".to_owned(),
             library: true,
             dependencies: vec![log, own],
-            ..Package::default()
         }];
         let tree = Tree {
             packages,

@@ -56,7 +56,8 @@ mod tests {
     fn an_argued_ordering_is_fine() {
         assert_eq!(
             findings(
-                "use std::sync::atomic::{AtomicBool, Ordering};\n// ORDER: pairs with `b`.\na.load(Ordering::Acquire);\n"
+                "use std::sync::atomic::{AtomicBool, Ordering};\n\
+                 // ORDER: pairs with `b`.\na.load(Ordering::Acquire);\n"
             ),
             0
         );

@@ -40,11 +40,9 @@ pub(crate) struct File {
 }
 
 /// A dependency, as a manifest has it.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
-    /// The name by which code imports it.
-    pub(crate) import: String,
     /// Whether it is for tests only.
     pub(crate) dev: bool,
     /// Whether it lies in this repository.
@@ -54,11 +52,9 @@ pub(crate) struct Dependency {
 }
 
 /// A package of the workspace.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Package {
     pub(crate) name: String,
-    /// Its directory, from the root.
-    pub(crate) directory: String,
     /// Whether it lies in `crates`: the others are tools and tests.
     pub(crate) library: bool,
     pub(crate) dependencies: Vec<Dependency>,
@@ -138,26 +134,16 @@ impl Tree {
 fn packages(metadata: &Value) -> Vec<Package> {
     let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let root = format!("{}/", text(&metadata["workspace_root"]));
-    let directory = |manifest: &Value| {
-        let manifest = text(manifest);
-        let path = manifest.strip_prefix(&root).unwrap_or(&manifest);
-        path.trim_end_matches("/Cargo.toml").to_owned()
-    };
+    let crates = format!("{}/crates/", text(&metadata["workspace_root"]));
     list(&metadata["packages"])
         .iter()
         .map(|package| Package {
             name: text(&package["name"]),
-            library: directory(&package["manifest_path"]).starts_with("crates/"),
-            directory: directory(&package["manifest_path"]),
+            library: text(&package["manifest_path"]).starts_with(&crates),
             dependencies: list(&package["dependencies"])
                 .iter()
                 .map(|dependency| Dependency {
                     name: text(&dependency["name"]),
-                    import: match &dependency["rename"] {
-                        Value::String(name) => name.replace('-', "_"),
-                        _ => text(&dependency["name"]).replace('-', "_"),
-                    },
                     dev: dependency["kind"] == "dev",
                     local: dependency["path"].is_string(),
                     versioned: dependency["req"] != "*",
@@ -177,25 +163,22 @@ mod tests {
             "name": "a",
             "manifest_path": "/r/crates/a/Cargo.toml",
             "dependencies": [
-                {"name": "b-d", "kind": null, "req": "*", "path": "/r/b", "rename": null},
-                {"name": "c", "kind": "dev", "req": "^1.0", "rename": "c-1"},
+                {"name": "b", "kind": null, "req": "*", "path": "/r/b"},
+                {"name": "c", "kind": "dev", "req": "^1.0"},
             ],
         }]});
         let packages = packages(&metadata);
         assert_eq!(packages[0].name, "a");
         assert!(packages[0].library);
-        assert_eq!(packages[0].directory, "crates/a");
         let expected = [
             Dependency {
-                name: "b-d".to_owned(),
-                import: "b_d".to_owned(),
+                name: "b".to_owned(),
                 dev: false,
                 local: true,
                 versioned: false,
             },
             Dependency {
                 name: "c".to_owned(),
-                import: "c_1".to_owned(),
                 dev: true,
                 local: false,
                 versioned: true,

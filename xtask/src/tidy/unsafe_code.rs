@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn argued_and_in_its_place_it_is_fine() {
-        let text = "// SAFETY: the pointer is ours.\nunsafe { *p };\n/// # Safety\n///\n/// Ours.\nunsafe fn f() {}\n";
+        let text = "// SAFETY: the pointer is ours.\nunsafe { *p };\n\
+                    /// # Safety\n///\n/// Ours.\nunsafe fn f() {}\n";
         assert_eq!(findings("crates/vsock-inner/src/pipe.rs", text), 0);
         assert_eq!(
             findings(

@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_tree_of_imports_becomes_its_leaves() {
-        let text = "use crate::{\n    a::{self, B as C},\n    d::E,\n};\npub(crate) use f::G;\nuse super::h;\nfn i() {}\n";
+        let text = "use crate::{\n    a::{self, B as C},\n    d::E,\n};\n\
+                    pub(crate) use f::G;\nuse super::h;\nfn i() {}\n";
         let row = |line, path: &str, name: &str, handed_on| {
             (line, path.to_owned(), name.to_owned(), handed_on)
         };
@@ -241,8 +242,10 @@ mod tests {
 
     #[test]
     fn what_is_only_for_tests_is_left_out() {
-        let text = "#[cfg(test)]\nuse crate::a::B;\n#[cfg(all(test, loom))]\nfn f() { crate::c::d(); }\n\
-                    #[cfg(not(test))]\nuse crate::e::F;\n\n\n#[cfg(test)]\nmod tests {\n use super::G;\n}\n";
+        let text = "#[cfg(test)]\nuse crate::a::B;\n#[cfg(all(test, loom))]\n\
+                    fn f() { crate::c::d(); }\n\
+                    #[cfg(not(test))]\nuse crate::e::F;\n\n\n\
+                    #[cfg(test)]\nmod tests {\n use super::G;\n}\n";
         assert_eq!(imports(text).len(), 1, "{:?}", imports(text));
         assert_eq!(names(text).paths, []);
     }
