@@ -9,7 +9,7 @@ use crate::cover::{self, TESTS};
 use crate::shell::{Env, Missing};
 use crate::tools::{ACTIONLINT, DENY, SHEAR, ZIZMOR};
 
-/// Formatting and clippy.
+/// Checks formatting, and runs clippy.
 pub(crate) fn lint(env: &Env) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     let mut note = |what: &str, result: xshell::Result<()>| {
@@ -34,7 +34,7 @@ pub(crate) fn lint(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Mends what can be mended.
+/// Fixes what the tools can fix.
 pub(crate) fn mend(env: &Env) -> anyhow::Result<()> {
     let what = ["--workspace", "--all-targets", "--all-features", "--locked"];
     let dirty = ["--allow-dirty", "--allow-staged"];
@@ -47,15 +47,15 @@ fn clippy(env: &Env, what: &[&str]) -> xshell::Result<()> {
     cmd!(env.sh, "cargo clippy {what...} --locked -- --deny warnings").run()
 }
 
-/// All tests, and the examples in the documentation.
+/// Runs all tests and the examples in the documentation.
 pub(crate) fn test(env: &Env) -> anyhow::Result<()> {
-    // Without `--all-targets`: it would leave the documentation out.
+    // Not with `--all-targets`, which would leave out the documentation.
     cmd!(env.sh, "cargo test {TESTS...}").run()?;
     bare_event_loop(env)?;
     Ok(())
 }
 
-/// An event loop without rust-vmm's event manager.
+/// Tests the event loop without rust-vmm's event manager.
 pub(crate) fn bare_event_loop(env: &Env) -> xshell::Result<()> {
     cmd!(
         env.sh,
@@ -95,7 +95,7 @@ pub(crate) fn test_and_cover(env: &Env) -> anyhow::Result<()> {
     }
 }
 
-/// The documentation, without a warning.
+/// Builds the documentation. A warning is an error.
 pub(crate) fn doc(env: &Env) -> anyhow::Result<()> {
     cmd!(
         env.sh,
@@ -106,8 +106,7 @@ pub(crate) fn doc(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Dependencies that no source uses. Those of `vsock-pages` are for the pages' examples, which are
-/// no Rust files.
+/// Finds dependencies that no source uses. Those of `vsock-pages` are used by examples in Markdown.
 pub(crate) fn unused(env: &Env) -> anyhow::Result<()> {
     SHEAR.run(
         env,
@@ -115,22 +114,22 @@ pub(crate) fn unused(env: &Env) -> anyhow::Result<()> {
     )
 }
 
-/// The workflows of the forge: their syntax and scripts, and what an attacker could use.
+/// Checks the syntax and the security of the CI workflows.
 pub(crate) fn workflows(env: &Env) -> anyhow::Result<()> {
     let syntax = ACTIONLINT.run(env, &[]);
     ZIZMOR.run(env, &["--offline", "--quiet", ".github"])?;
     syntax
 }
 
-/// Licences, sources and versions of everything that is built in.
+/// The checks of dependencies that need no database of advisories.
 const DENIED: &[&str] = &["--locked", "check", "bans", "licenses", "sources"];
 
-/// What needs no server but the registry of crates.
+/// Checks licences, sources and versions. Needs no server but the crate registry.
 pub(crate) fn deny(env: &Env) -> anyhow::Result<()> {
     DENY.run(env, DENIED)
 }
 
-/// The same, and advisories, whose database is on a server of its own.
+/// The same, and advisories, whose database is on another server.
 pub(crate) fn deny_with_advisories(env: &Env) -> anyhow::Result<()> {
     DENY.run(env, &[DENIED, &["advisories"]].concat())
 }

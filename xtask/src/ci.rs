@@ -21,7 +21,9 @@ use self::plan::{Plan, Wants};
 use self::table::{Outcome, Row, table};
 use crate::shell::{Env, Missing};
 use crate::tools::TYPOS;
-use crate::{api, checks, demo, flags, fuzz, guest, model, package, programs, setup, tidy};
+use crate::{
+    api, checks, demo, flags, fuzz, guest, model, package, programs, publish, setup, tidy,
+};
 
 /// A part of the run.
 struct Step {
@@ -70,6 +72,7 @@ const STEPS: &[Step] = &[
     }),
     step("workflows", Wants::Little, &["setup"], checks::workflows),
     step("deny", Wants::Little, &["setup"], checks::deny),
+    step("crates", Wants::Little, &["setup"], publish::contents),
     step("unused", Wants::Little, &["setup"], checks::unused),
     step("programs", Wants::Processor, &["setup"], programs::build),
     step("tests", Wants::Processor, &["setup"], checks::build_tests),
@@ -85,9 +88,10 @@ const STEPS: &[Step] = &[
 
 /// What is not run here.
 const NIGHTLY: &str = "\
-The workflow `deep` runs every night what is left out here: slow guest tests on the second device,
-tests with programs of Debian's, other kernels, Linux's own tests, drop-in, memcheck, deeper models,
-more cases of each property, guided fuzzing, and advisories.";
+Left out here, and run every night by the workflow `deep`: slow guest tests on the second device,
+tests with Debian's programs, other kernels, Linux's own tests, drop-in, memcheck, Miri, sanitizers,
+deeper models, more cases of each property, guided fuzzing, single features, minimal versions,
+packages built as their users build them, and advisories. The workflow `ci` also runs msrv.";
 
 /// What a step's process returns if a tool is missing, as automake has it.
 const LEFT_OUT: u8 = 77;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `cover`: all tests, and the lines of the crates that they reach, by cargo-llvm-cov.
+//! `cover`: runs all tests, and counts the lines of each crate that they reach, with
+//! cargo-llvm-cov.
 //!
-//! The floors are for code that ships. A test module is always reached, so lines after its
-//! beginning do not count.
+//! The floors apply to code that ships. A test module is always reached, so its lines and those
+//! after it do not count.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ use crate::shell::{Env, Missing, is_program};
 use crate::source::Source;
 use crate::tools::LLVM_COV;
 
-/// The least share of lines, in percent, that the tests reach of each crate. Only ever raised.
+/// The minimum share of each crate's lines, in percent, that the tests reach. It is only ever
+/// raised.
 const FLOORS: &[(&str, f64)] = &[
     ("vsock-backend-api", 98.0),
     ("vsock-compliance", 93.0),
@@ -32,7 +34,7 @@ const FLOORS: &[(&str, f64)] = &[
     ("vsock-virtio", 97.0),
 ];
 
-/// All tests of the workspace. The fuzz targets have a step and a profile of their own.
+/// All tests of the workspace, except those of the fuzz targets, which have a step of their own.
 pub(crate) const TESTS: [&str; 6] = [
     "--workspace",
     "--exclude",
@@ -42,7 +44,7 @@ pub(crate) const TESTS: [&str; 6] = [
     "--no-fail-fast",
 ];
 
-/// The tools that read what the compiler's instrumentation counts.
+/// The tools that read the counts of the compiler's instrumentation.
 const LLVM: [(&str, &str); 2] = [("LLVM_COV", "llvm-cov"), ("LLVM_PROFDATA", "llvm-profdata")];
 
 /// Runs all tests and counts the lines that they reach.
@@ -120,7 +122,7 @@ fn run_and_report(env: &Env, options: &Cover) -> anyhow::Result<()> {
     if options.html {
         cmd!(sh, "{tool} llvm-cov report --html").run()?;
     }
-    // A process that a test kills leaves a torn profile, which is not worth failing for.
+    // A process that a test kills leaves an incomplete profile, which is no failure.
     let lcov = cmd!(sh, "{tool} llvm-cov report --lcov --failure-mode all").read()?;
     let rows = rows(env, &lcov)?;
     let low = under_floor(&rows, FLOORS);
@@ -134,8 +136,8 @@ fn run_and_report(env: &Env, options: &Cover) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The directory of LLVM's tools, which must be of the compiler's own version: the toolchain has
-/// them as a component, Debian in a package.
+/// Returns the directory of LLVM's tools in the compiler's own version: from a component of the
+/// toolchain, or from Debian's package.
 ///
 /// # Errors
 ///
@@ -155,24 +157,24 @@ pub(crate) fn llvm(env: &Env) -> anyhow::Result<PathBuf> {
         })
 }
 
-/// The major version of the compiler's LLVM.
+/// Returns the major version of the compiler's LLVM.
 pub(crate) fn llvm_major(env: &Env) -> anyhow::Result<String> {
     let version = env.rustc("LLVM version: ")?;
     Ok(version.split('.').next().unwrap_or_default().to_owned())
 }
 
-/// The lines of one crate, without its tests.
+/// The lines of a crate, without its tests.
 #[derive(Debug, Default)]
 struct Row {
     name: String,
     all: u32,
     hit: u32,
-    /// The lines that no test reached, as `path:first-last`.
+    /// The lines that no test reaches, as `path:first-last`.
     missed: Vec<String>,
 }
 
 impl Row {
-    /// In percent; all of nothing is 100.
+    /// Returns the share in percent: 100 if there are no lines.
     fn share(&self) -> f64 {
         match self.all {
             0 => 100.0,
@@ -180,7 +182,7 @@ impl Row {
         }
     }
 
-    /// Adds those of the first `production` lines of a file that have code, by number.
+    /// Adds the lines of code among the first `production` lines of a file.
     fn add(&mut self, path: &str, lines: &BTreeMap<usize, bool>, production: usize) {
         let lines: Vec<(usize, bool)> = lines
             .range(..=production)
@@ -200,7 +202,7 @@ impl Row {
     }
 }
 
-/// A row for each crate, from the tracefile format of lcov.
+/// Returns a row for each crate, from a tracefile of lcov.
 fn rows(env: &Env, lcov: &str) -> anyhow::Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     for name in env.crates()? {
@@ -252,7 +254,7 @@ fn table(rows: &[Row], floors: &[(&str, f64)]) -> String {
     text
 }
 
-/// A sentence for each crate that is under its floor, or has a floor and no code.
+/// Returns a sentence for each crate that is under its floor, or that has a floor but no code.
 fn under_floor(rows: &[Row], floors: &[(&str, f64)]) -> Vec<String> {
     let complaint = |(name, floor): &(&str, f64)| {
         let share = rows
@@ -260,7 +262,7 @@ fn under_floor(rows: &[Row], floors: &[(&str, f64)]) -> Vec<String> {
             .find(|row| row.name == *name && row.all > 0)
             .map(Row::share);
         match share {
-            None => Some(format!("{name} has a floor and no lines")),
+            None => Some(format!("{name} has a floor but no lines")),
             Some(share) if share < *floor => Some(format!(
                 "{name} has {share:.2} % of lines, its floor is {floor} %"
             )),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `guest`: a stock Linux guest under QEMU on the device of this repository.
+//! `guest`: a stock Linux guest under QEMU, on the devices of this repository.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -10,16 +10,16 @@ use anyhow::ensure;
 use crate::programs;
 use crate::shell::{Env, Missing};
 
-/// The package that does it, and the profile in which its figures mean something.
+/// The package of the runner, and the profile in which its figures are meaningful.
 const PACKAGE: (&str, &str) = ("vsock-guest", "release");
-/// The program, and Debian's package of it.
+/// The program, and its Debian package.
 pub(crate) const QEMU: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
-/// What the runner answers where there is no kernel to be had.
+/// The runner's exit code if no kernel is available.
 const LEFT_OUT: u8 = 77;
-/// The word by which `demo` and `bench` are asked for a guest.
+/// The option by which `demo` and `bench` use a guest.
 pub(crate) const WORD: &str = "--guest";
 
-/// Runs a command of the runner's with the user's words.
+/// Runs a command of the runner with the user's arguments.
 pub(crate) fn run(
     env: &Env,
     command: &str,
@@ -30,7 +30,7 @@ pub(crate) fn run(
     env.program(package, profile, words)
 }
 
-/// The user's words without this one, if it is among them.
+/// Returns the user's arguments without this one, if they contain it.
 pub(crate) fn without(word: &str, words: &[OsString]) -> Option<Vec<OsString>> {
     let others: Vec<OsString> = words
         .iter()
@@ -40,8 +40,8 @@ pub(crate) fn without(word: &str, words: &[OsString]) -> Option<Vec<OsString>> {
     (others.len() < words.len()).then_some(others)
 }
 
-/// What `ci` leaves to the night: on each of our devices, the tests with these in their names. The
-/// first have programs of Debian's to download; the others are slow, and run on the other device.
+/// The devices that `ci` tests, with parts of the names of tests that it skips: tests that download
+/// Debian's programs, and slow tests that it runs on the first device.
 const IN_CI: &[(&str, &[&str])] = &[
     ("ours", &["ssh_", "tshark"]),
     ("in-process", &["rpc_", "siblings", "pause"]),
@@ -64,7 +64,7 @@ pub(crate) fn prepare(env: &Env) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// [`Missing`] where there is no QEMU.
+/// [`Missing`] if QEMU is not installed.
 pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
     Env::require(QEMU)?;
     for (device, skipped) in IN_CI {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_asked_for_anywhere_among_the_words() {
+    fn the_option_may_be_anywhere_among_the_arguments() {
         assert_eq!(without(WORD, &words("some.iso")), None);
         assert_eq!(without(WORD, &words("--guest")), Some(words("")));
         assert_eq!(

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A line of a Rust file fits into a window. `cargo fmt` breaks most lines, but no comment, no
-//! string and no macro.
+//! Lines of Rust files have a maximum width. `cargo fmt` breaks most lines, but not comments,
+//! strings or macros.
 
 use super::tree::{Finding, Tree};
 
-/// Characters in a line.
+/// The maximum number of characters in a line.
 const LIMIT: usize = 100;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -22,7 +22,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// Whether a string starts on the line that no backslash can continue on the next one.
+/// Returns whether the line contains a raw string, which a backslash cannot continue.
 fn has_raw_string(line: &str) -> bool {
     ["r\"", "r#\"", "r##\""]
         .iter()
