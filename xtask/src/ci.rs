@@ -74,16 +74,17 @@ const STEPS: &[Step] = &[
     step("deny", Wants::Little, &["setup"], checks::deny),
     step("crates", Wants::Little, &["setup"], publish::contents),
     step("unused", Wants::Little, &["setup"], checks::unused),
-    step("programs", Wants::Processor, &["setup"], programs::build),
     step("tests", Wants::Processor, &["setup"], checks::build_tests),
-    step("guest", Wants::Time, &["programs"], guest::in_ci),
+    step("programs", Wants::Processor, &["setup"], programs::build),
+    step("guest", Wants::Time, &["programs"], guest::on_our_program),
     step("test", Wants::Time, &["tests"], checks::test_and_cover),
+    step("in-process", Wants::Time, &["programs"], guest::in_process),
     step("demo", Wants::Time, &["programs"], demo::short),
     step("package", Wants::Time, &["programs"], package::in_ci),
-    step("lint", Wants::Processor, &["setup"], checks::lint),
-    step("fuzz", Wants::Processor, &["programs"], fuzz::replay),
     step("model", Wants::Processor, &["setup"], model::with_defaults),
+    step("lint", Wants::Processor, &["setup"], checks::lint),
     step("doc", Wants::Processor, &["lint"], api::check),
+    step("fuzz", Wants::Processor, &["programs"], fuzz::replay),
 ];
 
 /// What is not run here.

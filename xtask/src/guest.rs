@@ -40,12 +40,11 @@ pub(crate) fn without(word: &str, words: &[OsString]) -> Option<Vec<OsString>> {
     (others.len() < words.len()).then_some(others)
 }
 
-/// The devices that `ci` tests, with parts of the names of tests that it skips: tests that download
-/// Debian's programs, and slow tests that it runs on the first device.
-const IN_CI: &[(&str, &[&str])] = &[
-    ("ours", &["ssh_", "tshark"]),
-    ("in-process", &["rpc_", "siblings", "pause"]),
-];
+/// The tests that `ci` skips on our program: they download Debian's programs.
+const SKIPPED: &[&str] = &["ssh_", "tshark"];
+/// The tests that `ci` skips on the device in the runner's own process: they are slow, and run on
+/// our program.
+const SKIPPED_IN_PROCESS: &[&str] = &["rpc_", "siblings", "pause"];
 
 /// Fetches and builds what the guest boots from, for `ci`.
 pub(crate) fn prepare(env: &Env) -> anyhow::Result<()> {
@@ -60,27 +59,39 @@ pub(crate) fn prepare(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the suite and a short demo, for `ci`.
+/// Runs the suite on our program and a short demo, for `ci`.
 ///
 /// # Errors
 ///
-/// [`Missing`] if QEMU is not installed.
-pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
-    Env::require(QEMU)?;
-    for (device, skipped) in IN_CI {
-        let mut words = vec!["suite", "--device", device];
-        words.extend(skipped.iter().flat_map(|part| ["--skip", part]));
-        let code = run_built(env, &words)?;
-        if code == ExitCode::from(LEFT_OUT) {
-            return Err(Missing::new("a kernel for the guest", "apt-get update").into());
-        }
-        ensure!(
-            code == ExitCode::SUCCESS,
-            "the guest suite failed on {device}"
-        );
-    }
+/// [`Missing`] if QEMU or a kernel is not available.
+pub(crate) fn on_our_program(env: &Env) -> anyhow::Result<()> {
+    suite(env, "ours", SKIPPED)?;
     let code = run_built(env, &["demo", "--rounds", "1"])?;
     ensure!(code == ExitCode::SUCCESS, "the demo with a guest failed");
+    Ok(())
+}
+
+/// Runs the suite on the device in the runner's own process, for `ci`.
+///
+/// # Errors
+///
+/// [`Missing`] if QEMU or a kernel is not available.
+pub(crate) fn in_process(env: &Env) -> anyhow::Result<()> {
+    suite(env, "in-process", SKIPPED_IN_PROCESS)
+}
+
+fn suite(env: &Env, device: &str, skipped: &[&str]) -> anyhow::Result<()> {
+    Env::require(QEMU)?;
+    let mut words = vec!["suite", "--device", device];
+    words.extend(skipped.iter().flat_map(|part| ["--skip", part]));
+    let code = run_built(env, &words)?;
+    if code == ExitCode::from(LEFT_OUT) {
+        return Err(Missing::new("a kernel for the guest", "apt-get update").into());
+    }
+    ensure!(
+        code == ExitCode::SUCCESS,
+        "the guest suite failed on {device}"
+    );
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 
 //! Which steps run side by side.
 //!
-//! A step says what it wants of the machine and what must end before it starts. At most two steps
-//! that want the processor run at the same time: cargo starts a job for each core by itself, and a
-//! second step fills the cores while the first one links or waits. Steps whose tests have deadlines
-//! never share the machine with each other.
+//! A step says what it wants of the machine and what must end before it starts. Steps whose tests
+//! have deadlines mostly wait, so two of them share the machine. A step that only wants the
+//! processor fills it meanwhile, at a low priority. While no test runs there are two such steps:
+//! cargo starts a job for each core by itself, but at times it links, or waits for one crate.
 
 /// What a step wants of the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,7 +14,7 @@ pub(super) enum Wants {
     Little,
     /// Cores, for as long as it takes. It gives way to a step that wants time.
     Processor,
-    /// To be on time: its tests have deadlines, or it measures.
+    /// To be on time: its tests have deadlines.
     Time,
 }
 
@@ -35,7 +35,7 @@ enum State {
     Ended,
 }
 
-/// How many steps that want the processor or time run at the same time.
+/// How many steps of a kind run at the same time.
 const SLOTS: usize = 2;
 
 /// The steps, and how far each of them is.
@@ -57,7 +57,7 @@ impl<'a, S: Step> Plan<'a, S> {
     pub(super) fn start(&mut self) -> Option<usize> {
         let next = (0..self.steps.len())
             .filter(|&step| self.states[step] == State::Waits && self.is_ready(step))
-            // The steps that want time cannot overlap, so they decide how long all of it takes.
+            // These have the longest chain of steps before them.
             .min_by_key(|&step| self.steps[step].wants() != Wants::Time)?;
         self.states[next] = State::Runs;
         Some(next)
@@ -74,20 +74,19 @@ impl<'a, S: Step> Plan<'a, S> {
             let find = self.steps.iter().position(|other| other.name() == *name);
             find.is_none_or(|other| self.states[other] == State::Ended)
         };
-        let timed = self.running(|other| other == Wants::Time);
-        let busy = self.running(|other| other != Wants::Little);
+        let timed = self.running(Wants::Time);
         let fits = match step.wants() {
             Wants::Little => true,
-            Wants::Processor => busy < SLOTS,
-            Wants::Time => busy < SLOTS && timed == 0,
+            Wants::Time => timed < SLOTS,
+            Wants::Processor => self.running(Wants::Processor) < SLOTS - timed.min(1),
         };
         fits && step.after().iter().all(ended)
     }
 
-    fn running(&self, of: impl Fn(Wants) -> bool) -> usize {
+    fn running(&self, kind: Wants) -> usize {
         let steps = self.steps.iter().zip(&self.states);
         steps
-            .filter(|(step, state)| **state == State::Runs && of(step.wants()))
+            .filter(|(step, state)| **state == State::Runs && step.wants() == kind)
             .count()
     }
 }
@@ -145,19 +144,39 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_want_time_run_one_after_the_other_and_first() {
+    fn one_step_fills_the_processor_beside_two_that_want_time() {
         let steps = [
             Example("work", Wants::Processor, &[]),
             Example("more", Wants::Processor, &[]),
             Example("x", Wants::Time, &[]),
             Example("y", Wants::Time, &[]),
+            Example("z", Wants::Time, &[]),
         ];
         let mut plan = Plan::new(&steps);
-        assert_eq!(started(&mut plan), ["x", "work"]);
+        assert_eq!(started(&mut plan), ["x", "y", "work"]);
         plan.end(0);
         assert_eq!(started(&mut plan), ["more"]);
         plan.end(2);
-        assert_eq!(started(&mut plan), ["y"]);
+        assert_eq!(started(&mut plan), ["z"]);
+    }
+
+    #[test]
+    fn a_step_that_wants_time_does_not_wait_for_the_processor() {
+        let steps = [
+            Example("a", Wants::Processor, &[]),
+            Example("b", Wants::Processor, &[]),
+            Example("c", Wants::Little, &[]),
+            Example("d", Wants::Time, &["c"]),
+            Example("e", Wants::Processor, &[]),
+        ];
+        let mut plan = Plan::new(&steps);
+        assert_eq!(started(&mut plan), ["a", "b", "c"]);
+        plan.end(2);
+        assert_eq!(started(&mut plan), ["d"]);
+        plan.end(0);
+        assert_eq!(started(&mut plan), [""; 0]);
+        plan.end(1);
+        assert_eq!(started(&mut plan), ["e"]);
     }
 
     #[test]
