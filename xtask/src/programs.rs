@@ -6,13 +6,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use xshell::{PushEnv, cmd};
 
-use crate::guest;
 use crate::shell::Env;
+use crate::{foreground, guest};
 
 /// Which features a dependency has follows from all packages of a build, so each step names the
 /// same ones.
@@ -66,11 +66,5 @@ pub(crate) fn directory(env: &Env) -> PathBuf {
 pub(crate) fn run(env: &Env, name: &str, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let program = directory(env).join(name);
     ensure!(program.exists(), "{} is not built", program.display());
-    let line = cmd!(env.sh, "{program} {words...}");
-    let status = std::process::Command::from(line)
-        .stdin(std::process::Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start {name}"))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    foreground::run(&mut Command::from(cmd!(env.sh, "{program} {words...}")))
 }
