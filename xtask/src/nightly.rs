@@ -60,13 +60,13 @@ pub(crate) fn miri(env: &Env) -> anyhow::Result<()> {
     report(&failed)
 }
 
-/// Runs the tests of the published crates under AddressSanitizer or ThreadSanitizer.
+/// Runs the tests of the published crates under the address sanitizer or the thread sanitizer.
 ///
 /// # Errors
 ///
 /// [`Missing`] without a nightly compiler; otherwise a test failed or the sanitizer found a defect.
 pub(crate) fn sanitize(env: &Env, options: &Sanitize) -> anyhow::Result<()> {
-    // ThreadSanitizer must see what the standard library does, so that is built as well.
+    // The thread sanitizer must see what the standard library does, so that is built as well.
     let (name, std): (_, &[&str]) = match options.sanitizer.as_str() {
         "address" => ("address", &[]),
         "thread" => ("thread", &["-Z", "build-std"]),
