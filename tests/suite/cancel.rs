@@ -271,7 +271,8 @@ proptest! {
         const CAPACITY: usize = 32;
         // A quarter must be free after a write that was refused.
         const RESUME: usize = CAPACITY / 4;
-        let (mut near, mut far) = VsockInnerStream::pair_with(&Inner::holding(CAPACITY).config).unwrap();
+        let config = Inner::holding(CAPACITY).config;
+        let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
         // A call that waits though it was cancelled would fail in another way.
         near.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
         far.set_read_timeout(Some(Duration::from_millis(1))).unwrap();

@@ -38,7 +38,10 @@ use crate::{DEADLINE, soon};
 
 /// The ways to be wrong, each with the rules that must notice it.
 macro_rules! faults {
-    ($(#[$of:meta])* $name:ident, $table:ident; $($(#[$doc:meta])* $fault:ident: $($rule:ident)*;)+) => {
+    (
+        $(#[$of:meta])* $name:ident, $table:ident;
+        $($(#[$doc:meta])* $fault:ident: $($rule:ident)*;)+
+    ) => {
         $(#[$of])*
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         enum $name {

@@ -109,7 +109,8 @@ impl Worker {
             EndAction::TakeFd(PollInterest::Write) => {
                 stream.write_ready_fd().unwrap();
             }
-            EndAction::SetReadTimeout(_) | EndAction::SetWriteTimeout(_) => {} // none may wait for ever
+            // None may wait indefinitely.
+            EndAction::SetReadTimeout(_) | EndAction::SetWriteTimeout(_) => {}
             EndAction::Drop => self.stream = None,
             EndAction::Abort => {
                 self.aborted = true;

@@ -55,6 +55,9 @@ struct Args {
     /// What runs the guest's instructions.
     #[arg(long, global = true, value_enum, default_value_t)]
     accelerator: Accelerator,
+    /// Takes our device's program from this directory instead of building it.
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    programs: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,6 +75,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "ours")]
         device: Kind,
     },
+    /// Fetches the kernel, and builds what the guest runs.
+    Prepare,
     /// Installs the peer.
     Peer,
     /// Our devices beside the peer.
@@ -131,7 +136,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<bool> {
-    let place = Place::new()?;
+    let place = Place::new()?.with_programs(args.programs.clone());
     raise_descriptor_limit()?;
     match &args.command {
         Command::Suite(suite) => suite.run(&place, args.accelerator),
@@ -143,6 +148,10 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             let image = Image::prepare(&place, Version::default(), None)?;
             let parts = Parts::prepare(&place, *device, &image, args.accelerator)?;
             demo::run(&parts, file.as_deref(), *rounds)?;
+            Ok(true)
+        }
+        Command::Prepare => {
+            Image::prepare(&place, Version::default(), None)?;
             Ok(true)
         }
         Command::Peer => {
