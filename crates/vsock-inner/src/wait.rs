@@ -8,7 +8,8 @@ use std::task::{Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::cancels::Cancels;
-use crate::doorbell::{Doorbell, Waited};
+use crate::doorbell::Doorbell;
+use crate::doorbell::waiting::Waited;
 use crate::error::StreamError;
 use crate::spin::{Pace, Spinner};
 use crate::word::Position;
