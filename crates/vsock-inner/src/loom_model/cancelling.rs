@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Cancellations against calls that wait, or are about to.
+//! Cancelling calls that wait or are about to.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -23,7 +23,7 @@ fn a_cancellation_ends_a_blocked_read() {
     });
 }
 
-/// A reader whose descriptor was taken, while another thread does `act` with its peer and its
+/// A reader whose descriptor has been taken, while another thread runs `act` on its peer and its
 /// canceller.
 fn read_while(act: fn(&mut VsockInnerWriter, &Canceller)) {
     explore(move || {
@@ -36,7 +36,7 @@ fn read_while(act: fn(&mut VsockInnerWriter, &Canceller)) {
         });
         let first = reader.read(&mut [0; 4]).map_err(|error| error.kind());
         let (_writer, canceller) = acting.join().unwrap();
-        // A call that can make progress does, cancelled or not.
+        // A call that can make progress does so, cancelled or not.
         if first != Ok(1) {
             assert_eq!(first, Err(ErrorKind::Interrupted));
             assert_eq!(reader.read(&mut [0; 4]).unwrap(), 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Shutdowns, drops and aborts, against reads, writes and polls of the other end.
+//! Shutdowns, drops and aborts, concurrent with reads, writes and polls at the other end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -12,7 +12,8 @@ use super::{assert_readability, assert_writability, direction, explore, pair, re
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 
-/// The peer has sent `left` when this end writes two and leaves: what the peer reads ends so.
+/// The peer has sent `left` bytes when this end writes two and leaves. Checks how the peer's
+/// reading ends.
 fn leave(left: &'static [u8], leave: fn(VsockInnerStream), end: Option<ErrorKind>) {
     explore(move || {
         let (mut near, mut far) = pair(8);
@@ -43,12 +44,12 @@ fn the_reset_of_an_aborted_stream_comes_after_the_bytes() {
     );
 }
 
-/// A writer that is blocked, or about to be, ends in this way when the reader does this.
+/// Checks how a blocked writer, or one about to block, ends when `end` is run on the reader.
 fn end_blocked_write(end: fn(VsockInnerReader), kind: ErrorKind) {
     explore(move || {
         let (mut writer, reader, _rest) = direction(1);
         writer.write_all(&[1]).unwrap();
-        // What a drop throws away makes space, so a byte or two may still be accepted.
+        // What a drop discards makes space, so a byte or two may still be accepted.
         let writing = thread::spawn(move || writer.write_all(&[2, 3, 4]).unwrap_err().kind());
         end(reader);
         assert_eq!(writing.join().unwrap(), kind);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Answers of the device, against an end that waits for its connection.
+//! Answers of the device, concurrent with an end that waits for its connection.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -14,7 +14,7 @@ use crate::handshake::{self, HandshakeError};
 use crate::request::Request;
 use crate::stream::VsockInnerStream;
 
-/// A stream that waits for its connection, and the device's end.
+/// A stream that waits for its connection, and the device end.
 pub(super) fn pending(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     let (mut near, mut far) = pair(capacity);
     far.request = Request::ask(5, &mut near.writer, &mut far.writer);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One device tells of its guest's buffer while the other one looks, waits, or leaves.
+//! One device reports its guest's credit while the other reads it, waits for a change, or leaves.
 
 use loom::thread;
 use vsock_backend_api::VsockCredit;
@@ -33,7 +33,7 @@ fn no_word_is_missed() {
             cell.await_change(known).unwrap();
         }
         teller.join().unwrap();
-        // Where the word is known, it may have an event of no use.
+        // If the credit is already known, the descriptor may be ready for nothing.
         assert!(cell.polls_ready() || known == Some(credit(2)));
     });
 }

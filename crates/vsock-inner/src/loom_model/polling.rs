@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Polled descriptors, against what changes what they show.
+//! Polled descriptors, concurrent with events that change what they show.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -10,8 +10,8 @@ use loom::thread;
 use super::{assert_readability, assert_writability, direction, explore, pair};
 use crate::reader::VsockInnerReader;
 
-/// A polled reader does something while two bytes are written, one by one; then it is readable
-/// exactly when there is something.
+/// A polled reader runs `read` while two bytes are written, one by one. Afterwards it must be
+/// readable exactly if data is left.
 fn read_while_written(read: fn(&mut VsockInnerReader)) {
     explore(move || {
         let (mut writer, mut reader, _rest) = direction(8);
@@ -39,7 +39,7 @@ fn a_polled_reader_is_readable_exactly_when_there_is_something() {
 #[test]
 fn a_reader_that_wakes_itself_is_readable_exactly_when_there_is_something() {
     read_while_written(|reader| {
-        // As a look ahead does that has seen something.
+        // As `look_ahead` does when it has found something.
         let something = reader.peek(&mut [0]).is_ok();
         reader.half.incoming().data.wake();
         assert!(!something || reader.half.incoming().data.polls_ready());
@@ -143,7 +143,8 @@ fn a_writer_refused_meanwhile_is_woken_at_its_share() {
 
 #[test]
 fn a_wake_up_in_flight_finds_no_closed_descriptor() {
-    // The model's eventfd is freed with its ready_fd: a use after that is a use after free.
+    // The model's eventfd is freed together with its `ReadyFd`, so a later access is a use after
+    // free.
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         reader.set_nonblocking(true).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks that wait for their connection, against the device's answer.
+//! Tasks that wait for their connection, concurrent with the device's answer.
 
 use std::io::{ErrorKind, Write};
 
@@ -12,8 +12,8 @@ use crate::loom_model::connecting::pending;
 use crate::loom_model::explore;
 use crate::stream::VsockInnerStream;
 
-/// What a task that waits for its connection gets when the device does this. The request fills the
-/// pipe, so that an answer makes no space.
+/// The result of a task that waits for its connection while the device runs `answer`. The request
+/// fills the pipe, so an answer makes no space.
 fn connect(answer: fn(VsockInnerStream) -> Option<VsockInnerStream>, ended: Option<ErrorKind>) {
     explore(move || {
         let (mut near, far) = pending(10);

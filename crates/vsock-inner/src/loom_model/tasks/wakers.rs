@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Wakers that are left, replaced, abandoned and dropped, also where threads and descriptors wait.
+//! Wakers that are left, replaced, abandoned and dropped, also together with threads and
+//! descriptors.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -54,7 +55,7 @@ fn a_waker_that_is_left_again_is_kept_and_woken() {
     });
 }
 
-/// The future is dropped, and the thread goes on in another way; all of them are told.
+/// The future is dropped, and the thread continues in another way. All waits must be woken.
 fn go_on_by(way: fn(&mut VsockInnerReader)) {
     explore(move || {
         let (mut writer, mut reader, _rest) = direction(8);
