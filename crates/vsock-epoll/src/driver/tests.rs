@@ -16,7 +16,7 @@ use super::*;
 const DEADLINE: Duration = Duration::from_secs(20);
 const TOKEN: u64 = 7 << 33;
 
-/// A device that wants what a test says, and keeps what it is told.
+/// A device with the wishes that a test gives it. Records what it receives.
 #[derive(Default)]
 struct Device {
     actions: VecDeque<Action>,
@@ -81,7 +81,7 @@ impl Rig {
             });
     }
 
-    /// Waits, dispatches; returns how many events that were, and whether the device is to work.
+    /// Waits and dispatches. Returns the number of events, and whether the device should work.
     fn turn(&mut self, timeout: Duration) -> (usize, bool) {
         let count = self.events.wait(Some(timeout)).unwrap();
         let now = self.driver.now();
@@ -89,13 +89,13 @@ impl Rig {
         (count, works)
     }
 
-    /// What the device is told without waiting.
+    /// What the device receives without waiting.
     fn told(&mut self) -> Vec<(u64, Readiness)> {
         self.turn(Duration::ZERO);
         std::mem::take(&mut self.device.events)
     }
 
-    /// As by a kernel that had no room for it.
+    /// As if the kernel had had no room for it.
     fn refuse(&mut self, fd: RawFd, now: Tick) {
         let token = Token::from(TOKEN);
         let (read, write) = (true, false);
@@ -198,7 +198,7 @@ fn the_timer_fires_at_the_earliest_deadline_and_is_set_for_no_later_one() {
     rig.want([]);
     rig.device.deadline = Some(far);
     rig.want([]);
-    // What it was set for is over.
+    // The time that it was set for has passed.
     assert_eq!(rig.turn(DEADLINE), (1, false));
     assert_eq!(rig.device.timeouts, 0);
     rig.device.deadline = Some(rig.driver.now());
@@ -233,7 +233,7 @@ fn a_device_that_must_not_sleep_is_called_again_after_a_look() {
     }
     rig.events.set_next_call(NextCall::OnEvent);
     assert_eq!(rig.turn(Duration::ZERO), (0, false));
-    // Events are told as well.
+    // Events are passed on as well.
     rig.events.set_next_call(NextCall::Immediately);
     rig.driver.wake();
     assert_eq!(rig.turn(DEADLINE), (1, true));
@@ -338,8 +338,7 @@ fn what_the_kernel_had_no_room_for_is_tried_again_by_the_timer() {
     let now = rig.driver.now();
     rig.refuse(near.as_raw_fd(), now);
     let due = rig.driver.registrations.retry_at().unwrap();
-    // Tried with every event it would be tried all the time; tried after long, a stream stands
-    // still.
+    // Retrying on every event would waste time; waiting much longer would stall the stream.
     let wait = due.since(now);
     assert!(wait >= Duration::from_millis(20), "{wait:?}");
     assert!(wait <= Duration::from_secs(1), "{wait:?}");
