@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the guest connects to the host.
+//! Connections that the guest opens to the host.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the host connects to the guest.
+//! Connections that the host opens to the guest.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -82,7 +82,7 @@ fn a_timeout_of_the_runtime_gives_the_connection_up() {
         let connector = guest.connector();
         let connecting = timeout(Duration::from_millis(1), connector.connect_to(52));
         connecting.await.unwrap_err();
-        // The device finds a client that has left, and can tell it nothing.
+        // The device finds that the client has left, and cannot answer it.
         let mut device = guest.asked().await;
         assert_eq!(device.requested_port(), Some(52));
         assert!(device.peer_gone());
@@ -106,7 +106,7 @@ fn a_connection_that_is_given_up_is_a_reset_for_the_device() {
         device.requested_port();
         assert_fails(device.read(&mut [0]), ErrorKind::ConnectionReset);
 
-        // And so is one that was accepted in the meantime.
+        // A connection that was accepted in the meantime is reset too.
         let (_, mut device) = select! {
             biased;
             _ = connector.connect_to(52), if false => panic!("never polled"),

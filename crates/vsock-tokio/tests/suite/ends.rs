@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How directions end, and what the peer sees of it.
+//! How directions end, and what the peer sees.
 
 use std::future::pending;
 use std::io::{self, ErrorKind};
@@ -12,7 +12,7 @@ use vsock_tokio::AsyncStream;
 
 use crate::{assert_fails, on_both, one_thread, soon, two_threads};
 
-/// What the peer sees of an end: its read after the bytes, and its write.
+/// What the peer sees of an end: the result of its read after the bytes, and of its write.
 async fn seen(mut peer: AsyncStream) -> (String, io::Result<usize>, io::Result<usize>) {
     let mut bytes = Vec::new();
     let read = peer.read_to_end(&mut bytes).await;
@@ -26,7 +26,7 @@ fn a_half_close_lets_the_answer_through() {
         let (mut near, mut far) = AsyncStream::pair().unwrap();
         near.write_all(b"question").await.unwrap();
         near.shutdown().await.unwrap();
-        near.shutdown().await.unwrap(); // twice is no error
+        near.shutdown().await.unwrap(); // shutting down twice succeeds
         let mut question = String::new();
         far.read_to_string(&mut question).await.unwrap();
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
@@ -152,7 +152,7 @@ fn a_task_that_panics_resets_its_peer() {
         let task = tokio::spawn(async move {
             near.write_all(b"partial").await.unwrap();
             if true {
-                panic!("as the test wants it");
+                panic!("on purpose");
             }
             drop(near);
         });
@@ -169,14 +169,14 @@ fn a_panic_outside_of_a_task_resets_the_peer_as_well() {
     let (_reader, writer) = near.into_split();
     let panicked = catch_unwind(AssertUnwindSafe(move || {
         let _writer = writer;
-        panic!("as the test wants it");
+        panic!("on purpose");
     }));
     assert!(panicked.is_err());
     let (_, read, _) = one_thread().block_on(soon(seen(far)));
     assert_fails(read, ErrorKind::ConnectionReset);
 }
 
-/// Puts an end into a task of `runtime` that never comes back.
+/// Moves an end into a task of `runtime` that never completes.
 fn hold(runtime: &Runtime, end: AsyncStream) {
     let (mut reader, mut writer) = end.into_split();
     runtime.spawn(async move {
@@ -214,10 +214,10 @@ fn a_stream_outlives_the_runtime_that_it_slept_on() {
             () = tokio::task::yield_now() => {}
         }
     });
-    drop(first); // and with it the task whose waker is left
+    drop(first); // and with it the task that has left its waker
     let second = two_threads();
     second.block_on(soon(async {
-        far.write_all(b"later").await.unwrap(); // wakes what is gone
+        far.write_all(b"later").await.unwrap(); // wakes a task that no longer exists
         assert_eq!(near.read(&mut buf).await.unwrap(), 5);
     }));
 }

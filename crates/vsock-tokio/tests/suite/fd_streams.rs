@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Other streams, by their descriptors.
+//! Other streams, through their descriptors.
 
 use std::any::Any;
 use std::io::{self, BufWriter, ErrorKind, IoSlice, Read, Write};
@@ -54,7 +54,7 @@ fn bytes_arrive_in_both_directions_and_so_do_the_ends() {
     for pair in PAIRS {
         on_both(async || {
             let (near, far) = open(pair());
-            let sent = pattern(3 << 20); // more than any of them holds
+            let sent = pattern(3 << 20); // more than any of them can hold
             let ends = [near, far].map(|end| {
                 let sent = sent.clone();
                 let (mut reader, mut writer) = split(end);
@@ -148,10 +148,10 @@ fn the_stream_comes_back_and_can_be_watched_again() {
     }));
 }
 
-/// A stream with one mode, which does what it should not.
+/// A stream with only one mode, which misbehaves.
 struct Odd {
     stream: UnixStream,
-    /// What is added to each count.
+    /// Added to each count.
     lie: usize,
     set_nonblocking: io::Result<()>,
 }
@@ -247,7 +247,7 @@ fn a_stream_that_is_full_can_be_flushed_and_takes_nothing_at_once() {
                 select! {
                     biased;
                     written = near.write(&[0; 65_536]) => drop(written.unwrap()),
-                    // Enough for the runtime to look at its descriptors.
+                    // Enough for the runtime to poll its descriptors.
                     () = async { for _ in 0..100 { yield_now().await } } => break,
                 }
             }
@@ -258,7 +258,7 @@ fn a_stream_that_is_full_can_be_flushed_and_takes_nothing_at_once() {
     }
 }
 
-/// A stream that keeps what is written until it is flushed.
+/// A stream that keeps written data until it is flushed.
 struct Late(BufWriter<UnixStream>);
 
 impl Read for Late {

@@ -19,12 +19,12 @@ use vsock_tokio::{
 use crate::guest::{GUEST, Guest, HOST};
 use crate::{assert_fails, on_both, one_thread, soon};
 
-/// Bytes that show where they belong.
+/// Bytes that show their position.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..251).cycle().take(len).collect()
 }
 
-/// A pair with this capacity in both directions.
+/// A pair with the given capacity in both directions.
 pub(crate) fn pair_of(capacity: usize) -> (AsyncStream, AsyncStream) {
     let config = VsockInnerConfig::default()
         .to_device(Capacity::Bytes(capacity))
@@ -276,13 +276,13 @@ fn a_stream_goes_back_and_forth_between_a_task_and_a_thread() {
                 read = near.read(&mut buf) => Some(read),
                 () = tokio::task::yield_now() => None,
             };
-            assert!(nothing.is_none()); // and its waker is left behind
+            assert!(nothing.is_none()); // its waker stays in the stream
             near
         }));
         let mut blocking = near.into_inner();
         let reader = thread::spawn(move || {
             let mut byte = [0];
-            blocking.read_exact(&mut byte).unwrap(); // in the blocking mode that it had
+            blocking.read_exact(&mut byte).unwrap(); // in the blocking mode from before
             (byte[0], blocking)
         });
         far.write_all(&[round ^ 0xff]).unwrap();
