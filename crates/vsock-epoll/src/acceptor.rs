@@ -189,6 +189,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         self.see_timer()?;
         match self.phase {
             Phase::Accepting => {}
+            // Woken before the end of the pause: the timer may fire early.
             Phase::Paused(until) if Instant::now() < until => {
                 self.counters.spurious += 1;
                 self.timer.fire_by(until)?;
@@ -204,6 +205,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                     self.timer.fire_by(until)?;
                     return Err(error);
                 }
+                // A connection that arrived during the pause is found by the batch below.
                 self.phase = Phase::Accepting;
             }
             Phase::Over => {
@@ -213,10 +215,12 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         }
         let (accepted, next) = self.accept_batch();
         match next {
+            // As long as the source is watched, the next event continues where this batch stopped.
             Phase::Accepting => return Ok(accepted),
             Phase::Paused(until) => self.timer.fire_by(until)?,
             Phase::Over => {}
         }
+        // Stop watching the source during a pause, or for good.
         self.phase = next;
         self.watch(EventSet::empty())?;
         Ok(accepted)
@@ -255,6 +259,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         let (mut accepted, mut failed) = (0, 0);
         for _ in 0..self.limits.batch {
             let source = &mut self.source;
+            // A panicking source must not take down the loop.
             let Some(accept) = contain(|| source.next()) else {
                 failed += 1;
                 self.counters.panics += 1;
@@ -268,11 +273,14 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                         return (accepted, Phase::Paused(self.end_of_pause()));
                     }
                 }
+                // Everything that waited has been accepted.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.counters.spurious += u64::from(accepted + failed == 0);
                     return (accepted, Phase::Accepting);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // One failed accept says nothing about the next one, unless the system lacks a
+                // resource or the listener is closed.
                 Err(error) => {
                     failed += 1;
                     let (lacks, over) = (lacks_resource(&error), S::is_over(&error));

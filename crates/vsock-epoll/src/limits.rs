@@ -178,7 +178,7 @@ mod tests {
     use super::{AcceptLimits, StreamLimits};
 
     #[test]
-    fn every_limit_has_both_of_its_edges() {
+    fn every_limit_accepts_its_bounds_and_rejects_values_beyond() {
         let limits = StreamLimits::default();
         let good = [
             limits,

@@ -42,9 +42,12 @@ impl Answer {
         let expected = OK.get(self.len);
         self.len += 1;
         match (expected, byte) {
+            // Still within `OK `.
             (Some(expected), byte) if byte == *expected => Parsed::Unfinished,
+            // Complete, if there is at least one digit.
             (None, b'\n') if self.number.is_some() => Parsed::Confirmed,
             (None, b'0'..=b'9') if self.len < MAX_LINE => {
+                // A number that does not fit in 32 bits is not a port.
                 let longer = self.number.unwrap_or(0).checked_mul(10);
                 self.number = longer.and_then(|number| number.checked_add(u32::from(byte - b'0')));
                 match self.number {
@@ -65,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_may_be_cut_anywhere(number in any::<u32>(), cut in 0..20_usize, rest in "[a-z]{0,4}") {
+        fn a_line_can_be_split_anywhere(number in any::<u32>(), cut in 0..20_usize, rest in "[a-z]{0,4}") {
             let line = format!("OK {number}\n");
             let (first, second) = line.split_at(cut.min(line.len()));
             let mut answer = Answer::default();

@@ -125,6 +125,7 @@ impl Backlog {
         let mut state = self.lock();
         let since = state.cancels;
         loop {
+            // A connection that waits is returned even if waits are cancelled.
             match state.pop() {
                 Err(PopError::Empty) => {}
                 popped => return popped,
@@ -132,6 +133,7 @@ impl Backlog {
             if state.cancels.end(since) {
                 return Err(PopError::Cancelled);
             }
+            // The condition variable may wake spuriously, so the remaining time is computed again.
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(PopError::TimedOut);

@@ -84,6 +84,8 @@ impl CreditCell {
         if wait.fd.is_none() {
             wait.fd = Some(EventFd::new()?);
         }
+        // `tell` stores before it locks. So a report either is seen by `look` here, or finds
+        // `Waiting`.
         if mem::take(&mut wait.left) || self.look() != known {
             wait.make_ready();
         } else if wait.state == State::Ready {

@@ -5,6 +5,7 @@
 //! A half knows its connection, how it waits, and whether its drop is a close or a reset.
 
 use std::fmt;
+use std::io::IoSlice;
 use std::os::fd::RawFd;
 use std::thread::panicking;
 use std::time::Duration;
@@ -108,4 +109,20 @@ impl Half {
 /// The total length of the buffers of a vectored call.
 pub(crate) fn total(lens: impl Iterator<Item = usize>) -> usize {
     lens.fold(0, usize::saturating_add)
+}
+
+/// The first non-empty buffer of `bufs`.
+pub(crate) fn first<'a>(bufs: &'a [IoSlice<'_>]) -> &'a [u8] {
+    let first = bufs.iter().find(|buf| !buf.is_empty());
+    first.map_or(&[], |buf| buf)
+}
+
+/// What remains of `bufs` after the first `done` bytes.
+pub(crate) fn rest<'a>(bufs: &'a [IoSlice<'_>], done: usize) -> impl Iterator<Item = &'a [u8]> {
+    let mut skip = done;
+    bufs.iter().map(move |buf| {
+        let skipped = skip.min(buf.len());
+        skip -= skipped;
+        &buf[skipped..]
+    })
 }

@@ -134,8 +134,11 @@ impl Hub {
         carries: Carries,
     ) -> io::Result<VsockInnerStream> {
         let to = Target::Device;
+        // Openers that have given up make room before the limit is checked.
         self.backlog.drop_given_up();
         let (mut application, mut device) = self.connection(&self.backlog, config, to)?;
+        // All of this precedes `push`, because afterwards the device can accept its end at any
+        // time.
         device.carries = carries;
         if let Some(addresses) = addresses {
             device.reader.half.connection.set_addresses(addresses);

@@ -10,10 +10,10 @@ use std::iter::once;
 use std::ops::DerefMut;
 use std::task::{Context, Poll};
 
-use crate::half::total;
+use crate::half::{first, total};
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
-use crate::writer::{VsockInnerWriter, first};
+use crate::writer::VsockInnerWriter;
 
 impl VsockInnerReader {
     /// Reads for an async task.

@@ -233,6 +233,7 @@ impl VsockInnerReader {
             // it.
             self.consumer.settle();
         }
+        // After a write of this end, the wait is probably for the answer to it, which comes soon.
         let pace = match self.last {
             LastTransfer::Written => Pace::Hurry,
             LastTransfer::None | LastTransfer::Read => Pace::Calm,
@@ -242,6 +243,8 @@ impl VsockInnerReader {
         if polled == Ok(true) {
             return Ok(());
         }
+        // This call is about to sleep or return, so the blocks kept for a busy reader can be
+        // returned.
         self.consumer.rest();
         let doorbell = &self.consumer.pipe().data;
         let waited = polled.and_then(|_| deadline.park(doorbell, want));

@@ -189,6 +189,7 @@ impl Backoff {
             return;
         }
         self.misses += 1;
+        // Each further miss doubles the distance between spins, up to `BACKOFF_LAST` waits.
         if self.misses >= MISSES {
             let doublings = (self.misses - MISSES).min((BACKOFF_LAST / BACKOFF_FIRST).ilog2());
             self.misses = MISSES + doublings;

@@ -94,12 +94,15 @@ impl Waiter {
         }
         // A time too far ahead for the clock never comes.
         let after = |timeout| Instant::now().checked_add(timeout);
+        // Only the first wait of a call reads the clock and the count; later ones share its
+        // deadline.
         let Begun { until, cancels } = *deadline.0.get_or_insert_with(|| Begun {
             until: self.timeout.and_then(after),
             cancels: doorbell.cancels(),
         });
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let ready = || doorbell.load().is_ready(want);
+        // Spinning also ends on a cancellation, which `park` then reports.
         let found = self
             .spinner
             .spin(left, pace, || ready() || doorbell.cancels().end(cancels));
@@ -114,6 +117,8 @@ impl Waiter {
         want: Position,
         waker: &Waker,
     ) -> Poll<Result<(), GaveUp>> {
+        // The first pending poll remembers the count, so that a cancel and resume before the next
+        // poll still ends the wait.
         let since = *self.task_since.get_or_insert_with(|| doorbell.cancels());
         let waited = ready!(doorbell.poll_wait(waker, want, since));
         self.task_since = None;

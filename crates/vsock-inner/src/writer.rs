@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::answer::{Answer, Parsed};
 use crate::connection::ConnectState;
 use crate::error::StreamError;
-use crate::half::{Half, Owner, total};
+use crate::half::{Half, Owner, first, rest, total};
 use crate::pipe::{Producer, Progress};
 use crate::ready_fd::ReadyFd;
 use crate::spin::Pace;
@@ -175,6 +175,7 @@ impl VsockInnerWriter {
         if self.owes_answer() {
             return Ok(taken);
         }
+        // Part of `buf` has been consumed, so an error of the rest is left to the next call.
         let rest = self.write(&buf[taken..]);
         Ok(taken + rest.unwrap_or(0))
     }
@@ -235,6 +236,8 @@ impl VsockInnerWriter {
                     Err(refusal) => refusal,
                 },
             };
+            // Bytes that are queued cannot be taken back, so a partial write is a success. The next
+            // call returns the error.
             return if done > 0 { Ok(done) } else { Err(refusal) };
         }
     }
@@ -314,6 +317,8 @@ impl VsockInnerWriter {
             let space = &self.producer.pipe().space;
             space.load().has(READ_SHUT | READER_RESET)
         };
+        // Before the connection is established, an end by the device is a refusal; an end by this
+        // end's own `shutdown` is not.
         match self.half.connect_state() {
             ConnectState::BadAnswer => return StreamError::BadAnswer { call, fd },
             ConnectState::Refused => return StreamError::Refused { call, fd },
@@ -358,22 +363,6 @@ impl Write for VsockInnerWriter {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The first non-empty buffer of `bufs`.
-pub(crate) fn first<'a>(bufs: &'a [IoSlice<'_>]) -> &'a [u8] {
-    let first = bufs.iter().find(|buf| !buf.is_empty());
-    first.map_or(&[], |buf| buf)
-}
-
-/// What remains of `bufs` after the first `done` bytes.
-fn rest<'a>(bufs: &'a [IoSlice<'_>], done: usize) -> impl Iterator<Item = &'a [u8]> {
-    let mut skip = done;
-    bufs.iter().map(move |buf| {
-        let skipped = skip.min(buf.len());
-        skip -= skipped;
-        &buf[skipped..]
-    })
 }
 
 impl fmt::Debug for VsockInnerWriter {

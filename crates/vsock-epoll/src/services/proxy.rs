@@ -30,7 +30,8 @@ use crate::{AddError, After, StreamFailure, StreamHandler, StreamId, Streams};
 /// let proxy = Arc::new(Mutex::new(proxy));
 /// let shared = Arc::clone(&proxy);
 /// let connect = move |guest: Box<dyn VsockStream>| {
-/// This blocks while the service's backlog is full. A loop that must not block connects elsewhere.
+///     // This blocks while the service's backlog is full. If the loop must not block, connect on
+///     // another thread.
 ///     let Ok(service) = UnixStream::connect("/run/service.sock") else {
 ///         guest.abort(); // the guest gets a reset
 ///         return More::Accept;

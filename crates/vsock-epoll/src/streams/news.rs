@@ -59,12 +59,16 @@ impl<T> Streams<T> {
         if entry.writing() && Entry::<T>::may_write(events) {
             self.flush(id);
         }
+        // A failed write in `flush` does not remove the entry; the lookup only satisfies the
+        // borrow.
         let Some(entry) = self.table.get_mut(id) else {
             return false;
         };
         if entry.reading() {
             return Entry::<T>::may_read(events);
         }
+        // The incoming direction has ended, and the peer is gone too: what this stream could still
+        // write has no reader.
         if entry.is_deserted(events) {
             entry.broken(StreamFailure::PeerGone);
             self.counters.errors += 1;
@@ -86,6 +90,7 @@ impl<T> Streams<T> {
         };
         self.counters.spurious += u64::from(!entry.turn.moved && entry.turn.dry);
         let edge = self.limits.trigger == Trigger::Edge;
+        // An edge is reported once, so unread data must be remembered here.
         if edge && entry.reading() && !entry.turn.dry && !entry.queued {
             entry.queued = true;
             self.more.push_back(id);

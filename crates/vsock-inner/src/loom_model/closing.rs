@@ -31,7 +31,7 @@ fn the_end_of_a_dropped_stream_comes_after_the_bytes() {
 }
 
 #[test]
-fn the_reset_of_a_stream_that_leaves_bytes_comes_after_its_own() {
+fn the_reset_of_a_stream_with_unread_bytes_comes_after_the_bytes_it_sent() {
     leave(&[9], drop, Some(ErrorKind::ConnectionReset));
 }
 
@@ -96,7 +96,7 @@ const RESET: (Result<usize, ErrorKind>, ErrorKind) =
     (Err(ErrorKind::ConnectionReset), ErrorKind::ConnectionReset);
 
 #[test]
-fn a_byte_that_meets_a_drop_is_left_unread_or_comes_after_it_for_both_directions() {
+fn a_byte_racing_with_a_drop_is_unread_or_late_for_both_directions() {
     explore(|| {
         let (mut near, mut far) = pair(8);
         let dropping = thread::spawn(move || drop(near.write(&[2])));
@@ -119,7 +119,7 @@ fn a_byte_that_meets_a_drop_is_left_unread_or_comes_after_it_for_both_directions
 }
 
 #[test]
-fn a_byte_that_meets_an_abort_finds_a_reset_in_both_directions() {
+fn a_byte_racing_with_an_abort_finds_a_reset_in_both_directions() {
     explore(|| {
         let (near, mut far) = pair(8);
         let aborting = thread::spawn(move || near.abort());
@@ -131,7 +131,7 @@ fn a_byte_that_meets_an_abort_finds_a_reset_in_both_directions() {
 }
 
 #[test]
-fn a_read_that_meets_a_drop_takes_the_byte_or_leaves_it_and_is_told() {
+fn a_read_racing_with_a_drop_takes_the_byte_or_makes_the_drop_a_reset() {
     explore(|| {
         let (mut near, mut far) = pair(8);
         far.write_all(&[1]).unwrap();
@@ -149,7 +149,7 @@ fn a_read_that_meets_a_drop_takes_the_byte_or_leaves_it_and_is_told() {
 }
 
 #[test]
-fn polled_descriptors_agree_with_a_drop_that_meets_a_write() {
+fn polled_descriptors_are_right_after_a_drop_racing_with_a_write() {
     explore(|| {
         let (near, far) = pair(2);
         let (mut reader, mut writer) = far.into_split();

@@ -17,7 +17,7 @@ fn credit(fwd_cnt: u32) -> VsockCredit {
 }
 
 #[test]
-fn no_word_is_missed() {
+fn no_report_is_missed() {
     explore(|| {
         let cell = Arc::new(CreditCell::new());
         let teller = thread::spawn({
@@ -39,7 +39,7 @@ fn no_word_is_missed() {
 }
 
 #[test]
-fn one_end_leaves_while_the_other_tells() {
+fn one_end_leaves_while_the_other_reports() {
     explore(|| {
         let cell = Arc::new(CreditCell::new());
         cell.await_change(None).unwrap();

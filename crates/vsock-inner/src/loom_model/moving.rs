@@ -79,7 +79,7 @@ fn go_round(read: fn(&mut VsockInnerReader, &mut [u8; 6])) {
 }
 
 #[test]
-fn the_queue_goes_round_in_its_blocks_without_a_race() {
+fn the_queue_reuses_its_blocks_without_a_race() {
     go_round(|reader, bytes| {
         reader.set_nonblocking(true).unwrap();
         let first = reader.read(&mut bytes[..3]).unwrap();
@@ -90,7 +90,7 @@ fn the_queue_goes_round_in_its_blocks_without_a_race() {
 
 /// Like a read into guest memory: first copies across block boundaries, then consumes.
 #[test]
-fn what_was_shown_is_what_is_taken_then_while_the_writer_goes_round() {
+fn viewed_bytes_are_those_consumed_while_the_writer_reuses_blocks() {
     go_round(|reader, bytes| {
         let mut shown = [0; 4];
         let there = reader.peek(&mut shown).unwrap();
@@ -101,7 +101,7 @@ fn what_was_shown_is_what_is_taken_then_while_the_writer_goes_round() {
 }
 
 #[test]
-fn a_change_of_mode_is_nothing_to_the_peer() {
+fn a_change_of_mode_does_not_affect_the_peer() {
     explore(|| {
         let (mut near, mut far) = pair(8);
         far.as_raw_fd();

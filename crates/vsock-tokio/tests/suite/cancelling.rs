@@ -103,7 +103,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn reads_and_writes_that_are_dropped_lose_and_double_no_byte(
+    fn dropped_reads_and_writes_neither_lose_nor_repeat_bytes(
         capacity in 1..400_usize,
         len in 0..3000_usize,
         writes in attempts(500),
@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn accepts_that_are_dropped_lose_and_double_no_connection(
+    fn dropped_accepts_neither_lose_nor_repeat_connections(
         polls in vec(0..4_u32, 1..12),
         threads in 1..3,
     ) {
@@ -168,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn connects_that_are_dropped_leave_nothing_behind(
+    fn dropped_connects_leave_nothing_behind(
         polls in vec(0..6_u32, 1..40),
         threads in 1..3,
     ) {
@@ -248,7 +248,7 @@ fn a_timeout_around_each_call_loses_no_byte() {
 }
 
 #[test]
-fn a_waker_that_is_left_behind_is_not_kept_for_ever() {
+fn an_abandoned_waker_is_not_kept_indefinitely() {
     let witness = Arc::new(());
     let weak = Arc::downgrade(&witness);
     let (mut near, mut far) = AsyncStream::pair().unwrap();

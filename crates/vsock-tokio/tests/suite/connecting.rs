@@ -48,7 +48,7 @@ fn a_guest_that_refuses_is_an_error() {
 }
 
 #[test]
-fn an_answer_that_is_none_is_invalid() {
+fn a_malformed_answer_is_invalid_data() {
     one_thread().block_on(soon(async {
         let mut guest = Guest::new();
         let connector = guest.connector();
@@ -59,7 +59,7 @@ fn an_answer_that_is_none_is_invalid() {
 }
 
 #[test]
-fn a_backlog_that_is_full_and_a_backend_that_has_gone_refuse() {
+fn a_full_backlog_and_a_dropped_backend_refuse() {
     one_thread().block_on(soon(async {
         let guest = Guest::with(VsockInnerConfig::default().pending(1));
         let connector = guest.connector();
@@ -76,7 +76,7 @@ fn a_backlog_that_is_full_and_a_backend_that_has_gone_refuse() {
 }
 
 #[test]
-fn a_timeout_of_the_runtime_gives_the_connection_up() {
+fn a_tokio_timeout_abandons_the_connection() {
     one_thread().block_on(soon(async {
         let mut guest = Guest::new();
         let connector = guest.connector();
@@ -93,7 +93,7 @@ fn a_timeout_of_the_runtime_gives_the_connection_up() {
 }
 
 #[test]
-fn a_connection_that_is_given_up_is_a_reset_for_the_device() {
+fn an_abandoned_connection_is_a_reset_for_the_device() {
     one_thread().block_on(soon(async {
         let mut guest = Guest::new();
         let connector = guest.connector();

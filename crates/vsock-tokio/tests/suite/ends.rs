@@ -70,7 +70,7 @@ fn a_drop_with_bytes_unread_and_an_abort_are_resets() {
 }
 
 #[test]
-fn a_half_that_is_dropped_ends_its_direction_alone() {
+fn a_dropped_half_ends_only_its_direction() {
     one_thread().block_on(soon(async {
         let (near, mut far) = AsyncStream::pair().unwrap();
         let (mut reader, writer) = near.into_split();
@@ -94,7 +94,7 @@ fn a_half_that_is_dropped_ends_its_direction_alone() {
 }
 
 #[test]
-fn halves_that_are_aborted_are_resets() {
+fn aborted_halves_are_resets() {
     one_thread().block_on(soon(async {
         let (near, mut far) = AsyncStream::pair().unwrap();
         let (reader, writer) = near.into_split();
@@ -106,7 +106,7 @@ fn halves_that_are_aborted_are_resets() {
 }
 
 #[test]
-fn lent_halves_end_nothing_but_by_a_shutdown() {
+fn borrowed_halves_end_their_direction_only_by_a_shutdown() {
     one_thread().block_on(soon(async {
         let (mut near, mut far) = AsyncStream::pair().unwrap();
         for _ in 0..3 {
@@ -126,7 +126,7 @@ fn lent_halves_end_nothing_but_by_a_shutdown() {
 }
 
 #[test]
-fn a_peer_that_leaves_wakes_those_that_wait() {
+fn a_peer_that_leaves_wakes_waiting_tasks() {
     on_both(async || {
         let (near, far) = AsyncStream::pair().unwrap();
         let (mut reader, mut writer) = near.into_split();
@@ -164,7 +164,7 @@ fn a_task_that_panics_resets_its_peer() {
 }
 
 #[test]
-fn a_panic_outside_of_a_task_resets_the_peer_as_well() {
+fn a_panic_outside_a_task_also_resets_the_peer() {
     let (near, far) = AsyncStream::pair().unwrap();
     let (_reader, writer) = near.into_split();
     let panicked = catch_unwind(AssertUnwindSafe(move || {
@@ -190,7 +190,7 @@ fn hold(runtime: &Runtime, end: AsyncStream) {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_closes_what_its_tasks_have() {
+fn a_runtime_that_shuts_down_closes_the_streams_of_its_tasks() {
     for first in [one_thread(), two_threads()] {
         let (near, far) = AsyncStream::pair().unwrap();
         hold(&first, near);
@@ -203,7 +203,7 @@ fn a_runtime_that_shuts_down_closes_what_its_tasks_have() {
 }
 
 #[test]
-fn a_stream_outlives_the_runtime_that_it_slept_on() {
+fn a_stream_outlives_the_runtime_on_which_it_waited() {
     let (mut near, mut far) = AsyncStream::pair().unwrap();
     let first = one_thread();
     let mut buf = [0; 8];

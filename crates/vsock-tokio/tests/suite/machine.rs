@@ -224,17 +224,17 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn tasks_on_three_bytes_do_what_the_model_does(list in steps(3, 100)) {
+    fn tasks_with_a_capacity_of_three_bytes_follow_the_model(list in steps(3, 100)) {
         drive(3, &list)?;
     }
 
     #[test]
-    fn tasks_on_a_hundred_bytes_do_what_the_model_does(list in steps(100, 100)) {
+    fn tasks_with_a_capacity_of_a_hundred_bytes_follow_the_model(list in steps(100, 100)) {
         drive(100, &list)?;
     }
 
     #[test]
-    fn tasks_on_more_than_a_block_do_what_the_model_does(list in steps(20_000, 80)) {
+    fn tasks_with_a_capacity_beyond_a_block_follow_the_model(list in steps(20_000, 80)) {
         drive(20_000, &list)?;
     }
 }

@@ -101,7 +101,7 @@ fn a_channel_calls_a_service_of_the_guest() {
 }
 
 #[test]
-fn a_channel_connects_anew_after_its_connection_broke() {
+fn a_channel_reconnects_after_its_connection_breaks() {
     one_thread().block_on(soon(async {
         let mut guest = Guest::new();
         let channel = endpoint().connect_with_connector_lazy(guest.connector().to_port(GUEST.port));

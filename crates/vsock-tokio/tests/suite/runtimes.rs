@@ -152,7 +152,7 @@ fn a_task_that_never_waits_yields_to_the_others() {
 
 /// The same for a listener that always has a connection.
 #[test]
-fn a_task_that_accepts_without_end_yields_to_the_others() {
+fn a_task_that_always_accepts_yields_to_the_others() {
     one_thread().block_on(soon(async {
         let guest = crate::guest::Guest::new();
         let listener = guest.listener();

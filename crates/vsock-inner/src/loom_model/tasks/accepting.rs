@@ -58,7 +58,7 @@ fn a_dropped_future_takes_no_wake_up_from_another() {
 }
 
 #[test]
-fn a_thread_and_a_task_accept_side_by_side() {
+fn a_thread_and_a_task_accept_concurrently() {
     explore(|| {
         let backlog = loom::sync::Arc::new(Backlog::new(2));
         let blocking = {
@@ -94,7 +94,7 @@ fn end_accept(end: fn(&Backlog), error: PopError) {
 }
 
 #[test]
-fn a_task_that_accepts_learns_that_there_is_no_more_accepting() {
+fn a_task_that_accepts_learns_that_the_backlog_is_closed() {
     end_accept(Backlog::close, PopError::Closed);
 }
 
@@ -104,7 +104,7 @@ fn a_task_that_accepts_is_cancelled() {
 }
 
 #[test]
-fn a_cancellation_that_is_taken_back_ends_the_wait_of_a_task_that_accepts() {
+fn a_resumed_cancellation_still_ends_the_wait_of_a_task_that_accepts() {
     explore(|| {
         let backlog = loom::sync::Arc::new(Backlog::new(2));
         let executor = Executor::new();

@@ -26,7 +26,7 @@ fn connect(answer: fn(VsockInnerStream) -> Option<VsockInnerStream>, ended: Opti
 }
 
 #[test]
-fn a_task_is_connected_by_an_answer_in_text() {
+fn a_task_is_connected_by_a_text_answer() {
     let answer = |mut far: VsockInnerStream| {
         far.write_all(b"OK 1\n").unwrap();
         Some(far)
@@ -64,7 +64,7 @@ fn a_task_learns_of_a_refusal() {
 }
 
 #[test]
-fn a_task_learns_of_a_wrong_answer() {
+fn a_task_learns_of_a_malformed_answer() {
     let answer = |mut far: VsockInnerStream| {
         far.write_all(b"NO\n").unwrap();
         Some(far)
@@ -73,7 +73,7 @@ fn a_task_learns_of_a_wrong_answer() {
 }
 
 #[test]
-fn a_task_that_writes_before_it_is_connected_is_woken_then() {
+fn a_task_that_writes_before_it_is_connected_is_woken_by_the_answer() {
     explore(|| {
         let (mut near, mut far) = pending(64);
         let answering = thread::spawn(move || {

@@ -52,7 +52,7 @@ fn a_task_that_writes_misses_no_space() {
 }
 
 #[test]
-fn two_tasks_move_bytes_through_a_connection_of_one() {
+fn two_tasks_transfer_bytes_with_a_capacity_of_one() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(1);
         let reading = thread::spawn(move || read_two(&mut reader));
