@@ -68,7 +68,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_can_be_split_anywhere(number in any::<u32>(), cut in 0..20_usize, rest in "[a-z]{0,4}") {
+        fn a_line_can_be_split_anywhere(
+            number in any::<u32>(),
+            cut in 0..20_usize,
+            rest in "[a-z]{0,4}",
+        ) {
             let line = format!("OK {number}\n");
             let (first, second) = line.split_at(cut.min(line.len()));
             let mut answer = Answer::default();

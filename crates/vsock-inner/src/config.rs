@@ -34,7 +34,9 @@ impl Default for Capacity {
 /// Generates a setter of the same name for each field.
 macro_rules! setters {
     ($($field:ident: $type:ty),+ $(,)?) => {$(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+        #[doc = concat!(
+            "Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").",
+        )]
         #[must_use]
         pub const fn $field(mut self, $field: $type) -> Self {
             self.$field = $field;
@@ -56,8 +58,8 @@ macro_rules! setters {
 /// ones, and those that drained directions keep while their readers are busy. Excess blocks are
 /// returned to the system.
 ///
-/// A backend therefore uses at most both capacities and 1 MiB for each connection, counting those
-/// that its users keep open and up to [`pending`] that wait to be accepted.
+/// A backend therefore uses, for each connection, at most both capacities plus 1 MiB. Connections
+/// are those that its users keep open, and up to [`pending`] that wait to be accepted.
 ///
 /// [`pending`]: Self::pending
 ///
@@ -86,12 +88,12 @@ pub struct VsockInnerConfig {
     /// `connect_timeout` (2 s) in its `Config`. Whichever expires first applies.
     pub connect_timeout: Duration,
     /// How long a blocking call polls before its thread sleeps. Waking a polling thread takes no
-    /// system call, but polling uses processor time; the longer it finds nothing, the less often it
-    /// is tried.
+    /// system call, but polling uses processor time. Polling that repeatedly finds nothing is tried
+    /// less and less often.
     ///
-    /// A read that drains a stream with a polled descriptor looks for more data in the same way. A
-    /// write that answers such a read looks for the next request, for at most 2 us. Zero disables
-    /// polling. Default: 50 us.
+    /// Within the same budget, but for at most 2 us, a read that drains a stream with a polled
+    /// descriptor looks for more data, and a write that answers such a read looks for the next
+    /// request. Zero disables polling. Default: 50 us.
     pub spin_budget: Duration,
 }
 

@@ -67,7 +67,7 @@ impl VsockInnerConnector {
     }
 
     /// Connects to a port of the guest, and waits until the muxer has confirmed. The stream is in
-    /// blocking mode, without timeouts, and contains only the guest's bytes.
+    /// blocking mode, without timeouts, and carries only the guest's bytes.
     ///
     /// The muxer can obtain the port from the stream
     /// ([`requested_port`](VsockStream::requested_port)), or read it as text.
@@ -77,13 +77,13 @@ impl VsockInnerConnector {
     /// As for [`connect`](Self::connect). The following have a
     /// [`HandshakeError`](crate::HandshakeError) as their source:
     ///
-    /// - `ConnectionRefused`: the muxer ended the connection. Either the guest refused it, or did
-    ///   not take the request or answer it within the muxer's `deliver_timeout` (3 s by default)
-    ///   and `connect_timeout` (2 s), or a limit of the muxer is reached.
+    /// - `ConnectionRefused`: the muxer ended the connection. The guest refused it, a limit of the
+    ///   muxer is reached, or the guest was too slow to take the request (`deliver_timeout` of the
+    ///   muxer, 3 s by default) or to answer it (`connect_timeout` of the muxer, 2 s).
     /// - `TimedOut`: the muxer did not answer within this backend's
     ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout) (5 s by default).
-    ///   Either no VMM serves the backend, no guest driver is ready, or this timeout is shorter
-    ///   than the muxer's.
+    ///   No VMM serves the backend, no guest driver is ready, or this timeout is shorter than the
+    ///   muxer's.
     /// - `InvalidData`: the answer was not `OK <number>\n`.
     pub fn connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
         self.connect_to_timeout(port, self.hub.config.connect_timeout)

@@ -59,10 +59,10 @@ impl CreditCell {
 
     /// Stores the newest credit, and makes the other end's descriptor ready if it waits for a
     /// change.
-    pub(crate) fn tell(&self, credit: VsockCredit) {
+    pub(crate) fn report(&self, credit: VsockCredit) {
         let word = to_word(credit);
-        // ORDER: AcqRel; partner: the acquire in `look`. An end that sees the credit also sees what
-        // the device did before it reported it.
+        // ORDER: AcqRel; partner: the acquire in `newest`. An end that sees the credit also sees
+        // what the device did before it reported it.
         if self.word.swap(word, Ordering::AcqRel) == word {
             return;
         }
@@ -73,8 +73,8 @@ impl CreditCell {
     }
 
     /// Returns the newest credit.
-    pub(crate) fn look(&self) -> Option<VsockCredit> {
-        // ORDER: Acquire; partner: the release in `tell`.
+    pub(crate) fn newest(&self) -> Option<VsockCredit> {
+        // ORDER: Acquire; partner: the release in `report`.
         from_word(self.word.load(Ordering::Acquire))
     }
 
@@ -84,9 +84,9 @@ impl CreditCell {
         if wait.fd.is_none() {
             wait.fd = Some(EventFd::new()?);
         }
-        // `tell` stores before it locks. So a report either is seen by `look` here, or finds
+        // `report` stores before it locks. So a report either is seen by `newest` here, or finds
         // `Waiting`.
-        if mem::take(&mut wait.left) || self.look() != known {
+        if mem::take(&mut wait.left) || self.newest() != known {
             wait.make_ready();
         } else if wait.state == State::Ready {
             wait.make_unready();
@@ -184,14 +184,14 @@ mod tests {
     #[test]
     fn the_newest_credit_counts_and_the_largest_buffer_is_reported_as_one_less() {
         let cell = CreditCell::new();
-        assert_eq!(cell.look(), None);
-        cell.tell(credit(1));
-        cell.tell(credit(7));
-        assert_eq!(cell.look(), Some(credit(7)));
+        assert_eq!(cell.newest(), None);
+        cell.report(credit(1));
+        cell.report(credit(7));
+        assert_eq!(cell.newest(), Some(credit(7)));
         let (buf_alloc, fwd_cnt) = (u32::MAX, u32::MAX);
-        cell.tell(VsockCredit { buf_alloc, fwd_cnt });
+        cell.report(VsockCredit { buf_alloc, fwd_cnt });
         let buf_alloc = u32::MAX - 1;
-        assert_eq!(cell.look(), Some(VsockCredit { buf_alloc, fwd_cnt }));
+        assert_eq!(cell.newest(), Some(VsockCredit { buf_alloc, fwd_cnt }));
     }
 
     #[test]
@@ -199,18 +199,18 @@ mod tests {
         let cell = CreditCell::new();
         let fd = cell.await_change(None).ok();
         assert!(!is_ready(&cell));
-        cell.tell(credit(1));
+        cell.report(credit(1));
         assert!(is_ready(&cell));
         for known in [None, Some(credit(1)), Some(credit(1))] {
             assert_eq!(cell.await_change(known).ok(), fd);
             assert_eq!(is_ready(&cell), known.is_none());
         }
-        cell.tell(credit(1));
+        cell.report(credit(1));
         assert!(!is_ready(&cell), "it is no news");
-        cell.tell(credit(2));
-        cell.tell(credit(3));
+        cell.report(credit(2));
+        cell.report(credit(3));
         assert!(is_ready(&cell));
-        assert_eq!(cell.look(), Some(credit(3)));
+        assert_eq!(cell.newest(), Some(credit(3)));
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
         let cell = CreditCell::new();
         assert_ne!(cell.await_change(None).ok(), None);
         cell.close();
-        cell.tell(credit(1));
+        cell.report(credit(1));
         assert!(cell.lock().fd.is_none());
     }
 }

@@ -146,7 +146,7 @@ impl VsockInnerWriter {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return Poll::Ready(self.take_answer(buf));
         }
         self.poll_transfer(cx, |producer| producer.write(once(buf), buf.len()))
@@ -166,7 +166,7 @@ impl VsockInnerWriter {
         if len == 0 {
             return Poll::Ready(Ok(0));
         }
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return Poll::Ready(self.take_answer(first(bufs)));
         }
         self.poll_transfer(cx, |producer| {

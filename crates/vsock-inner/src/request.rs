@@ -37,7 +37,7 @@ impl Request {
         device: &mut VsockInnerWriter,
     ) -> Self {
         opener.request(command(port).as_bytes());
-        device.owe_answer();
+        device.set_answer_pending();
         Self::Offered(port)
     }
 

@@ -107,7 +107,7 @@ impl VsockInnerWriter {
     where
         P: Iterator<Item = &'a [u8]>,
     {
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return Err(ErrorKind::WouldBlock.into());
         }
         if !self.half.outgoing().may_hold(len) {

@@ -359,12 +359,12 @@ impl VsockStream for VsockInnerStream {
 
     fn tell_credit(&self, credit: VsockCredit) {
         let half = &self.writer.half;
-        half.connection.credit_for(half.side.peer()).tell(credit);
+        half.connection.credit_for(half.side.peer()).report(credit);
     }
 
     fn peer_credit(&self) -> Option<VsockCredit> {
         let half = &self.writer.half;
-        half.connection.credit_for(half.side).look()
+        half.connection.credit_for(half.side).newest()
     }
 
     fn credit_fd(&self, known: Option<VsockCredit>) -> io::Result<RawFd> {

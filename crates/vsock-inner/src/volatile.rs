@@ -44,7 +44,7 @@ impl VsockInnerWriter {
     ) -> io::Result<usize> {
         match total(pieces.iter().map(VolatileSlice::len)) {
             0 => Ok(0),
-            _ if self.owes_answer() => {
+            _ if self.is_answer_pending() => {
                 let mut line = [0; 32];
                 let first = pieces.iter().find(|piece| !piece.is_empty());
                 let len = first.map_or(0, |piece| piece.copy_to(&mut line));

@@ -113,7 +113,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_step_moves_the_position_and_keeps_the_flags(start in any::<u64>(), bytes in 0..1u64 << 40) {
+        fn a_step_moves_the_position_and_keeps_the_flags(
+            start in any::<u64>(),
+            bytes in 0..1u64 << 40,
+        ) {
             let word = Word(start);
             let next = Word(start.wrapping_add(Word::step(bytes)));
             assert_eq!(next.position(), word.position().advanced_by(bytes));

@@ -149,12 +149,12 @@ impl VsockInnerWriter {
     }
 
     /// Notes that the peer has requested a connection.
-    pub(crate) fn owe_answer(&mut self) {
+    pub(crate) fn set_answer_pending(&mut self) {
         self.answer = Some(Answer::default());
     }
 
     /// Whether the next bytes written belong to the answer.
-    pub(crate) const fn owes_answer(&self) -> bool {
+    pub(crate) const fn is_answer_pending(&self) -> bool {
         self.answer.is_some()
     }
 
@@ -172,7 +172,7 @@ impl VsockInnerWriter {
     #[cold]
     pub(crate) fn write_answer(&mut self, buf: &[u8]) -> io::Result<usize> {
         let taken = self.take_answer(buf)?;
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return Ok(taken);
         }
         // Part of `buf` has been consumed, so an error of the rest is left to the next call.
@@ -338,7 +338,7 @@ impl Write for VsockInnerWriter {
         if buf.is_empty() {
             return Ok(0);
         }
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return self.write_answer(buf);
         }
         self.transfer(buf.len(), |producer, done| {
@@ -351,7 +351,7 @@ impl Write for VsockInnerWriter {
         if len == 0 {
             return Ok(0);
         }
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return self.write_answer(first(bufs));
         }
         self.transfer(len, |producer, done| {

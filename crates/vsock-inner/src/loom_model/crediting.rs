@@ -23,13 +23,13 @@ fn no_report_is_missed() {
         let teller = thread::spawn({
             let cell = Arc::clone(&cell);
             move || {
-                cell.tell(credit(1));
-                cell.tell(credit(2));
+                cell.report(credit(1));
+                cell.report(credit(2));
             }
         });
         let mut known = None;
         for _ in 0..2 {
-            known = cell.look();
+            known = cell.newest();
             cell.await_change(known).unwrap();
         }
         teller.join().unwrap();
@@ -45,11 +45,11 @@ fn one_end_leaves_while_the_other_reports() {
         cell.await_change(None).unwrap();
         let teller = thread::spawn({
             let cell = Arc::clone(&cell);
-            move || cell.tell(credit(1))
+            move || cell.report(credit(1))
         });
         cell.close();
         teller.join().unwrap();
         assert!(!cell.polls_ready());
-        assert_eq!(cell.look(), Some(credit(1)));
+        assert_eq!(cell.newest(), Some(credit(1)));
     });
 }

@@ -123,9 +123,9 @@ impl Chain {
         let most = blocks.saturating_add(2);
         self.pool.stock_up(most);
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let bound = Pool::WARM.max(Pool::ROUND + 1);
+        let bound = Pool::WARM.max(Pool::RING + 1);
         let more = most
-            .clamp(Pool::ROUND + 1, bound)
+            .clamp(Pool::RING + 1, bound)
             .saturating_sub(blocks.len());
         blocks.reserve(more);
     }
@@ -159,7 +159,7 @@ impl<L: Fn() -> Position> Extension<'_, L> {
     /// Takes the oldest block out, if the ring is long enough and the reader has finished with it.
     fn oldest(&mut self) -> Option<NonNull<Block>> {
         let oldest = *self.blocks.front()?;
-        if self.blocks.len() <= Pool::ROUND {
+        if self.blocks.len() <= Pool::RING {
             return None;
         }
         if !oldest.is_past(*self.head) {

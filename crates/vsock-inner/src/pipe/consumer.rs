@@ -47,7 +47,7 @@ pub(crate) struct Consumer {
     ahead: Spinner,
     /// While this side is busy, the writer's ring of blocks may be kept even when the queue is
     /// drained.
-    round: Option<Lease>,
+    ring: Option<Lease>,
 }
 
 // SAFETY: this side accesses the block under the rules of the pipe, on whichever thread it is.
@@ -66,7 +66,7 @@ impl Consumer {
             at: Block::BYTES,
             look: Spinner::among_many(spin_budget.min(LOOK)),
             ahead: Spinner::among_many(spin_budget.min(LOOK)),
-            round: None,
+            ring: None,
         }
     }
 
@@ -266,19 +266,19 @@ impl Consumer {
         self.pipe.space.publish(bytes);
         if self.head == self.tail {
             if self.pipe.chain.len() > KEPT_WHEN_DRAINED {
-                self.keep_a_round();
+                self.keep_a_ring();
             }
             self.settle();
         }
     }
 
     #[cold]
-    fn keep_a_round(&mut self) {
-        if self.round.is_none() {
-            self.round = self.pipe.chain.lease();
+    fn keep_a_ring(&mut self) {
+        if self.ring.is_none() {
+            self.ring = self.pipe.chain.lease();
         }
-        let keep = match self.round {
-            Some(_) => Pool::ROUND + 1,
+        let keep = match self.ring {
+            Some(_) => Pool::RING + 1,
             None => KEPT_WHEN_DRAINED,
         };
         self.pipe.chain.release(keep, self.head);
@@ -286,7 +286,7 @@ impl Consumer {
 
     /// Returns the blocks that only a busy reader may keep: nothing more is available for now.
     pub(crate) fn rest(&mut self) {
-        self.round = None;
+        self.ring = None;
         self.pipe.chain.release(KEPT_WHEN_DRAINED, self.head);
     }
 

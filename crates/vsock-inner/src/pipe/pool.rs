@@ -8,7 +8,7 @@
 //! blocks, 8 MiB in total. Blocks in excess of that are cold: their pages have been returned to the
 //! kernel, and only the addresses are kept.
 //!
-//! While its reader is busy, a direction may keep a [ring](Pool::ROUND) of blocks. It holds a
+//! While its reader is busy, a direction may keep a [ring](Pool::RING) of blocks. It holds a
 //! [`Lease`] for them, which counts towards the stock.
 
 use std::collections::VecDeque;
@@ -60,7 +60,7 @@ impl Pool {
 
     /// The number of blocks in a ring: 256 KiB. Writing to memory that another processor has just
     /// read can take twice as long as writing to memory that it read some time ago.
-    pub(super) const ROUND: usize = if cfg!(all(test, loom)) { 1 } else { 16 };
+    pub(super) const RING: usize = if cfg!(all(test, loom)) { 1 } else { 16 };
 
     /// Returns the stock for a new direction.
     pub(super) fn next() -> &'static Self {
@@ -111,7 +111,7 @@ impl Pool {
     /// Lets a direction keep a ring of blocks, if the stock has room for it.
     pub(super) fn lease(&'static self) -> Option<Lease> {
         let mut stock = self.lock();
-        let granted = cfg!(all(test, loom)) || stock.room() >= Self::ROUND;
+        let granted = cfg!(all(test, loom)) || stock.room() >= Self::RING;
         granted.then(|| {
             stock.leased += 1;
             Lease(self)
@@ -134,7 +134,7 @@ impl Stock {
     /// and the warm ones are fewer than a ring.
     fn take(&mut self, others: usize) -> NonNull<Block> {
         loop {
-            let block = if self.warm.len() + others < Pool::ROUND {
+            let block = if self.warm.len() + others < Pool::RING {
                 self.cold.pop().or_else(|| self.warm.pop_front())
             } else {
                 self.warm.pop_front().or_else(|| self.cold.pop())
@@ -148,7 +148,7 @@ impl Stock {
 
     /// How many more blocks can be warm.
     fn room(&self) -> usize {
-        Pool::WARM.saturating_sub(self.warm.len() + self.leased * Pool::ROUND)
+        Pool::WARM.saturating_sub(self.warm.len() + self.leased * Pool::RING)
     }
 
     /// Grows to the full size in one step, so that it grows only once.

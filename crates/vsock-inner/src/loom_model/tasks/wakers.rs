@@ -56,7 +56,7 @@ fn a_waker_that_is_left_again_is_kept_and_woken() {
 }
 
 /// The future is dropped, and the thread continues in another way. All waits must be woken.
-fn go_on_by(way: fn(&mut VsockInnerReader)) {
+fn continue_by(way: fn(&mut VsockInnerReader)) {
     explore(move || {
         let (mut writer, mut reader, _rest) = direction(8);
         let dropped = Executor::new();
@@ -77,12 +77,12 @@ fn go_on_by(way: fn(&mut VsockInnerReader)) {
 
 #[test]
 fn a_thread_that_blocks_after_a_task_has_waited_is_woken() {
-    go_on_by(|reader| assert_eq!(reader.read(&mut [0; 4]).unwrap(), 1));
+    continue_by(|reader| assert_eq!(reader.read(&mut [0; 4]).unwrap(), 1));
 }
 
 #[test]
 fn a_descriptor_polled_after_a_task_has_waited_is_right() {
-    go_on_by(|reader| {
+    continue_by(|reader| {
         reader.as_raw_fd();
         reader.set_nonblocking(true).unwrap();
         drop(reader.read(&mut [0; 4]));
