@@ -269,7 +269,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                 Ok(stream) => {
                     accepted += 1;
                     self.counters.accepts += 1;
-                    if self.ask(stream) == More::Later {
+                    if self.hand_over(stream) == More::Later {
                         return (accepted, Phase::Paused(self.end_of_pause()));
                     }
                 }
@@ -284,7 +284,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                 Err(error) => {
                     failed += 1;
                     let (lacks, over) = (lacks_resource(&error), S::is_over(&error));
-                    self.tell(error);
+                    self.report_failure(error);
                     if over {
                         return (accepted, Phase::Over);
                     }
@@ -295,8 +295,8 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
             }
         }
         // A source that only fails, or is interrupted each time, would stay ready: pause.
-        let hopeless = accepted == 0;
-        let next = if hopeless {
+        let no_progress = accepted == 0;
+        let next = if no_progress {
             Phase::Paused(self.end_of_pause())
         } else {
             Phase::Accepting
@@ -309,7 +309,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
     }
 
     /// Reports a failed accept to the handler.
-    fn tell(&mut self, error: io::Error) {
+    fn report_failure(&mut self, error: io::Error) {
         self.counters.errors += 1;
         let handler = &mut self.handler;
         if contain(|| handler.failed(error)).is_none() {
@@ -319,7 +319,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
 
     /// Passes a stream to the handler. If the handler panics, the stream is lost, and accepting
     /// continues.
-    fn ask(&mut self, stream: Box<dyn VsockStream>) -> More {
+    fn hand_over(&mut self, stream: Box<dyn VsockStream>) -> More {
         let handler = &mut self.handler;
         contain(|| handler.accepted(stream)).unwrap_or_else(|| {
             self.counters.panics += 1;

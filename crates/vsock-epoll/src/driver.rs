@@ -4,7 +4,8 @@
 //!
 //! The driver owns the epoll, a timer, a waker and the clock. It passes events and the time to the
 //! device, and then carries out the device's actions: watching, unwatching and closing streams. It
-//! knows no packets and no queues; the embedder moves those between `dispatch` and `carry_out`.
+//! does not handle packets or queues: the embedder moves packets between `dispatch` and
+//! `carry_out`.
 
 mod events;
 mod registrations;

@@ -4,8 +4,8 @@
 //! is watched on it.
 //!
 //! The incoming and the outgoing direction are separate state machines. They meet in
-//! [`Entry::owes`], which says whether the handler has a call pending, and in [`Entry::watch`],
-//! which derives the registration from both.
+//! [`Entry::has_pending`], which says whether the handler has a call pending, and in
+//! [`Entry::watch`], which derives the registration from both.
 
 mod bytes;
 
@@ -38,8 +38,8 @@ enum Incoming {
     Paused,
     /// The end has been read, and the handler must be told.
     Ending,
-    /// Nothing is read any more: the handler knows of the end, reading has failed, or the handler
-    /// has stopped reading.
+    /// Nothing is read any more: the handler has been told of the end, reading has failed, or the
+    /// handler has stopped reading.
     Ended,
 }
 
@@ -82,7 +82,7 @@ enum Peer {
     Present,
     /// It has gone, and the handler must be told.
     Gone,
-    GoneAndTold,
+    GoneAndReported,
 }
 
 /// The state of a stream's turn.
@@ -107,7 +107,7 @@ impl Turn {
 }
 
 /// A pending call of the handler, or a pending close.
-pub(crate) enum Owed {
+pub(crate) enum Pending {
     Failed(StreamFailure),
     Space,
     End,
@@ -194,7 +194,7 @@ impl<T> Entry<T> {
 
     /// Whether to tell the handler, which waits for space, that there is some: only when half of
     /// the backlog is free, so that the handler is not called for every byte.
-    fn has_space_to_tell(&self, limit: usize) -> bool {
+    fn has_space_to_report(&self, limit: usize) -> bool {
         self.outgoing == Outgoing::Open(Space::Awaited) && self.backlog.len() <= limit / 2
     }
 
@@ -212,32 +212,32 @@ impl<T> Entry<T> {
     }
 
     /// Whether a call of the handler, or the close, is pending.
-    pub(crate) fn owes(&self, limit: usize) -> bool {
+    pub(crate) fn has_pending(&self, limit: usize) -> bool {
         self.failure.is_some()
-            || self.has_space_to_tell(limit)
+            || self.has_space_to_report(limit)
             || self.incoming == Incoming::Ending
             || self.peer == Peer::Gone
             || self.is_done()
     }
 
     /// Takes the next pending call. A failure comes first, the close last.
-    pub(crate) fn take_owed(&mut self, limit: usize) -> Option<Owed> {
+    pub(crate) fn take_pending(&mut self, limit: usize) -> Option<Pending> {
         if let Some(failure) = self.failure.take() {
-            return Some(Owed::Failed(failure));
+            return Some(Pending::Failed(failure));
         }
-        if self.has_space_to_tell(limit) {
+        if self.has_space_to_report(limit) {
             self.outgoing = Outgoing::Open(Space::NotAwaited);
-            return Some(Owed::Space);
+            return Some(Pending::Space);
         }
         if self.incoming == Incoming::Ending {
             self.incoming = Incoming::Ended;
-            return Some(Owed::End);
+            return Some(Pending::End);
         }
         if self.peer == Peer::Gone {
-            self.peer = Peer::GoneAndTold;
-            return Some(Owed::PeerGone);
+            self.peer = Peer::GoneAndReported;
+            return Some(Pending::PeerGone);
         }
-        self.is_done().then_some(Owed::Close)
+        self.is_done().then_some(Pending::Close)
     }
 
     /// Stops reading for now. Returns whether that is a change.

@@ -52,7 +52,7 @@ pub enum After {
 /// }
 /// ```
 pub trait StreamHandler {
-    /// The handler's state for each stream, dropped with the stream.
+    /// The handler's state for each stream. [`closed`](Self::closed) receives it at the end.
     type State;
 
     /// Data is available. Read until [`Streams::read`] returns zero, or [pause](Streams::pause) the

@@ -12,9 +12,10 @@
 //! - With the feature `muxer`, a `MuxerDriver` is the event loop of a device. It handles a muxer's
 //!   streams, backends and deadlines, and the VMM's own descriptors.
 //!
-//! All of them are subscribers for rust-vmm's `event_manager` (a default feature), for any type of
-//! subscriber: alone, in a `Box<dyn MutEventSubscriber>`, or shared as `Arc<Mutex<..>>`. Each has a
-//! single descriptor, so any other loop can drive them as well, without the feature.
+//! The subscribers work with rust-vmm's `event_manager` (a default feature), in any form that it
+//! accepts: alone, in a `Box<dyn MutEventSubscriber>`, or shared as `Arc<Mutex<..>>`. Each
+//! subscriber, and the driver, has a single descriptor, so any other loop can drive it as well,
+//! without the feature.
 //!
 //! # Guarantees
 //!

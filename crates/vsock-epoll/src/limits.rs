@@ -27,7 +27,9 @@ pub enum Trigger {
 /// Generates a setter of the same name for each field.
 macro_rules! setters {
     ($($field:ident: $type:ty),+ $(,)?) => {$(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+        #[doc = concat!(
+            "Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").",
+        )]
         #[must_use]
         pub const fn $field(mut self, $field: $type) -> Self {
             self.$field = $field;
@@ -50,8 +52,8 @@ macro_rules! setters {
 pub struct StreamLimits {
     /// The maximum number of streams: 1 to 2^24. Default: 65,536.
     pub streams: usize,
-    /// How many bytes the loop keeps for each stream that the stream could not take yet: 1 to 1
-    /// GiB. Default: 64 KiB. In the worst case, a loop uses `streams` times this much memory.
+    /// How many bytes the loop keeps for each stream while the stream cannot take them: 1 to 1 GiB.
+    /// Default: 64 KiB. In the worst case, a loop uses `streams` times this much memory.
     pub backlog: usize,
     /// How many bytes of a stream are read in one turn, before others are served: 1 to 1 GiB.
     /// Default: 256 KiB.

@@ -92,7 +92,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         self.streams.begin_dispatch();
         self.news_left = NEWS_FOR_AN_EVENT * self.events.len();
         let served = self.serve();
-        self.tell_news();
+        self.report_news();
         self.streams.end_dispatch();
         served
     }
@@ -146,7 +146,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
             self.call(id, |handler, streams| handler.readable(streams, id));
         }
         self.streams.end(id);
-        self.tell_news();
+        self.report_news();
     }
 
     fn serve_timers(&mut self) {
@@ -157,12 +157,12 @@ impl<H: StreamHandler> StreamSubscriber<H> {
                 break;
             };
             self.call(id, |handler, streams| handler.timer(streams, id));
-            self.tell_news();
+            self.report_news();
         }
         self.streams.arm();
     }
 
-    fn tell_news(&mut self) {
+    fn report_news(&mut self) {
         while self.news_left > 0 {
             let Some(news) = self.streams.next_news() else {
                 break;
@@ -178,7 +178,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
                 News::Gone(id) => {
                     self.call(id, |handler, streams| handler.peer_gone(streams, id));
                 }
-                News::Failed(id, failure) => self.tell_failure(id, failure),
+                News::Failed(id, failure) => self.report_failure(id, failure),
                 News::Closed(id, state) => {
                     self.call(id, |handler, streams| {
                         handler.closed(streams, id, state);
@@ -188,7 +188,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         }
     }
 
-    fn tell_failure(&mut self, id: StreamId, failure: StreamFailure) {
+    fn report_failure(&mut self, id: StreamId, failure: StreamFailure) {
         let read_on = matches!(failure, StreamFailure::Write(_));
         let after = self.call(id, |handler, streams| handler.failed(streams, id, failure));
         if !(read_on && after == Some(After::ReadOn)) {

@@ -36,7 +36,7 @@ impl<T> Streams<T> {
     }
 
     /// Returns whether the loop has been drained or stopped, all streams are closed, and the
-    /// handler knows.
+    /// handler has been told of each.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.phase != Phase::Serving && self.is_empty() && self.departed.is_empty()

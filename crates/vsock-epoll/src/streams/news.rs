@@ -5,7 +5,7 @@
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 
 use super::Streams;
-use crate::entry::{Entry, Owed};
+use crate::entry::{Entry, Pending};
 use crate::{LoopError, StreamFailure, StreamId, Trigger};
 
 /// News for the handler.
@@ -156,7 +156,7 @@ impl<T> Streams<T> {
         let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        if entry.owes(limit) && !entry.noted {
+        if entry.has_pending(limit) && !entry.noted {
             entry.noted = true;
             self.news.push_back(id);
             self.rouse();
@@ -193,14 +193,14 @@ impl<T> Streams<T> {
                 continue;
             };
             entry.noted = false;
-            let owed = entry.take_owed(limit);
+            let pending = entry.take_pending(limit);
             self.changed(id);
-            match owed {
-                Some(Owed::Failed(failure)) => return Some(News::Failed(id, failure)),
-                Some(Owed::Space) => return Some(News::Space(id)),
-                Some(Owed::End) => return Some(News::Ended(id)),
-                Some(Owed::PeerGone) => return Some(News::Gone(id)),
-                Some(Owed::Close) => {
+            match pending {
+                Some(Pending::Failed(failure)) => return Some(News::Failed(id, failure)),
+                Some(Pending::Space) => return Some(News::Space(id)),
+                Some(Pending::End) => return Some(News::Ended(id)),
+                Some(Pending::PeerGone) => return Some(News::Gone(id)),
+                Some(Pending::Close) => {
                     self.close(id);
                 }
                 None => {}
