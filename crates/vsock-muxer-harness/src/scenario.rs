@@ -110,7 +110,7 @@ impl Scenario {
             }
             ScenarioStep::Settles => {
                 self.sim.settle()?;
-                self.meet();
+                self.accept_waiting();
                 self.check_flow()?;
             }
             ScenarioStep::Passes(time) => self.sim.pass(*time)?,
@@ -142,7 +142,7 @@ impl Scenario {
             ScenarioStep::Raw(header, len) => self.send_raw(*header, *len),
             ScenarioStep::On(at, step) => self.on_link(*at, step)?,
         }
-        self.meet();
+        self.accept_waiting();
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl Scenario {
     fn drain(&mut self) -> Result<(), SimFailure> {
         for _ in 0..200_000 {
             self.sim.settle()?;
-            self.meet();
+            self.accept_waiting();
             let mut any = false;
             for link in &mut self.links {
                 any |= link.guest_reads(&mut self.sim.guest, usize::MAX)?;
@@ -276,7 +276,7 @@ impl Scenario {
     /// Makes the guest reuse the ports of a connection immediately.
     fn reconnect(&mut self, at: usize) -> Result<(), SimFailure> {
         self.sim.settle()?;
-        self.meet();
+        self.accept_waiting();
         let Some(at) = self.index(at) else {
             return Ok(());
         };
@@ -310,7 +310,7 @@ impl Scenario {
     }
 
     /// Makes programs and components accept the connections that wait for them.
-    fn meet(&mut self) {
+    fn accept_waiting(&mut self) {
         for link in &mut self.links {
             if link.opener != Opener::Guest {
                 link.socket = link.socket.or_else(|| self.sim.guest.accept(link.port));

@@ -22,7 +22,7 @@ pub(crate) struct FarCredit {
     /// The credit for which the descriptor is armed: it signals any other value.
     awaited: Option<VsockCredit>,
     /// Whether the descriptor has signalled since it was armed.
-    pub(crate) rang: bool,
+    pub(crate) signalled: bool,
     /// The descriptor, once it is registered.
     fd: Option<RawFd>,
     /// Whether no descriptor could be created, so that credit is ignored from then on.
@@ -52,13 +52,13 @@ impl FarCredit {
         token: Token,
         actions: &mut VecDeque<Action>,
     ) -> io::Result<()> {
-        if self.failed || self.awaited == self.known && !self.rang {
+        if self.failed || self.awaited == self.known && !self.signalled {
             return Ok(());
         }
         let fd = stream
             .credit_fd(self.known)
             .inspect_err(|_| self.failed = true)?;
-        (self.awaited, self.rang) = (self.known, false);
+        (self.awaited, self.signalled) = (self.known, false);
         if self.fd.replace(fd).is_none() {
             actions.push_back(Action::Watch {
                 token: token.for_credit(),

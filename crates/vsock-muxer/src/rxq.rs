@@ -171,7 +171,7 @@ impl RxQueue {
 
     /// Drops a queued RST for this tuple and socket type, because the guest has begun a new
     /// connection with them, which the RST would reset. An RST of another socket type does no harm.
-    pub(crate) fn forgive_reset(&mut self, key: ConnKey, socket_type: SocketType) {
+    pub(crate) fn cancel_reset(&mut self, key: ConnKey, socket_type: SocketType) {
         if !self.resets.is_empty() {
             let socket_type = u16::from(socket_type);
             self.resets
@@ -250,6 +250,7 @@ impl RxQueue {
         }
     }
 
+    /// Changes the node of a queued connection.
     fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Node)) {
         if let Some(Some(node)) = self.nodes.get_mut(slot.index()) {
             change(node);

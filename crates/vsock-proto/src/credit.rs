@@ -32,7 +32,7 @@ use crate::{Credit, Violation};
 /// either immediately or later from the backlog. In between, it occupies the buffer.
 ///
 /// If another guest is at the far end, a byte is credited only when that guest has taken it, and
-/// the peer is told of no larger buffer than that guest has. Bytes that were forwarded but not yet
+/// the peer learns of no larger buffer than that guest has. Bytes that were forwarded but not yet
 /// taken are in the far guest's buffer or on their way there, and do not occupy ours. The buffer
 /// size that we report may therefore exceed our own by that many bytes.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(crate) struct RecvWindow {
     received: u32,
     forwarded: u32,
     /// The credit in the last packet to the peer.
-    told: Credit,
+    reported: Credit,
     /// The far guest's credit, converted to the peer's counters.
     far: Option<Credit>,
 }
@@ -70,7 +70,7 @@ impl RecvWindow {
             start,
             received: start,
             forwarded: start,
-            told: Credit {
+            reported: Credit {
                 buf_alloc,
                 fwd_cnt: start,
             },
@@ -122,17 +122,17 @@ impl RecvWindow {
 
     /// Converts the far guest's `fwd_cnt` to the value that can be reported now: at least the one
     /// reported last, and at most what was forwarded.
-    fn tellable(&self, fwd_cnt: u32) -> u32 {
-        let told = self.told.fwd_cnt;
-        let span = self.forwarded.wrapping_sub(told);
-        // All three counters wrap, so compare distances from `told`. A distance in the upper half
-        // of the range is a step backwards: an old value, which changes nothing.
-        let advance = match fwd_cnt.wrapping_sub(told) {
+    fn reportable(&self, fwd_cnt: u32) -> u32 {
+        let reported = self.reported.fwd_cnt;
+        let span = self.forwarded.wrapping_sub(reported);
+        // All three counters wrap, so compare distances from `reported`. A distance in the upper
+        // half of the range is a step backwards: an old value, which changes nothing.
+        let advance = match fwd_cnt.wrapping_sub(reported) {
             advance if advance <= span => advance,
             advance if advance > i32::MAX as u32 => 0,
             _ => span,
         };
-        told.wrapping_add(advance)
+        reported.wrapping_add(advance)
     }
 
     /// Returns whether news of the far guest's credit matters now: the peer has little room left.
@@ -170,13 +170,13 @@ impl RecvWindow {
     /// than it may send.
     #[must_use]
     pub(crate) fn gain(&self, peer_buf_alloc: u32) -> i64 {
-        let (offer, told) = (self.offer(), self.told);
-        let forward = offer.fwd_cnt.wrapping_sub(told.fwd_cnt);
+        let (offer, reported) = (self.offer(), self.reported);
+        let forward = offer.fwd_cnt.wrapping_sub(reported.fwd_cnt);
         let size = |credit: Credit| i64::from(credit.buf_alloc.min(peer_buf_alloc));
         // The sum of three 32-bit numbers fits into 64 bits, so nothing saturates.
         i64::from(forward)
             .saturating_add(size(offer))
-            .saturating_sub(size(told))
+            .saturating_sub(size(reported))
     }
 
     /// Returns whether the peer knows of little room.
@@ -187,9 +187,9 @@ impl RecvWindow {
 
     /// Returns how many bytes the peer knows that it may send.
     fn known_room(&self, peer_buf_alloc: u32) -> u32 {
-        let under_way = self.received.wrapping_sub(self.told.fwd_cnt);
-        let told = self.told.buf_alloc.min(peer_buf_alloc);
-        told.saturating_sub(under_way)
+        let in_flight = self.received.wrapping_sub(self.reported.fwd_cnt);
+        let reported = self.reported.buf_alloc.min(peer_buf_alloc);
+        reported.saturating_sub(in_flight)
     }
 
     /// Returns the most bytes that the peer may have in flight.
@@ -207,7 +207,7 @@ impl RecvWindow {
             Some(Credit { buf_alloc, fwd_cnt }) => {
                 // Our buffer holds what was received and not forwarded. Bytes beyond that are in
                 // the far guest's buffer, so they add to the size that may be reported.
-                let fwd_cnt = self.tellable(fwd_cnt);
+                let fwd_cnt = self.reportable(fwd_cnt);
                 let beyond = self.forwarded.wrapping_sub(fwd_cnt);
                 let most = self.buf_alloc.saturating_add(beyond);
                 Credit {
@@ -220,8 +220,8 @@ impl RecvWindow {
 
     /// Returns the credit for a packet that is sent now, and records it as reported.
     pub(crate) fn advertise(&mut self) -> Credit {
-        self.told = self.offer();
-        self.told
+        self.reported = self.offer();
+        self.reported
     }
 }
 

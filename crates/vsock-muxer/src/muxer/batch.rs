@@ -107,7 +107,7 @@ impl Muxer {
 impl ConnectionEntry {
     /// Prepares for a packet: writes what was gathered, unless the packet joins it. Returns when
     /// the packet's payload is to be offered to the stream.
-    pub(super) fn make_way(&mut self, now: Tick, packet: &Packet, arrival: Arrival) -> Offer {
+    pub(super) fn prepare_for(&mut self, now: Tick, packet: &Packet, arrival: Arrival) -> Offer {
         let joins = arrival == Arrival::WithOthers
             && packet.socket_type == SocketType::Stream
             && matches!(packet.body, Body::Data(_))

@@ -63,6 +63,7 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
+    /// Applies the result of an attempt to reach the host component.
     fn on_link(&mut self, now: Tick, link: Link) {
         match link {
             Link::Pending => {}

@@ -89,7 +89,7 @@ impl Muxer {
         let Some(entry) = self.table.connection(slot) else {
             return;
         };
-        let offer = entry.make_way(now, packet, arrival);
+        let offer = entry.prepare_for(now, packet, arrival);
         let waited = entry.conn.interest().write;
         let mut reply = None;
         let mut payload = ToStream {
@@ -133,7 +133,7 @@ impl Muxer {
     fn on_request(&mut self, now: Tick, request: &Packet) {
         self.counters.guest_initiated += 1;
         // A pending RST for a previous connection with this tuple would reset the new one.
-        self.rxq.forgive_reset(request.key, request.socket_type);
+        self.rxq.cancel_reset(request.key, request.socket_type);
         if self.table.connections() >= self.config.max_connections() {
             self.refuse_request(request, RefusalReason::TooManyConnections, None);
             return;

@@ -45,11 +45,11 @@ impl Muxer {
             let Some(first) = self.busy.first(target) else {
                 return served;
             };
-            if self.gives_up(now, first.slot) {
+            if self.has_expired(now, first.slot) {
                 continue;
             }
             match self.ask(target, first) {
-                Answer::Stream(stream) => self.meet(now, first.slot, stream),
+                Answer::Stream(stream) => self.connect_waiting(now, first.slot, stream),
                 Answer::Refusal(error) => self.refuse(now, first.slot, error),
                 Answer::Another => return served + self.refuse_all(now, target),
                 Answer::Busy => {
@@ -57,13 +57,13 @@ impl Muxer {
                     // attempt that fails must not delay the attempt that is already scheduled.
                     if served > 0 || first.pause.at() <= now {
                         let before = Some(first.pause).filter(|_| served == 0);
-                        self.put_off(now, target, Backoff::after(before, now));
+                        self.postpone(now, target, Backoff::after(before, now));
                     }
                     return served;
                 }
             }
         }
-        self.put_off(now, target, Backoff::over(now));
+        self.postpone(now, target, Backoff::over(now));
         TRIES
     }
 
@@ -78,7 +78,7 @@ impl Muxer {
 
     /// Checks whether the connection's own deadline has passed, in which case it needs no stream
     /// any more.
-    fn gives_up(&mut self, now: Tick, slot: Slot) -> bool {
+    fn has_expired(&mut self, now: Tick, slot: Slot) -> bool {
         let Some(entry) = self.table.connection(slot) else {
             return false;
         };
@@ -90,6 +90,7 @@ impl Muxer {
         gone
     }
 
+    /// Asks the host component for a stream for the first connection in its queue.
     fn ask(&mut self, target: Target, first: First) -> Answer {
         if self.backends.listener(target) != first.met {
             return Answer::Another;
@@ -107,7 +108,8 @@ impl Muxer {
         }
     }
 
-    fn meet(&mut self, now: Tick, slot: Slot, stream: Box<dyn VsockStream>) {
+    /// Gives a waiting connection its stream.
+    fn connect_waiting(&mut self, now: Tick, slot: Slot, stream: Box<dyn VsockStream>) {
         let Some(key) = self.table.key(slot) else {
             return;
         };
@@ -115,6 +117,7 @@ impl Muxer {
         self.review(now, slot);
     }
 
+    /// Refuses a waiting connection.
     fn refuse(&mut self, now: Tick, slot: Slot, error: Option<ErrorKind>) {
         if let Some(entry) = self.table.connection(slot) {
             entry.conn.on_host_refused(now);
@@ -124,6 +127,7 @@ impl Muxer {
         self.review(now, slot);
     }
 
+    /// Refuses all connections in a queue. Returns how many there were.
     fn refuse_all(&mut self, now: Tick, target: Target) -> usize {
         let mut refused = 0;
         while let Some(first) = self.busy.first(target) {
@@ -133,7 +137,8 @@ impl Muxer {
         refused
     }
 
-    fn put_off(&mut self, now: Tick, target: Target, pause: Backoff) {
+    /// Sets the time of the next attempt for a queue.
+    fn postpone(&mut self, now: Tick, target: Target, pause: Backoff) {
         self.busy.set_pause(target, pause);
         if let Some(first) = self.busy.first(target) {
             self.review(now, first.slot);

@@ -35,7 +35,7 @@ impl Muxer {
             let max_message = self.config.max_message() as usize;
             entry.on_hangup(now, &mut self.message_buffer, max_message);
         }
-        entry.heed_sibling(now, &mut self.actions);
+        entry.sync_with_sibling(now, &mut self.actions);
         entry.do_actions(now, self.guest, &mut self.actions);
         entry.watch_writing(now, &mut self.actions, &mut self.counters);
         entry.count_credit_stall(&mut self.counters);
@@ -132,6 +132,7 @@ impl ConnectionEntry {
         }
     }
 
+    /// Tells the client of a host-initiated connection that the guest has accepted.
     fn confirm(&mut self, now: Tick, guest: GuestCid) {
         if self.conn.confirmation() == Confirmation::OutOfBand {
             let key = self.conn.key();

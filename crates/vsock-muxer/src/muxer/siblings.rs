@@ -25,7 +25,7 @@ impl Muxer {
         let Some(host) = &mut entry.host else {
             return;
         };
-        host.far.rang = true;
+        host.far.signalled = true;
         // A guest without credit never writes to the stream, so a hang-up would go unnoticed.
         if host.has_left_unseen() {
             host.note_hangup(&mut self.actions);
@@ -37,10 +37,10 @@ impl Muxer {
 
 impl ConnectionEntry {
     /// Takes the state of the other guest's connection into account, if the peer is a guest.
-    pub(super) fn heed_sibling(&mut self, now: Tick, out: &mut VecDeque<Action>) {
+    pub(super) fn sync_with_sibling(&mut self, now: Tick, out: &mut VecDeque<Action>) {
         if self.conn.key().host_cid != Cid::HOST {
             self.exchange_credit(now, out);
-            self.heed_reader(now);
+            self.check_reader(now);
         }
     }
 
@@ -56,7 +56,7 @@ impl ConnectionEntry {
             self.conn.on_far_credit(now, Some(from_stream(heard)));
         }
         // Always re-arm after an event, because a level-triggered loop would repeat it.
-        let waits = self.conn.awaits_far_credit() || host.far.rang;
+        let waits = self.conn.awaits_far_credit() || host.far.signalled;
         if waits && host.await_credit(out).is_err() {
             // Without a descriptor, give credit for what the stream accepts rather than none: both
             // are bounded.
@@ -67,7 +67,7 @@ impl ConnectionEntry {
     /// Learns that the other guest reads no more, before anything is written to it, as with two
     /// sockets on one machine. What that guest has sent is read first, so that one SHUTDOWN can
     /// report both ends.
-    fn heed_reader(&mut self, now: Tick) {
+    fn check_reader(&mut self, now: Tick) {
         let is_asked = !self.conn.reads_next();
         let host = self.host.as_ref().filter(|_| is_asked);
         if host.is_some_and(HostStream::peer_stopped_reading) {

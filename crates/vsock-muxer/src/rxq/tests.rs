@@ -48,9 +48,9 @@ fn t30_a_new_connection_is_not_killed_by_an_old_rst() {
     queue.owe_reset(reset(10)).unwrap();
     let key = ConnKey::new(Port::new(52), Port::new(9));
     assert!(queue.owes_reset(key));
-    queue.forgive_reset(key, SocketType::SeqPacket);
+    queue.cancel_reset(key, SocketType::SeqPacket);
     assert!(queue.owes_reset(key), "one of another type does no harm");
-    queue.forgive_reset(key, SocketType::Stream);
+    queue.cancel_reset(key, SocketType::Stream);
     assert!(!queue.owes_reset(key));
     assert_eq!(queue.pop(), Some(Next::Reset(reset(10))));
     assert_eq!(queue.pop(), None);

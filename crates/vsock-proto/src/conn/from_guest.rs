@@ -54,6 +54,7 @@ impl Connection {
         Ok(())
     }
 
+    /// Applies the credit in a packet.
     fn take_credit(&mut self, now: Tick, packet: &Packet) -> Result<(), Violation> {
         // The credit fields of an RST have no meaning, and those of a REQUEST belong to the
         // connection that follows.
@@ -74,6 +75,7 @@ impl Connection {
         Ok(())
     }
 
+    /// Handles payload, whose meaning depends on how far either side has closed.
     fn on_data<P: Payload>(
         &mut self,
         now: Tick,
@@ -118,6 +120,7 @@ impl Connection {
         len == 0 && matches!(self.socket_type, SocketType::Stream) && !instead_of_response
     }
 
+    /// Handles a RESPONSE, which establishes a host-initiated connection.
     fn on_response(&mut self, now: Tick, packet: &Packet) {
         if self.phase != Phase::Requested {
             return;
@@ -134,6 +137,7 @@ impl Connection {
         self.catch_up(now);
     }
 
+    /// Handles an RST.
     fn on_reset(&mut self, now: Tick) {
         let ending = match self.phase {
             Phase::Requested => Ending::GuestRefused,
@@ -153,6 +157,7 @@ impl Connection {
         }
     }
 
+    /// Handles a SHUTDOWN, whose flags add to those received before.
     fn on_shutdown(&mut self, now: Tick, flags: ShutdownFlags) {
         self.theirs = self.theirs | flags;
         match self.phase {
@@ -160,9 +165,9 @@ impl Connection {
             // In any other phase, a complete shutdown closes the connection.
             _ if self.theirs.is_complete() => {
                 self.end(now, Event::GuestClosed, Ending::GuestReset);
-                // While lingering, the host has closed both directions, so either flag completes
-                // the disconnect.
             }
+            // While lingering, the host has closed both directions, so either flag completes the
+            // disconnect.
             Phase::Lingering if !self.theirs.is_empty() => {
                 self.end(now, Event::HalvesEnded, Ending::Clean);
             }

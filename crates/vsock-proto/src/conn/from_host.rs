@@ -152,9 +152,9 @@ impl Connection {
     pub(super) fn on_host_stops_reading(&mut self, now: Tick) {
         let Some(next) = self.to_host.state.next(ToHostEvent::HostStopsReading) else {
             return;
-            // If the guest had already ended its sending, only the discarded bytes are lost.
-            // Otherwise it must learn that it need not send any more.
         };
+        // If the guest had already ended its sending, only the discarded bytes are lost. Otherwise,
+        // it must learn that it need not send any more.
         if next == ToHostState::Ended {
             self.ending.get_or_insert(Ending::Forfeited);
         } else {

@@ -123,8 +123,8 @@ impl ToGuest {
     pub(super) fn ask(&mut self, now: Tick, config: &Config) -> bool {
         // When bytes run out, the guest reports new credit by itself. When only packets run out, it
         // may never send anything on its own, so it is asked repeatedly, at growing intervals.
-        let tells = self.window.in_flight() > 0;
-        if tells && self.packets_free() == 0 && self.window.free() > 0 {
+        let has_bytes = self.window.in_flight() > 0;
+        if has_bytes && self.packets_free() == 0 && self.window.free() > 0 {
             if self.probe_at.is_none() {
                 self.probe_at = Some(self.next_probe(now, config));
             }
@@ -133,7 +133,7 @@ impl ToGuest {
         }
         let lack = if self.window.free() == 0 {
             Lack::Bytes
-        } else if tells && self.window.packets_scarce() {
+        } else if has_bytes && self.window.packets_scarce() {
             Lack::Packets
         } else {
             Lack::Nothing

@@ -181,6 +181,7 @@ impl ToHost {
         })
     }
 
+    /// Removes bytes that the stream has accepted, and credits those that are the guest's.
     fn consume(&mut self, taken: usize) {
         // A chunk never contains both the confirmation line and a message of the guest, so the
         // message is complete unless this was the line.
@@ -235,6 +236,7 @@ impl ToHost {
         self.window.awaits_far(peer_buf_alloc) || self.waits_for_more()
     }
 
+    /// Returns whether an incomplete message waits for its rest.
     fn waits_for_more(&self) -> bool {
         let messages = self.messages.as_ref();
         messages.is_some_and(|messages| messages.partial() > 0)

@@ -217,6 +217,7 @@ impl Connection {
         }
     }
 
+    /// Returns the maximum length of a message to the guest.
     fn message_limit(&self) -> u32 {
         let guest = self.to_guest.window.peer_buf_alloc();
         self.config.max_message().min(guest)
