@@ -132,7 +132,7 @@ fn figures_are_those_of_the_traffic_that_was() {
     }
     let said = program.said();
     let why =
-        "refused guest port 4001 to host port 6: no host component takes it (entity not found)";
+        "refused guest port 4001 to host port 6: no host component accepts it (entity not found)";
     assert!(said.contains(why), "{said}");
 }
 
