@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The thread that moves bytes: the only one that reads or writes a stream. It waits for nothing
-//! but the loop of the `MuxerDriver`.
+//! The device thread, which moves bytes. Only this thread reads and writes streams. It waits for
+//! nothing except the event loop of the `MuxerDriver`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::inspector::{INSPECTION, Question};
 use crate::shared::Shared;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 
-/// How long a guest has to take the ends of its connections when the device stops.
+/// How long the guest has to receive its RSTs when the device stops.
 const GRACE: Duration = Duration::from_millis(100);
 
 pub(crate) struct IoThread {
@@ -32,9 +32,9 @@ impl IoThread {
         }
     }
 
-    /// Moves bytes until the device is stopped, and tells the guest then.
+    /// Moves bytes until the device is stopped, and then resets the guest's connections.
     pub(crate) fn run(mut self) -> Result<(), VhostUserError> {
-        // The front-end is not to wait for a thread that has ended.
+        // However this thread ends, the front-end thread must not wait for it.
         let _end = StopOnDrop {
             stopper: self.stopper.clone(),
             stage: StopStage::Answering,
@@ -67,7 +67,8 @@ impl IoThread {
         Ok(())
     }
 
-    /// Answers the next question, or a part of it: bytes have their turn before the rest.
+    /// Answers the next question, or a part of it. The rest has to wait until the device has moved
+    /// bytes again.
     fn answer_one(&mut self) {
         let Some(question) = self.shared.inbox.take() else {
             return;
@@ -96,7 +97,7 @@ impl IoThread {
             }
             Question::Capture(tap, reply) => {
                 let before = self.shared.worker().set_tap(Some(tap));
-                // Not under the lock.
+                // Drop the tap without the lock, because that may run foreign code.
                 drop(before);
                 reply.answer(());
             }

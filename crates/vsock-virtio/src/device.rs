@@ -129,7 +129,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// # Errors
     ///
-    /// The device is in use and has not been reset, or a queue is unusable. The device is unchanged.
+    /// The device is in use and has not been reset, or a queue is unusable. The device is
+    /// unchanged.
     pub fn activate(
         &mut self,
         now: Tick,

@@ -149,8 +149,8 @@ impl Polling {
         !matches!(self.state, State::Working | State::Polling { .. })
     }
 
-    /// Decides at the end of a call. Returns until when to poll, or `None` if the device should turn
-    /// kicks on, look once more, and sleep.
+    /// Decides at the end of a call. Returns until when to poll, or `None` if the device should
+    /// turn kicks on, look once more, and sleep.
     pub(crate) fn next(&mut self, now: Tick, moved: Moved) -> Option<Tick> {
         self.state = match moved {
             Moved::Nothing => self.state.idle(now, self.budget),

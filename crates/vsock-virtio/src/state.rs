@@ -55,7 +55,8 @@ impl DeviceState {
     ///
     /// # Errors
     ///
-    /// Returns [`StateVersionError`] otherwise, which names the versions that this release supports.
+    /// Returns [`StateVersionError`] otherwise, which names the versions that this release
+    /// supports.
     pub fn check_version(&self) -> Result<(), StateVersionError> {
         StateVersionError::check(self.version, Self::KNOWN)?;
         self.muxer.check_version()

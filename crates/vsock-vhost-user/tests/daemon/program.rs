@@ -517,5 +517,5 @@ fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
     assert!(watch.elapsed() < Duration::from_secs(5));
     drop(waiting);
     let said = program.said();
-    assert!(said.contains("cannot serve a VMM, trying again"), "{said}");
+    assert!(said.contains("cannot serve a VMM, retrying"), "{said}");
 }

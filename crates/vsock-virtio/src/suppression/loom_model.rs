@@ -57,8 +57,8 @@ impl Fields {
         }
     }
 
-    /// Driver: asks for an interrupt before it sleeps, after it has seen `seen` used chains. Returns
-    /// whether there are more.
+    /// Driver: asks for an interrupt before it sleeps, after it has seen `seen` used chains.
+    /// Returns whether there are more.
     fn enable_interrupt(&self, suppression: Suppression, seen: u16) -> bool {
         match suppression {
             // ORDER: Relaxed; the fence orders it; partner: the device's load in `wants_interrupt`.
