@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Memory of which each field is looked up for itself.
+//! Memory in which each access is looked up separately.
 
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::GuestMemorySliceIterator;
@@ -9,7 +9,7 @@ use vsock_driver::Memory;
 
 type Look = dyn Fn(GuestAddress, Permissions) -> Result<GuestAddress, GuestMemoryError>;
 
-/// The test is asked for each access where it goes.
+/// The test decides where each access goes.
 pub(crate) struct LookedUp {
     memory: Memory,
     look: Box<Look>,
