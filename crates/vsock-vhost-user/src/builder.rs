@@ -173,7 +173,7 @@ impl VhostUserVsockBuilder {
     }
 
     /// Sets whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a
-    /// memfd; QEMU: `-object memory-backend-memfd,seal=on`). The default is no.
+    /// memfd; QEMU: `-object memory-backend-memfd,seal=on`). By default, it need not be.
     ///
     /// If a VMM truncates a shared file and the device then accesses the missing bytes, the kernel
     /// kills the process with all its devices. Require sealed memory if you do not trust every VMM
@@ -184,7 +184,7 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// Sets whether to offer `VIRTIO_F_ACCESS_PLATFORM`: see [`AccessPlatform`]. The default is no.
+    /// Sets whether to offer `VIRTIO_F_ACCESS_PLATFORM`: see [`AccessPlatform`]. Off by default.
     #[must_use]
     pub fn access_platform(mut self, access_platform: AccessPlatform) -> Self {
         self.access_platform = access_platform;
@@ -270,6 +270,8 @@ impl VhostUserVsockBuilder {
         let size = checked_size(self.queue_size)?;
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
+        // Everything else that can fail comes before the threads. If the second thread cannot
+        // start, its `StopOnDrop` is dropped with its closure, and stops the first thread.
         let listener = self.listen()?;
         let handle = listener.as_ref().map(NamedListener::handle);
         let mut event_loop =

@@ -252,6 +252,7 @@ impl Capture {
         };
         self.queue.close();
         // A thread that has panicked does not set this state.
+        // If the wait ends without it, leave the thread alone: joining it could block indefinitely.
         if !writer.is_finished() && !self.queue.wait_until_ended(GRACE) {
             return Err(CaptureError::NotEnded);
         }

@@ -153,6 +153,7 @@ impl VhostUserVsock {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
+        // A blocked thread still owns the backends, so remove their socket files without them.
         if let Err(error) = self.stopper.wait_for_end() {
             self.file_removers
                 .iter()

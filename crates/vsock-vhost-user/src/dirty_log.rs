@@ -116,6 +116,7 @@ impl DirtyLog {
     ///
     /// Call this with the worker locked, so that it takes effect for every later write.
     pub(crate) fn switch(&self, marking: Marking) {
+        // One flag for both conditions, so that a write without a migration costs one load.
         let is_on = marking == Marking::On && self.len().is_some();
         // ORDER: Relaxed; partner: the load in `mark`, under the same lock of the worker.
         self.is_on.store(is_on, Ordering::Relaxed);

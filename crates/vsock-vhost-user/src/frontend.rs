@@ -172,6 +172,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn reset_device(&mut self) -> Answer<()> {
         let discarded = self.shared.worker().reset_device();
+        // The statement above has released the lock, so closing the files blocks only this thread.
         drop(discarded);
         self.migration.forget(&self.shared);
         Ok(())
@@ -186,6 +187,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         if foreign != 0 {
             return Err(Refusal::Features(foreign).into());
         }
+        // The logging bit takes effect now, even while the queues run.
         let end = self.memory.end();
         let logged = self.migration.accept_features(features, end, &self.shared);
         logged.map_err(Refusal::Log)?;
@@ -232,6 +234,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     /// for the guest.
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Answer<()> {
         let memory = self.memory.without(region).map_err(Refusal::Memory)?;
+        // Check and replace under one lock, so that no step uses the region in between.
         let mut worker = self.shared.worker();
         if let Some(queue) = worker.cut_off(memory.mapped()) {
             return Err(Refusal::RegionInUse(queue).into());
@@ -322,6 +325,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_call(&mut self, index: u8, call: Option<File>) -> Answer<()> {
         let queue = queue(index)?;
+        // A call must be an eventfd, because signalling any other file could block.
         let (call, unfit) = match call {
             Some(file) if !is_eventfd(&file) => (None, Some(file)),
             call => (call, None),

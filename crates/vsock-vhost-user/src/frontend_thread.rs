@@ -48,6 +48,7 @@ impl FrontendThread {
         } = self;
         // The shared state remains usable after a panic; see `Shared::worker`.
         let served = catch(|| serve_all(&shared, &mut vmms, &stopper));
+        // The device thread is the only other user of the backends: wait for its end.
         stopper.stop();
         let moved = io_thread.join().unwrap_or(Err(VhostUserError::Panicked));
         // If a stream panics while it is dropped, the first call leaves the rest of the front-end's
@@ -123,6 +124,7 @@ impl Session {
     fn serve(mut self, shared: &Shared, stopper: &Stopper) {
         let journal = &shared.journal;
         say!(journal, Info, "a VMM has connected");
+        // While it is set, a stop can hang up on the front-end and so end every wait below.
         stopper.set_session(Some(Arc::clone(&self.socket)));
         let served = self.answer_all();
         stopper.set_session(None);
@@ -138,6 +140,7 @@ impl Session {
             }
             _ => say!(journal, Info, "the VMM has disconnected"),
         }
+        // On a stop, the front-end's queues must stay until the guest has its RSTs; `run` ends it.
         if !stopper.is_stopped() {
             shared.end();
         }

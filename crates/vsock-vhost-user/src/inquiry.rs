@@ -135,12 +135,14 @@ impl<T> State<T> {
 }
 
 impl<T> Slot<T> {
-    /// Stores the first answer and wakes whoever waits; ignores later ones.
+    /// Stores the first answer and wakes the waiting thread or task; ignores later answers.
     fn answer(&self, answer: Result<T, InspectError>) {
+        // `Reply::answer` is followed by its drop, which answers again: that is ignored.
         let mut state = self.state();
         if let State::Asked(waker) = &mut *state {
             let waker = waker.take();
             *state = State::Answered(Some(answer));
+            // Wake without the lock, which the waiting side needs to take the answer.
             drop(state);
             self.answered.notify_all();
             if let Some(waker) = waker {

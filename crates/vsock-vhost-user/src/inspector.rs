@@ -116,6 +116,8 @@ impl Inbox {
             return Err(InspectError::Busy);
         }
         state.questions.push_back(question);
+        // Ring after the question is in the queue and the lock is free, so that the woken thread
+        // finds it without waiting.
         drop(state);
         self.ring();
         Ok(())
@@ -126,6 +128,7 @@ impl Inbox {
     pub(crate) fn take(&self) -> Option<Question> {
         loop {
             let mut state = self.state();
+            // Skip cancelled questions here, so that they do not use up the step.
             let question = state.questions.pop_front()?;
             let more = !state.questions.is_empty();
             drop(state);

@@ -42,6 +42,7 @@ impl IoThread {
         while !self.stopper.is_stopped() {
             self.step(None)?;
         }
+        // The guest may have no buffers for all RSTs, or none at all, so this has a time limit.
         let begun = Instant::now();
         self.shared.worker().begin_farewell(&mut self.events);
         while let Some(left) = GRACE.checked_sub(begun.elapsed()) {
@@ -61,6 +62,7 @@ impl IoThread {
         let waited = self.events.wait(timeout);
         waited.map_err(|error| VhostUserError::Resources(error.into()))?;
         self.shared.worker().step(&mut self.events);
+        // Bytes first, then a question.
         if self.events.own().any(|number| number == INSPECTION) {
             self.answer_one();
         }

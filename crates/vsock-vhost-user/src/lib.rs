@@ -33,8 +33,9 @@
 //! }
 //! ```
 //!
-//! A guest's socket for a port must not be another guest's socket. If two backends or devices of a
-//! process have such socket paths, the second one is refused with `AddrInUse`.
+//! Each guest needs socket paths of its own. A process cannot have two backends or devices of which
+//! one has the socket of the other at the path for one of its ports, such as `vm.vsock_1024`: the
+//! second one is refused with `AddrInUse`.
 //!
 //! `default-features = false` omits the dependencies of the program. This crate re-exports all
 //! types that an embedder needs: limits, counters and errors, in-process streams and listeners,
@@ -188,7 +189,8 @@
 //! | the program makes a system call that it does not need | the kernel kills it, and standard error names the call |
 //!
 //! QEMU does not pass on the event queue, and informs a migrated guest itself. A front-end that
-//! stops and restarts the queues, as QEMU does for `stop` and `cont`, resets the connections.
+//! stops the queues and restarts them for the same driver, as QEMU does for `stop` and `cont`,
+//! keeps the connections.
 //!
 //! # Logging
 //!
@@ -208,8 +210,8 @@
 //! accumulate up to ten. Suppressed messages are counted. The count is logged with the next message
 //! of the kind, or separately if none follows within ten seconds of its turn, or when the device is
 //! dropped. A suppressed message is not formatted, and a message that the logger does not want is
-//! not counted. Of the crates that the library uses, only `vsock_sockets` logs, and others cannot
-//! repeat its messages.
+//! not counted. Of the crates that the library uses, only `vsock_sockets` logs, and no guest or
+//! host process can repeat its messages.
 //!
 //! A logger that blocks also blocks the device that calls it. The program's logger does not: up to
 //! 256 KiB of messages wait for a thread that writes to standard error. It counts and reports

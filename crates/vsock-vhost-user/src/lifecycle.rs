@@ -61,6 +61,7 @@ impl Lifecycle {
         }
         self.device.pause();
         self.clock.stop(now);
+        // Cut after the pause, at the guest time at which the clock has stopped.
         if effect == Effect::Cut {
             self.device.cut(self.clock.at(now));
         }
@@ -107,6 +108,8 @@ impl Lifecycle {
                 );
                 true
             }
+            // The queues are unusable. Without a reset, the device would stay paused or half
+            // started.
             Err(error) => {
                 self.device.reset(now);
                 say!(self.journal, Error, "cannot serve the driver: {error}");

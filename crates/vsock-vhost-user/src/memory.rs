@@ -85,6 +85,7 @@ impl Memory {
         sealed: SealedMemory,
         log: &Arc<DirtyLog>,
     ) -> Result<Self, MemoryError> {
+        // Check all regions before mapping the first, so that an invalid table maps nothing.
         for (index, (region, file)) in table.iter().zip(&files).enumerate() {
             check(index, region, file, sealed)?;
         }
@@ -94,6 +95,7 @@ impl Memory {
             .enumerate()
             .map(|(index, (region, file))| map(index, region, file, log).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
+        // A front-end may send the regions in any order, but the collection needs them sorted.
         regions.sort_by_key(|region| region.start_addr());
         let mapped = MappedMemory::from_arc_regions(regions).map_err(MemoryError::Regions)?;
         Ok(Self {
@@ -119,6 +121,7 @@ impl Memory {
         let index = self.regions.len();
         check(index, region, &file, sealed)?;
         let added = map(index, region, file, log)?;
+        // The new collection shares the other regions with the old one. It refuses an overlap.
         let mapped = self.mapped.insert_region(Arc::new(added));
         let mut regions = self.regions.clone();
         regions.push(RegionAddresses::of(region));
@@ -141,6 +144,7 @@ impl Memory {
             frontend,
             len,
         };
+        // All three numbers must match, so a mistaken request does not remove another region.
         let Some(index) = self.regions.iter().position(|known| *known == addresses) else {
             return Err(none);
         };
@@ -173,6 +177,7 @@ impl Memory {
 
     /// Translates a front-end address to a guest address.
     pub(crate) fn guest_address(&self, frontend: u64) -> Option<u64> {
+        // The front-end chooses all numbers, so the sum of two of them may overflow.
         self.regions.iter().find_map(|region| {
             let offset = frontend.checked_sub(region.frontend)?;
             (offset < region.len).then(|| region.guest.checked_add(offset))?
@@ -182,6 +187,7 @@ impl Memory {
 
 /// Whether all three parts of a queue are in memory.
 pub(crate) fn holds_queue(memory: &MappedMemory, queue: &Queue) -> bool {
+    // The sizes of virtio 1.3, 2.7, including the fields of `VIRTIO_F_EVENT_IDX`.
     let size = usize::from(queue.size());
     let parts = [
         (queue.desc_table(), 16 * size, Permissions::Read),

@@ -247,8 +247,8 @@ impl Session {
         let has_used_rings = rings.iter().any(|ring| ring.used_index != 0);
         let start = match before {
             Some((last, Bonds::Kept)) if last == driver && is_at_base => Start::GoOn,
-            // A new front-end may pass any base, most likely the available index, so the base says
-            // nothing here. A driver that has not used its rings has no connections to lose.
+            // A new front-end may pass any base, most likely the available index, so the base is no
+            // criterion here. A driver that has not used its rings has no connections to lose.
             Some((last, Bonds::Cut)) if last == driver && has_used_rings => Start::Cut,
             _ => Start::Reset {
                 owes_transport_reset: has_used_rings,

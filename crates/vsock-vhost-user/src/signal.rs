@@ -94,10 +94,12 @@ impl Kernel {
     }
 
     fn signal(&mut self, eventfd: &impl AsFd) -> Result<(), SignalError> {
+        // The context has room for only so many completions; further requests would fail.
         if self.completions == COMPLETIONS {
             self.take_completions().map_err(SignalError::Failed)?;
         }
         self.submit(eventfd).map_err(|error| {
+            // The kernel's answer for a file that is not an eventfd.
             if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) {
                 SignalError::NoEventfd
             } else {
@@ -137,6 +139,7 @@ fn write(eventfd: &impl AsFd) -> Result<(), SignalError> {
     let mut fds = [PollFd::new(eventfd, PollFlags::OUT)];
     let now = Timespec::default();
     poll(&mut fds, Some(&now)).map_err(|error| SignalError::Failed(error.into()))?;
+    // Full, so it is signalled.
     if !fds[0].revents().contains(PollFlags::OUT) {
         return Ok(());
     }

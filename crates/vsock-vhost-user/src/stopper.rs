@@ -2,8 +2,8 @@
 
 //! Stops a device, wherever its threads wait, and limits how long that takes.
 //!
-//! The threads end one after another, and each notes its progress as a [`StopStage`]. Whoever waits
-//! for the end gives up after [`STOP_TIMEOUT`]; the stage then names the obstacle.
+//! The threads end one after another, and each notes its progress as a [`StopStage`]. A wait for
+//! the end fails after [`STOP_TIMEOUT`], and the stage then names the obstacle.
 
 use std::fmt;
 use std::net::Shutdown;

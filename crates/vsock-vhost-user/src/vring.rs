@@ -165,6 +165,8 @@ impl Vring {
             _kick: self.drop_kick(event_loop),
             _call: None,
         };
+        // Removing the kick does not stop the queue: the device still looks at it after other
+        // events.
         self.kick = kick.map(|file| Kick {
             file,
             watched: false,

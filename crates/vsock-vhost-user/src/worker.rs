@@ -253,6 +253,7 @@ impl Worker {
         let now = self.event_loop.now();
         let kicks = events.own().filter(|number| *number == KICK);
         self.kicks += kicks.count() as u64;
+        // Skip the queues if there was only a timer, for something that is no longer due.
         if self.event_loop.dispatch(now, events, &mut self.lifecycle) {
             events.set_next_call(self.serve(now));
         }
@@ -282,6 +283,8 @@ impl Worker {
         let Some(memory) = &self.memory else {
             return NextCall::OnEvent;
         };
+        // Serve while both packet queues run: a driver that the session serves already, or one that
+        // it may begin with. Broken rings are neither.
         let runs = self.packet_queues_run();
         let beginning = self.session.beginning();
         if !runs || !(beginning.is_some() || self.session.serves()) {
@@ -310,6 +313,7 @@ impl Worker {
             event: lends_event_queue.then(|| event.queue_mut()),
         };
         let lifecycle = &mut self.lifecycle;
+        // The session decides which driver this is, and the lifecycle carries that out.
         let is_up = beginning.is_none_or(|(beginning, rings)| {
             let start = self.session.start(beginning, rings);
             let features = self.session.features();
@@ -321,6 +325,7 @@ impl Worker {
             None
         };
         let Some(outcome) = outcome else {
+            // The error was logged. Do not try again until the front-end changes something.
             self.session.broken();
             return NextCall::OnEvent;
         };

@@ -150,6 +150,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         if self.phase != Phase::Inactive {
             return Err(ActivateError::InUse);
         }
+        // This can fail, or panic in guest memory, so nothing of the device changes before it.
         self.set_up_all(features, mem, queues)?;
         self.notifications.restart();
         self.phase = Phase::Starting;
@@ -216,6 +217,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         if self.phase != Phase::Inactive {
             return Err(ActivateError::InUse.into());
         }
+        // Work on a copy: if the activation fails, the device must keep its features.
         let mut features = self.features;
         features.ack(state.acked_features, &self.muxer)?;
         if state.active {
@@ -321,6 +323,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// by zeros. It has no writable field, so a VMM ignores the driver's writes.
     pub fn read_config(&self, offset: u64, data: &mut [u8]) {
         let config = u64::from(self.muxer.guest_cid()).to_le_bytes();
+        // The driver may read any offset with any width; an offset beyond the CID skips all of it.
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = config.into_iter().skip(skip).chain(iter::repeat(0));
         for (to, from) in data.iter_mut().zip(bytes) {

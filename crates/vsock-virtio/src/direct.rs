@@ -56,6 +56,7 @@ impl<M: GuestMemory> DirectTypes<M> {
         S: VsockVolatileStream + 'static,
     {
         let stream = TypeId::of::<S>();
+        // Registering a type again replaces its `least`.
         self.0.retain(|known| known.stream != stream);
         self.0.push(Direct {
             stream,
@@ -72,6 +73,7 @@ impl<M: GuestMemory> DirectTypes<M> {
         if self.0.is_empty() {
             return None;
         }
+        // The id of the value, not of the `dyn Any` reference.
         let id = (*stream.as_any_mut()?).type_id();
         self.0.iter().find(|known| known.stream == id)
     }

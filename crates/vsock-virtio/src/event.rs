@@ -155,11 +155,14 @@ impl Events {
     ) -> Result<bool, DeviceFault> {
         let mut slices = Slices::<M>::new();
         while *budget > 0 {
+            // Read the index before publishing the event, because the guest may acknowledge it
+            // immediately afterwards.
             let available = queue.available()?;
             slices.clear();
             let Some(taken) = queue.take(Part::Writable, &mut slices)? else {
                 return Ok(false);
             };
+            // A malformed or too small buffer goes back, and the next one is tried.
             if taken.len.unwrap_or(0) < TRANSPORT_RESET.len() {
                 *budget = budget.saturating_sub(taken.cost.max(REFUSAL_COST));
                 counters.unusable_buffers += 1;

@@ -161,6 +161,7 @@ impl<'m, M: GuestMemory> Span<'m, M> {
             // `None` if there is an IOMMU.
             mem.physical_memory()?;
             let slice = mem.get_slices(start, len, access).ok()?.next()?.ok()?;
+            // A shorter first piece: the range crosses memory regions.
             (slice.len() == len).then_some(slice)
         };
         Self {

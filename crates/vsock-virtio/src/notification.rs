@@ -183,7 +183,7 @@ impl Polling {
                 Pause::Short
             }
             // Work came soon after a poll that found nothing: the poll may have delayed it. The
-            // length of this pause says nothing about the guest, so the confidence stays.
+            // length of this pause is no evidence about the guest, so the confidence stays.
             State::AsleepAfterPoll { since } if now.since(since) <= short => {
                 self.doubt = MOST_DOUBT.min(self.doubt + HINDRANCE);
                 return;

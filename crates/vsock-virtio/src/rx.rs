@@ -60,7 +60,7 @@ pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     next: usize,
     /// The cost of the walks through the chains in `tools.reserved`.
     looked: usize,
-    /// The cost at which this stops to use further buffers.
+    /// The cost at which this stops using further buffers.
     budget: usize,
     cost: usize,
     fault: Option<DeviceFault>,
@@ -125,6 +125,8 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
 
     /// Returns the next chain that can hold a packet. Gives chains that cannot back to the guest.
     fn front(&mut self) -> Option<Reserved> {
+        // Refusing a chain makes the next one the front, so this ends with a usable chain, an empty
+        // queue, a fault, or a spent budget.
         while self.fault.is_none() {
             let chain = match self.tools.reserved.get(self.next) {
                 Some(chain) => *chain,
@@ -156,6 +158,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         let first = self.slices.len();
         let taken = match self.queue.take(Part::Writable, &mut self.slices) {
             Ok(taken) => taken?,
+            // The muxer's interface has no errors: `finish` reports the fault.
             Err(fault) => {
                 self.fault = Some(fault);
                 return None;
@@ -191,6 +194,8 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             self.fault = Some(fault);
         }
         self.next += 1;
+        // With no chain left in reserve, the lists start again, so they do not grow with the number
+        // of packets.
         if self.next == self.tools.reserved.len() {
             self.next = 0;
             self.looked = 0;
@@ -238,6 +243,8 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
                 self.ahead(index)
             };
             let Some(chain) = next else { break };
+            // The muxer limits the payload of each packet and of all packets together. `room` never
+            // exceeds the latter, so this cannot underflow.
             let more = chain.room.unwrap_or(0).min(allowance.packet_bytes);
             let more = more.min(allowance.bytes - room);
             pieces.extend(self.payload(chain).pieces(self.pieces(chain), more));
@@ -329,6 +336,7 @@ impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
                 read_and_copy::<M>(stream, &pieces, buffer)
             }
         };
+        // Publish what was read even if a later call failed: the bytes have left the stream.
         self.publish_ahead(got, allowance.packet_bytes, packet);
         stream_io::together(got, last)
     }

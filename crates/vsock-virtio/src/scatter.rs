@@ -39,6 +39,8 @@ impl Cursor {
 
     /// Advances by `len` bytes, past the end of a piece if necessary.
     pub(crate) fn skip<B: BitmapSlice>(&mut self, slices: &[VolatileSlice<'_, B>], len: usize) {
+        // After this the offset is within the piece, so `piece` returns bytes, unless the cursor is
+        // at the end. That also skips empty pieces.
         self.offset += len;
         while let Some(slice) = slices.get(self.index) {
             if self.offset < slice.len() {

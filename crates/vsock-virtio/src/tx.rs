@@ -27,6 +27,7 @@ pub(crate) fn header<B: BitmapSlice>(
     let mut cursor = Cursor::default();
     cursor.copy_to(slices, &mut bytes);
     let header = Header::decode(&bytes);
+    // From here on only this copy counts: the guest may change the original at any time.
     let len = header.len as usize;
     if len > room || len > MAX_PAYLOAD {
         return Err(BadChain);
@@ -57,6 +58,7 @@ impl<M: GuestMemory> GuestPayload for TxPayload<'_, '_, M> {
     }
 
     fn send_to(&mut self, stream: &mut dyn VsockMessages, flags: MessageFlags) -> Progress {
+        // A message has to be sent with one call, so it is always gathered.
         let buffer = self.scratch.first(self.left);
         let mut ahead = self.cursor;
         let gathered = ahead.copy_to(self.slices, buffer);

@@ -157,6 +157,7 @@ impl Queue {
             return ControlFlow::Break(());
         };
         interface.passed += 1;
+        // Set this before measuring the block, because it makes the block longer.
         packet.dropped = interface.gap;
         if blocks.len().saturating_add(packet.block_len()) > *capacity {
             interface.dropped += 1;
@@ -184,6 +185,8 @@ impl Queue {
             state.writer_sleeps = false;
         }
         mem::swap(&mut state.blocks, batch);
+        // No packet is added after the queue closes, so these are all. The last statistics cover
+        // every interface; earlier ones only those with new drops.
         let is_last = state.phase != Phase::Open;
         let newly_dropped = state.append_statistics(batch, |_, interface| {
             is_last || interface.dropped > interface.told
@@ -209,6 +212,7 @@ impl Queue {
         let waiting = mem::take(&mut state.blocks);
         // Interfaces whose description is lost have the highest numbers.
         let mut described = state.interfaces.len();
+        // `lost` are the blocks that the writer took and could not write, `waiting` the later ones.
         for mut blocks in [lost, &waiting] {
             while let Some(block) = pcapng::first(blocks) {
                 match block.kind {

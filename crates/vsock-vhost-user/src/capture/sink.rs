@@ -87,6 +87,7 @@ impl Sink {
     /// Writes complete blocks. After a failure, truncates a file after its last complete block.
     pub(super) fn write(&mut self, blocks: &[u8]) -> Result<(), Unwritten> {
         let (done, result) = self.output.write_all(blocks);
+        // A failed write can end in the middle of a block, which must not stay in the file.
         let whole = match result {
             Ok(()) => done,
             Err(_) => whole_blocks(blocks, done as u64),

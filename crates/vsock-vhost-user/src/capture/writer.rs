@@ -69,6 +69,8 @@ impl Writer {
             } else {
                 whole_blocks(&batch, room)
             };
+            // Write as many complete blocks as fit. If some do not, the file is full: end with an
+            // error after writing the others.
             let (blocks, rest) = batch.split_at(fitting);
             let written = self.sink.write(blocks);
             queue.set_file_bytes(self.sink.len());

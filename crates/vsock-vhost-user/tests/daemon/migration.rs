@@ -490,7 +490,9 @@ proptest! {
                 .map(|&(at, len)| Descriptor::writable(at, len))
                 .collect();
             let ends = places.iter().filter(|(_, len)| *len > 0);
-            may_change.extend(ends.flat_map(|&(at, len)| at / PAGE..=(at + u64::from(len) - 1) / PAGE));
+            may_change.extend(ends.flat_map(|&(at, len)| {
+                at / PAGE..=(at + u64::from(len) - 1) / PAGE
+            }));
             let table = 0x3000 + 64 * u64::from(index);
             let pieces = if *is_indirect {
                 let last = pieces.len() - 1;
@@ -535,7 +537,8 @@ proptest! {
             after[part.clone()].copy_from_slice(&before[part]);
         }
         let pages = before.chunks(4096).zip(after.chunks(4096));
-        let changed: Vec<u64> = (0..).zip(pages).filter(|(_, (old, new))| old != new).map(|(page, _)| page).collect();
+        let changed = (0..).zip(pages).filter(|(_, (old, new))| old != new);
+        let changed: Vec<u64> = changed.map(|(page, _)| page).collect();
         assert!(changed.len() >= 2, "the rings have changed");
         for page in &changed {
             assert!(marked.contains(page), "page {page:#x} is not marked");

@@ -15,7 +15,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// takes over instead, [`reset`](Self::reset) the device and [`activate`](Self::activate) it.
     ///
     /// Connections stay open, and host clients wait. [`Muxer::pause`](vsock_muxer::Muxer::pause)
-    /// also says how to leave out the time of the pause. A device that is not active is unchanged.
+    /// describes how to exclude the time of the pause. A device that is not active is unchanged.
     pub fn pause(&mut self) {
         if self.is_active() {
             self.muxer.pause();

@@ -16,10 +16,10 @@ pub(crate) struct LookedUp {
 }
 
 impl LookedUp {
-    pub(crate) fn new(
-        memory: &Memory,
-        look: impl Fn(GuestAddress, Permissions) -> Result<GuestAddress, GuestMemoryError> + 'static,
-    ) -> Self {
+    pub(crate) fn new<F>(memory: &Memory, look: F) -> Self
+    where
+        F: Fn(GuestAddress, Permissions) -> Result<GuestAddress, GuestMemoryError> + 'static,
+    {
         Self {
             memory: memory.clone(),
             look: Box::new(look),

@@ -12,7 +12,10 @@ use crate::rig::Rig;
 use crate::snapshot::{inactive, state};
 
 /// A state that version 1 wrote. Never change it: another format needs a new version.
-const VERSION_1: &str = r#"{"version":1,"acked_features":4831838208,"active":true,"muxer":{"version":1,"next_host_port":1073741824,"connections":0}}"#;
+const VERSION_1: &str = concat!(
+    r#"{"version":1,"acked_features":4831838208,"active":true,"#,
+    r#""muxer":{"version":1,"next_host_port":1073741824,"connections":0}}"#,
+);
 
 #[test]
 fn version_1_is_written_unchanged_and_read() {
@@ -27,7 +30,10 @@ fn version_1_is_written_unchanged_and_read() {
 #[test]
 fn another_version_is_refused_regardless_of_its_other_fields() {
     let others = [
-        r#"{"version":2,"acked_features":1,"active":true,"muxer":{"version":1,"next_host_port":1,"connections":0}}"#,
+        concat!(
+            r#"{"version":2,"acked_features":1,"active":true,"#,
+            r#""muxer":{"version":1,"next_host_port":1,"connections":0}}"#,
+        ),
         r#"{"version":2,"features":[1,2,3]}"#,
         r#"{"features":[1,2,3],"version":2}"#,
         r#"{"version":2}"#,
