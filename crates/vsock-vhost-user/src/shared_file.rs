@@ -20,18 +20,18 @@ use vm_memory::{FileOffset, MmapRegion};
 #[derive(Debug, Error)]
 pub(crate) enum FileError {
     #[error(
-        "the shared part ends at byte {end} of a file of {len} bytes: expected the VMM to make \
-         the file as long as the part"
+        "the shared part ends at byte {end} of a file of {len} bytes; the VMM must make the file \
+         at least that long"
     )]
     Short { end: u64, len: u64 },
     #[error(
-        "the file may shrink, and the device requires sealed memory: expected the VMM to share \
-         memory with F_SEAL_SHRINK (QEMU: -object memory-backend-memfd,seal=on)"
+        "the file may shrink, but the device requires sealed memory; the VMM must share memory \
+         with F_SEAL_SHRINK (QEMU: -object memory-backend-memfd,seal=on)"
     )]
     Unsealed,
     #[error(
-        "the file has huge pages, which the system may run out of, and the device requires sealed \
-         memory: expected the VMM to share memory in normal pages"
+        "the file has huge pages, which the system may run out of, but the device requires sealed \
+         memory; the VMM must share memory in normal pages"
     )]
     Huge,
     #[error("the shared part ends within a huge page: expected a multiple of {0} bytes")]

@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_for_what_is_over_does_not_look_at_the_queues() {
+    fn a_timer_for_something_not_due_does_not_look_at_the_queues() {
         let memory = memory();
         let (mut worker, mut events) = running(&memory);
         step(&mut worker, &mut events, Duration::ZERO);

@@ -232,7 +232,7 @@ fn t123_what_only_the_front_end_knows_of_is_no_sign_of_another_driver() {
 }
 
 #[test]
-fn rings_that_were_broken_begin_anew() {
+fn broken_rings_start_with_a_reset() {
     let mut rig = Rig::served();
     rig.session.broken();
     assert!(!rig.session.serves() && rig.session.beginning().is_none());
@@ -289,7 +289,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn whatever_the_order_connections_go_on_with_their_driver_alone(steps in vec(step(), 1..40)) {
+    fn connections_continue_only_with_their_driver_in_any_order(steps in vec(step(), 1..40)) {
         let mut rig = Rig::new();
         let mut truth = Truth::default();
         for step in steps {

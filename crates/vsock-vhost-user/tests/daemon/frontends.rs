@@ -316,7 +316,7 @@ fn t115_qemu_reset_device_ends_connections_before_another_driver_comes() {
 }
 
 /// The driver of the second boot supports messages, the first one did not.
-fn negotiates_anew(monitor: &'static Monitor) {
+fn negotiates_again(monitor: &'static Monitor) {
     let host = Host::with(|path, builder| {
         builder.backend(Box::new(UnixSeqpacketBackend::bind(path).unwrap()))
     });
@@ -344,10 +344,10 @@ fn t114_new_features_count_with_each_monitor() {
         &EARLY_CLOUD_HYPERVISOR,
         &LIBKRUN,
     ] {
-        negotiates_anew(monitor);
+        negotiates_again(monitor);
     }
     // crosvm sends the features in parts, as the driver writes them.
-    negotiates_anew(&CROSVM);
+    negotiates_again(&CROSVM);
 }
 
 #[test]
@@ -612,7 +612,7 @@ fn t115_crosvm_streams_through_pauses() {
 }
 
 #[test]
-fn t117_a_driver_that_never_gives_its_event_buffer_back_is_served() {
+fn t117_a_driver_that_never_offers_its_event_buffer_again_is_served() {
     let host = Host::new();
     let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
     let _connection = connected(&host, &mut machine.guest, 1);

@@ -208,7 +208,7 @@ fn t99_a_stale_socket_is_replaced_and_a_live_one_is_not() {
 }
 
 #[test]
-fn t99_a_file_that_is_no_socket_stays_and_so_does_the_socket_of_another_process() {
+fn t99_a_file_that_is_not_a_socket_stays_as_does_the_socket_of_another_process() {
     let host = Host::new();
     let file = host.path("notes.txt");
     std::fs::write(&file, "mine").unwrap();
@@ -266,7 +266,7 @@ fn is_answered(guest: &mut Guest) -> bool {
 const ATTEMPTS: u32 = 10;
 
 /// Checks that such an interruption by the front-end does not stall the connection.
-fn assert_goes_on(interrupt: impl Fn(&mut Guest) -> u16) {
+fn assert_continues(interrupt: impl Fn(&mut Guest) -> u16) {
     let host = Host::new();
     for attempt in 0..ATTEMPTS {
         let mut guest = streaming(&host, 100 + attempt);
@@ -278,7 +278,7 @@ fn assert_goes_on(interrupt: impl Fn(&mut Guest) -> u16) {
 
 #[test]
 fn a_guest_stopped_while_its_kicks_waited_is_served_when_it_continues() {
-    assert_goes_on(|guest| {
+    assert_continues(|guest| {
         let bases = guest.vmm.stop();
         let awaited = guest.vmm.rings[TX].awaited();
         guest.vmm.go_on(FEATURES, bases);
@@ -288,7 +288,7 @@ fn a_guest_stopped_while_its_kicks_waited_is_served_when_it_continues() {
 
 #[test]
 fn a_guest_with_a_disabled_queue_is_served_when_the_queue_is_enabled_again() {
-    assert_goes_on(|guest| {
+    assert_continues(|guest| {
         guest.vmm.frontend.set_vring_enable(TX, false).unwrap();
         let awaited = guest.vmm.rings[TX].awaited();
         guest.vmm.frontend.set_vring_enable(TX, true).unwrap();

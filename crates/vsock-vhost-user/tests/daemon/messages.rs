@@ -109,7 +109,7 @@ fn a_host_process_connects_with_its_first_message() {
 }
 
 #[test]
-fn t111_a_port_has_one_sort_of_sockets() {
+fn t111_a_port_has_one_type_of_socket() {
     let host = host();
     let _messages = listening(&host);
     let _streams = UnixListener::bind(host.path("vm.vsock_5001")).unwrap();
@@ -163,7 +163,7 @@ fn t109_a_driver_without_the_feature_gets_streams_alone() {
 }
 
 #[test]
-fn t109_the_feature_is_offered_where_there_are_messages() {
+fn t109_the_feature_is_offered_if_a_backend_has_messages() {
     let offered = |host: Host| host.vmm().features() & SocketTypes::F_SEQPACKET != 0;
     assert!(!offered(Host::new()));
     assert!(offered(host()));

@@ -372,7 +372,7 @@ fn t123_a_guest_that_streams_is_migrated_by_replacements_of_the_log() {
 }
 
 #[test]
-fn t123_pages_are_marked_while_it_is_asked_for_and_a_log_is_there() {
+fn t123_pages_are_marked_while_it_is_requested_and_there_is_a_log() {
     let host = Host::new();
     let mut vmm = host.vmm();
     vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
@@ -399,7 +399,7 @@ fn t123_pages_are_marked_while_it_is_asked_for_and_a_log_is_there() {
 }
 
 #[test]
-fn t123_a_descriptor_for_the_log_is_taken_and_what_is_none_ends_the_connection() {
+fn t123_a_log_descriptor_is_accepted_and_a_request_without_one_ends_the_connection() {
     let (host, mut guest) = Host::booted();
     let event = EventFd::new(0).unwrap();
     guest.vmm.frontend.set_log_fd(event.as_raw_fd()).unwrap();
@@ -448,7 +448,7 @@ fn t120_t123_a_log_that_is_too_short_for_memory_or_its_file_is_refused() {
 }
 
 #[test]
-fn t120_t123_where_memory_must_be_sealed_so_must_the_log() {
+fn t120_t123_if_memory_must_be_sealed_so_must_the_log() {
     let host = Host::with(|_, builder| builder.sealed_memory(SealedMemory::Required));
     let open = Log::of(MEMORY / PAGE / 8, SealFlags::GROW);
     for (log, is_taken) in [(Log::new(), true), (open, false)] {
@@ -468,7 +468,7 @@ proptest! {
 
     /// With any chains, each page that has changed is marked, and no page that belongs to no queue.
     #[test]
-    fn t123_every_page_that_changed_is_marked_and_none_that_cannot_have(
+    fn t123_every_changed_page_is_marked_and_no_page_that_cannot_have_changed(
         chains in vec((vec((PLACES, 0..9000_u32), 1..=4), any::<bool>()), 1..16),
         len in 1..40_000_usize,
     ) {

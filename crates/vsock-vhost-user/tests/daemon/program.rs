@@ -429,13 +429,13 @@ fn t120_t122_a_request_that_is_refused_is_named_and_so_is_the_region_that_is_too
             FrontendReq::SET_MEM_TABLE,
             &table[..],
             &[short.as_raw_fd()][..],
-            "SET_MEM_TABLE) ends its connection: memory region 0 at guest address 0x4000",
+            "request (SET_MEM_TABLE): memory region 0 at guest address 0x4000",
         ),
         (
             FrontendReq::GET_INFLIGHT_FD,
             &[0; 16],
             &[],
-            "(GET_INFLIGHT_FD) ends",
+            "request (GET_INFLIGHT_FD): ",
         ),
     ] {
         let program = Program::start(&["--log-level=warn"]);

@@ -120,7 +120,7 @@ fn t121_regions_are_added_and_removed_one_by_one_while_the_queues_run() {
 }
 
 #[test]
-fn t121_a_machine_whose_memory_comes_region_by_region_is_served() {
+fn t121_a_vmm_that_adds_its_memory_region_by_region_is_served() {
     let host = Host::new();
     let mut vmm = with_slots(&host);
     vmm.frontend.set_features(FEATURES).unwrap();
@@ -143,7 +143,7 @@ fn t121_a_machine_whose_memory_comes_region_by_region_is_served() {
 }
 
 #[test]
-fn t121_a_region_with_a_queue_that_runs_is_not_removed_and_without_one_it_is() {
+fn t121_only_a_region_without_a_running_queue_can_be_removed() {
     let host = Host::new();
     let mut vmm = with_slots(&host);
     vmm.start(FEATURES).unwrap();
@@ -160,7 +160,7 @@ fn t121_a_region_with_a_queue_that_runs_is_not_removed_and_without_one_it_is() {
 }
 
 #[test]
-fn t121_regions_that_overlap_or_are_unknown_or_too_many_end_their_connection_alone() {
+fn t121_overlapping_unknown_or_too_many_regions_end_only_their_connection() {
     type Bad = fn(&mut Vmm, &Added) -> bool;
     let cases: [Bad; 6] = [
         |vmm, added| vmm.frontend.add_mem_region(&added.info()).is_ok(),
@@ -238,7 +238,7 @@ fn t123_memory_beyond_the_log_is_refused_while_pages_are_marked() {
 const ACCESS_PLATFORM: u64 = 1 << 33;
 
 #[test]
-fn t24_access_platform_is_offered_where_it_is_asked_for_and_is_served_without_translation() {
+fn t24_access_platform_is_offered_on_request_and_served_without_translation() {
     let host = Host::new();
     let vmm = host.vmm();
     assert_eq!(vmm.features() & ACCESS_PLATFORM, 0);

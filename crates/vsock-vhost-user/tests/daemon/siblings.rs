@@ -76,7 +76,7 @@ fn a_guest_learns_that_another_one_has_stopped_reading() {
 }
 
 #[test]
-fn t26_a_guest_that_is_not_there_or_refuses_is_an_rst() {
+fn t26_a_missing_or_refusing_guest_results_in_an_rst() {
     let mut guests = pair(["a", "a"]);
     let [(_, one), (host, other)] = &mut guests;
     one.siblings.push(99);

@@ -48,7 +48,7 @@ fn assert_frees(cid: u64, socket: &Path) {
 }
 
 #[test]
-fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backends() {
+fn a_stop_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backends() {
     // Backends are dropped in this order, so the file is removed before the listener ends.
     let host = Host::with(both);
     let accepted = accepting(&host);
@@ -178,7 +178,7 @@ impl Drop for Bomb {
 }
 
 #[test]
-fn t132_streams_and_backends_that_all_panic_when_they_are_dropped_end_their_device_alone() {
+fn t132_streams_and_backends_that_panic_when_dropped_end_only_their_device() {
     let (tells, dropped) = mpsc::channel();
     let bomb = || {
         Box::new(Scripted {
@@ -223,7 +223,7 @@ fn t132_streams_and_backends_that_all_panic_when_they_are_dropped_end_their_devi
 }
 
 #[test]
-fn a_stop_ends_though_a_backend_does_not_and_says_so() {
+fn a_stop_ends_with_an_error_if_a_backend_blocks_it() {
     let ((entered, enters), (lets_go, let_go)) = (mpsc::channel(), mpsc::channel::<()>());
     let stuck = Scripted {
         watched: readable(),
@@ -305,7 +305,7 @@ fn t119_a_file_that_is_slow_to_close_stops_no_byte_and_no_stop() {
 }
 
 #[test]
-fn a_backend_that_does_not_go_is_what_a_stop_names() {
+fn a_stop_names_a_backend_whose_drop_blocks() {
     let (lets_go, let_go) = mpsc::channel::<()>();
     let host = Host::with_backend(Scripted {
         on_drop: on_drop(move || {
@@ -359,7 +359,7 @@ fn t133_a_guest_without_room_does_not_delay_a_stop() {
 /// An embedder's stream may write to a pipe or a socket whose reader has gone. If the process has
 /// not changed the effect of `SIGPIPE`, the signal would end the process.
 #[test]
-fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
+fn a_stream_that_writes_to_a_closed_pipe_raises_no_signal() {
     let (tells, told) = mpsc::channel();
     let host = Host::with_backend(Scripted {
         on_connect: Some(Box::new(move || {
@@ -387,7 +387,7 @@ fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
 }
 
 #[test]
-fn t126_a_lock_of_the_directory_that_is_never_given_back_delays_no_stop() {
+fn t126_a_directory_lock_that_is_never_released_does_not_delay_a_stop() {
     let host = Host::with(both);
     let directory = File::open(host.dir.path()).unwrap();
     flock(&directory, FlockOperation::LockExclusive).unwrap();
@@ -395,7 +395,7 @@ fn t126_a_lock_of_the_directory_that_is_never_given_back_delays_no_stop() {
 }
 
 #[test]
-fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_delay_a_stop() {
+fn t119_a_file_queued_by_a_waiting_front_end_does_not_delay_a_stop() {
     let host = Host::new();
     let mut vmm = host.vmm();
     vmm.start(FEATURES).unwrap();

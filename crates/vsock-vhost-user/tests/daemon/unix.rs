@@ -127,7 +127,7 @@ fn a_port_without_a_socket_is_refused_immediately() {
 }
 
 #[test]
-fn t36_a_client_that_comes_before_the_guest_is_served_by_it() {
+fn t36_a_client_that_connects_before_the_guest_is_served_later() {
     let host = host();
     let mut stream = connect(&host, "CONNECT 9\n");
     let mut guest = host.boot();
@@ -196,7 +196,7 @@ fn t135_a_new_server_does_not_meet_the_clients_of_the_one_before() {
 }
 
 #[test]
-fn t35_a_full_backlog_delays_the_answer_and_nothing_else() {
+fn t35_a_full_backlog_delays_only_the_answer() {
     let host = host();
     let listener = UnixListener::bind(host.path("vm.vsock_6")).unwrap();
     // The smallest backlog holds one connection that is not accepted.

@@ -198,7 +198,7 @@ fn t15_a_queue_may_lie_across_regions() {
 }
 
 #[test]
-fn t23_an_available_index_that_goes_back_is_looked_at_when_it_counts() {
+fn t23_an_available_index_that_goes_back_is_noticed_when_it_is_needed() {
     let memory = regions();
     let mut driver = DriverQueue::new(0x1000, SIZE);
     driver.describe(&memory, 0, Descriptor::writable(DATA, 9));

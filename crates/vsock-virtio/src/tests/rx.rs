@@ -230,7 +230,7 @@ fn t18_small_buffers_met_ahead_go_back_in_their_turn() {
 }
 
 #[test]
-fn t19_a_buffer_of_a_header_alone_is_never_read_into() {
+fn t19_nothing_is_read_into_a_buffer_with_room_only_for_a_header() {
     for direct in [true, false] {
         let mut rig = Rig::new();
         rig.offer(&[50]);
@@ -292,7 +292,7 @@ fn t21_buffers_that_were_taken_in_advance_are_put_back() {
 }
 
 #[test]
-fn the_end_of_a_stream_is_no_packet() {
+fn the_end_of_a_stream_is_not_a_packet() {
     let mut rig = Rig::new();
     rig.offer(&[100]);
     rig.offer(&[100]);
@@ -306,7 +306,7 @@ fn the_end_of_a_stream_is_no_packet() {
 
 /// A failure that is not reported now would look like the end of the stream.
 #[test]
-fn t92_a_failure_is_told_with_the_bytes_before_it_and_not_left_to_the_next_read() {
+fn t92_a_failure_is_reported_with_the_bytes_before_it() {
     let mut reset = Counted::reset_after(b"last");
     let (mut device, mut application) = pair(1000);
     application.write_all(b"last").unwrap();

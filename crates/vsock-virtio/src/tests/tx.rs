@@ -125,7 +125,7 @@ fn t14_a_packet_over_the_limit_is_refused_and_a_longer_chain_is_not() {
 }
 
 #[test]
-fn t02_a_length_that_changes_after_it_was_read_changes_nothing() {
+fn t02_a_length_that_changes_after_it_was_read_has_no_effect() {
     let mut bytes = packet(b"abc");
     bytes.extend([0xff; 100]);
     let slices = pieces(&mut bytes, &[44]);
@@ -140,7 +140,7 @@ fn t02_a_length_that_changes_after_it_was_read_changes_nothing() {
 }
 
 #[test]
-fn t111_scattered_payload_is_written_or_sent_by_one_call() {
+fn t111_scattered_payload_is_written_or_sent_with_one_call() {
     let payload = pattern(40_000);
     let mut bytes = packet(&payload);
     let slices = pieces(&mut bytes, &[4096; 10]);

@@ -112,7 +112,7 @@ fn all_available_packets_are_one_write() {
 }
 
 #[test]
-fn nothing_waits_for_the_next_call_when_the_budget_ends_a_batch() {
+fn no_payload_waits_for_the_next_call_when_the_budget_ends_a_batch() {
     let (mut rig, sink) = connected(Config::default(), |builder| builder.budget(4096));
     for word in [&b"one "[..], b"two ", b"three"] {
         rig.send(packet(Op::ReadWrite, 1024, 80), word);
@@ -124,7 +124,7 @@ fn nothing_waits_for_the_next_call_when_the_budget_ends_a_batch() {
 }
 
 #[test]
-fn nothing_waits_when_replies_end_a_batch() {
+fn no_payload_waits_when_replies_end_a_batch() {
     let config = Config::builder().max_resets(1).build().unwrap();
     let (mut rig, sink) = connected(config, |builder| builder);
     // The guest offers one buffer, which a reply takes. An RST for an unknown connection has to

@@ -141,7 +141,7 @@ fn t106_a_reset_ends_the_waiting() {
 }
 
 #[test]
-fn t105_an_event_that_is_owed_ends_with_a_reset() {
+fn t105_a_reset_cancels_a_pending_event() {
     let mut rig = Rig::new();
     rig.device.transport_reset(rig.now);
     let _ = rig.process();

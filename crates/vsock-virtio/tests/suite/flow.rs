@@ -131,7 +131,7 @@ fn t108_a_pause_changes_nothing() {
 }
 
 #[test]
-fn t105_a_transport_reset_ends_every_connection() {
+fn t105_a_transport_reset_closes_every_connection() {
     let (mut rig, mut host) = connected(0);
     rig.post_events(1, 8);
     rig.device.transport_reset(rig.now);
@@ -141,7 +141,7 @@ fn t105_a_transport_reset_ends_every_connection() {
 }
 
 #[test]
-fn t105_connections_made_before_the_event_is_published_end_with_it() {
+fn t105_the_event_closes_connections_opened_before_it_is_published() {
     let backend = VsockInnerBackend::new().unwrap();
     let listener = backend.listen(PORT).unwrap();
     let mut rig = Rig::with(backend, 0);

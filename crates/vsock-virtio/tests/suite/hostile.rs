@@ -110,7 +110,7 @@ proptest! {
 
 /// The rings overlap, so a buffer that is given back is immediately available again.
 #[test]
-fn t76_buffers_of_no_use_that_never_end_do_not_hold_the_thread() {
+fn t76_endless_unusable_buffers_do_not_block_the_thread() {
     let mut rig = Rig::new();
     let [rx, ..] = &mut rig.queues;
     let available = u32::try_from(rx.avail_ring()).unwrap();

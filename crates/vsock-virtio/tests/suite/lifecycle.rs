@@ -35,7 +35,7 @@ fn t10_config_reads_are_defined_at_any_offset_and_width() {
 }
 
 #[test]
-fn t109_what_was_not_offered_cannot_be_accepted_and_nothing_must_be() {
+fn t109_only_offered_features_can_be_accepted_and_all_are_optional() {
     let mut rig = inactive();
     let offered = rig.device.device_features();
     assert_eq!(offered & SocketTypes::F_SEQPACKET, 0);

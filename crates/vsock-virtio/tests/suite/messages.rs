@@ -74,7 +74,7 @@ fn t109_a_snapshot_with_seqpacket_needs_a_backend_that_has_it() {
 }
 
 #[test]
-fn t111_messages_pass_from_the_transmit_queue_whole() {
+fn t111_messages_from_the_transmit_queue_keep_their_boundaries() {
     let letters = Letters::default();
     let mut rig = connected(&letters);
     rig.send(message(Op::ReadWrite, EOR), b"one packet");

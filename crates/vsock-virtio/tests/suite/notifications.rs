@@ -112,7 +112,7 @@ fn taken_by_calls(rig: &mut Rig, queue: QueueName) -> Vec<usize> {
 }
 
 #[test]
-fn t76_a_call_ends_with_its_budget_and_says_that_there_is_more() {
+fn t76_a_call_ends_with_its_budget_and_requests_another() {
     let mut rig = with_budget(2048 * 4);
     for _ in 0..10 {
         rig.send(packet(Op::Reset, 1024, 80), b"");
@@ -170,7 +170,7 @@ fn t76_a_chain_costs_more_of_the_budget_the_more_descriptors_it_has() {
 }
 
 #[test]
-fn t74_t75_unanswered_packets_stop_the_transmit_queue_and_buffers_let_it_go_on() {
+fn t74_t75_pending_replies_stop_the_transmit_queue_until_there_are_buffers() {
     let config = Config::builder().max_resets(4).build().unwrap();
     let backend = VsockInnerBackend::new().unwrap();
     let mut rig = Rig::around(crate::rig::device(backend, config));

@@ -183,7 +183,7 @@ fn polls_that_delay_the_guest_become_rare_until_they_hit_again() {
 }
 
 #[test]
-fn exceptions_change_nothing() {
+fn rare_exceptions_have_no_effect() {
     let mut guest = Paced::new();
     let rhythm = [SOON, LONG, LONG, LONG];
     let _learns = guest.pauses(&rhythm.repeat(2));

@@ -140,7 +140,7 @@ fn a_paused_device_is_saved_as_an_active_one() {
 }
 
 #[test]
-fn t105_a_restored_device_owes_its_guest_a_reset_until_there_is_a_buffer() {
+fn t105_a_restored_device_sends_a_transport_reset_when_there_is_a_buffer() {
     for features in [0, F_EVENT_IDX] {
         let mut state = DeviceState::default();
         state.acked_features = F_VERSION_1 | features;
@@ -160,7 +160,7 @@ fn t105_a_restored_device_owes_its_guest_a_reset_until_there_is_a_buffer() {
 }
 
 #[test]
-fn t105_a_device_that_was_not_active_owes_nothing_after_its_restore() {
+fn t105_a_device_that_was_not_active_sends_no_event_after_its_restore() {
     let mut rig = inactive();
     rig.restore(&DeviceState::default()).unwrap();
     assert!(!rig.device.is_active());
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn t107_whenever_a_device_is_saved_each_packet_is_taken_once_and_the_guest_is_told(
+    fn t107_whenever_a_device_is_saved_each_packet_is_taken_once_and_the_guest_gets_the_event(
         steps in vec(select(&[Step::Send, Step::Post, Step::Process, Step::Save]), 1..60),
         features in select(&[0, F_EVENT_IDX]),
     ) {
@@ -225,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn t23_queues_and_states_that_no_device_has_saved_are_refused_or_served(
+    fn t23_invalid_queues_and_states_are_refused_or_served(
         state in state(),
         queues in uniform3(queue()),
     ) {
