@@ -18,7 +18,7 @@ const F_ACCESS_PLATFORM: u64 = 1 << 33;
 /// machine has a virtual IOMMU (`-device intel-iommu`) and the device has `iommu_platform=on`.
 ///
 /// QEMU does not need the device's offer. It offers the feature to its guest itself if the device
-/// has `iommu_platform=on` (the default in machines with `confidential-guest-support`), and hides
+/// has `iommu_platform=on` (the default in machines with `confidential-guest-support`). It hides
 /// the bit from the device unless there is a virtual IOMMU. Other VMMs may need the offer. QEMU
 /// refuses a device that offers the bit without `VHOST_USER_PROTOCOL_F_BACKEND_REQ` ("IOMMU support
 /// requires reply-ack and backend-req protocol features"). So the device then offers that too; it

@@ -65,8 +65,8 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// [`VsockDevice::process`](crate::VsockDevice::process) moves in each direction. The default
     /// is 512 KiB.
     ///
-    /// A packet from the guest counts as at least 2 KiB, so a call takes at most 256 small packets
-    /// by default, and as at least 64 bytes for each of its descriptors. A call always moves
+    /// A packet from the guest counts as at least 2 KiB, and as at least 64 bytes for each of its
+    /// descriptors. By default, a call thus takes at most 256 small packets. A call always moves
     /// something if it can: 0 counts as 1.
     #[must_use]
     pub const fn budget(mut self, bytes: usize) -> Self {
