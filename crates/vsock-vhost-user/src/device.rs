@@ -169,7 +169,7 @@ impl Drop for VhostUserVsock {
         self.stopper.stop();
         if let Err(error) = self.wait() {
             log::error!(
-                "cannot stop the device of guest {}: {error}",
+                "cannot stop the device of guest {} cleanly: {error}",
                 self.guest_cid()
             );
         }
