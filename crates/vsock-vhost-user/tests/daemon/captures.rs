@@ -301,7 +301,7 @@ fn the_control_socket_stops_the_capture_of_the_start_and_says_how_to_begin_anoth
     let (code, said) = ctl(&program, &["capture", "stop"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("not complete: the file has the 4096 bytes that it may have"),
+        said.contains("not complete: the file has reached its limit of 4096 bytes"),
         "{said}"
     );
     let (code, said) = ctl(&program, &["capture", "start"]);

@@ -69,7 +69,7 @@ fn a_socket_that_is_connected_serves_its_vmm_and_ends_with_it() {
     assert_eq!(guest_cid(vmm), 3);
     let (code, said) = end(child);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("the VMM has gone"), "{said}");
+    assert!(said.contains("the VMM has disconnected"), "{said}");
     assert_eq!(dir.path().read_dir().unwrap().count(), 0);
 }
 

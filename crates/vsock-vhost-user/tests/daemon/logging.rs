@@ -121,10 +121,10 @@ fn t131_a_front_end_that_is_refused_again_and_again_is_counted() {
         drop(Vmm::connect(socket));
     });
     assert!(
-        said.contains("(SET_VRING_NUM) ends its connection: 0 entries"),
+        said.contains("connection after its request (SET_VRING_NUM): 0 entries"),
         "{said}"
     );
-    let [out, left_out] = counted(&said, "a request of the VMM (");
+    let [out, left_out] = counted(&said, "closing the VMM's connection after its request (");
     assert!(out <= bound(elapsed), "{said}");
     assert_eq!(out + left_out, 60, "{said}");
 }
@@ -154,9 +154,9 @@ fn t131_front_ends_that_come_go_and_misbehave_in_a_loop_do_not_fill_the_log() {
     assert!(said.len() < 16 * 1024, "{} bytes: {said}", said.len());
     for (text, count) in [
         ("a VMM has connected", 202),
-        ("a request of the VMM (", 100),
-        ("the kick of queue ", 200),
-        ("the call of queue ", 200),
+        ("closing the VMM's connection after its request (", 100),
+        ("ignoring the kick of queue ", 200),
+        ("ignoring the call of queue ", 200),
     ] {
         let [out, left_out] = counted(&said, text);
         assert!(out <= bound(elapsed), "{text}: {out} in {elapsed:?}");

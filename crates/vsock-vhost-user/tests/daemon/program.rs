@@ -429,13 +429,13 @@ fn t120_t122_a_request_that_is_refused_is_named_and_so_is_the_region_that_is_too
             FrontendReq::SET_MEM_TABLE,
             &table[..],
             &[short.as_raw_fd()][..],
-            "SET_MEM_TABLE) ends its connection: memory region 0 at guest address 0x4000",
+            "request (SET_MEM_TABLE): memory region 0 at guest address 0x4000",
         ),
         (
             FrontendReq::GET_INFLIGHT_FD,
             &[0; 16],
             &[],
-            "(GET_INFLIGHT_FD) ends",
+            "request (GET_INFLIGHT_FD): ",
         ),
     ] {
         let program = Program::start(&["--log-level=warn"]);
@@ -517,5 +517,5 @@ fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
     assert!(watch.elapsed() < Duration::from_secs(5));
     drop(waiting);
     let said = program.said();
-    assert!(said.contains("cannot serve a VMM, trying again"), "{said}");
+    assert!(said.contains("cannot serve a VMM, retrying"), "{said}");
 }
