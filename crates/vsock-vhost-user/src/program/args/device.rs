@@ -5,7 +5,7 @@
 use clap::Args as ClapArgs;
 use thiserror::Error;
 
-use super::units::number;
+use super::units::{BOOL, number};
 
 /// Those options that were given.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
@@ -18,24 +18,12 @@ pub(crate) struct DeviceArgs {
 
     /// Refuse a VMM whose memory may shrink during use, which would kill this program: set seal=on
     /// in QEMU
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = BOOL)]
     pub(crate) sealed_memory: Option<bool>,
 
     /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM requires it of
     /// the device. There is no address translation: a guest behind a virtual IOMMU is refused
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = BOOL)]
     pub(crate) access_platform: Option<bool>,
 
     /// How many microseconds a guest's thread polls for more work before it sleeps; 0 turns polling

@@ -12,7 +12,7 @@ use thiserror::Error;
 use vsock_vhost_user::GuestCid;
 
 use super::routes::{Expose, Forward};
-use super::units::number;
+use super::units::{BOOL, number};
 
 /// The options of one guest that cannot be the same for two.
 #[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
@@ -62,13 +62,7 @@ pub(crate) struct Identity {
 
     /// Do not listen for CONNECT: host processes reach the guest only through --expose. The guest
     /// still reaches host processes
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = BOOL)]
     pub(super) no_connect: Option<bool>,
 
     // Options of vhost-device-vsock that are refused with a reason.

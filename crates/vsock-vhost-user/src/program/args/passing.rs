@@ -4,6 +4,8 @@
 
 use clap::Args as ClapArgs;
 
+use super::units::BOOL;
+
 /// Those options that were given.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
@@ -12,13 +14,7 @@ pub(crate) struct PassingArgs {
     /// Let host processes pass the descriptor that becomes the stream: on UDS_PATH, "passfd\n",
     /// then "P\n" or "P keep\n" in one message with a pipe, a file or a connected socket
     /// (SCM_RIGHTS). It costs a thread for each. Without it, descriptors are refused
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    #[arg(long, value_name = BOOL)]
     pass_fd: Option<bool>,
 }
 

@@ -5,7 +5,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use clap::Arg;
 use thiserror::Error;
+
+/// The value name of options for `true` or `false`: see [`with_optional_bool`].
+pub(crate) const BOOL: &str = "BOOL";
 
 /// What a value must be.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -40,6 +44,19 @@ const DURATIONS: [(&str, u64); 5] = [
     ("min", 60 * 1_000_000),
     ("h", 60 * 60 * 1_000_000),
 ];
+
+/// Lets an option for a [`BOOL`] be given without a value, which then is `true`. Leaves other
+/// options as they are.
+pub(crate) fn with_optional_bool(option: Arg) -> Arg {
+    let names = option.get_value_names().unwrap_or_default();
+    if !names.iter().any(|name| name == BOOL) {
+        return option;
+    }
+    option
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+}
 
 /// A parser of numbers in this range.
 pub(crate) fn number<T: TryFrom<u32>>(

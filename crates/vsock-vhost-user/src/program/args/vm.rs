@@ -16,12 +16,14 @@ use super::identity::Identity;
 use super::limits::Limits;
 use super::passing::PassingArgs;
 use super::routes::{Expose, Forward};
+use super::units::with_optional_bool;
 
 /// The CID of a guest without one, as vhost-device-vsock has it.
 const CID: u64 = 3;
 
 /// What is said of a virtual machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
+#[command(mut_args(with_optional_bool))]
 pub(crate) struct VmArgs {
     #[command(flatten)]
     pub(super) identity: Identity,
