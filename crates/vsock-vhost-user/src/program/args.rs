@@ -56,6 +56,7 @@ pub(crate) use self::vm::Vm;
 #[command(
     name = "vsock-vhost-user",
     version,
+    max_term_width = 100,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     after_help = "\
