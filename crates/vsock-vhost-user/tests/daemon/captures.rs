@@ -269,7 +269,7 @@ fn the_control_socket_starts_and_stops_captures_into_new_files() {
         refused(&mut guest, port + 1);
         let (code, said) = ctl(&program, &["capture", "stop"]);
         let len = fs::metadata(&file).unwrap().len();
-        let counted = format!("{shown}: 4 packets, 0 of them not in the file, {len} bytes\n");
+        let counted = format!("{shown}: 4 packets, 0 of them dropped, {len} bytes\n");
         assert_eq!((code, said), (Some(0), counted));
         refused(&mut guest, port + 2);
         let (packets, interfaces) = read(&file);
@@ -301,7 +301,7 @@ fn the_control_socket_stops_the_capture_of_the_start_and_says_how_to_begin_anoth
     let (code, said) = ctl(&program, &["capture", "stop"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("not complete: the file has the 4096 bytes that it may have"),
+        said.contains("incomplete: the file has the 4096 bytes that it may have"),
         "{said}"
     );
     let (code, said) = ctl(&program, &["capture", "start"]);

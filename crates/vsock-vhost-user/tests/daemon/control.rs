@@ -321,7 +321,7 @@ fn t125_a_control_socket_that_is_a_port_of_a_guest_is_refused() {
     let said = text(ended.stderr);
     assert_eq!(ended.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("the program has /tmp/none/v_7 (control)"),
+        said.contains("the program uses /tmp/none/v_7 (control)"),
         "{said}"
     );
 }
@@ -373,9 +373,9 @@ fn the_command_shows_connections_and_ends_one() {
 fn the_command_says_what_is_wrong_with_a_socket() {
     let program = Program::start_controlled(&["--log-level=warn"]);
     for (path, expected) in [
-        (program.dir.path().join("none"), "cannot reach"),
-        (program.dir.path().to_owned(), "cannot reach"),
-        (program.socket(3), "does not speak HTTP"),
+        (program.dir.path().join("none"), "cannot connect to"),
+        (program.dir.path().to_owned(), "cannot connect to"),
+        (program.socket(3), "invalid HTTP from"),
     ] {
         let mut command = Command::new(PROGRAM);
         let ended = command
@@ -414,10 +414,7 @@ fn the_live_view_shows_rates_until_the_program_ends() {
             .collect::<Vec<_>>()
     };
     let first = frame();
-    assert!(
-        first[0].starts_with("1 connections, 0 bytes/s"),
-        "{first:?}"
-    );
+    assert!(first[0].starts_with("1 connection, 0 bytes/s"), "{first:?}");
     // Until a frame has seen some of it.
     let seen = (0..20).find_map(|_| {
         guest.write(&socket, &[0; 8192]);
@@ -442,7 +439,7 @@ fn the_live_view_shows_rates_until_the_program_ends() {
         .unwrap()
         .read_to_string(&mut said)
         .unwrap();
-    assert!(said.contains("cannot reach"), "{said}");
+    assert!(said.contains("cannot connect to"), "{said}");
 }
 
 #[test]

@@ -261,7 +261,7 @@ fn t125_an_error_has_its_code_names_its_cause_and_leaves_no_file() {
     let (socket, uds) = (path(&dir, "3.vsock_7"), path(&dir, "4"));
     let port = format!("--vm=guest-cid=4,socket={socket},uds-path={uds}");
     let nowhere = "--vm=guest-cid=4,socket=/nowhere/s,uds-path=/nowhere/u";
-    let port_of = format!("guest 4 has {socket} (socket)");
+    let port_of = format!("guest 4 uses {socket} (socket)");
     for (args, code, why) in [
         (&[][..], 2, "no virtual machine"),
         (&["--guest-cid=3"], 2, "guest 3: socket is missing"),

@@ -181,7 +181,7 @@ fn sockets_that_are_for_no_guest_are_refused_and_those_for_another_process_are_n
     let mut service = Service::start(dir, &[&socket], "mail", &[&vm(&path, 3)]);
     let (code, said) = service.end();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("named mail, which is for no guest"), "{said}");
+    assert!(said.contains("named mail belongs to no guest"), "{said}");
     assert!(!path.join("3.sock").exists());
 
     let mut command = Command::new(PROGRAM);
