@@ -77,8 +77,8 @@ impl SocketNames {
     }
 }
 
-/// A backend that exposes a port of the guest as a host socket. Each client is connected to the port
-/// without a handshake, so existing programs can use it unchanged.
+/// A backend that exposes a port of the guest as a host socket. Each client is connected to the
+/// port without a handshake, so existing programs can use it unchanged.
 ///
 /// If the guest refuses a connection, the client reads the end of the stream, or a reset. The
 /// backend refuses connections from the guest, so add it to a device for no ports, for example with

@@ -71,7 +71,8 @@ impl ForwardBackend {
     /// # Errors
     ///
     /// - `InvalidInput`: a port appears twice.
-    /// - `AddrInUse`: this process itself listens on a target, for another purpose or another guest.
+    /// - `AddrInUse`: this process itself listens on a target, for another purpose or another
+    ///   guest.
     /// - Anything else comes from the operating system.
     pub fn new(targets: impl IntoIterator<Item = (u32, ForwardTarget)>) -> io::Result<Self> {
         let mut listed = HashMap::new();
@@ -146,8 +147,8 @@ impl VsockBackend for ForwardBackend {
     ///
     /// # Errors
     ///
-    /// - `NotFound`, `ConnectionRefused`: the target does not listen, the port has no target, or its
-    ///   target only takes messages.
+    /// - `NotFound`, `ConnectionRefused`: the target does not listen, the port has no target, or
+    ///   its target only takes messages.
     /// - `WouldBlock`: the backlog of the target's Unix socket is full; try again later.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {

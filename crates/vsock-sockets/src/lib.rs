@@ -8,11 +8,14 @@
 //!
 //! | | streams: [`UnixBackend`] | messages: [`UnixSeqpacketBackend`] |
 //! |---|---|---|
-//! | The backend is bound to | `/run/vm3/vm.vsock` | `/run/vm3/vm.vsock` |
-//! | To reach port 52 of the guest, connect to | `/run/vm3/vm.vsock` | `/run/vm3/vm.vsock_seqpacket` |
+//! | Bind the backend to | `/run/vm3/vm.vsock` | `/run/vm3/vm.vsock` |
+//! | To reach the guest, connect to | `/run/vm3/vm.vsock` | `/run/vm3/vm.vsock_seqpacket` |
 //! | with a socket of type | `SOCK_STREAM` | `SOCK_SEQPACKET` |
-//! | write, then read once the guest has accepted | `CONNECT 52\n`, then `OK <port>\n` | the same, each as one message |
-//! | To serve port 1024 for the guest, listen on | `/run/vm3/vm.vsock_1024` | `/run/vm3/vm.vsock_1024` (a port has one of the two types) |
+//! | To reach its port 52, write | `CONNECT 52\n` | the same, as one message |
+//! | Once the guest has accepted, read | `OK <port>\n` | the same, as one message |
+//! | To serve port 1024 for it, listen on | `/run/vm3/vm.vsock_1024` | `/run/vm3/vm.vsock_1024` |
+//!
+//! Streams and messages use the same path to serve a port, so a port has one of the two types.
 //!
 //! The device itself handles `CONNECT` and `OK`. A backend only accepts and connects sockets, and
 //! never blocks.
@@ -70,8 +73,8 @@
 //!   the guest.
 //! - The permissions of the file decide who can connect. They follow the process's `umask`, or a
 //!   [`SocketAccess`].
-//! - A service manager can create a socket and pass it to the process (`from_socket`). Its file then
-//!   stays.
+//! - A service manager can create a socket and pass it to the process (`from_socket`). Its file
+//!   then stays.
 //!
 //! # TCP, and sockets of existing programs
 //!
@@ -79,8 +82,8 @@
 //! |---|---|---|
 //! | [`TcpBackend`] | host processes, with `CONNECT` | the backend's address |
 //! | | the guest | the address that a port is mapped to |
-//! | [`ExposeBackend`] | any program, without a handshake | a Unix socket or a TCP address that stands for one port of the guest |
-//! | [`ForwardBackend`] | the guest | a Unix socket, a TCP address, or a datagram socket ([`DatagramStream`]) for each port |
+//! | [`ExposeBackend`] | any program, without a handshake | a Unix or TCP socket for a port |
+//! | [`ForwardBackend`] | the guest | a Unix, TCP or [datagram](DatagramStream) socket for a port |
 //!
 //! To serve clients that pass a descriptor to use as the stream, use a [`PassFdBackend`] instead of
 //! a [`UnixBackend`].

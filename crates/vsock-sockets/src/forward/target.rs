@@ -10,8 +10,8 @@ use thiserror::Error;
 
 /// The target of a guest's connections to a port.
 ///
-/// In text form: `unix:PATH`, `dgram:PATH`, or `tcp:ADDRESS:PORT` with an IP address (IPv6 addresses
-/// in brackets, such as `[::1]`).
+/// In text form: `unix:PATH`, `dgram:PATH`, or `tcp:ADDRESS:PORT` with an IP address (IPv6
+/// addresses in brackets, such as `[::1]`).
 ///
 /// ```
 /// use vsock_sockets::{ForwardTarget, ForwardTargetError};

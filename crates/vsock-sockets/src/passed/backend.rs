@@ -37,8 +37,8 @@ use crate::unix::stream::UnixVsockStream;
 /// Suppose that a host process wants one of its pipes to be the host's end of a connection to port
 /// 1024 of the guest. It connects to the backend's path and writes `passfd\n`, then `1024\n` in one
 /// message with the descriptor (`SCM_RIGHTS`). Once the guest has accepted, the process reads
-/// `OK <host port>\n` and can close its socket. If the client or its connection is refused, it reads
-/// the end.
+/// `OK <host port>\n` and can close its socket. If the client or its connection is refused, it
+/// reads the end.
 ///
 /// These descriptors can be passed:
 ///
@@ -47,21 +47,23 @@ use crate::unix::stream::UnixVsockStream;
 /// | pipe or FIFO, open for reading | bytes written to the pipe | not possible: an error |
 /// | pipe or FIFO, open for writing | the end | into the pipe |
 /// | regular file, depending on its mode | from the file offset to the end | at the file offset |
-/// | connected stream socket | bytes from its peer | to its peer; a half-close is passed on in either direction |
+/// | connected stream socket | bytes from its peer | to its peer |
+///
+/// A half-close of a socket is passed on in either direction.
 ///
 /// All others are refused: directories, devices and terminals, `epoll`, `eventfd` and `inotify`
 /// descriptors, listening sockets, message sockets, and a FIFO that is open in both directions.
 ///
-/// With `1024 keep\n`, the stream continues after the process at the other end of a pipe or FIFO has
-/// gone. Bytes from the guest wait in the pipe for the next process that opens it, and a guest that
-/// reads waits for the next process that writes. The stream ends when the guest ends it. `keep` has
-/// no effect on a file and is refused for a socket.
+/// With `1024 keep\n`, the stream continues after the process at the other end of a pipe or FIFO
+/// has gone. Bytes from the guest wait in the pipe for the next process that opens it, and a guest
+/// that reads waits for the next process that writes. The stream ends when the guest ends it.
+/// `keep` has no effect on a file and is refused for a socket.
 ///
 /// The backend does not change the descriptor's flags, so a process can pass a blocking descriptor
 /// and keep using it. If the guest aborts the connection, a socket is reset or shut down for that
 /// process too. A separate thread for each descriptor moves its bytes, and is the only thread that
-/// blocks on it, even to close it. Dropping the backend waits at most 500 ms until the last bytes of
-/// closed streams are delivered.
+/// blocks on it, even to close it. Dropping the backend waits at most 500 ms until the last bytes
+/// of closed streams are delivered.
 ///
 /// See [`PassedStream`] for an example.
 #[derive(Debug)]

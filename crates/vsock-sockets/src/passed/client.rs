@@ -19,7 +19,7 @@ use crate::unix::guarded_socket::GuardedSocket;
 /// The maximum length of a command.
 const MOST: usize = KEYWORD.len() + REST;
 
-/// The reason for which a client is refused.
+/// The reason for refusing a client.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub(super) enum RefusedClient {

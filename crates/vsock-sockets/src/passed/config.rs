@@ -22,10 +22,11 @@ pub struct PassFdConfig {
     /// for each direction while bytes wait in it.
     pub max_streams: usize,
     /// The maximum number of clients that have not sent their command yet: 1 to 65,536, default
-    /// 1,024. A further client is accepted, and the oldest one is refused. Each uses one descriptor.
+    /// 1,024. A further client is accepted, and the oldest one is refused. Each uses one
+    /// descriptor.
     pub max_waiting: usize,
-    /// How long a client can take to send its command before it is refused: 1 ms to one day, default
-    /// 5 s.
+    /// How long a client can take to send its command before it is refused: 1 ms to one day,
+    /// default 5 s.
     pub command_timeout: Duration,
 }
 

@@ -22,7 +22,7 @@ use super::command::Keep;
 /// larger write can block even then.
 const CERTAIN: usize = 4096;
 
-/// The reason for which a descriptor is refused.
+/// The reason for refusing a descriptor.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub(super) enum RefusedDescriptor {
@@ -136,8 +136,8 @@ impl Descriptor {
         }
     }
 
-    /// Returns whether the descriptor has failed for good, given the events of a poll after which no
-    /// byte could be moved.
+    /// Returns whether the descriptor has failed for good, given the events of a poll after which
+    /// no byte could be moved.
     ///
     /// On a TCP socket, an error event can also announce a message in the error queue, such as a
     /// time stamp that the process which shares the socket has requested. A poll reports it until
@@ -206,7 +206,7 @@ fn is_connected_stream(file: &OwnedFd) -> bool {
 }
 
 /// Opens a pipe or FIFO for both reading and writing, which does not block. Opening it through its
-/// descriptor finds the right one, whatever has its path by now.
+/// descriptor finds the right one, even if another file has its path now.
 fn open_both_ends(pipe: &OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;

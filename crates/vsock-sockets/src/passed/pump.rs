@@ -229,7 +229,7 @@ impl Pump {
         let mut buffer = vec![0; PIECE];
         loop {
             let [_, events] = wait(&self.device, &self.descriptor);
-            // The descriptor's other side has gone, so no byte can be delivered any more.
+            // The descriptor's other side has gone, so no more bytes can be delivered.
             if events.contains(PollFlags::HUP) || self.descriptor.is_broken(events) {
                 break;
             }
@@ -317,7 +317,8 @@ impl Pump {
     }
 }
 
-/// Waits until `from` can be read, or `to` reports an error or a hang-up. Returns the events of each.
+/// Waits until `from` can be read, or `to` reports an error or a hang-up. Returns the events of
+/// each.
 fn wait(from: &impl AsFd, to: &impl AsFd) -> [PollFlags; 2] {
     loop {
         let mut fds = [

@@ -136,7 +136,8 @@ impl PumpEntry {
         let _again = self.0.broken.set(());
     }
 
-    /// Returns whether the connection was aborted. This is set before the device's socket is closed.
+    /// Returns whether the connection was aborted. This is set before the device's socket is
+    /// closed.
     pub(super) fn is_aborted(&self) -> bool {
         self.0.held() == Some(Held::Aborted)
     }

@@ -50,8 +50,8 @@ impl Starter {
     }
 
     /// Starts a pump, without waiting for it. The number of waiting tasks is bounded, because each
-    /// has a place in the register. If the pump cannot be started, the device reads the end from its
-    /// socket.
+    /// has a place in the register. If the pump cannot be started, the device reads the end from
+    /// its socket.
     pub(super) fn start(&self, task: Task) {
         let unsent = self.0.send(Request::Start(task)).err();
         if let Some(Request::Start(task)) = unsent.map(|unsent| unsent.0) {

@@ -18,8 +18,8 @@ use crate::unix::stream::UnixVsockStream;
 /// [`PassFdBackend`](crate::PassFdBackend).
 ///
 /// A separate thread moves the bytes, because the process that passed the descriptor still shares
-/// it. A successful write has therefore not necessarily reached the descriptor. Bytes written before
-/// a drop are still delivered; an [abort](VsockStream::abort) discards them.
+/// it. A successful write has therefore not necessarily reached the descriptor. Bytes written
+/// before a drop are still delivered; an [abort](VsockStream::abort) discards them.
 ///
 /// ```
 /// use std::io::{IoSlice, Read, Write, pipe};

@@ -20,9 +20,9 @@ use crate::unix::stream::UnixVsockStream;
 /// The device end of a TCP connection.
 ///
 /// It moves bytes like a [`UnixVsockStream`], and sends small amounts immediately (`TCP_NODELAY`).
-/// An [abort](VsockStream::abort) is a reset (RST): bytes that the peer's system has not received by
-/// then are lost, and the peer cannot mistake a broken connection for an orderly end. The system's
-/// keepalive detects a peer whose machine has vanished, even on an idle connection
+/// An [abort](VsockStream::abort) is a reset (RST): bytes that the peer's system has not received
+/// by then are lost, and the peer cannot mistake a broken connection for an orderly end. The
+/// system's keepalive detects a peer whose machine has vanished, even on an idle connection
 /// (`net.ipv4.tcp_keepalive_time`, two hours by default).
 ///
 /// A stream that a backend has just opened may not be connected yet. Reads and writes fail with

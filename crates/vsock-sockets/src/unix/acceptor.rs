@@ -55,7 +55,7 @@ impl Acceptor {
                 Ok(client) => drop(client),
             }
         }
-        // If another thread has taken the place by now, the next failure tries again.
+        // If another thread has taken the place, the next failure tries again.
         self.spare = eventfd(0, EventfdFlags::CLOEXEC).ok();
     }
 }

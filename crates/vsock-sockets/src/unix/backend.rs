@@ -69,8 +69,8 @@ impl UnixBackend {
     /// - `AddrInUse`: another process listens on the path, or the path exists and is not a socket.
     ///   Also if another backend or listener of this process is bound to one of this guest's ports,
     ///   or if `path` would be a port of another guest of this process.
-    /// - Anything else comes from the operating system, for example `NotFound` if the directory does
-    ///   not exist, or `InvalidInput` if the path is longer than 107 bytes.
+    /// - Anything else comes from the operating system, for example `NotFound` if the directory
+    ///   does not exist, or `InvalidInput` if the path is longer than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default())
     }

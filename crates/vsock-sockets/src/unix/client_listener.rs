@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The part of a Unix backend that deals with the file system: the listening socket for clients, and
-//! the paths of services.
+//! The part of a Unix backend that deals with the file system: the listening socket for clients,
+//! and the paths of services.
 
 use std::ffi::OsString;
 use std::fs;
@@ -31,7 +31,7 @@ pub(super) struct ClientListener {
     _claim: NameClaim,
 }
 
-/// The reason for which a path cannot be listened on. Callers see it inside an [`io::Error`] of the
+/// An error while opening a listening socket. Callers see it inside an [`io::Error`] of the
 /// same kind, so its message includes the reason instead of exposing it as a source.
 #[derive(Debug, Error)]
 #[error("{}: {reason}", path.display())]

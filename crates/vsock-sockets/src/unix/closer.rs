@@ -2,17 +2,17 @@
 
 //! The thread that closes files whose close may block.
 //!
-//! Closing a file can block for as long as something else likes: a TCP socket with `SO_LINGER` waits
-//! for its peer, a file of a network or user-space file system for its server. Files that host
-//! processes have passed are therefore closed on this thread, one after the other, and no other
-//! thread blocks.
+//! Closing a file can block for as long as something else likes: a TCP socket with `SO_LINGER`
+//! waits for its peer, a file of a network or user-space file system for its server. Files that
+//! host processes have passed are therefore closed on this thread, one after the other, and no
+//! other thread blocks.
 //!
-//! The process has one such thread. It starts with the first file, or on request, and keeps running.
-//! The queue is bounded in two steps. While [`MANY`] files wait, no more files are received
-//! ([`is_busy`]), but sockets with files in their queues can still be added. While [`MOST`] files
-//! and sockets wait, no connections are opened or accepted ([`check_room`]), because each could add
-//! one more socket. If the thread cannot be started, the queue waits for the next file, which tries
-//! again.
+//! The process has one such thread. It starts with the first file, or on request, and keeps
+//! running. The queue is bounded in two steps. While [`MANY`] files wait, no more files are
+//! received ([`is_busy`]), but sockets with files in their queues can still be added. While
+//! [`MOST`] files and sockets wait, no connections are opened or accepted ([`check_room`]), because
+//! each could add one more socket. If the thread cannot be started, the queue waits for the next
+//! file, which tries again.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};

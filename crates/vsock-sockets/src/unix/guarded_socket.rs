@@ -7,11 +7,11 @@
 //! long as the sender likes. On a device thread, this would stop all traffic of the guest.
 //!
 //! Linux 6.16 and later can refuse files: the sender gets an error (`EPERM`). On older kernels,
-//! messages are received with room for files. The files, and sockets with files in their queues, are
-//! then closed on a [separate thread](super::closer). If too many files wait there, a connection
-//! that brings more is reset, and its files stay in its queue. If far too many wait, no more
-//! connections are made. One case remains: with no descriptor left, the kernel cannot deliver a file
-//! and closes it during the call, which can block.
+//! messages are received with room for files. The files, and sockets with files in their queues,
+//! are then closed on a [separate thread](super::closer). If too many files wait there, a
+//! connection that brings more is reset, and its files stay in its queue. If far too many wait, no
+//! more connections are made. One case remains: with no descriptor left, the kernel cannot deliver
+//! a file and closes it during the call, which can block.
 
 #![expect(
     unsafe_code,
@@ -383,8 +383,8 @@ pub(super) unsafe fn take_files(message: &libc::msghdr) -> Vec<OwnedFd> {
                     continue; // unreachable: every chunk has this size
                 };
                 let number = RawFd::from_ne_bytes(bytes);
-                // SAFETY: the kernel has just opened this descriptor for the process, and the caller
-                // takes it only once.
+                // SAFETY: the kernel has just opened this descriptor for the process, and the
+                // caller takes it only once.
                 files.push(unsafe { OwnedFd::from_raw_fd(number) });
             }
         }

@@ -15,12 +15,12 @@ use super::socket_access::SocketAccess;
 use super::socket_file::SocketFile;
 use super::socket_names::{NameClaim, SocketNames};
 
-/// A listening Unix socket for other purposes than the guest's connections, such as vhost-user or an
-/// API of the VMM.
+/// A listening Unix socket for other purposes than the guest's connections, such as vhost-user or
+/// an API of the VMM.
 ///
 /// Its name follows the same [rules](crate#socket-names) as a backend's: a file left behind by a
-/// dead process is replaced, dropping the listener removes the file if it is still the same one, and
-/// no guest of the process can reach the socket as a port.
+/// dead process is replaced, dropping the listener removes the file if it is still the same one,
+/// and no guest of the process can reach the socket as a port.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -124,8 +124,8 @@ impl NamedListener {
     /// # Errors
     ///
     /// - `InvalidInput`: `socket` is not a listening Unix stream socket.
-    /// - `AddrInUse`: `path` would be a port of a guest of this process, or another listener of this
-    ///   process has the path.
+    /// - `AddrInUse`: `path` would be a port of a guest of this process, or another listener of
+    ///   this process has the path.
     /// - Anything else comes from the operating system.
     pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();

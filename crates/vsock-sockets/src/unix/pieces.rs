@@ -67,8 +67,8 @@ pub(super) fn receive<B: BitmapSlice>(
         room.offer(&mut message);
     }
     let flags = libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header, the buffers and the room live until the call returns. The guards keep each
-    // buffer mapped, and gave its length. The guest can write there at the same time, but no
+    // SAFETY: the header, the buffers and the room live until the call returns. The guards keep
+    // each buffer mapped, and gave its length. The guest can write there at the same time, but no
     // reference to the bytes exists.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let failure = io::Error::last_os_error();

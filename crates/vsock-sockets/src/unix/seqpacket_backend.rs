@@ -20,7 +20,8 @@ use super::socket_stream::as_fd_of;
 ///
 /// To reach port 1024 of the guest, a host process connects a `SOCK_SEQPACKET` socket to the path
 /// followed by `_seqpacket`, and sends `CONNECT 1024\n` as its first message. The answer,
-/// `OK <host port>\n`, is a message too. From then on, the process exchanges messages with the guest.
+/// `OK <host port>\n`, is a message too. From then on, the process exchanges messages with the
+/// guest.
 ///
 /// To serve port 1024 for the guest, a host process listens with a `SOCK_SEQPACKET` socket on the
 /// path followed by `_1024`. Streams use the same name, so a port has one of the two types. A guest
@@ -53,8 +54,8 @@ impl UnixSeqpacketBackend {
     ///
     /// # Errors
     ///
-    /// The errors of [`UnixBackend::bind`](crate::UnixBackend::bind). The limit of 107 bytes applies
-    /// to the path including the suffix.
+    /// The errors of [`UnixBackend::bind`](crate::UnixBackend::bind). The limit of 107 bytes
+    /// applies to the path including the suffix.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default())
     }

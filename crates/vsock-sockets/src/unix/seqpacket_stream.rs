@@ -23,15 +23,15 @@ use super::socket_stream::{as_fd_of, socket_methods};
 /// message that is longer than twice this size.
 const BUFFER: usize = 256 * 1024;
 
-/// The device end of a connection to a host process, over a socket that preserves message boundaries
-/// (`SOCK_SEQPACKET`).
+/// The device end of a connection to a host process, over a socket that preserves message
+/// boundaries (`SOCK_SEQPACKET`).
 ///
 /// Each `recv` of the host process reads one message of the guest, and each of its `send` calls
-/// sends one message to the guest. To a host process that only looks at the length, an empty message
-/// looks like the end; this type can tell the two apart. Unix sockets have no records: `MSG_EOR` does
-/// not reach the host process, and messages from the host process never carry it. As with
-/// [`UnixVsockStream`](crate::UnixVsockStream), descriptors are not accepted, and an abort is the
-/// same as a drop.
+/// sends one message to the guest. To a host process that only looks at the length, an empty
+/// message looks like the end; this type can tell the two apart. Unix sockets have no records:
+/// `MSG_EOR` does not reach the host process, and messages from the host process never carry it. As
+/// with [`UnixVsockStream`](crate::UnixVsockStream), descriptors are not accepted, and an abort is
+/// the same as a drop.
 ///
 /// This type enables credentials on the socket, which distinguish an empty message from the end. A
 /// side effect of Linux is that the socket gets an abstract name with its first message, if it has
@@ -170,8 +170,8 @@ impl VsockMessages for UnixSeqpacketStream {
 impl Read for UnixSeqpacketStream {
     /// # Errors
     ///
-    /// The errors of [`VsockMessages::receive_message`], and `InvalidData` if the message was longer
-    /// than the buffer; it is lost then.
+    /// The errors of [`VsockMessages::receive_message`], and `InvalidData` if the message was
+    /// longer than the buffer; it is lost then.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.receive_message(buf)? {
             Received::Message { len, .. } => Ok(len),

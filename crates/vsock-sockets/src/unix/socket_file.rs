@@ -4,9 +4,9 @@
 //!
 //! # Which process gets a name
 //!
-//! A process that dies leaves its file behind. The next process that wants the name tries to connect;
-//! if no process answers, the file is stale and is replaced. If any number of processes and threads
-//! want the name, exactly one gets it. Three rules ensure this:
+//! A process that dies leaves its file behind. The next process that wants the name tries to
+//! connect; if no process answers, the file is stale and is replaced. If any number of processes
+//! and threads want the name, exactly one gets it. Three rules ensure this:
 //!
 //! 1. A file is created, replaced or removed only under the lock of its directory. The lock is
 //!    `flock`, which leaves no file and ends with its process. If a name is free or its file is
@@ -22,17 +22,17 @@
 //! # Interference by other processes
 //!
 //! A process that can read the directory can take the lock and keep it. Binding therefore waits for
-//! the lock for at most [`LOCK_TIMEOUT`], and then takes the name without it and logs a warning. This
-//! is the only case in which two processes that want the same stale name at the same time can both
-//! get it. After such a timeout, the next attempts in this directory wait only for
-//! [`CONTENDED_LOCK_TIMEOUT`] until one gets the lock, so binding many names is delayed only once. A
-//! file is never removed without the lock: it stays and becomes stale. A device that stops has
+//! the lock for at most [`LOCK_TIMEOUT`], and then takes the name without it and logs a warning.
+//! This is the only case in which two processes that want the same stale name at the same time can
+//! both get it. After such a timeout, the next attempts in this directory wait only for
+//! [`CONTENDED_LOCK_TIMEOUT`] until one gets the lock, so binding many names is delayed only once.
+//! A file is never removed without the lock: it stays and becomes stale. A device that stops has
 //! several files to remove, so a removal waits only for [`REMOVAL_LOCK_TIMEOUT`].
 //!
-//! A process that can write to the directory needs no lock to create the file first or to remove it,
-//! so only processes that may speak for the guest should have this right. The socket of a program
-//! that does not use the lock is not replaced once it listens, unless that program replaces a stale
-//! file between our check and our `rename`.
+//! A process that can write to the directory needs no lock to create the file first or to remove
+//! it, so only processes that may speak for the guest should have this right. The socket of a
+//! program that does not use the lock is not replaced once it listens, unless that program replaces
+//! a stale file between our check and our `rename`.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -346,6 +346,7 @@ impl<'d> Temporary<'d> {
         let replace = || fs::renameat(directory, own, directory, name);
         let named = match there {
             There::Stale => replace(),
+            // If another process has created a file since the check, without the lock, keep it.
             There::Nothing => {
                 let flags = RenameFlags::NOREPLACE;
                 match fs::renameat_with(directory, own, directory, name, flags) {

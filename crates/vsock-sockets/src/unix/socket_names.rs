@@ -2,9 +2,9 @@
 
 //! The socket names that one process uses, and the check that they do not conflict.
 //!
-//! If a port of one guest were the socket of another guest, the first guest could talk to the second
-//! as if it were the host. If the port were the socket for a VMM, the guest could talk vhost-user to
-//! a device.
+//! If a port of one guest were the socket of another guest, the first guest could talk to the
+//! second as if it were the host. If the port were the socket for a VMM, the guest could talk
+//! vhost-user to a device.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -188,8 +188,8 @@ impl Drop for NameClaim {
     }
 }
 
-/// Splits a path into directory and name. Unlike with `Path`'s own methods, the name is empty if the
-/// path ends in a slash.
+/// Splits a path into directory and name. Unlike with `Path`'s own methods, the name is empty if
+/// the path ends in a slash.
 pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
     let bytes = path.as_os_str().as_bytes();
     let slash = bytes.iter().rposition(|byte| *byte == b'/');
@@ -203,8 +203,8 @@ pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
     (path, OsStr::from_bytes(name))
 }
 
-/// Returns whether a name is `base`, `_` and a port in the form that the device uses: without a sign
-/// or leading zeros.
+/// Returns whether a name is `base`, `_` and a port in the form that the device uses: without a
+/// sign or leading zeros.
 fn is_port_of(name: &[u8], base: &[u8]) -> bool {
     let digits = name
         .strip_prefix(base)

@@ -23,13 +23,13 @@ use super::socket_stream::{as_fd_of, socket_methods};
 /// The device end of a connection to a host process.
 ///
 /// The standard library's [`UnixStream`] implements `VsockStream` too. This type also protects the
-/// device from descriptors that a host process sends, and moves many pieces of guest memory with one
-/// system call if it is [registered](crate#with-a-device) with the device.
+/// device from descriptors that a host process sends, and moves many pieces of guest memory with
+/// one system call if it is [registered](crate#with-a-device) with the device.
 ///
 /// It has one descriptor, for reading and for writing. Writing to a process that has gone is an
 /// error and never raises a signal. An empty read or write has no effect, whatever the state of the
-/// socket. An event loop learns from `EPOLLHUP` that the peer has gone; asking for it takes a system
-/// call.
+/// socket. An event loop learns from `EPOLLHUP` that the peer has gone; asking for it takes a
+/// system call.
 ///
 /// Descriptors (`SCM_RIGHTS`) are not accepted, because closing them can block. A host process that
 /// sends any gets an error (`EPERM`), if the kernel can refuse them (Linux 6.16). On older kernels

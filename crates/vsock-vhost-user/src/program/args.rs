@@ -144,6 +144,7 @@ impl Args {
     /// The configuration file is invalid, an option is missing, or two options contradict each
     /// other.
     pub(crate) fn vms(&self) -> Result<Vec<Vm>, ArgsError> {
+        // Three sources exclude each other: a file, one or more --vm, or options for one guest.
         let described = match &self.config {
             Some(path) => file::read(path).map_err(|error| ArgsError::File(path.clone(), error))?,
             None if self.vm.identity == Identity::default() => self.many.clone(),
@@ -152,6 +153,7 @@ impl Args {
         if described.is_empty() {
             return Err(ArgsError::NoVm);
         }
+        // The options without identity, such as limits, then apply to all of them.
         let vms = described.into_iter().map(|vm| vm.with(&self.vm));
         let vms: Vec<Vm> = vms.collect::<Result<_, _>>()?;
         let mut cids = BTreeSet::new();

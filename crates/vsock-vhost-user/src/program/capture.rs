@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The packet capture of all guests. It starts with the program, or is started and stopped while the
-//! program runs.
+//! The packet capture of all guests. It starts with the program, or is started and stopped while
+//! the program runs.
 
 mod control;
 mod outcome;
@@ -92,6 +92,7 @@ impl Captures {
         }
         let directory = self.directory.as_ref();
         let directory = directory.ok_or(CaptureRefusal::NoDirectory)?;
+        // Drop a capture that has ended by itself, and with it its file, before opening another.
         *current = None;
         let (capture, file) = create_in(directory, self.config, &self.sandbox)?;
         log::info!("capturing packets to {}", file.display());
@@ -155,8 +156,8 @@ fn directory(path: &Path) -> Result<PathBuf, ProgramError> {
     })
 }
 
-/// Starts a capture into a new file with the first free number. Clients cannot choose a name, and no
-/// file is overwritten.
+/// Starts a capture into a new file with the first free number. Clients cannot choose a name, and
+/// no file is overwritten.
 fn create_in(
     directory: &Path,
     config: CaptureConfig,
@@ -177,6 +178,7 @@ fn create_in(
 /// Adds these guests to a capture; returns the guests whose devices do not answer.
 fn show(capture: &Capture, guests: &[Inspector]) -> Vec<u64> {
     let end = Instant::now() + PATIENCE;
+    // Ask all devices before waiting for the first, so that they share the time.
     let asked = guests.iter().map(|guest| guest.start_capture(capture));
     let asked: Vec<_> = asked.collect();
     let answers = guests.iter().zip(asked).filter_map(|(guest, inquiry)| {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The exit code for a refused connection.
 const REFUSED: u8 = 3;
 
-/// The reason for which there is no connection, or for which it failed.
+/// An error of the `connect` command.
 #[derive(Debug, Error)]
 pub(crate) enum ConnectError {
     #[error("cannot connect to port {port} of the guest at {}", path.display())]

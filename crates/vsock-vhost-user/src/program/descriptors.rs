@@ -12,8 +12,8 @@ use vsock_vhost_user::{Config, PassFdConfig, VsockInnerConfig};
 /// whose memory is one region, and one for each further region, up to 508.
 const DEVICE: u64 = 64 + 508;
 
-/// The descriptors of the program without devices: the standard streams, signals, and a few that are
-/// open only for a moment.
+/// The descriptors of the program without devices: the standard streams, signals, and a few that
+/// are open only for a moment.
 const PROGRAM: u64 = 32;
 
 /// The descriptors of a passed stream, in addition to its connection's: the other end of the socket
@@ -31,8 +31,8 @@ pub(crate) enum Reach {
     HostAndGuests,
 }
 
-/// Raises the soft limit to the hard limit, and logs a warning if that is too low for these devices.
-/// Descriptors can be passed to `passing` of them.
+/// Raises the soft limit to the hard limit, and logs a warning if that is too low for these
+/// devices. Descriptors can be passed to `passing` of them.
 pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>, passing: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -20,7 +20,7 @@ use super::systemd::HandedOverError;
 /// The exit code for invalid arguments, the same as clap's.
 const WRONG_ARGUMENTS: u8 = 2;
 
-/// The reason for which the program failed.
+/// An error that ends the program.
 #[derive(Debug, Error)]
 pub(crate) enum ProgramError {
     #[error("cannot listen for host processes")]
@@ -56,8 +56,8 @@ pub(crate) enum ProgramError {
 }
 
 impl ProgramError {
-    /// Returns the exit code. It is the one for invalid arguments if the value of an argument turned
-    /// out to be invalid only when it was used.
+    /// Returns the exit code. It is the one for invalid arguments if the value of an argument
+    /// turned out to be invalid only when it was used.
     pub(crate) fn code(&self) -> ExitCode {
         if let Self::Connect(error) = self {
             return ExitCode::from(error.code());

@@ -23,7 +23,7 @@ use vsock_vhost_user::{NamedListener, VhostUserVsockBuilder};
 use super::args::Vm;
 use super::passed_fd;
 
-/// The reason for which a descriptor cannot be used.
+/// An error with an inherited descriptor.
 #[derive(Debug, Error)]
 pub(crate) enum InheritedError {
     #[error(

@@ -27,7 +27,7 @@ use writer::Writer;
 /// How long the program waits at its end until the log is written.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// The log, whose lines a thread of its own writes to standard error.
+/// The log. A separate thread writes its lines to standard error.
 pub(crate) struct Logging {
     queue: Arc<Queue>,
 }

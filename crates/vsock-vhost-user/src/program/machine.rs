@@ -47,8 +47,8 @@ struct Sockets<'a> {
     handed_over: &'a mut HandedOver,
 }
 
-/// Returns the link between the guests. Each connection between two guests can hold as many bytes as
-/// a guest may send, so that the longest message fits.
+/// Returns the link between the guests. Each connection between two guests can hold as many bytes
+/// as a guest may send, so that the longest message fits.
 pub(crate) fn siblings(vms: &[Vm]) -> Siblings {
     let buf_alloc = vms.iter().map(|vm| vm.config.buf_alloc()).max();
     let capacity = Capacity::Bytes(buf_alloc.unwrap_or(1) as usize);
@@ -68,6 +68,7 @@ pub(crate) fn device(
         handed_over,
     } = &mut common.passed;
     let mut builder = inherited.add_to(options(vm), vm)?;
+    // Each thread of the device confines itself before it does anything else.
     let sandbox = Arc::clone(common.sandbox);
     builder = builder.on_thread_start(move |thread| {
         let confined = sandbox.confine(thread.into());
@@ -88,6 +89,7 @@ pub(crate) fn device(
             .map_err(|source| ProgramError::Siblings { cid, source })?;
         builder = builder.sibling_backend(Box::new(backend));
     }
+    // Backends without ports serve all ports that no other backend claims.
     for backend in sockets.unnamed_ports()? {
         builder = builder.backend(backend);
     }
@@ -174,7 +176,7 @@ impl Sockets<'_> {
             let backend = ExposeBackend::bind_with(&expose.at, expose.port, self.access);
             let backend = backend.map_err(ProgramError::Unix)?;
             let (cid, at) = (self.vm.guest_cid, backend.exposed_at());
-            log::info!("guest {cid}: {at} is exposed as port {}", expose.port);
+            log::info!("guest {cid}: port {} is exposed at {at}", expose.port);
             backends.push(Box::new(backend));
         }
         Ok(backends)

@@ -33,7 +33,7 @@ pub(crate) use self::needs::Needs;
 use self::filter::{Filters, Verdict};
 use super::args::SandboxMode;
 
-/// The reason for which the program cannot be confined on a kernel that supports it.
+/// An error while setting up the sandbox, on a kernel that supports it.
 #[derive(Debug, Error)]
 pub(crate) enum SandboxError {
     #[error("cannot compile the system call filter")]
@@ -182,8 +182,8 @@ impl Sandbox {
         }
     }
 
-    /// Returns the rules that confine a thread to its files and ports later. They need a descriptor,
-    /// of which none may be left by then.
+    /// Returns the rules that confine a thread to its files and ports later. They need a
+    /// descriptor, of which none may be left by then.
     pub(crate) fn files(&self, kind: ThreadKind) -> Result<Files, SandboxError> {
         let files = match kind {
             ThreadKind::Passed => &self.passed_files,

@@ -78,6 +78,7 @@ impl<'a> Reader<'a> {
 
     fn file(mut self) -> Result<Vec<VmArgs>, FileError> {
         const VMS: &str = "`vms:` with a list of virtual machines and nothing else";
+        // The start of the document, which may follow directives.
         let mut next = self.next()?;
         while matches!(next.event, Event::StreamStart | Event::DocumentStart(_)) {
             next = self.next()?;
@@ -102,6 +103,7 @@ impl<'a> Reader<'a> {
                 _ => return next.expected("a virtual machine, with one KEY: VALUE per line"),
             }
         }
+        // Nothing may follow the list: no other key, and no other document.
         for end in [Event::MappingEnd, Event::DocumentEnd, Event::StreamEnd] {
             let next = self.next()?;
             if next.event != end {

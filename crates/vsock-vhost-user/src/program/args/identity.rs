@@ -79,7 +79,7 @@ pub(crate) struct Identity {
     forward_listen: Option<Infallible>,
 }
 
-/// The reason for which an option of the guest is refused.
+/// An error in an option of the guest.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 enum IdentityError {
     #[error("expected a number from 3 to 4294967294")]

@@ -53,6 +53,7 @@ pub(super) fn collision(vms: &[Vm], control: Option<&Path>) -> Option<(SocketUse
     let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).chain(control).collect();
     sockets.iter().enumerate().find_map(|(at, (names, used))| {
         let mut before = sockets[..at].iter();
+        // Names are compared by directory and file, so two spellings of a path are the same name.
         let (_, other) = before.find(|(other, _)| other.overlaps(names))?;
         Some((other.clone(), used.clone()))
     })
@@ -84,6 +85,7 @@ impl Vm {
             sockets.push(one(self.uds_path.clone(), "uds-path"));
             sockets.push(one(self.seqpacket_path(), "uds-path, for messages"));
         }
+        // The guest reaches these, with or without a listener on UDS_PATH itself.
         sockets.push((
             SocketNames::each_port(&self.uds_path),
             at(Path::new(&each_port), "uds-path with a port"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Orders to start and stop captures. A separate thread carries them out, because opening a file and
-//! writing its last packets can take a while.
+//! Orders to start and stop captures. A separate thread carries them out, because opening a file
+//! and writing its last packets can take a while.
 
 use std::io;
 use std::sync::Arc;

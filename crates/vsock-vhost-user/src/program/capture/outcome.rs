@@ -22,7 +22,7 @@ pub(crate) struct CaptureStopped {
     /// How many of these packets are not in the file.
     pub(crate) dropped: u64,
     pub(crate) file_bytes: u64,
-    /// The reason for which the capture had already ended, or did not end in time.
+    /// Why the capture had already ended, or did not end in time.
     pub(crate) incomplete: Option<String>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum CaptureOutcome {
     Stopped(CaptureStopped),
 }
 
-/// The reason for which an order was not carried out.
+/// The reason for refusing an order.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum CaptureRefusal {
     #[error("already capturing packets to {0}; stop that capture first")]

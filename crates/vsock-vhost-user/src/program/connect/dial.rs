@@ -17,7 +17,7 @@ use vsock_proto::handshake::{OkParser, Parse};
 /// The pauses between two attempts: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
-/// The reason for which there is no connection.
+/// An error while opening a connection.
 #[derive(Debug, Error)]
 pub(crate) enum DialError {
     /// No device listens on the path.

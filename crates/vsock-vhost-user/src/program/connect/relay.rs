@@ -26,7 +26,7 @@ use super::dial::Connection;
 /// The size of the buffer for each direction.
 const BUFFER: usize = 256 * 1024;
 
-/// The reason for which a connection failed.
+/// An error while relaying bytes.
 #[derive(Debug, Error)]
 pub(crate) enum RelayError {
     #[error("cannot start a thread")]

@@ -277,6 +277,8 @@ impl Scrape {
         scope: Scope,
     ) -> fmt::Result {
         let mut samples = Samples::default();
+        // Totals add up samples with the same labels. With the guest's CID as a further label, the
+        // samples of different guests stay apart.
         for (guest, answer) in &self.0 {
             let Ok(report) = answer else { continue };
             let mut of_guest = Samples::default();

@@ -2,8 +2,8 @@
 
 //! The server of the control socket.
 //!
-//! Each client can send one request, with a limited header and in a limited time. When there are too
-//! many clients, the oldest is disconnected, so clients that only hold a connection cannot lock
+//! Each client can send one request, with a limited header and in a limited time. When there are
+//! too many clients, the oldest is disconnected, so clients that only hold a connection cannot lock
 //! others out. A separate thread serves all clients and never blocks on a device thread.
 
 use std::collections::VecDeque;
@@ -113,6 +113,7 @@ async fn serve(socket: UnixListener, controlled: Arc<Controlled>) {
         match socket.accept().await {
             Ok((stream, _)) => {
                 clients.retain(|client| !client.is_finished());
+                // Abort the oldest client to make room for the new one.
                 if clients.len() >= MAX_CLIENTS {
                     if let Some(first) = clients.pop_front() {
                         first.abort();

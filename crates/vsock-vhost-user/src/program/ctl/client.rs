@@ -23,10 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The maximum length of an answer in bytes, enough for about 200,000 connections.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// The reason for which there is no answer.
+/// An error while sending a request or receiving its answer.
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
-    #[error("cannot connect to {}: expected the --control path of a running program", path.display())]
+    #[error(
+        "cannot connect to {}: expected the --control path of a running program",
+        path.display()
+    )]
     Connect { path: PathBuf, source: io::Error },
     #[error(
         "no answer from {} within {} seconds; is it a --control path?",

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::client::ClientError;
 use crate::program::control::ConnectionName;
 
-/// The reason for which the command failed.
+/// An error of the `ctl` command.
 #[derive(Debug, Error)]
 pub(crate) enum CtlError {
     #[error(transparent)]

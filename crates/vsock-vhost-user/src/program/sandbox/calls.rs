@@ -30,8 +30,8 @@ use seccompiler::{BackendError, SeccompCondition, SeccompRule};
 use super::kind::ThreadKind;
 use super::needs::Needs;
 
-/// Allowed calls by number. A call with rules is allowed if one of its rules matches; a call without
-/// rules is always allowed.
+/// Allowed calls by number. A call with rules is allowed if one of its rules matches; a call
+/// without rules is always allowed.
 pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 #[derive(Default)]

@@ -75,8 +75,8 @@ impl Filters {
 }
 
 /// Returns a filter that makes `clone3` fail with `ENOSYS`, so that the C library falls back to
-/// `clone`. A filter can check the flags of `clone`, which are an argument; those of `clone3` are in
-/// memory, which a filter cannot read.
+/// `clone`. A filter can check the flags of `clone`, which are an argument; those of `clone3` are
+/// in memory, which a filter cannot read.
 fn without_clone3(arch: TargetArch) -> Result<BpfProgram, BackendError> {
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let missing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());

@@ -35,8 +35,8 @@ const PATIENCE: Timespec = Timespec {
 };
 
 thread_local! {
-    /// With a constant initial value and no destructor, so reading it in a signal handler is safe: it
-    /// is a plain load.
+    /// With a constant initial value and no destructor, so reading it in a signal handler is safe:
+    /// it is a plain load.
     static KIND: Cell<Option<ThreadKind>> = const { Cell::new(None) };
 }
 

@@ -3,8 +3,8 @@
 //! Listening sockets that the service manager passes to the program at its start, as systemd does
 //! (`sd_listen_fds`). Each has a descriptor number, from 3 on, and a name.
 //!
-//! The name decides the purpose of a socket: `frontend`, `uds` or `seqpacket`, followed by `-CID` if
-//! there are several guests. With any other name, the path and the type of the socket decide,
+//! The name decides the purpose of a socket: `frontend`, `uds` or `seqpacket`, followed by `-CID`
+//! if there are several guests. With any other name, the path and the type of the socket decide,
 //! because all sockets of a `.socket` unit have the same name.
 
 use std::env;
@@ -63,7 +63,7 @@ impl Role {
     }
 }
 
-/// The reason for which the service manager's sockets cannot be used.
+/// An error with the sockets that the service manager passed.
 #[derive(Debug, Error)]
 pub(crate) enum HandedOverError {
     #[error("invalid value {0:?} for LISTEN_FDS: expected a number from 0 to {MOST}")]
