@@ -103,8 +103,12 @@
 //!
 //! # Logging
 //!
-//! The crate logs through [`log`]. It warns if a socket's file cannot be removed, if a path is too
-//! long to leave room for a port, and if another process does not release the lock of a directory.
+//! The crate logs through [`log`]. It warns if:
+//!
+//! - a socket's file cannot be removed;
+//! - a path is too long to leave room for the suffix of a port;
+//! - another process does not release the lock of a directory.
+//!
 //! It logs harmless failures at the debug level. A guest or a host process cannot cause repeated
 //! messages above that level.
 

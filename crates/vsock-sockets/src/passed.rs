@@ -12,11 +12,12 @@
 //! ```
 //!
 //! The process that passes a descriptor keeps sharing it. It can make the descriptor blocking at
-//! any time, hold the kernel's lock of a pipe or socket for as long as it likes, or pass a file of
-//! a file system that never answers, for which even `fstat` blocks. No flag of a system call
-//! prevents all of this. The device thread therefore never touches the descriptor, not even to
-//! close it. It uses one end of a socket pair, and a separate thread for each descriptor does the
-//! blocking calls.
+//! any time, and can hold the kernel's lock of a pipe or socket for as long as it likes. It can
+//! even pass a file of a file system that never answers, for which `fstat` blocks. No flag of a
+//! system call prevents all of this.
+//!
+//! The device thread therefore never touches the descriptor, not even to close it. It uses one end
+//! of a socket pair, and a separate thread for each descriptor does the blocking calls.
 
 mod backend;
 mod client;

@@ -18,9 +18,9 @@ use super::socket_names::{NameClaim, SocketNames};
 /// A listening Unix socket for other purposes than the guest's connections, such as vhost-user or
 /// an API of the VMM.
 ///
-/// Its name follows the same [rules](crate#socket-names) as a backend's: a file left behind by a
-/// dead process is replaced, dropping the listener removes the file if it is still the same one,
-/// and no guest of the process can reach the socket as a port.
+/// Its name follows the same [rules](crate#socket-names) as a backend's. A file left behind by a
+/// dead process is replaced. Dropping the listener removes the file, if it is still the same one.
+/// No guest of the process can reach the socket as a port.
 ///
 /// ```
 /// use std::io::{Read, Write};

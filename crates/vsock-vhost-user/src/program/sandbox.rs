@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The sandbox. Before the program serves guests, each thread confines itself to the system calls
-//! that a thread of its kind makes (seccomp), and to the files and ports that the program still
-//! needs (Landlock).
+//! The sandbox. Before the program serves guests, each thread confines itself in two ways. Seccomp
+//! allows only the system calls that a thread of its kind makes. Landlock allows only the files and
+//! ports that the program still needs.
 //!
 //! A guest or VMM that takes over a thread through a defect can do no more than that. A thread
 //! cannot undo its confinement. If the kernel lacks a part of this, the program runs without that

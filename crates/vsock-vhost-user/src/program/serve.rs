@@ -39,9 +39,9 @@ fn reach(vm: &Vm) -> Reach {
 
 /// Runs the devices until all of them have ended.
 ///
-/// The order of the steps matters, because the threads of the program confine themselves.
-/// Everything that a confined thread may not do is done before: signals, sockets and threads come
-/// first, then the main thread gives up its files, and last its system calls.
+/// The order of the steps matters, because the threads of the program confine themselves. What a
+/// confined thread cannot do comes first: signals, sockets, and the threads that need files. Then
+/// the main thread gives up its files and starts its helpers. Last, it gives up its system calls.
 pub(crate) fn run(
     args: &Args,
     vms: &[Vm],

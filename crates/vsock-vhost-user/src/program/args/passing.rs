@@ -14,8 +14,8 @@ pub(crate) struct PassingArgs {
     /// Let host processes pass a descriptor to use as their end of a connection.
     ///
     /// On UDS_PATH they write "passfd\n", then "P\n" or "P keep\n" in one message with a pipe, a
-    /// file or a connected socket (SCM_RIGHTS). Each such connection uses a thread. Without this
-    /// option, passed descriptors are refused.
+    /// file or a connected socket (SCM_RIGHTS). Each such connection uses one or two threads.
+    /// Without this option, passed descriptors are refused.
     #[arg(long, value_name = BOOL)]
     pass_fd: Option<bool>,
 }
