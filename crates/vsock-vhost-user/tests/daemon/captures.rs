@@ -264,7 +264,10 @@ fn the_control_socket_starts_and_stops_captures_into_new_files() {
         assert_eq!(started, (Some(0), format!("{shown}\n")));
         let (code, said) = ctl(&program, &["capture", "start"]);
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains(&format!("captured to {shown}")), "{said}");
+        assert!(
+            said.contains(&format!("already capturing packets to {shown}")),
+            "{said}"
+        );
         refused(&mut guest, port);
         refused(&mut guest, port + 1);
         let (code, said) = ctl(&program, &["capture", "stop"]);

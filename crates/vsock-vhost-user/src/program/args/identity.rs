@@ -15,6 +15,7 @@ use super::routes::{Expose, Forward};
 use super::units::{BOOL, number};
 
 /// Options that each guest needs for itself.
+#[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
 #[command(next_help_heading = "The guest (or keys of --vm)")]
 #[group(id = "guest", multiple = true)]

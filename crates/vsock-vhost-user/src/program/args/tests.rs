@@ -391,6 +391,16 @@ fn the_help_names_every_option() {
     assert!(!help.contains("--forward-cid"), "{help}");
 }
 
+#[test]
+fn the_help_is_wrapped_at_100_columns() {
+    for command in [&[][..], &["connect"], &["ctl"], &["generate"]] {
+        let help = parse(&[command, &["--help"]].concat()).unwrap_err();
+        let help = help.to_string();
+        let longest = help.lines().map(|line| line.chars().count()).max();
+        assert!(longest.is_some_and(|longest| longest <= 100), "{help}");
+    }
+}
+
 /// Generates a word of a command line: an option's name, a plausible value, or arbitrary bytes.
 fn word() -> impl Strategy<Value = OsString> {
     let names = "--vm --config --check --guest-cid --guest_cid --socket --socket-path --uds-path \
