@@ -164,6 +164,7 @@ impl Bare {
             next: 0,
             told: false,
         };
+        // The backend's own descriptor has a token too, which is not a stream's.
         bare.actions();
         bare.tokens.clear();
         for at in 0..connections {

@@ -168,6 +168,7 @@ impl Tasks {
     }
 
     fn caller(&self) -> Caller {
+        // Three and two have no common factor, so both wakers follow and precede ordinary calls.
         let call = self.calls.get();
         self.calls.set(call + 1);
         if !self.nonblocking || call % 3 == 0 {

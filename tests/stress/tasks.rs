@@ -79,6 +79,8 @@ impl Executor {
         let mut queue = self.queue.lock().unwrap();
         let task = loop {
             if queue.left == 0 {
+                // Wake the other threads, which would otherwise wait for a task until their
+                // deadline.
                 self.changed.notify_all();
                 return false;
             }
@@ -89,6 +91,7 @@ impl Executor {
             queue = self.changed.wait_timeout(queue, deadline.left()).unwrap().0;
         };
         drop(queue);
+        // Before the poll, so that a wake-up during the poll puts the task back into the queue.
         // ORDER: AcqRel; partner: the swap in `wake`.
         task.runnable.swap(false, Ordering::AcqRel);
         let waker = Waker::from(Arc::clone(&task));
@@ -121,6 +124,7 @@ fn call(
     cx: &mut Context<'_>,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<usize>>,
 ) -> Poll<usize> {
+    // This registers another task's waker, which the poll with the task's own must replace.
     if dice.roll(4) == 0 {
         let other = &mut Context::from_waker(Waker::noop());
         if let Poll::Ready(done) = poll(other) {

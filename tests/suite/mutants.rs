@@ -272,6 +272,7 @@ impl Mutant {
             }
         };
         self.stream().set_nonblocking(false)?;
+        // As a write that slept: if some bytes were accepted, their count hides the error.
         if done > 0 {
             Ok(end.unwrap_or(done))
         } else {

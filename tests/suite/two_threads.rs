@@ -183,6 +183,8 @@ impl Worker {
             Ok(len) => {
                 assert!(len > 0, "a write returned Ok(0)");
                 assert_eq!(self.write_end, None, "a write was accepted after the end");
+                // A blocking write that was cut short has seen a full direction, as a refused one
+                // has. After either, space counts only above the threshold.
                 self.last_write_refused = len < wanted && self.mode == Mode::Blocking;
                 self.sent.advance(len);
             }
@@ -222,6 +224,7 @@ fn check_write_end(writer: &mut Worker, reader: &Worker, capacity: usize, free: 
     let Some(stream) = &mut writer.stream else {
         return;
     };
+    // After a refusal, the transport may report no space until a part of the capacity is free.
     let capacity_counts = !writer.last_write_refused;
     let ready = is_writable(stream.write_ready_fd().unwrap()).unwrap();
     let mut edges = Watch::edges(stream.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
@@ -235,6 +238,7 @@ fn check_write_end(writer: &mut Worker, reader: &Worker, capacity: usize, free: 
         written != Err(ErrorKind::WouldBlock),
         "the write fd contradicts {written:?}"
     );
+    // A shutdown of either side takes precedence over a reset: writes fail with `BrokenPipe`.
     let clean = reader.shut_read || writer.shut_write;
     match written {
         Ok(len) => {

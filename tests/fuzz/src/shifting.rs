@@ -130,6 +130,9 @@ fn play(
             continue;
         };
         rig.pass(pause);
+        // An available index more than a queue's size ahead breaks the ring. While a change is
+        // pending, the index could still become valid during the turn, so such a ring does not
+        // count.
         let broken = [&*queues.rx, &*queues.tx].map(|queue| {
             // ORDER: Relaxed; no other thread is running.
             let index = queue.avail_idx(&rig.memory, Ordering::Relaxed);
@@ -174,6 +177,7 @@ fn turn(
     let after = [&*queues.rx, &*queues.tx].map(Queue::next_used);
     for index in [RX, TX] {
         let used = usize::from(after[index].wrapping_sub(before[index]));
+        // Every chain costs a part of the budget, so the budget bounds the chains of a call.
         let most = budget / LEAST_COSTS[1 - index] + 1;
         assert!(used <= most, "{used} chains of queue {index} in a call");
         assert!(

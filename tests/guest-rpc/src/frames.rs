@@ -61,6 +61,8 @@ impl AsyncRead for ByFrame {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         ready!(read)?;
+        // The mark for the next read is the rest of the current frame or header, so that no read
+        // ends within one unless it is larger than the limit of the mark.
         self.place.advance(&buffer.filled()[before..]);
         let missing = self.place.missing();
         Poll::Ready(self.wait_for(missing))

@@ -137,6 +137,7 @@ impl Guest {
     pub(crate) fn start(&self, job: Job) -> anyhow::Result<Pending> {
         let what = format!("{job:?}");
         let (asker, answer) = channel();
+        // Register the job before sending it, because its answer can arrive immediately.
         let id = {
             let mut table = table(&self.waiting);
             table.next += 1;

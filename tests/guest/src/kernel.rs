@@ -21,7 +21,7 @@ use crate::place::Place;
 /// The kernels that we can download.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Version {
-    /// The newest cloud kernel in this machine's own package lists, Debian's or Ubuntu's.
+    /// The newest kernel for virtual machines in this machine's own package lists.
     #[default]
     System,
     /// Debian 12's kernel.

@@ -100,6 +100,7 @@ fn one(machine: &Machine, case: &Case, role: Role) -> anyhow::Result<Vec<String>
         Role::Server => (sibling, first),
     };
     let serving = part(server.0, case, &["--mode=server"], client.1, PORT)?;
+    // A client that connects before the server listens would fail.
     server.0.run(Job::Listened(PORT))?;
     let host = format!("--control-host={}", server.2);
     let connecting = part(client.0, case, &["--mode=client", &host], server.1, PORT)?;
@@ -112,6 +113,8 @@ fn one(machine: &Machine, case: &Case, role: Role) -> anyhow::Result<Vec<String>
             Err(error) => failures.push(format!("{name}: {error}")),
         }
     }
+    // Report the side that failed by itself. Its peer only notices that the control connection
+    // broke.
     let own = |failure: &&String| !failure.contains(OTHER);
     match failures.iter().find(own).or_else(|| failures.first()) {
         Some(failure) => bail!("{failure}"),

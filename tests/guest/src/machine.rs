@@ -273,7 +273,7 @@ impl Machine {
         self.booted()
     }
 
-    /// Starts a guest that is not expected to boot.
+    /// Starts a guest that may fail to boot.
     pub(crate) fn boot_unseen(&mut self, extra: Extra) -> anyhow::Result<()> {
         let boot = Boot {
             extra,

@@ -185,6 +185,7 @@ impl Driver {
             }
             rx.disable_interrupts()?;
         }
+        // Linux refills the queue here, after the work, rather than after each packet.
         self.rx_work = RxWork::Asleep;
         let rx = &self.session.rx;
         if is_refill_due(rx.under_way(), rx.capacity(self.rx_pieces())) {

@@ -105,6 +105,8 @@ fn bulk_to_host(machine: &mut Machine, port: u32, bytes: u64, piece: usize) -> R
     }
     let report = machine.host.finish()?;
     let mut sample = start.sample(machine, bytes)?;
+    // The transfer ends when the host component has read everything, which is later than the last
+    // send.
     sample.seconds = (report.ended - start.time) as f64 / 1e9;
     machine.guest.close(id)?;
     Ok(sample)
@@ -124,6 +126,7 @@ fn bulk_to_guest(machine: &mut Machine, port: u32, bytes: u64, piece: usize) -> 
     let ended = clock::now()?;
     let mut sample = start.sample(machine, bytes)?;
     machine.guest.close(id)?;
+    // From the host's first write to the last byte in the guest.
     sample.seconds = (ended - machine.host.finish()?.began) as f64 / 1e9;
     Ok(sample)
 }
@@ -218,6 +221,7 @@ fn packets_to_host(machine: &mut Machine, port: u32, plan: Plan) -> Result<Sampl
     let start = Start::now(machine)?;
     let mut packet = Pattern::new().at(0, plan.size).to_vec();
     for number in 0..plan.packets() {
+        // Until the next burst is due, the guest handles what arrives, such as credit updates.
         let due = Wait::Until(plan.due(number, start.time));
         if number % u64::from(plan.burst) == 0 {
             while machine.guest.next(due)?.is_some() {}
@@ -240,6 +244,7 @@ fn packets_to_guest(machine: &mut Machine, port: u32, plan: Plan) -> Result<Samp
     while !collection.is_complete() {
         machine.guest.next_data()?;
         waiting.extend_from_slice(machine.guest.payload());
+        // Packets have no boundaries in a stream, so keep the rest for the next read.
         let whole = waiting.len() - waiting.len() % plan.size;
         for packet in waiting[..whole].chunks(plan.size) {
             collection.add(packet)?;
@@ -337,6 +342,7 @@ fn requests(machine: &mut Machine, port: u32, count: u64, beside_bulk: bool) -> 
 fn idle(machine: &mut Machine, port: u32, connections: u32, count: u64) -> Result<Sample> {
     machine.host.start(port, Task::Hold { connections })?;
     let mut last = machine.guest.open(port)?;
+    // Opening runs ahead of the confirmations, but not so far that a backlog overflows.
     let (mut begun, mut opened) = (1, 1);
     while opened < connections {
         while begun < connections && begun - opened < OPENING {
@@ -352,6 +358,7 @@ fn idle(machine: &mut Machine, port: u32, connections: u32, count: u64) -> Resul
     let start = Start::now(machine)?;
     let until = Wait::Until(start.time + IDLE);
     while machine.guest.next(until)?.is_some() {}
+    // The idle share comes from the pause before the round trips.
     let quiet = start.sample(machine, 1)?;
     let start = Start::now(machine)?;
     let latencies = turns(&mut machine.guest, last, count)?;

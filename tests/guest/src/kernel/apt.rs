@@ -13,7 +13,7 @@ use anyhow::Context;
 use super::{Debian, name_of};
 use crate::tool::{self, Missing};
 
-/// The newest cloud kernel, in Debian's and Ubuntu's packages.
+/// The newest kernel for virtual machines, in Debian's and Ubuntu's packages.
 pub(super) const KERNEL: Wanted = Wanted {
     what: "a kernel for the guest",
     metapackages: &["linux-image-cloud-amd64", "linux-image-virtual"],

@@ -36,7 +36,7 @@ pub(super) const TESTS: &[Test] = &[
 
 /// The reader's low-water mark in bytes.
 const LOWAT: u32 = 1000;
-/// Before each of the first bytes the guest is asked for its progress, so that each byte gets a
+/// After each of the first bytes the guest is asked for its progress, so that each byte gets a
 /// packet of its own. This is more bytes than packets that can be in flight.
 const SINGLE: u64 = 300;
 

@@ -165,6 +165,7 @@ fn talking(
     let mut crowd = crowd(machine, opener, count)?;
     talk(machine, &mut crowd)?.wait_for(MANY_LIMIT)?;
     let each = before.more(machine)?.bytes / u64::from(count);
+    // The side that opened the connections closes them first.
     if opener == Opener::Host {
         crowd.streams.clear();
     }

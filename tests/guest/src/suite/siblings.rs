@@ -208,6 +208,7 @@ fn stalled(machine: &mut Machine) -> anyhow::Result<Outcome> {
             links.push(link);
         }
     }
+    // Every buffer between the guests fills up, and then the writers block.
     let taken = at_rest(&links)?;
     ensure!(
         taken.iter().all(|taken| *taken < MUCH),
@@ -225,9 +226,11 @@ fn stalled(machine: &mut Machine) -> anyhow::Result<Outcome> {
     }
     for ((link, writer), taken) in links.into_iter().zip(writers).zip(taken) {
         let Route { from, to } = link.route;
+        // A reader that starts late receives everything that was accepted, in order.
         let late = range(91, taken, 64 << 10);
         complete(to.guest.receive(link.to, late)?.moved()?, late).context("a late reader")?;
         to.guest.close(link.to)?;
+        // The writer has more to send than its peer reads, so the peer's close is an error for it.
         let end = writer.moved().context("a writer does not end")?.end;
         ensure!(
             matches!(end, End::Error(_)),
