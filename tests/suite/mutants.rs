@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Each rule of the compliance suite fails for a stream, or a backend, with a fault that it is
-//! about.
+//! Each rule of the compliance suite must fail for a stream or a backend with the fault that the
+//! rule is about.
 //!
-//! The rules that Unix sockets do not share are proven by their exceptions: an exception whose rule
-//! holds fails the suite.
+//! The rules that Unix sockets break are proven by their exceptions: an exception whose rule holds
+//! fails the suite.
 //!
-//! And rules hold on a machine where threads come late: one that relies on how far another thread
-//! has got judges the machine, not the transport. What load does once in a thousand runs, some
-//! mutants do in every call.
+//! The rules must also hold on a machine where threads are slow. A rule that depends on another
+//! thread's progress would judge the machine, not the transport. Some mutants therefore do in every
+//! call what load causes once in a thousand runs.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ use vsock_tests::unix::SeqpacketSockets;
 use crate::compliance::{EMPTY_EXCEPTIONS, UNIX_BACKEND_EXCEPTIONS, UNIX_EXCEPTIONS};
 use crate::{DEADLINE, soon};
 
-/// The ways to be wrong, each with the rules that must notice it.
+/// Declares faults, each with the rules that must detect it.
 macro_rules! faults {
     (
         $(#[$of:meta])* $name:ident, $table:ident;
@@ -53,14 +53,14 @@ macro_rules! faults {
 }
 
 faults! {
-    /// What is wrong with a stream.
+    /// A fault of a stream.
     Fault, MUTANTS;
     /// Reads change a byte.
     Corrupts: bytes_of_every_size_arrive_in_order directions_carry_their_own_bytes
         bytes_survive_threads_in_every_mix_of_modes a_blocking_write_returns_when_all_is_accepted
         a_read_before_an_end_returns_its_bytes queued_bytes_come_before_every_end
         ones_own_shutdown_of_read_leaves_what_is_queued;
-    /// Vectored calls use one buffer only, the last one.
+    /// Vectored calls use only the last buffer.
     SwapsBuffers: vectored_calls_are_one_stream;
     ReadsByteByByte: a_read_gathers_writes;
     /// A blocking read waits until its buffer is full.
@@ -69,7 +69,7 @@ faults! {
     DropsTheRest: a_read_stops_at_its_buffer;
     PeekTakes: a_peek_takes_nothing;
     StartsInTheOtherMode: an_end_starts_in_its_mode;
-    /// A change of the mode sends a byte.
+    /// A mode change sends a byte.
     ModeIsAnEvent: a_mode_change_does_not_reach_a_blocked_peer
         a_mode_change_is_no_event_for_the_peer a_mode_change_keeps_the_peers_mode;
     EmptyWriteSends: an_empty_write_wakes_nobody;
@@ -83,22 +83,22 @@ faults! {
     Leaks: a_blocked_read_ends_with_a_drop a_blocked_write_ends_with_a_drop a_drop_is_a_close
         a_drop_is_an_edge_while_bytes_wait a_drop_is_an_edge_after_ones_own_shutdown
         the_fd_may_be_taken_after_an_end a_drop_closes_the_descriptors_of_its_end;
-    /// A blocking write returns before all is accepted.
+    /// A blocking write returns before everything is accepted.
     WritesHalf: a_blocking_write_returns_when_all_is_accepted;
-    /// A write that was cut short is an error.
+    /// A write that was cut short returns an error.
     LosesTheCount: a_timeout_cuts_a_write_short;
-    /// A timeout that was set cannot be taken back.
+    /// A timeout cannot be removed.
     KeepsTimeouts: a_read_without_a_usable_timeout_waits a_write_without_a_usable_timeout_waits;
     /// Non-blocking calls that cannot make progress are `TimedOut`.
     TimesOutAlways: nonblocking_mode_ignores_timeouts a_read_of_nothing_would_block
         a_write_into_a_full_direction_would_block;
-    /// A non-blocking write is taken whole or not at all.
+    /// A non-blocking write accepts everything or nothing.
     AllOrNothing: a_partial_write_returns_its_count;
     PromisesOneMore: a_direction_holds_exactly_its_capacity any_space_counts_before_a_refusal;
     PromisesNoBound: an_unbounded_direction_never_refuses;
     /// A blocking write drops what does not fit.
     NeverBlocks: a_full_direction_blocks_its_writer a_blocked_writer_waits_for_the_space_of_the_fd;
-    /// It reads nothing after a refused write.
+    /// It does not read after a refused write.
     OneWay: a_full_direction_leaves_the_other_free;
     AlwaysReadable: the_fd_is_readable_exactly_while_bytes_wait
         the_fd_ignores_what_does_not_concern_reading a_level_triggered_loop_does_not_spin
@@ -111,28 +111,29 @@ faults! {
         new_space_is_an_edge write_and_fd_agree_on_the_space_after_a_refusal
         the_write_fd_may_be_taken_when_full;
     NotCloseOnExec: descriptors_are_close_on_exec;
-    /// It signals the numbers that its peer's descriptors had.
+    /// It signals the former descriptor numbers of its peer.
     SignalsClosedNumbers: a_doorbell_never_rings_a_closed_number;
     /// Messages arrive without their last byte.
     LosesAByte: messages_keep_their_boundaries a_message_may_lie_in_pieces
         messages_come_before_the_end messages_come_before_the_peers_leaving;
     /// An empty message is not sent.
     LosesEmpty: an_empty_message_is_a_message_and_no_end a_waiting_message_is_readable;
-    /// What of a message does not fit is cut off in silence.
+    /// The part of a message that does not fit is silently discarded.
     CutsOff: a_message_longer_than_the_buffer_is_told;
     SendsWhatHasNoRoom: a_message_without_room_is_not_sent;
     SendsAfterItsEnd: nothing_is_sent_after_ones_own_end;
     /// It never changes its mode.
     IgnoresModes: a_read_of_nothing_would_block;
-    /// No fault: a blocking write sleeps on its way to the first byte, as for a lock or for memory.
+    /// No fault: a blocking write sleeps before its first byte, as it would for a lock or for
+    /// memory.
     WritesLate:;
-    /// No fault: a read begins when any timeout of the peer is over.
+    /// No fault: a read begins after every timeout of the peer.
     ReadsLate:;
-    /// No fault: a blocking write is never found asleep.
+    /// No fault: a blocking write never sleeps.
     WritesAwake:;
 }
 
-/// Pairs of few bytes with a fault.
+/// Pairs of a small capacity with a fault.
 struct Mutants {
     inner: Inner,
     fault: Fault,
@@ -186,7 +187,7 @@ impl PairSource for Mutants {
 }
 
 struct Mutant {
-    /// Gone once a drop has leaked it.
+    /// `None` after a drop has leaked it.
     stream: Option<BoxedStream>,
     fault: Fault,
     nonblocking: bool,
@@ -194,7 +195,8 @@ struct Mutant {
     timeouts: [Option<Duration>; 2],
     shut_down: bool,
     refused: bool,
-    /// Always readable, never readable, or open across an exec, where the fault needs that.
+    /// A descriptor that is always readable, never readable, or open across an exec, as the fault
+    /// needs.
     decoy: OwnedFd,
     peers_numbers: Vec<RawFd>,
 }
@@ -220,7 +222,7 @@ impl Mutant {
     }
 
     fn stream(&mut self) -> &mut BoxedStream {
-        self.stream.as_mut().expect("it lives")
+        self.stream.as_mut().expect("the stream exists")
     }
 
     fn inner_messages(&mut self) -> io::Result<&mut dyn VsockMessages> {
@@ -229,10 +231,10 @@ impl Mutant {
     }
 
     fn seen(&self) -> &BoxedStream {
-        self.stream.as_ref().expect("it lives")
+        self.stream.as_ref().expect("the stream exists")
     }
 
-    /// The first timeout sticks, where that is the fault.
+    /// Keeps the first timeout if that is the fault.
     fn timeout(&mut self, at: usize, timeout: Option<Duration>) -> Option<Duration> {
         if self.fault == Fault::KeepsTimeouts && self.timeouts[at].is_some() {
             return self.timeouts[at];
@@ -258,7 +260,7 @@ const MOMENT: Duration = Duration::from_millis(20);
 const AGES: Duration = Duration::from_millis(300);
 
 impl Mutant {
-    /// A blocking write that stays on its processor.
+    /// A blocking write that never sleeps.
     fn write_awake(&mut self, buf: &[u8]) -> io::Result<usize> {
         let deadline = Deadline::after(self.timeouts[1].unwrap_or(Duration::MAX));
         self.stream().set_nonblocking(true)?;
@@ -273,6 +275,7 @@ impl Mutant {
             }
         };
         self.stream().set_nonblocking(false)?;
+        // As a write that slept: if some bytes were accepted, their count hides the error.
         if done > 0 {
             Ok(end.unwrap_or(done))
         } else {
@@ -438,7 +441,7 @@ impl VsockStream for Mutant {
     }
 }
 
-/// Streams that were leaked: they stay as long as the process.
+/// Streams that were leaked: they exist until the process ends.
 static LEAKED: Mutex<Vec<BoxedStream>> = Mutex::new(Vec::new());
 
 impl Drop for Mutant {
@@ -450,7 +453,7 @@ impl Drop for Mutant {
     }
 }
 
-/// Long enough for what happens, short enough for what does not.
+/// Long enough for what must happen, short enough to wait for what must not.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Mutants {
@@ -461,14 +464,14 @@ impl Mutants {
         Self { inner, fault }
     }
 
-    /// The rule `name` must hold from either end.
+    /// Checks that the rule `name` holds at either end.
     #[track_caller]
     fn assert_holds(fault: Fault, name: &str) {
         let inner = Inner::holding(5);
         let mutants = Self { inner, fault };
         let mut rules = stream_rules().into_iter();
         let rule = rules.find(|rule| rule.as_ref().name == name);
-        let rule = rule.expect("there is such a rule");
+        let rule = rule.expect("the rule exists");
         for near in ConnectionEnd::BOTH {
             let scene = Scene::new(&mutants, near, DEADLINE);
             if let Err(why) = rule.check(&scene) {
@@ -478,7 +481,7 @@ impl Mutants {
     }
 }
 
-/// A fault that leaves messages alone changes nothing here.
+/// Faults that do not concern messages change nothing here.
 impl VsockMessages for Mutant {
     fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         let is_empty = message.iter().all(|piece| piece.is_empty());
@@ -509,7 +512,7 @@ impl VsockMessages for Mutant {
 }
 
 #[test]
-fn a_timeout_that_is_over_before_one_looks_has_cut_the_write_short() {
+fn a_timeout_that_passes_before_the_rule_looks_still_cuts_the_write_short() {
     Mutants::assert_holds(Fault::WritesAwake, "a_timeout_cuts_a_write_short");
 }
 
@@ -525,7 +528,7 @@ fn a_reader_that_is_late_by_the_whole_timeout_does_not_prolong_a_write() {
 }
 
 #[test]
-fn a_stream_that_ignores_its_mode_breaks_every_rule_and_holds_none_up() {
+fn a_stream_that_ignores_its_mode_breaks_every_rule_without_blocking_it() {
     for rule in [stream_rules(), message_rules()].concat() {
         let judging = Call::start(move || {
             let mutants = Mutants::new(Fault::IgnoresModes);
@@ -534,12 +537,12 @@ fn a_stream_that_ignores_its_mode_breaks_every_rule_and_holds_none_up() {
             rule.check(&scene).is_err()
         });
         let broken = judging.unwrap().finish(soon());
-        assert!(broken.expect("it waits"), "{rule:?} holds");
+        assert!(broken.expect("the rule ends"), "{rule:?} holds");
     }
 }
 
 #[test]
-fn each_rule_about_streams_and_messages_notices_its_fault() {
+fn each_rule_about_streams_and_messages_detects_its_fault() {
     let rules = [stream_rules(), message_rules()].concat();
     let unshared = UNIX_EXCEPTIONS.iter().chain(EMPTY_EXCEPTIONS);
     let mut proven: BTreeSet<_> = unshared.map(|exception| exception.name).collect();
@@ -547,10 +550,10 @@ fn each_rule_about_streams_and_messages_notices_its_fault() {
         let mutants = Mutants::new(*fault);
         for name in *names {
             let rule = rules.iter().find(|rule| rule.as_ref().name == *name);
-            let rule = rule.unwrap_or_else(|| panic!("{name} is no rule"));
+            let rule = rule.unwrap_or_else(|| panic!("there is no rule {name}"));
             let breaks = |near| rule.check(&Scene::new(&mutants, near, TIMEOUT)).is_err();
             let noticed = ConnectionEnd::BOTH.into_iter().any(breaks);
-            assert!(noticed, "{name} does not notice {fault:?}");
+            assert!(noticed, "{name} does not detect {fault:?}");
             proven.insert(*name);
         }
     }
@@ -559,12 +562,12 @@ fn each_rule_about_streams_and_messages_notices_its_fault() {
 }
 
 faults! {
-    /// What is wrong with a backend.
+    /// A fault of a backend.
     BackendFault, BACKEND_MUTANTS;
     AlwaysReadable: the_backends_fd_is_readable_exactly_while_one_waits;
-    /// An accept of nothing fails in another way.
+    /// An accept without a pending connection returns the wrong error.
     AnotherError: an_accept_of_nothing_would_block;
-    /// The last to connect is accepted first.
+    /// The most recent connection is accepted first.
     Reversed: connections_are_accepted_in_order;
     NotCloseOnExec: the_backends_fd_is_close_on_exec;
     AcceptsBlocking: an_accepted_stream_is_nonblocking;
@@ -633,7 +636,7 @@ impl BackendSource for BackendFault {
 }
 
 #[test]
-fn each_rule_about_backends_notices_its_fault() {
+fn each_rule_about_backends_detects_its_fault() {
     let rules = backend_rules();
     let mut proven = BTreeSet::new();
     for (fault, names) in BACKEND_MUTANTS {
