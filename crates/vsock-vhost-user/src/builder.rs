@@ -76,9 +76,8 @@ impl VhostUserVsockBuilder {
         }
     }
 
-    /// Waits for VMMs on an existing listener, for example one with special permissions or one
-    /// passed by a service manager. The device then does not create a socket at the path given to
-    /// [`new`](Self::new).
+    /// Waits for VMMs on an existing listener instead of a new one at the path given to
+    /// [`new`](Self::new), for example to set permissions.
     ///
     /// ```
     /// use vsock_vhost_user::{NamedListener, SocketAccess, VhostUserVsockBuilder};
@@ -270,8 +269,7 @@ impl VhostUserVsockBuilder {
         let size = checked_size(self.queue_size)?;
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
-        // Everything else that can fail comes before the threads. If the second thread cannot
-        // start, its `StopOnDrop` is dropped with its closure, and stops the first thread.
+        // If the second thread cannot start, its `StopOnDrop` is dropped and stops the first one.
         let listener = self.listen()?;
         let handle = listener.as_ref().map(NamedListener::handle);
         let mut event_loop =
@@ -352,7 +350,6 @@ fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, 
     let mut muxer = Muxer::new(cid, config);
     let mut state = MuxerState::default();
     state.next_host_port = first_port(&ports);
-    // The state has this release's version, so this cannot fail.
     let _known = muxer.restore(Tick::ZERO, &state);
     for Served { backend, serves } in backends {
         match serves {

@@ -2,8 +2,8 @@
 
 //! Handles the requests of a front-end.
 //!
-//! Everything that a front-end owns may block this thread: inspecting, mapping and closing its
-//! files, and reading its memory. So this module does none of that while the worker is locked.
+//! A front-end can make this thread block when it inspects, maps or closes its files, or reads its
+//! memory. So this module does none of that while the worker is locked.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -129,11 +129,9 @@ fn queue(index: impl Into<u32>) -> Result<QueueIndex, Refusal> {
     QueueIndex::new(index).ok_or(Refusal::NoQueue(index))
 }
 
-/// Whether a file can be a kick: an eventfd or a pipe.
-///
-/// The kernel alone must decide whether the file is readable, so that no process can block the
-/// device. It must not carry other files, so it must not be a socket: a socket could contain the
-/// front-end's own end of its connection, and keep that open when the front-end has gone.
+/// Whether a file can be a kick: an eventfd or a pipe, of which the kernel alone decides whether it
+/// is readable. A socket could contain the front-end's own end of its connection, and keep that
+/// open when the front-end has gone.
 fn is_kick(file: &File) -> bool {
     let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
     file_type == Ok(FileType::Fifo) || is_eventfd(file)
@@ -159,8 +157,7 @@ macro_rules! not_offered {
 }
 
 impl VhostUserBackendReqHandlerMut for Frontend {
-    /// A front-end may send this more than once, as libkrun does at each start of a driver. Each
-    /// connection has its own session, so there is nothing to do.
+    /// Each connection has its own session. libkrun sends this at each start of a driver.
     fn set_owner(&mut self) -> Answer<()> {
         Ok(())
     }
@@ -172,7 +169,6 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn reset_device(&mut self) -> Answer<()> {
         let discarded = self.shared.worker().reset_device();
-        // The statement above has released the lock, so closing the files blocks only this thread.
         drop(discarded);
         self.migration.forget(&self.shared);
         Ok(())
@@ -187,7 +183,6 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         if foreign != 0 {
             return Err(Refusal::Features(foreign).into());
         }
-        // The logging bit takes effect now, even while the queues run.
         let end = self.memory.end();
         let logged = self.migration.accept_features(features, end, &self.shared);
         logged.map_err(Refusal::Log)?;
@@ -230,17 +225,15 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         Ok(None)
     }
 
-    /// Refuses to remove a region that contains a running queue, because that would break the queue
-    /// for the guest.
+    /// Refuses to remove a region that contains a running queue: that would break the queue.
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Answer<()> {
         let memory = self.memory.without(region).map_err(Refusal::Memory)?;
-        // Check and replace under one lock, so that no step uses the region in between.
         let mut worker = self.shared.worker();
         if let Some(queue) = worker.cut_off(memory.mapped()) {
             return Err(Refusal::RegionInUse(queue).into());
         }
         let before = worker.set_memory(Arc::clone(memory.mapped()));
-        // Unmap the region without the worker's lock, because that can take a long time.
+        // Unmap the region without the lock, because that can take a long time.
         drop(worker);
         drop(before);
         self.memory = memory;
@@ -278,8 +271,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     ) -> Answer<()> {
         let queue = queue(index)?;
         let addresses = self.addresses(descriptor, available, used)?;
-        // Update the log first: the device may write to a running ring as soon as its address is
-        // set.
+        // The log first: the device may write to a running ring as soon as its address is set.
         let end = self.memory.end();
         let logged = self.migration.set_ring(queue, &flags, end, &self.shared);
         logged.map_err(Refusal::Log)?;
@@ -305,8 +297,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_kick(&mut self, index: u8, kick: Option<File>) -> Answer<()> {
         let queue = queue(index)?;
-        // An unsuitable file is dropped at the end, without the worker's lock: closing it can
-        // block.
+        // An unfit file is dropped at the end, without the worker's lock: closing it can block.
         let (kick, unfit) = match kick {
             Some(file) if !is_kick(&file) => (None, Some(file)),
             kick => (kick, None),
@@ -325,7 +316,6 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_call(&mut self, index: u8, call: Option<File>) -> Answer<()> {
         let queue = queue(index)?;
-        // A call must be an eventfd, because signalling any other file could block.
         let (call, unfit) = match call {
             Some(file) if !is_eventfd(&file) => (None, Some(file)),
             call => (call, None),

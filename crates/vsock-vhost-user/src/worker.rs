@@ -153,7 +153,6 @@ impl Worker {
         self.carry_out(now);
     }
 
-    /// Returns the session, to set the driver's features and bases.
     pub(crate) const fn session_mut(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -223,7 +222,6 @@ impl Worker {
         set
     }
 
-    /// Enables or disables all queues.
     pub(crate) fn enable_all(&mut self, enablement: Enablement) -> io::Result<()> {
         let event_loop = &mut self.event_loop;
         self.vrings
@@ -243,7 +241,6 @@ impl Worker {
         }
     }
 
-    /// Returns the event loop's events, for the thread that takes steps.
     pub(crate) fn events(&self) -> DriverEvents {
         self.event_loop.events()
     }
@@ -290,7 +287,6 @@ impl Worker {
         if !runs || !(beginning.is_some() || self.session.serves()) {
             return NextCall::OnEvent;
         }
-        // The event queue is optional, and may start and stop while the others run.
         let [rx, tx, event] = &mut self.vrings;
         let lends_event_queue = event.runs();
         let event_queue_begins = lends_event_queue && !self.event_queue_runs;

@@ -172,8 +172,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.phase = Phase::Inactive;
     }
 
-    /// Closes every connection, and informs the guest with the event
-    /// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
+    /// Closes every connection, and sends the guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
     ///
     /// [`process`](Self::process) publishes the event as soon as the guest provides a buffer for
     /// it. After that, the guest gets no packet until it acknowledges the event by making another
@@ -184,8 +183,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// for the event, for at most 100 ms from the next [`process`](Self::process) on. A guest that
     /// has provided none by then is served, and gets the event later.
     ///
-    /// A VMM that [pauses](Self::pause) a guest and resumes it in the same process does not need
-    /// this, because the connections still exist.
+    /// A guest that is [paused](Self::pause) and resumed in the same process does not need this.
     pub fn transport_reset(&mut self, now: Tick) {
         if self.has_driver() {
             self.muxer.transport_reset(now);
@@ -254,7 +252,6 @@ impl<M: GuestMemory> VsockDevice<M> {
         let mut result = self.unwinding(now, |device| device.work(now, mem, queues));
         match &mut result {
             Ok(outcome) => {
-                // An earlier device may have left a notification pending in these queues.
                 if self.phase == Phase::Starting {
                     self.counters.rx.decided(0, !outcome.notify_rx);
                     self.counters.tx.decided(0, !outcome.notify_tx);
@@ -303,11 +300,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns the features that the device offers.
-    ///
-    /// They include `VIRTIO_VSOCK_F_SEQPACKET` if a backend
-    /// [has seqpacket streams](Muxer::has_seqpacket), so add all backends before the driver reads
-    /// the features.
+    /// Returns the features that the device offers. They include `VIRTIO_VSOCK_F_SEQPACKET` if a
+    /// backend [has seqpacket streams](Muxer::has_seqpacket), so add all backends first.
     #[must_use]
     pub fn device_features(&self) -> u64 {
         self.features.offered(&self.muxer)
@@ -323,7 +317,6 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// by zeros. It has no writable field, so a VMM ignores the driver's writes.
     pub fn read_config(&self, offset: u64, data: &mut [u8]) {
         let config = u64::from(self.muxer.guest_cid()).to_le_bytes();
-        // The driver may read any offset with any width; an offset beyond the CID skips all of it.
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = config.into_iter().skip(skip).chain(iter::repeat(0));
         for (to, from) in data.iter_mut().zip(bytes) {
