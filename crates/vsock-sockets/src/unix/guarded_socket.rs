@@ -192,17 +192,15 @@ impl GuardedSocket {
         self.files != Files::Refused
     }
 
-    /// Returns whether closing the socket could close files in its queue. Called once, before the
-    /// socket is closed.
+    /// Returns whether closing the socket could close files in its queue.
     fn holds_files(&self) -> bool {
         if matches!(self.files, Files::Refused | Files::Shared) {
             return false;
         }
         if self.files == Files::Any {
-            // Stop further messages, so that the answer stays true. Only the reading half is shut
-            // down: the peer must not see an orderly end if the close turns out to be a reset,
-            // because bytes are unread. (This fails for a socket without a peer, which gets no
-            // messages anyway.)
+            // Stop further messages, so that the answer stays true. The peer must not see an
+            // orderly end yet: if bytes are unread, the close will be a reset. (This fails for a
+            // socket without a peer, which gets no messages anyway.)
             let _no_peer = net::shutdown(self, Shutdown::Read);
         }
         if sockopt::socket_acceptconn(self) != Ok(false) {
@@ -383,8 +381,7 @@ pub(super) unsafe fn take_files(message: &libc::msghdr) -> Vec<OwnedFd> {
                     continue; // unreachable: every chunk has this size
                 };
                 let number = RawFd::from_ne_bytes(bytes);
-                // SAFETY: the kernel has just opened this descriptor for the process, and the
-                // caller takes it only once.
+                // SAFETY: the kernel has just opened this descriptor, and it is taken only once.
                 files.push(unsafe { OwnedFd::from_raw_fd(number) });
             }
         }
