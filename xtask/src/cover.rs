@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(under_floor(&rows(95), &[("a", 95.0)]), [""; 0]);
         assert_eq!(
             under_floor(&rows(100), &[("b", 95.0)]),
-            ["b has a floor and no lines"]
+            ["b has a floor but no lines"]
         );
     }
 }
