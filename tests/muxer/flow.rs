@@ -113,8 +113,12 @@ fn t72_t73_a_small_stream_is_served_among_busy_ones() {
     let before = sim
         .trace()
         .iter()
-        .filter(|traced| matches!(traced, TracedPacket::ToGuest(header) if header.op == u16::from(Op::ReadWrite)))
-        .take_while(|traced| !matches!(traced, TracedPacket::ToGuest(header) if header.dst_port == port))
+        .filter_map(|traced| match traced {
+            TracedPacket::ToGuest(header) => Some(header),
+            _ => None,
+        })
+        .filter(|header| header.op == u16::from(Op::ReadWrite))
+        .take_while(|header| header.dst_port != port)
         .count();
     // Before it, each busy stream has one turn of at most a few packets.
     assert!(before <= BUSY * 20, "{before} packets came first");

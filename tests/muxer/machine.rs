@@ -249,7 +249,8 @@ proptest! {
             rx_buffers: 4096,
             ..guest
         };
-        let is_fault = |op: &ScenarioStep| matches!(op, ScenarioStep::On(_, LinkStep::WriteFails(..)));
+        let is_fault =
+            |op: &ScenarioStep| matches!(op, ScenarioStep::On(_, LinkStep::WriteFails(..)));
         let ops: Vec<_> = ops.into_iter().filter(|op| !is_fault(op)).collect();
         let alone = passed(Arrival::Alone, &guest, &ops)?;
         let together = passed(Arrival::Together, &guest, &ops)?;

@@ -349,7 +349,10 @@ proptest! {
             let (free, _) = flow.sim.guest.rx_room(flow.socket);
             if waiting > 0 && free > 0 {
                 flow.sim.pass(LONGEST).unwrap();
-                prop_assert!(flow.host.unread_by_device() < waiting, "{waiting} bytes, {free} free");
+                prop_assert!(
+                    flow.host.unread_by_device() < waiting,
+                    "{waiting} bytes, {free} free"
+                );
             }
         }
         flow.sim.guest.set_lowat(flow.socket, 1);

@@ -275,7 +275,8 @@ proptest! {
         const CAPACITY: usize = 32;
         // After a refused write, a quarter must be free.
         const RESUME: usize = CAPACITY / 4;
-        let (mut near, mut far) = VsockInnerStream::pair_with(&Inner::holding(CAPACITY).config).unwrap();
+        let config = Inner::holding(CAPACITY).config;
+        let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
         // A call that waits although it was cancelled would fail in another way.
         near.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
         far.set_read_timeout(Some(Duration::from_millis(1))).unwrap();

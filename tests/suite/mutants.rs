@@ -30,7 +30,10 @@ use crate::{DEADLINE, soon};
 
 /// Declares faults, each with the rules that must detect it.
 macro_rules! faults {
-    ($(#[$of:meta])* $name:ident, $table:ident; $($(#[$doc:meta])* $fault:ident: $($rule:ident)*;)+) => {
+    (
+        $(#[$of:meta])* $name:ident, $table:ident;
+        $($(#[$doc:meta])* $fault:ident: $($rule:ident)*;)+
+    ) => {
         $(#[$of])*
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         enum $name {

@@ -63,7 +63,9 @@ proptest! {
     #[test]
     fn messages_are_queued_whole_within_the_capacity(
         (capacity, steps) in select(vec![1_usize, 10, 300, 40_000])
-            .prop_flat_map(|capacity| (proptest::prelude::Just(capacity), vec(step(capacity), 1..80))),
+            .prop_flat_map(|capacity| {
+                (proptest::prelude::Just(capacity), vec(step(capacity), 1..80))
+            }),
     ) {
         let (mut near, mut far) = pair(capacity);
         let write_fd = near.write_ready_fd().unwrap();

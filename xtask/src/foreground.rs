@@ -14,9 +14,9 @@ use signal_hook::iterator::Signals;
 
 /// Runs the command without standard input, and returns its exit code.
 ///
-/// The command gets a process group and a temporary directory of its own. SIGINT, SIGTERM and SIGHUP
-/// end the whole group, and a second one of them kills it. However the command ends, what is left of
-/// the group is killed, and the directory removed.
+/// The command gets a process group and a temporary directory of its own. SIGINT, SIGTERM and
+/// SIGHUP end the whole group, and a second one of them kills it. However the command ends, what is
+/// left of the group is killed, and the directory removed.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<ExitCode> {
     // A short name: the programs keep sockets in it, and their paths have at most 107 bytes.
     let directory = tempfile::Builder::new().prefix("vsock-").tempdir()?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The main job: bytes go from a host component through the transport to an echo service on an event
-//! loop, and come back; then the same over a Unix socket pair, for comparison; and then with a muxer
-//! and a simulated guest in between, with the echo service in the guest.
+//! The main job: bytes go from a host component through the transport to an echo service on an
+//! event loop, and come back; then the same over a Unix socket pair, for comparison; and then with
+//! a muxer and a simulated guest in between, with the echo service in the guest.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -26,8 +26,8 @@ use vsock_report::{Payload, Progress};
 
 use crate::way::Way;
 
-/// Sends a file to an echo service and back: through the in-process transport, through a Unix socket
-/// pair, and to a simulated guest.
+/// Sends a file to an echo service and back: through the in-process transport, through a Unix
+/// socket pair, and to a simulated guest.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask demo", max_term_width = 100)]
 struct Args {

@@ -57,6 +57,9 @@ struct Args {
     /// What executes the guest's instructions
     #[arg(long, global = true, value_enum, default_value_t)]
     accelerator: Accelerator,
+    /// Use our device's program from this directory instead of building it
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    programs: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,6 +77,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "ours")]
         device: Kind,
     },
+    /// Downloads the kernel and builds the guest's programs
+    Prepare,
     /// Installs vhost-device-vsock, which the benchmarks compare with
     Peer,
     /// Compares our devices with vhost-device-vsock
@@ -134,7 +139,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<bool> {
-    let place = Place::new()?;
+    let place = Place::new()?.with_programs(args.programs.clone());
     raise_descriptor_limit()?;
     match &args.command {
         Command::Suite(suite) => suite.run(&place, args.accelerator),
@@ -146,6 +151,10 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             let image = Image::prepare(&place, Version::default(), None)?;
             let parts = Parts::prepare(&place, *device, &image, args.accelerator)?;
             demo::run(&parts, file.as_deref(), *rounds)?;
+            Ok(true)
+        }
+        Command::Prepare => {
+            Image::prepare(&place, Version::default(), None)?;
             Ok(true)
         }
         Command::Peer => {

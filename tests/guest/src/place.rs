@@ -14,6 +14,8 @@ pub struct Place {
     pub root: PathBuf,
     /// Where cargo puts what it builds.
     pub target: PathBuf,
+    /// Where our device's program is, if it is already built.
+    pub programs: Option<PathBuf>,
 }
 
 impl Place {
@@ -29,7 +31,14 @@ impl Place {
         Ok(Self {
             root: root.to_owned(),
             target: std::path::absolute(target)?,
+            programs: None,
         })
+    }
+
+    /// Returns the same directories, with one that contains our device's program.
+    #[must_use]
+    pub fn with_programs(self, programs: Option<PathBuf>) -> Self {
+        Self { programs, ..self }
     }
 
     /// Returns one of our directories below the build products. Creates it if necessary.

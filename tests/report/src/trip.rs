@@ -41,8 +41,8 @@ pub struct Trip {
 
 /// Sends all of `source`, and compares what comes back.
 ///
-/// It goes in parts of 64 MiB, so a file of any size needs 128 MiB of memory. The clock stands still
-/// while a part is read from the source, compared and digested.
+/// It goes in parts of 64 MiB, so a file of any size needs 128 MiB of memory. The clock stands
+/// still while a part is read from the source, compared and digested.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets that came together: what is written together, and what is written before what.
+//! Packets that arrive together: which are written together, and in which order.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::stream::Host;
 use crate::world::{WRITABLE, World, header, op, shutdown, with};
 
 impl World {
-    /// Packets of a batch that goes on.
+    /// Passes packets of a batch that continues.
     fn batch_goes_on(&mut self, packets: &[(Header, &[u8])]) {
         for (header, payload) in packets {
             assert!(self.muxer.can_take_packet());
@@ -52,7 +52,7 @@ fn what_came_together_is_written_together() {
         (host.got().as_slice(), writes(&host)),
         (&b"one two three"[..], 1)
     );
-    assert_eq!(world.changes, changes, "the event loop is told nothing");
+    assert_eq!(world.changes, changes, "the event loop has nothing to do");
     assert_eq!(world.muxer.deadline(), None);
 }
 

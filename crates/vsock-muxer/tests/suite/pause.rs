@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Guests that stand still.
+//! Paused guests.
 
 use vsock_proto::{Op, SocketTypes};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Guests of different monitors that are paused, reset and moved: what becomes of their
-//! connections, on both sides.
+//! Guests of different VMMs that are paused, reset and moved, and the effect on both ends of their
+//! connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
@@ -26,25 +26,25 @@ use crate::monitors::{
 };
 use crate::vmm::{EVENT, FEATURES, RX, TX, Vmm, memory};
 
-/// Bytes of a buffer for events, and how many buffers a driver has for them.
+/// The size of an event buffer in bytes, and the number of a driver's event buffers.
 const EVENT_BUFFER: u32 = 8;
 const EVENT_BUFFERS: usize = 8;
 
-/// How long packets wait for an event queue that starts after the others.
+/// How long packets wait for an event queue that starts later than the others.
 const EVENT_QUEUE_WAIT: Duration = Duration::from_millis(100);
 
-/// Long enough for what is under way, and short for a test.
+/// Long enough for packets that are under way, and short for a test.
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// What a driver accepts by itself.
+/// The features that a driver accepts by itself.
 const DRIVER: u64 = FEATURES & !(1 << 30);
 
-/// A guest of a monitor, whose driver fills its queues before it is ready.
+/// A guest of a VMM, whose driver fills its queues before it is ready.
 struct Machine {
     guest: Guest,
     monitor: &'static Monitor,
-    /// Bytes that the guest has sent on a connection that streams, and of which it knows that the
-    /// host has them.
+    /// How many bytes the guest has sent on a streaming connection, and how many the host has
+    /// acknowledged.
     sent: u32,
     freed: u32,
 }
@@ -73,7 +73,7 @@ impl Machine {
         &mut self.guest.vmm
     }
 
-    /// A driver begins, with rings that are empty.
+    /// Starts a driver with empty rings.
     fn load_driver(&mut self, features: u64) {
         let monitor = self.monitor;
         self.vmm().rings.iter_mut().for_each(|ring| ring.clear());
@@ -91,7 +91,7 @@ impl Machine {
         (self.monitor.reset)(&mut self.guest.vmm);
     }
 
-    /// The next event, if one comes; its buffer goes back.
+    /// Waits for the next event, and offers its buffer again.
     fn event_within(&mut self, wait: Duration) -> Option<u32> {
         let ring = &mut self.vmm().rings[EVENT];
         let (entry, len) = ring.wait(Deadline::after(wait))?;
@@ -104,7 +104,7 @@ impl Machine {
         Some(u32::from_le(event))
     }
 
-    /// Whether the host has room for that much more, as far as the guest knows.
+    /// Returns whether the host has room for this many more bytes, as far as the guest knows.
     fn may_send(&self, len: usize) -> bool {
         let waiting = self.sent.wrapping_sub(self.freed) as usize;
         waiting + len <= WINDOW as usize / 2
@@ -114,7 +114,7 @@ impl Machine {
         self.sent = self.sent.wrapping_add(u32::try_from(len).unwrap());
     }
 
-    /// Takes the packets that are there.
+    /// Takes all packets that have arrived.
     fn drain(&mut self) {
         while self.guest.packet_within(MOMENT).is_some() {}
     }
@@ -129,7 +129,7 @@ impl Machine {
     }
 }
 
-/// A connection of the guest to the host, whose ends have heard of each other.
+/// Opens a connection of the guest to the host.
 fn connected(host: &Host, guest: &mut Guest, port: u32) -> (Socket, VsockInnerStream) {
     let listener = host.connector.listen(port).unwrap();
     let (mut socket, answer) = guest.connect(port, port);
@@ -184,7 +184,7 @@ fn t113_libkrun_starts() {
     starts(&LIBKRUN);
 }
 
-/// A pause, in which either side writes, a client comes, and no side hears of anything.
+/// Pauses the guest, while both sides write and a client connects. Neither side notices the pause.
 fn pauses(monitor: &'static Monitor) {
     let host = Host::new();
     let mut machine = Machine::boot(&host, monitor);
@@ -211,7 +211,7 @@ fn pauses(monitor: &'static Monitor) {
         let mut bytes = [0; 6];
         stream.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"so far");
-        // The idle reader is served, and the client as well, in whichever order.
+        // The idle reader and the client are served, in any order.
         let (mut read, mut accepted) = (Vec::new(), None);
         while read.len() < 9 || accepted.is_none() {
             let (header, payload) = machine.guest.packet();
@@ -252,7 +252,7 @@ fn t115_crosvm_suspend_and_resume_keeps_connections() {
     pauses(&CROSVM);
 }
 
-/// A driver that is reset, and another one, in the same place or elsewhere.
+/// Resets a driver and starts another one, in the same place or elsewhere.
 fn resets(monitor: &'static Monitor) {
     let host = Host::new();
     let mut machine = Machine::boot(&host, monitor);
@@ -266,8 +266,8 @@ fn resets(monitor: &'static Monitor) {
         }
         machine.load_driver(DRIVER);
         assert_reset(&mut stream);
-        // The new driver knows nothing of the connection, and what it hears is an answer to what it
-        // says.
+        // The new driver does not know the connection, so the only packets that it gets are
+        // replies.
         machine.guest.write(&old, b"late");
         let (answer, _) = machine.guest.expect(Op::Reset);
         assert_eq!(answer.dst_port, port);
@@ -315,8 +315,8 @@ fn t115_qemu_reset_device_ends_connections_before_another_driver_comes() {
     assert_reset(&mut stream);
 }
 
-/// The driver of the next boot knows of messages, that of the first did not.
-fn negotiates_anew(monitor: &'static Monitor) {
+/// The driver of the second boot supports messages, the first one did not.
+fn negotiates_again(monitor: &'static Monitor) {
     let host = Host::with(|path, builder| {
         builder.backend(Box::new(UnixSeqpacketBackend::bind(path).unwrap()))
     });
@@ -325,8 +325,7 @@ fn negotiates_anew(monitor: &'static Monitor) {
         machine.guest.request_as(2, 1, 1);
         machine.guest.expect(Op::Reset).0.socket_type
     };
-    // What the RST to an unknown type is of, is not what it is to one that was negotiated and
-    // refused.
+    // The counter distinguishes the RST to an unknown type from that to a refused connection.
     ask(&mut machine);
     let rejected = host.device.counters().packets_rejected;
     assert_eq!(rejected, 1, "{}", monitor.name);
@@ -345,10 +344,10 @@ fn t114_new_features_count_with_each_monitor() {
         &EARLY_CLOUD_HYPERVISOR,
         &LIBKRUN,
     ] {
-        negotiates_anew(monitor);
+        negotiates_again(monitor);
     }
-    // crosvm adds to the features, as the driver writes them.
-    negotiates_anew(&CROSVM);
+    // crosvm sends the features in parts, as the driver writes them.
+    negotiates_again(&CROSVM);
 }
 
 #[test]
@@ -360,14 +359,14 @@ fn t116_cloud_hypervisor_reconnects_and_its_guest_gets_a_transport_reset() {
     assert_reset(&mut stream);
     (CLOUD_HYPERVISOR.reconnect.unwrap())(machine.vmm(), DRIVER);
     machine.expect_transport_reset();
-    // On a busy machine RSTs may be quicker: the monitor enables the event queue after the others.
+    // On a busy machine, RSTs may come first: the VMM enables the event queue after the others.
     machine.drain();
     host.assert_serves(&mut machine.guest, 2);
     let (mut socket, mut stream) = connected(&host, &mut machine.guest, 1);
     exchange(&mut machine.guest, &mut socket, &mut stream);
 }
 
-/// The monitor starts the event queue last. What came before would end by the event.
+/// The VMM starts the event queue last. The event would close connections opened before it.
 #[test]
 fn t106_the_event_comes_first_though_its_queue_is_the_last_to_start() {
     let host = Host::new();
@@ -376,7 +375,7 @@ fn t106_the_event_comes_first_though_its_queue_is_the_last_to_start() {
         let (_idle, _stream) = connected(&host, &mut machine.guest, port);
         machine.drain();
         machine.vmm().hang_up();
-        // A client that comes meanwhile is what the device begins with.
+        // The device starts with a client that has connected meanwhile.
         let client = host.connecting(100 + port, |mut client| {
             client.write_all(b"to the guest").unwrap();
             client.set_read_timeout(Some(GENEROUS)).unwrap();
@@ -401,7 +400,7 @@ fn t106_the_event_comes_first_though_its_queue_is_the_last_to_start() {
             client.join().unwrap();
             return;
         }
-        // The machine is busy, and the device has waited for long enough.
+        // On a busy machine, the device may have stopped waiting.
         machine.drain();
         drop(client);
     }
@@ -413,7 +412,7 @@ fn t116_cloud_hypervisor_goes_on_with_another_program_and_its_guest_gets_a_trans
     let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
     let (idle, _stream) = connected(&host, &mut machine.guest, 1);
     machine.vmm().hang_up();
-    // As if it had been killed: nothing is left that knows of the connection.
+    // As if the program had been killed: nothing remembers the connection.
     let (path, cid) = (host.path("again.sock"), host.cid);
     host.device.stop().unwrap();
     let (builder, connector) = VhostUserVsockBuilder::new(cid, &path).in_process().unwrap();
@@ -430,12 +429,12 @@ fn t116_cloud_hypervisor_goes_on_with_another_program_and_its_guest_gets_a_trans
     machine.guest.write(&idle, b"late");
     let (answer, _) = machine.guest.expect(Op::Reset);
     assert_eq!(answer.dst_port, 1);
-    // What the device before had not taken was answered, too.
+    // Packets that the previous device had not taken were answered too.
     machine.drain();
     host.assert_serves(&mut machine.guest, 2);
 }
 
-/// A front-end that keeps the event queue to itself, and comes again.
+/// A front-end that does not pass on the event queue, and reconnects.
 #[test]
 fn t116_an_idle_reader_gets_an_rst_where_the_event_queue_is_not_passed_on() {
     let host = Host::new();
@@ -495,7 +494,7 @@ fn t122_a_front_end_may_kick_before_it_enables() {
     machine.guest.expect(Op::Reset);
 }
 
-/// Its rings are enabled from the start, and are set up anew while they run.
+/// The rings are enabled from the start, and are set up again while they run.
 #[test]
 fn t122_a_front_end_without_protocol_features_resets_its_driver() {
     let host = Host::new();
@@ -543,16 +542,16 @@ fn t123_the_same_addresses_and_features_again_change_nothing_while_rings_run() {
     }
 }
 
-/// Bytes of which each tells where it is.
+/// Creates bytes that identify their positions.
 fn pattern(len: usize) -> Vec<u8> {
     let byte = |at: usize| u8::try_from((at / 251 + at) % 256).unwrap();
     (0..len).map(byte).collect()
 }
 
-/// Both sides stream, and the guest stands still again and again.
+/// Pauses the guest repeatedly while both sides stream.
 fn streams_through_pauses(monitor: &'static Monitor) {
     const LEN: usize = 1 << 20;
-    /// Bytes that the guest sends between two looks at what has come.
+    /// How many bytes the guest sends before it looks for packets again.
     const PIECE: usize = 3000;
     let host = Host::new();
     let mut machine = Machine::boot(&host, monitor);
@@ -571,7 +570,7 @@ fn streams_through_pauses(monitor: &'static Monitor) {
         let paused = (turn % 8 == 0).then(|| monitor.pause.unwrap());
         let bases = paused.map(|pause| (pause.begin)(machine.vmm()));
         let more = PIECE.min(LEN - sent);
-        // What the host has not taken stays within its window.
+        // Bytes that the host has not read stay within its window.
         if machine.may_send(more) {
             machine.guest.write(&socket, &to_host[sent..sent + more]);
             machine.count_sent(more);
@@ -613,7 +612,7 @@ fn t115_crosvm_streams_through_pauses() {
 }
 
 #[test]
-fn t117_a_driver_that_never_gives_its_event_buffer_back_is_served() {
+fn t117_a_driver_that_never_offers_its_event_buffer_again_is_served() {
     let host = Host::new();
     let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
     let _connection = connected(&host, &mut machine.guest, 1);
@@ -629,9 +628,9 @@ fn t113_an_event_queue_that_starts_later_is_notified_and_stands_where_it_was_use
     let host = Host::new();
     let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
     let vmm = machine.vmm();
-    // The device before may have left its driver without a notification.
+    // The previous device may have had a notification pending.
     assert!(vmm.rings[EVENT].wait_for_call(Deadline::after(GENEROUS)));
-    // The monitor has said how many buffers are available; none of them was used.
+    // The VMM passed the available index; none of these buffers was used.
     assert_eq!(vmm.frontend.get_vring_base(EVENT).unwrap(), 0);
 }
 
@@ -652,7 +651,7 @@ fn t116_an_event_queue_that_starts_before_the_others_goes_on_where_it_was_used()
     }
 }
 
-/// No kick comes to start it again.
+/// No kick starts the queue again.
 #[test]
 fn t114_a_queue_that_gets_another_size_while_it_runs_is_served_from_its_new_start() {
     let host = Host::new();

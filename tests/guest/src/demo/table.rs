@@ -11,7 +11,8 @@ use crate::suite::pairs::Opener;
 
 const GIB: f64 = 1_073_741_824.0;
 
-/// A line for each way, with the medians of its rounds, and a note. Bytes are counted there and back.
+/// A line for each way, with the medians of its rounds, and a note. Bytes are counted there and
+/// back.
 pub(super) fn text(len: u64, device: &str, lines: &[(Opener, Vec<Round>)]) -> String {
     let bytes = len as f64 * 2.0;
     let mut text = format!(

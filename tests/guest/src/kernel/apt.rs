@@ -289,7 +289,8 @@ mod tests {
 
     #[test]
     fn the_kernel_is_what_the_metapackage_depends_on() {
-        let text = "linux-image-virtual\n  Depends: linux-image-6.8.0-1-generic\n  Depends: wireless-crda\n\
+        let text = "linux-image-virtual\n  Depends: linux-image-6.8.0-1-generic\n\
+                      \x20 Depends: wireless-crda\n\
                     \x20   linux-modules-x\n  Recommends: linux-image-extra\n";
         assert_eq!(
             dependencies(text, KERNEL.parts),

@@ -41,13 +41,13 @@ fn connect(backend: &PassFdBackend) -> UnixStream {
     client
 }
 
-/// The ends of a pipe: to read from, and to write to.
+/// Returns the reading and the writing end of a pipe.
 fn pipe() -> io::Result<(File, File)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     Ok((reader.into(), writer.into()))
 }
 
-/// Sends bytes, and descriptors with them.
+/// Sends bytes together with descriptors.
 fn send_with(socket: &UnixStream, bytes: &[u8], files: &[&dyn AsFd]) {
     let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
@@ -62,7 +62,7 @@ fn send_with(socket: &UnixStream, bytes: &[u8], files: &[&dyn AsFd]) {
     .unwrap();
 }
 
-/// A client that passes a descriptor.
+/// Connects a client and passes a descriptor.
 fn pass(backend: &PassFdBackend, command: &str, file: &dyn AsFd) -> UnixStream {
     let mut client = connect(backend);
     client.write_all(b"passfd\n").unwrap();
@@ -82,7 +82,7 @@ fn accept(backend: &mut PassFdBackend) -> Box<dyn VsockStream> {
     }
 }
 
-/// A stream over a descriptor that is passed, and confirmed.
+/// Returns a confirmed stream over a passed descriptor.
 fn stream(backend: &mut PassFdBackend, command: &str, file: &dyn AsFd) -> Box<dyn VsockStream> {
     let mut client = pass(backend, command, file);
     let mut device = accept(backend);
@@ -96,7 +96,7 @@ fn stream(backend: &mut PassFdBackend, command: &str, file: &dyn AsFd) -> Box<dy
     device
 }
 
-/// The client reads the end, and no stream comes.
+/// Checks that the client reads the end and that there is no stream.
 fn assert_refused(backend: &mut PassFdBackend, mut client: &UnixStream) {
     client.set_nonblocking(true).unwrap();
     let refused = || {
@@ -104,7 +104,7 @@ fn assert_refused(backend: &mut PassFdBackend, mut client: &UnixStream) {
         assert_eq!(accepted.kind(), ErrorKind::WouldBlock);
         match client.read(&mut [0]) {
             Ok(len) => len == 0,
-            // What it had sent was not read.
+            // A reset, because bytes from the client were not read.
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
         }
     };
@@ -125,7 +125,7 @@ fn fifo(dir: &TempDir) -> PathBuf {
     path
 }
 
-/// Opens one end of a FIFO without waiting for the other.
+/// Opens one end of a FIFO without waiting for the other one.
 fn open_fifo(path: &Path, write: bool) -> File {
     OpenOptions::new()
         .read(!write)
@@ -136,7 +136,7 @@ fn open_fifo(path: &Path, write: bool) -> File {
 }
 
 #[test]
-fn the_guest_reads_a_pipe_to_its_end_and_cannot_write_it() {
+fn a_reading_end_of_a_pipe_can_only_be_read() {
     let (mut backend, _dir) = usual();
     let (reader, mut writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "52\n", &reader);
@@ -157,7 +157,7 @@ fn the_guest_reads_a_pipe_to_its_end_and_cannot_write_it() {
 }
 
 #[test]
-fn the_guest_writes_a_pipe_and_its_reader_sees_the_end() {
+fn a_writing_end_of_a_pipe_can_only_be_written() {
     let (mut backend, _dir) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "52", &writer);
@@ -176,7 +176,7 @@ fn the_guest_writes_a_pipe_and_its_reader_sees_the_end() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_the_stream() {
+fn the_stream_ends_if_the_pipes_reader_leaves() {
     let (mut backend, _dir) = usual();
     let (reader, writer) = pipe().unwrap();
     let device = stream(&mut backend, "52\n", &writer);
@@ -186,7 +186,7 @@ fn a_reader_that_leaves_ends_the_stream() {
 }
 
 #[test]
-fn a_file_is_read_from_its_offset_and_written_at_it() {
+fn a_file_is_read_and_written_at_its_offset() {
     let (mut backend, dir) = usual();
     let path = dir.path().join("file");
     fs::write(&path, "skipped, hello").unwrap();
@@ -236,7 +236,7 @@ fn half_closes_pass_both_ways_over_a_socket() {
 }
 
 #[test]
-fn resets_pass_both_ways_over_tcp_and_an_end_is_none() {
+fn tcp_resets_pass_both_ways_and_an_end_is_not_a_reset() {
     let (mut backend, _dir) = usual();
     for abort in [true, false] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -272,7 +272,7 @@ fn resets_pass_both_ways_over_tcp_and_an_end_is_none() {
 }
 
 #[test]
-fn an_abort_ends_a_unix_socket_that_its_sender_keeps_and_one_that_does_not_read() {
+fn an_abort_ends_a_unix_socket_even_if_its_sender_keeps_it() {
     let (mut backend, _dir) = usual();
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut device = stream(&mut backend, "5\n", &near);
@@ -286,7 +286,7 @@ fn an_abort_ends_a_unix_socket_that_its_sender_keeps_and_one_that_does_not_read(
     assert!(got.iter().all(|byte| *byte == 7));
 }
 
-/// Both ends of a TCP connection.
+/// Returns both ends of a TCP connection.
 fn tcp() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -296,7 +296,7 @@ fn tcp() -> (TcpStream, TcpStream) {
 }
 
 #[test]
-fn an_abort_resets_a_tcp_socket_that_its_sender_keeps() {
+fn an_abort_resets_a_tcp_socket_even_if_its_sender_keeps_it() {
     let (mut backend, _dir) = usual();
     let (near, mut far) = tcp();
     stream(&mut backend, "5\n", &near).abort();
@@ -305,15 +305,15 @@ fn an_abort_resets_a_tcp_socket_that_its_sender_keeps() {
 }
 
 #[test]
-fn an_abort_after_a_half_close_discards_what_does_not_fit() {
+fn an_abort_after_a_half_close_discards_waiting_bytes() {
     let (mut backend, _dir) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "5\n", &writer);
     drop(writer);
-    // More than fits into the pipe, and less than waits before it.
+    // More than the pipe holds, and no more than the socket pair holds in addition.
     device.write_all(&[7; 100_000]).unwrap();
     device.shutdown(Shutdown::Write).unwrap();
-    // A guest that is slow, so that the thread has seen the half-close and waits for room.
+    // The guest is slow, so the thread has seen the half-close and waits for room.
     pace(Duration::from_millis(100)).unwrap();
     device.abort();
     let register = Arc::clone(&backend.register);
@@ -324,11 +324,11 @@ fn an_abort_after_a_half_close_discards_what_does_not_fit() {
 }
 
 #[test]
-fn t119_notes_for_the_sender_of_a_tcp_socket_neither_end_the_stream_nor_cost_time() {
+fn t119_messages_in_the_error_queue_of_a_tcp_socket_do_not_affect_the_stream() {
     let (mut backend, _dir) = usual();
     let (mut near, mut far) = tcp();
     let mut device = stream(&mut backend, "5\n", &near);
-    // A time stamp for each byte that is sent, by the system's software.
+    // Request a software time stamp for each byte that is sent.
     let wanted = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
     let wanted = i32::try_from(wanted).unwrap();
     assert!(set_option(near.as_fd(), libc::SO_TIMESTAMPING, wanted));
@@ -351,7 +351,7 @@ fn t119_notes_for_the_sender_of_a_tcp_socket_neither_end_the_stream_nor_cost_tim
 }
 
 #[test]
-fn what_a_closed_stream_has_sent_is_delivered_though_it_does_not_fit_yet() {
+fn bytes_of_a_closed_stream_are_delivered_even_if_the_pipe_was_full() {
     let (mut backend, _dir) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "5\n", &writer);
@@ -368,7 +368,7 @@ fn what_a_closed_stream_has_sent_is_delivered_though_it_does_not_fit_yet() {
 }
 
 #[test]
-fn t124_neither_a_pipe_without_bytes_nor_a_full_one_stops_a_drop() {
+fn t124_neither_an_empty_nor_a_full_pipe_blocks_a_drop() {
     let (mut backend, _dir) = usual();
     let (empty, _writes) = pipe().unwrap();
     let (_reads, full) = pipe().unwrap();
@@ -388,7 +388,7 @@ fn t124_neither_a_pipe_without_bytes_nor_a_full_one_stops_a_drop() {
 }
 
 #[test]
-fn a_dropped_backend_waits_for_the_last_bytes_but_not_for_ever() {
+fn a_dropped_backend_waits_for_the_last_bytes_but_not_indefinitely() {
     let (mut backend, _dir) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "5\n", &writer);
@@ -408,7 +408,7 @@ fn a_dropped_backend_waits_for_the_last_bytes_but_not_for_ever() {
 }
 
 #[test]
-fn a_kept_fifo_is_written_again_when_it_has_another_reader_and_nothing_is_lost() {
+fn with_keep_a_fifo_can_have_one_reader_after_another() {
     let (mut backend, dir) = usual();
     let path = fifo(&dir);
     let first = open_fifo(&path, false);
@@ -420,9 +420,9 @@ fn a_kept_fifo_is_written_again_when_it_has_another_reader_and_nothing_is_lost()
     wait_ready(first.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     (&first).read_exact(&mut got).unwrap();
     drop(first);
-    // There is a reader nevertheless, without which it could not be opened for writing.
+    // The pump itself is a reader, so the FIFO can be opened for writing.
     drop(open_fifo(&path, true));
-    // More than fits.
+    // More than the FIFO holds.
     let sent = vec![7; 100_000];
     device.write_all(&sent).unwrap();
     assert!(!device.peer_gone());
@@ -445,7 +445,7 @@ fn a_kept_fifo_is_written_again_when_it_has_another_reader_and_nothing_is_lost()
 }
 
 #[test]
-fn a_kept_fifo_is_read_again_when_it_has_another_writer() {
+fn with_keep_a_fifo_can_have_one_writer_after_another() {
     let (mut backend, dir) = usual();
     let path = fifo(&dir);
     let reader = open_fifo(&path, false);
@@ -483,7 +483,7 @@ fn without_keep_a_fifo_ends_with_its_writer() {
 }
 
 #[test]
-fn t119_the_flags_of_a_descriptor_are_its_senders() {
+fn t119_the_sender_can_change_the_flags_of_a_passed_descriptor() {
     let (mut backend, _dir) = usual();
     let (reader, writer) = pipe().unwrap();
     let flags = || rustix::fs::fcntl_getfl(&writer).unwrap();
@@ -491,7 +491,7 @@ fn t119_the_flags_of_a_descriptor_are_its_senders() {
     let mut device = stream(&mut backend, "5\n", &writer);
     assert_eq!(flags(), before);
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
-    // It is full, and its sender makes it blocking while the thread waits.
+    // The pipe is full, and its sender makes it blocking while the thread waits.
     device.set_nonblocking(true).unwrap();
     wait_until(soon(), || device.write(&[7; 65_536]).is_err()).unwrap();
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
@@ -505,7 +505,7 @@ fn t119_the_flags_of_a_descriptor_are_its_senders() {
 }
 
 #[test]
-fn what_is_no_stream_is_refused_and_its_client_reads_the_end() {
+fn an_unsupported_descriptor_is_refused_and_the_client_reads_the_end() {
     let (mut backend, dir) = usual();
     let path = fifo(&dir);
     let both = OpenOptions::new()
@@ -546,7 +546,7 @@ fn what_is_no_stream_is_refused_and_its_client_reads_the_end() {
 }
 
 #[test]
-fn t100_a_command_that_is_none_is_refused_and_its_descriptors_are_closed() {
+fn t100_an_invalid_command_is_refused_and_its_descriptors_are_closed() {
     let (mut backend, _dir) = usual();
     for (parts, descriptors) in [
         (&["passfd\n", "port"][..], 1),
@@ -557,7 +557,7 @@ fn t100_a_command_that_is_none_is_refused_and_its_descriptors_are_closed() {
         (&["passfd\n", "5\nmore"], 1),
         (&["passfd\n", "5\n"], 0),
         (&["passfd\n", "55555555555555555555555555555555555555"], 0),
-        // The descriptor comes with the port, not before it.
+        // The descriptor must come with the port, not before it.
         (&["passfd\n"], 1),
     ] {
         let (mut reader, writer) = pipe().unwrap();
@@ -576,7 +576,7 @@ fn t100_a_command_that_is_none_is_refused_and_its_descriptors_are_closed() {
 }
 
 #[test]
-fn t100_a_client_that_leaves_in_the_middle_leaves_nothing() {
+fn t100_a_client_that_leaves_during_the_handshake_leaves_nothing_behind() {
     let (mut backend, _dir) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut client = connect(&backend);
@@ -587,7 +587,7 @@ fn t100_a_client_that_leaves_in_the_middle_leaves_nothing() {
     );
     client.shutdown(Shutdown::Write).unwrap();
     assert_refused(&mut backend, &client);
-    // One that has passed it, and does not wait for the answer.
+    // A client that has passed a descriptor and does not wait for the answer.
     drop(pass(&backend, "5\n", &writer));
     drop(writer);
     let mut device = accept(&mut backend);
@@ -599,7 +599,7 @@ fn t100_a_client_that_leaves_in_the_middle_leaves_nothing() {
 }
 
 #[test]
-fn a_command_may_come_in_pieces() {
+fn a_command_can_arrive_in_pieces() {
     let (mut backend, _dir) = usual();
     let (_reader, writer) = pipe().unwrap();
     let mut client = connect(&backend);
@@ -612,14 +612,14 @@ fn a_command_may_come_in_pieces() {
     }
     send_with(&client, b"ep", &[&writer]);
     assert_eq!(accept(&mut backend).requested_port(), Some(1024));
-    // Or at once.
+    // Or all together.
     let client = connect(&backend);
     send_with(&client, b"passfd\n7\n", &[&writer]);
     assert_eq!(accept(&mut backend).requested_port(), Some(7));
 }
 
 #[test]
-fn any_other_client_is_served_as_by_a_backend_without_descriptors() {
+fn a_client_without_passfd_is_served_as_usual() {
     let (mut backend, _dir) = usual();
     for text in ["CONNECT 5\nhello", "p", "passport\n", ""] {
         let mut client = connect(&backend);
@@ -644,7 +644,7 @@ fn any_other_client_is_served_as_by_a_backend_without_descriptors() {
 }
 
 #[test]
-fn t124_a_client_without_passfd_cannot_send_files_once_it_is_known() {
+fn t124_a_client_without_passfd_cannot_send_files() {
     let (mut backend, _dir) = usual();
     let mut client = connect(&backend);
     client.write_all(b"CONNECT 5\n").unwrap();
@@ -660,7 +660,7 @@ fn t124_a_client_without_passfd_cannot_send_files_once_it_is_known() {
         &mut extras,
         SendFlags::empty(),
     );
-    // Linux 6.16; before, a thread of its own closes them.
+    // Linux 6.16. On older kernels, a separate thread closes the files.
     if sockopt_knows_files() {
         assert_eq!(sent.unwrap_err(), Errno::PERM);
     }
@@ -675,7 +675,7 @@ fn sockopt_knows_files() -> bool {
 }
 
 #[test]
-fn a_client_that_says_nothing_is_refused_in_time_and_others_are_served_meanwhile() {
+fn a_silent_client_is_refused_after_the_timeout_and_delays_no_other() {
     let timeout = Duration::from_millis(50);
     let (mut backend, _dir) = backend(PassFdConfig::default().command_timeout(timeout));
     let silent = connect(&backend);
@@ -688,13 +688,13 @@ fn a_client_that_says_nothing_is_refused_in_time_and_others_are_served_meanwhile
         assert_refused(&mut backend, client);
     }
     assert!(backend.clients.is_empty());
-    // The timer is set again for the next one.
+    // The timer is set again for the next client.
     let late = connect(&backend);
     assert_refused(&mut backend, &late);
 }
 
 #[test]
-fn the_oldest_client_that_says_nothing_makes_room() {
+fn the_oldest_silent_client_makes_room() {
     let (mut backend, _dir) = backend(PassFdConfig::default().max_waiting(2));
     let clients = [(); 3].map(|()| connect(&backend));
     assert_refused(&mut backend, &clients[0]);
@@ -705,7 +705,7 @@ fn the_oldest_client_that_says_nothing_makes_room() {
 }
 
 #[test]
-fn one_descriptor_more_than_the_limit_is_refused_until_another_ends() {
+fn a_descriptor_beyond_the_limit_is_refused() {
     let (mut backend, _dir) = backend(PassFdConfig::default().max_streams(1));
     let (_reader, writer) = pipe().unwrap();
     let (mut other_reader, other) = pipe().unwrap();
@@ -721,7 +721,7 @@ fn one_descriptor_more_than_the_limit_is_refused_until_another_ends() {
 }
 
 #[test]
-fn a_field_out_of_its_range_is_refused() {
+fn a_field_out_of_range_is_refused() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vm");
     let refused = PassFdBackend::bind(&path, PassFdConfig::default().max_streams(0));
@@ -730,7 +730,7 @@ fn a_field_out_of_its_range_is_refused() {
 }
 
 #[test]
-fn a_descriptor_of_its_own_socket_is_as_good_as_any_other() {
+fn a_client_can_pass_its_own_socket() {
     let (mut backend, _dir) = usual();
     let client = connect(&backend);
     (&client).write_all(b"passfd\n").unwrap();
@@ -741,11 +741,11 @@ fn a_descriptor_of_its_own_socket_is_as_good_as_any_other() {
     device.set_read_timeout(Some(SOON)).unwrap();
     let mut text = String::new();
     device.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "OK 1073741824\n", "the answer is what it reads");
+    assert_eq!(text, "OK 1073741824\n", "the client reads the answer");
 }
 
 #[test]
-fn many_descriptors_one_after_the_other_leave_no_thread_and_no_place() {
+fn many_descriptors_in_turn_leave_no_thread_or_entry_behind() {
     let (mut backend, _dir) = usual();
     for number in 0..300_u32 {
         let (reader, mut writer) = pipe().unwrap();
@@ -759,7 +759,7 @@ fn many_descriptors_one_after_the_other_leave_no_thread_and_no_place() {
 }
 
 #[test]
-fn a_thread_whose_signals_are_blocked_starts_others() {
+fn pumps_start_even_if_signals_are_already_blocked() {
     for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
         vmm_sys_util::signal::block_signal(signal).unwrap();
     }
@@ -771,7 +771,7 @@ fn a_thread_whose_signals_are_blocked_starts_others() {
 }
 
 #[test]
-fn what_is_done_first_comes_before_any_descriptor_and_its_error_is_told() {
+fn the_first_step_precedes_all_descriptors_and_its_error_is_returned() {
     let (backend, _dir) = usual();
     let (tell, told) = std::sync::mpsc::channel();
     let first = move || {
@@ -791,7 +791,7 @@ fn what_is_done_first_comes_before_any_descriptor_and_its_error_is_told() {
 }
 
 #[test]
-fn a_socket_that_was_handed_over_brings_descriptors_too() {
+fn clients_of_a_passed_listener_can_pass_descriptors() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vm");
     let manager = UnixListener::bind(&path).unwrap();
@@ -806,7 +806,7 @@ fn a_socket_that_was_handed_over_brings_descriptors_too() {
     assert!(path.exists());
 }
 
-/// A socket whose close waits, and its peer.
+/// Returns a socket whose close blocks, and its peer.
 fn lingering() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -818,7 +818,7 @@ fn lingering() -> (TcpStream, TcpStream) {
 }
 
 #[test]
-fn t124_a_descriptor_whose_close_waits_delays_nothing_whether_it_is_taken_or_refused() {
+fn t124_a_descriptor_whose_close_blocks_delays_nothing() {
     let (mut backend, _dir) = usual();
     let watch = Stopwatch::start();
     let (taken, _peer) = lingering();
@@ -847,7 +847,7 @@ fn t124_a_descriptor_whose_close_waits_delays_nothing_whether_it_is_taken_or_ref
 }
 
 #[test]
-fn a_stream_moves_pieces_and_knows_what_it_is() {
+fn a_stream_supports_vectored_calls_and_downcasts() {
     let (mut backend, _dir) = usual();
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut device = stream(&mut backend, "5\n", &near);
@@ -865,7 +865,7 @@ fn a_stream_moves_pieces_and_knows_what_it_is() {
         device.write_ready().unwrap().as_raw_fd(),
         device.as_raw_fd()
     );
-    assert!(device.confirm(1).is_err(), "once is enough");
+    assert!(device.confirm(1).is_err(), "the client has been answered");
     assert!(device.as_any().is::<PassedStream>());
     assert!(device.as_any_mut().is_some());
     assert!(device.into_any().unwrap().is::<PassedStream>());
