@@ -57,7 +57,7 @@ struct Args {
     /// What executes the guest's instructions
     #[arg(long, global = true, value_enum, default_value_t)]
     accelerator: Accelerator,
-    /// Use our device's program from this directory instead of building it
+    /// The directory that contains our device's program [default: build it]
     #[arg(long, global = true, value_name = "DIRECTORY")]
     programs: Option<PathBuf>,
 }
