@@ -12,7 +12,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use vsock_backend_api::VsockStream;
