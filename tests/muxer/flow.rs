@@ -115,7 +115,7 @@ fn t72_t73_a_small_stream_is_served_among_busy_ones() {
         .iter()
         .filter_map(|traced| match traced {
             TracedPacket::ToGuest(header) => Some(header),
-            _ => None,
+            TracedPacket::FromGuest(_) => None,
         })
         .filter(|header| header.op == u16::from(Op::ReadWrite))
         .take_while(|header| header.dst_port != port)

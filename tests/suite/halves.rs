@@ -113,7 +113,7 @@ fn a_dropped_writer_ends_only_the_peers_reading_after_queued_bytes() {
 fn a_dropped_reader_with_unread_bytes_resets_only_the_peers_writing() {
     for writer_first in [false, true] {
         let (reader, mut writer, mut far) = split();
-        far.write_all(b"for nobody").unwrap();
+        far.write_all(b"unread").unwrap();
         if writer_first {
             writer.shutdown().unwrap();
             drop(writer);

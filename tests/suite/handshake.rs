@@ -23,7 +23,7 @@ type Connecting = Call<io::Result<VsockInnerStream>>;
 
 /// Returns a connecting client, and the muxer's end after the whole request has arrived.
 fn asked(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
-    let (connecting, mut muxer, backend) = asked_beside(config);
+    let (connecting, mut muxer, backend) = asked_out_of_band(config);
     muxer.set_nonblocking(false).unwrap();
     muxer
         .set_read_timeout(Some(Duration::from_secs(20)))
@@ -35,7 +35,9 @@ fn asked(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockIn
 }
 
 /// Returns a connecting client, and the device's end before any read.
-fn asked_beside(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
+fn asked_out_of_band(
+    config: VsockInnerConfig,
+) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
     let mut backend = VsockInnerBackend::with_config(config).unwrap();
     let connector = backend.get_connector();
     let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
@@ -241,7 +243,7 @@ fn one_deadline_covers_the_whole_handshake() {
 
 #[test]
 fn a_device_that_asks_for_the_port_gets_no_text() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
     assert_eq!(device.requested_port(), Some(PORT));
     assert_eq!(device.requested_port(), None, "once");
     assert_fails(device.read(&mut [0; 8]), ErrorKind::WouldBlock);
@@ -256,7 +258,7 @@ fn a_device_that_asks_for_the_port_gets_no_text() {
 
 #[test]
 fn a_device_that_drops_the_stream_after_taking_the_port_refuses() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
     assert_eq!(device.requested_port(), Some(PORT));
     drop(device);
     assert_fails(
@@ -267,7 +269,7 @@ fn a_device_that_drops_the_stream_after_taking_the_port_refuses() {
 
 #[test]
 fn a_device_that_has_begun_to_read_gets_text() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
     device.read_exact(&mut [0; 8]).unwrap();
     assert_eq!(device.requested_port(), None);
     let mut rest = [0; 3];
@@ -280,7 +282,7 @@ fn a_device_that_has_begun_to_read_gets_text() {
 
 #[test]
 fn after_the_command_a_similar_line_is_data_for_the_device() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
     let mut command = [0; 11];
     device.read_exact(&mut command).unwrap();
     device.write_all(b"OK 1\n").unwrap();
@@ -294,13 +296,13 @@ fn after_the_command_a_similar_line_is_data_for_the_device() {
 
 #[test]
 fn a_connection_smaller_than_the_handshake_still_connects() {
-    for beside in [false, true] {
+    for out_of_band in [false, true] {
         for (to_device, to_application) in [(10, 100), (100, 13), (1, 1)] {
             let config = VsockInnerConfig::default()
                 .to_device(Capacity::Bytes(to_device))
                 .to_application(Capacity::Bytes(to_application));
-            let (connecting, mut device, _backend) = asked_beside(config);
-            if beside {
+            let (connecting, mut device, _backend) = asked_out_of_band(config);
+            if out_of_band {
                 assert_eq!(device.requested_port(), Some(PORT));
                 device.confirm(1).unwrap();
             } else {
@@ -335,7 +337,7 @@ fn a_confirmation_gives_both_ends_its_addresses() {
         port: 1 << 30,
     };
     for addresses in [Some((guest, host)), None] {
-        let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+        let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
         assert_eq!(device.requested_port(), Some(PORT));
         match addresses {
             Some((guest, host)) => device.confirm_from(guest, host).unwrap(),

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_overrides_polls_one_fd_and_knows_nothing_of_its_peer() {
+    fn a_stream_without_overrides_polls_one_fd_and_reports_no_peer() {
         let mut stream = Foreign::default();
         assert_eq!(stream.requested_port(), None);
         stream.finish_connect().unwrap();

@@ -232,7 +232,7 @@ pub enum Job {
     /// Boots the guest's kernel by kexec, without the firmware. Answered only if it fails;
     /// otherwise the next line is a [`Line::Hello`].
     Kexec,
-    /// Runs a program of the guest to completion. [`Answer::Said`].
+    /// Runs a program of the guest to completion. [`Answer::Output`].
     Run {
         program: String,
         arguments: Vec<String>,
@@ -259,12 +259,12 @@ pub enum Answer {
     /// How many connections an echo service has served.
     Served(u64),
     /// What a program has printed.
-    Said(Said),
+    Output(ProgramOutput),
 }
 
 /// The output of a program that succeeded.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Said {
+pub struct ProgramOutput {
     /// Its standard output.
     pub out: String,
     /// Its standard error.

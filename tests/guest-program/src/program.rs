@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-use crate::job::{Answer, Said};
+use crate::job::{Answer, ProgramOutput};
 
 /// Runs a program to completion. If it fails, the error contains what it printed.
 pub(crate) fn run(program: &str, arguments: &[String]) -> anyhow::Result<Answer> {
@@ -23,5 +23,5 @@ pub(crate) fn run(program: &str, arguments: &[String]) -> anyhow::Result<Answer>
         output.status,
         err.trim()
     );
-    Ok(Answer::Said(Said { out, err }))
+    Ok(Answer::Output(ProgramOutput { out, err }))
 }

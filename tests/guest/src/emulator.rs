@@ -72,11 +72,11 @@ impl Boot<'_> {
         processes.add(Some(&qemu));
         let connection = |control: &Control| {
             let connection = control.accept(|| qemu.ended().is_some());
-            connection.with_context(|| format!("QEMU did not start: {}", qemu.last_words()))
+            connection.with_context(|| format!("QEMU did not start: {}", qemu.log_tail()))
         };
         let guest = Guest::new(connection(&control)?)?;
         let monitor = Monitor::new(connection(&monitor)?)
-            .with_context(|| format!("QEMU did not start: {}", qemu.last_words()))?;
+            .with_context(|| format!("QEMU did not start: {}", qemu.log_tail()))?;
         Ok(Emulator {
             qemu,
             monitor,

@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use vsock_guest_program::job::{Answer, Failure, Job, Said};
+use vsock_guest_program::job::{Answer, Failure, Job, ProgramOutput};
 
 use self::table::{Row, Table, Verdict};
 use crate::guest::{Guest, Pending};
@@ -104,12 +104,15 @@ fn one(machine: &Machine, case: &Case, role: Role) -> anyhow::Result<Vec<String>
     server.0.run(Job::Listened(PORT))?;
     let host = format!("--control-host={}", server.2);
     let connecting = part(client.0, case, &["--mode=client", &host], server.1, PORT)?;
-    let parts = [("client", said(connecting)), ("server", said(serving))];
+    let parts = [
+        ("client", output_of(connecting)),
+        ("server", output_of(serving)),
+    ];
     let mut notes = Vec::new();
     let mut failures = Vec::new();
     for (name, part) in parts {
         match part {
-            Ok(said) => notes.extend(said.err.lines().map(str::to_owned)),
+            Ok(output) => notes.extend(output.err.lines().map(str::to_owned)),
             Err(error) => failures.push(format!("{name}: {error}")),
         }
     }
@@ -139,9 +142,9 @@ fn part(
 }
 
 /// Returns a side's output, or the message with which it failed.
-fn said(part: Pending) -> anyhow::Result<Said> {
+fn output_of(part: Pending) -> anyhow::Result<ProgramOutput> {
     match part.wait_for(LIMIT) {
-        Ok(Answer::Said(said)) => Ok(said),
+        Ok(Answer::Output(output)) => Ok(output),
         Ok(other) => bail!("the guest answered {other:?}"),
         Err(error) => match error.downcast::<Failure>() {
             Ok(failure) => bail!("{}", failure.text.replace('\n', " | ")),

@@ -316,7 +316,7 @@ impl Machine {
             .flatten()
             .find_map(|(name, child)| {
                 let how = child::describe(child.ended()?);
-                Some(format!("{name} {how}: {}", child.last_words()))
+                Some(format!("{name} {how}: {}", child.log_tail()))
             })
     }
 

@@ -77,7 +77,7 @@ enum Command {
         #[arg(long, value_enum, default_value = "ours")]
         device: Kind,
     },
-    /// Fetches the kernel, and builds what the guest runs
+    /// Downloads the kernel and builds the guest's programs
     Prepare,
     /// Installs vhost-device-vsock, which the benchmarks compare with
     Peer,

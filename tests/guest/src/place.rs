@@ -35,7 +35,7 @@ impl Place {
         })
     }
 
-    /// Returns the same place, with the directory of our device's program.
+    /// Returns the same directories, with one that contains our device's program.
     #[must_use]
     pub fn with_programs(self, programs: Option<PathBuf>) -> Self {
         Self { programs, ..self }

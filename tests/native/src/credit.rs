@@ -23,19 +23,19 @@ pub(crate) struct Credit {
     peer_forwarded: u32,
     forwarded: u32,
     /// The value of `forwarded` that the device was last sent.
-    told: u32,
+    advertised: u32,
 }
 
 impl Credit {
     /// Takes the counters that every packet from the device carries.
-    pub(crate) fn heard(&mut self, buf_alloc: u32, forwarded: u32) {
+    pub(crate) fn update_from_peer(&mut self, buf_alloc: u32, forwarded: u32) {
         (self.peer_buf_alloc, self.peer_forwarded) = (buf_alloc, forwarded);
     }
 
     /// Takes credit for a packet of up to `wanted` bytes. Returns how much, which can be zero.
     pub(crate) fn take(&mut self, wanted: usize) -> usize {
-        let under_way = self.sent.wrapping_sub(self.peer_forwarded);
-        let space = self.peer_buf_alloc.saturating_sub(under_way);
+        let in_flight = self.sent.wrapping_sub(self.peer_forwarded);
+        let space = self.peer_buf_alloc.saturating_sub(in_flight);
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let taken = wanted.min(space).min(MAX_PAYLOAD);
         self.sent = self.sent.wrapping_add(taken);
@@ -46,8 +46,8 @@ impl Credit {
     /// less than one packet's room is left.
     pub(crate) fn read(&mut self, len: u32) -> Update {
         self.forwarded = self.forwarded.wrapping_add(len);
-        let untold = self.forwarded.wrapping_sub(self.told);
-        if BUF_ALLOC.saturating_sub(untold) < MAX_PAYLOAD {
+        let unadvertised = self.forwarded.wrapping_sub(self.advertised);
+        if BUF_ALLOC.saturating_sub(unadvertised) < MAX_PAYLOAD {
             Update::Due
         } else {
             Update::NotDue
@@ -55,14 +55,14 @@ impl Credit {
     }
 
     /// Returns whether the program has read bytes that the device does not know of.
-    pub(crate) fn is_untold(&self) -> bool {
-        self.told != self.forwarded
+    pub(crate) fn has_unadvertised_bytes(&self) -> bool {
+        self.advertised != self.forwarded
     }
 
     /// Returns the counter for a packet to the device, which then knows it.
-    pub(crate) fn tell(&mut self) -> u32 {
-        self.told = self.forwarded;
-        self.told
+    pub(crate) fn advertise(&mut self) -> u32 {
+        self.advertised = self.forwarded;
+        self.advertised
     }
 }
 
@@ -78,13 +78,13 @@ mod tests {
             0,
             "the device has not granted any credit yet"
         );
-        credit.heard(100_000, 0);
+        credit.update_from_peer(100_000, 0);
         assert_eq!(credit.take(1 << 20), 64 * 1024, "a packet");
         assert_eq!(credit.take(1 << 20), 100_000 - 64 * 1024);
         assert_eq!(credit.take(1), 0);
-        credit.heard(100_000, 10);
+        credit.update_from_peer(100_000, 10);
         assert_eq!(credit.take(1 << 20), 10);
-        credit.heard(50_000, 10);
+        credit.update_from_peer(50_000, 10);
         assert_eq!(credit.take(1), 0, "the device's buffer has shrunk");
     }
 
@@ -92,7 +92,7 @@ mod tests {
     fn counts_wrap() {
         let mut credit = Credit::default();
         for _ in 0..70_000 {
-            credit.heard(MAX_PAYLOAD, credit.sent);
+            credit.update_from_peer(MAX_PAYLOAD, credit.sent);
             assert_eq!(credit.take(1 << 20), 64 * 1024);
         }
         assert!(u64::from(credit.sent) < 70_000 * 64 * 1024);
@@ -104,9 +104,9 @@ mod tests {
         let free = BUF_ALLOC - MAX_PAYLOAD;
         assert_eq!(credit.read(free), Update::NotDue);
         assert_eq!(credit.read(1), Update::Due);
-        assert!(credit.is_untold());
-        assert_eq!(credit.tell(), free + 1);
-        assert!(!credit.is_untold());
+        assert!(credit.has_unadvertised_bytes());
+        assert_eq!(credit.advertise(), free + 1);
+        assert!(!credit.has_unadvertised_bytes());
         assert_eq!(credit.read(free), Update::NotDue);
         assert_eq!(credit.read(1), Update::Due);
     }

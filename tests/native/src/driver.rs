@@ -188,7 +188,7 @@ impl Driver {
         // Linux refills the queue here, after the work, rather than after each packet.
         self.rx_work = RxWork::Asleep;
         let rx = &self.session.rx;
-        if is_refill_due(rx.under_way(), rx.capacity(self.rx_pieces())) {
+        if is_refill_due(rx.in_flight(), rx.capacity(self.rx_pieces())) {
             self.fill()?;
         }
         Ok(Next::Emptied)

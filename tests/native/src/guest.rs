@@ -86,7 +86,7 @@ impl Guest {
             host_port,
         };
         self.sockets.insert(id, Credit::default());
-        self.say(id, Op::Request, 0)?;
+        self.send_control(id, Op::Request, 0)?;
         Ok(id)
     }
 
@@ -102,7 +102,7 @@ impl Guest {
     /// Sends what fits into one packet and the credit. Returns how much that was.
     pub(crate) fn send(&mut self, id: Id, bytes: &[u8]) -> Result<usize> {
         // The program has returned from its last read, so pending credit updates go first.
-        self.tell_what_was_read()?;
+        self.send_due_credit_updates()?;
         let credit = self.sockets.get_mut(&id);
         let credit = credit.with_context(|| format!("the connection {id:?} has ended"))?;
         let len = credit.take(bytes.len());
@@ -132,7 +132,7 @@ impl Guest {
         if !self.sockets.contains_key(&id) {
             return Ok(()); // the host closed it first
         }
-        self.say(id, Op::Shutdown, ShutdownFlags::BOTH.bits())?;
+        self.send_control(id, Op::Shutdown, ShutdownFlags::BOTH.bits())?;
         while self.next_within_limit()? != Event::Ended(id) {}
         Ok(())
     }
@@ -163,14 +163,14 @@ impl Guest {
                         return Ok(Some(event));
                     }
                 }
-                Next::Emptied => self.tell_what_was_read()?,
+                Next::Emptied => self.send_due_credit_updates()?,
                 Next::Nothing => return Ok(None),
             }
         }
     }
 
     /// Handles the packets of a pending interrupt and discards their events.
-    pub(crate) fn hear(&mut self) -> Result<()> {
+    pub(crate) fn handle_interrupts(&mut self) -> Result<()> {
         while self.driver.is_interrupted() {
             self.next(Wait::No)?;
         }
@@ -199,20 +199,20 @@ impl Guest {
         }
         let Some(credit) = self.sockets.get_mut(&id) else {
             if op != Op::Reset {
-                self.say(id, Op::Reset, 0)?;
+                self.send_control(id, Op::Reset, 0)?;
             }
             return Ok(None);
         };
-        credit.heard(header.buf_alloc, header.fwd_cnt);
+        credit.update_from_peer(header.buf_alloc, header.fwd_cnt);
         match op {
-            Op::Request => self.say(id, Op::Response, 0)?,
-            Op::CreditRequest => self.say(id, Op::CreditUpdate, 0)?,
+            Op::Request => self.send_control(id, Op::Response, 0)?,
+            Op::CreditRequest => self.send_control(id, Op::CreditUpdate, 0)?,
             Op::ReadWrite => self.read(id, header.len)?,
             // A half-close: the other direction stays open.
             Op::Shutdown if !ShutdownFlags::from_bits(header.flags).is_complete() => {
                 return Ok(None);
             }
-            Op::Shutdown => self.say(id, Op::Reset, 0)?,
+            Op::Shutdown => self.send_control(id, Op::Reset, 0)?,
             Op::Response | Op::CreditUpdate | Op::Reset => {}
         }
         Ok(Some(match op {
@@ -232,7 +232,7 @@ impl Guest {
             return Ok(());
         };
         if credit.read(len) == Update::Due {
-            self.say(id, Op::CreditUpdate, 0)?;
+            self.send_control(id, Op::CreditUpdate, 0)?;
         } else if self.credit_updates == CreditUpdates::AllRead {
             self.readers.push(id);
         }
@@ -241,17 +241,21 @@ impl Guest {
 
     /// Sends the credit updates of programs that have read everything, if the guest's kernel does
     /// that.
-    fn tell_what_was_read(&mut self) -> Result<()> {
+    fn send_due_credit_updates(&mut self) -> Result<()> {
         while let Some(id) = self.readers.pop() {
-            if self.sockets.get(&id).is_some_and(Credit::is_untold) {
-                self.say(id, Op::CreditUpdate, 0)?;
+            if self
+                .sockets
+                .get(&id)
+                .is_some_and(Credit::has_unadvertised_bytes)
+            {
+                self.send_control(id, Op::CreditUpdate, 0)?;
             }
         }
         Ok(())
     }
 
     /// Sends a packet without a payload.
-    fn say(&mut self, id: Id, op: Op, flags: u32) -> Result<()> {
+    fn send_control(&mut self, id: Id, op: Op, flags: u32) -> Result<()> {
         self.transmit(id, op, flags, &[])
     }
 
@@ -266,7 +270,7 @@ impl Guest {
             op: op.into(),
             flags,
             buf_alloc: BUF_ALLOC,
-            fwd_cnt: self.sockets.get_mut(&id).map_or(0, Credit::tell),
+            fwd_cnt: self.sockets.get_mut(&id).map_or(0, Credit::advertise),
         };
         self.driver.transmit(&header, payload)
     }

@@ -16,7 +16,7 @@ use crate::job::{Job, Report, Task};
 
 /// The host component's answers, one on each line.
 #[derive(Debug, Deserialize, Serialize)]
-enum Said {
+enum Reply {
     /// The guest may begin.
     Ready,
     Done(Report),
@@ -59,51 +59,51 @@ impl HostSide {
 
     /// Waits for the job's report.
     pub(crate) fn finish(&mut self) -> Result<Report> {
-        match self.hear()? {
-            Said::Done(report) => Ok(report),
-            said => bail!("expected a report from the host component, found {said:?}"),
+        match self.read_reply()? {
+            Reply::Done(report) => Ok(report),
+            reply => bail!("expected a report from the host component, found {reply:?}"),
         }
     }
 
     fn expect_ready(&mut self) -> Result<()> {
-        match self.hear()? {
-            Said::Ready => Ok(()),
-            said => bail!("expected a host component that is ready, found {said:?}"),
+        match self.read_reply()? {
+            Reply::Ready => Ok(()),
+            reply => bail!("expected a host component that is ready, found {reply:?}"),
         }
     }
 
-    fn hear(&mut self) -> Result<Said> {
+    fn read_reply(&mut self) -> Result<Reply> {
         let mut line = String::new();
         let len = self.output.read_line(&mut line)?;
         ensure!(len > 0, "the host component has ended");
         match serde_json::from_str(&line)? {
-            Said::Failed(why) => bail!("host component: {why}"),
-            said => Ok(said),
+            Reply::Failed(why) => bail!("host component: {why}"),
+            reply => Ok(reply),
         }
     }
 }
 
 /// Runs jobs until the input ends.
 pub(crate) fn serve(host: &dyn Host, jobs: impl BufRead, mut out: impl Write + Send) -> Result<()> {
-    say(&mut out, &Said::Ready)?;
+    send(&mut out, &Reply::Ready)?;
     for line in jobs.lines() {
         let job: Job = serde_json::from_str(&line?)?;
         // Each job has a thread, because some change their thread's timer slack.
         let done = thread::scope(|scope| {
-            let work = || job.run(host, || say(&mut out, &Said::Ready));
+            let work = || job.run(host, || send(&mut out, &Reply::Ready));
             scope.spawn(work).join()
         });
-        let said = match done {
-            Ok(Ok(report)) => Said::Done(report),
-            Ok(Err(error)) => Said::Failed(format!("{error:#}")),
-            Err(_) => Said::Failed("the job panicked".to_owned()),
+        let reply = match done {
+            Ok(Ok(report)) => Reply::Done(report),
+            Ok(Err(error)) => Reply::Failed(format!("{error:#}")),
+            Err(_) => Reply::Failed("the job panicked".to_owned()),
         };
-        say(&mut out, &said)?;
+        send(&mut out, &reply)?;
     }
     Ok(())
 }
 
-fn say(out: &mut impl Write, said: &Said) -> Result<()> {
-    writeln!(out, "{}", serde_json::to_string(said)?)?;
+fn send(out: &mut impl Write, reply: &Reply) -> Result<()> {
+    writeln!(out, "{}", serde_json::to_string(reply)?)?;
     Ok(out.flush()?)
 }

@@ -116,7 +116,7 @@ impl Queue {
     }
 
     /// Returns how many chains the device holds.
-    pub(crate) fn under_way(&self) -> u16 {
+    pub(crate) fn in_flight(&self) -> u16 {
         self.available.wrapping_sub(self.taken)
     }
 
@@ -428,7 +428,7 @@ mod tests {
                     assert_eq!(both.driver.take().unwrap(), Some(Used { head, len: 0 }));
                 }
                 assert_eq!(both.driver.take().unwrap(), None);
-                assert_eq!(both.driver.under_way(), 0);
+                assert_eq!(both.driver.in_flight(), 0);
             }
         }
     }

@@ -101,7 +101,7 @@ fn bulk_to_host(machine: &mut Machine, port: u32, bytes: u64, piece: usize) -> R
     let start = Start::now(machine)?;
     for position in (0..bytes).step_by(piece) {
         machine.guest.send_all(id, pattern.at(position, piece))?;
-        machine.guest.hear()?;
+        machine.guest.handle_interrupts()?;
     }
     let report = machine.host.finish()?;
     let mut sample = start.sample(machine, bytes)?;
@@ -264,12 +264,12 @@ fn packets_to_guest(machine: &mut Machine, port: u32, plan: Plan) -> Result<Samp
 struct Client {
     received: u64,
     sent: u64,
-    under_way: VecDeque<Nanos>,
+    in_flight: VecDeque<Nanos>,
 }
 
 impl Client {
     fn ask(&mut self, guest: &mut Guest, id: Id, pattern: &Pattern) -> Result<()> {
-        self.under_way.push_back(clock::now()?);
+        self.in_flight.push_back(clock::now()?);
         let sent = guest.send(id, pattern.at(self.sent, REQUEST))?;
         ensure!(sent == REQUEST, "the device has no room for a request");
         self.sent += REQUEST as u64;
@@ -277,13 +277,18 @@ impl Client {
     }
 
     /// Takes part of the answers, and records the latencies of those that it completes.
-    fn hear(&mut self, payload: &[u8], pattern: &Pattern, took: &mut Vec<Nanos>) -> Result<usize> {
+    fn take_answers(
+        &mut self,
+        payload: &[u8],
+        pattern: &Pattern,
+        latencies: &mut Vec<Nanos>,
+    ) -> Result<usize> {
         pattern.check(self.received, payload)?;
         let before = self.received / REQUEST as u64;
         self.received += payload.len() as u64;
         let complete = usize::try_from(self.received / REQUEST as u64 - before)?;
         let now = clock::now()?;
-        took.extend(self.under_way.drain(..complete).map(|sent| now - sent));
+        latencies.extend(self.in_flight.drain(..complete).map(|sent| now - sent));
         Ok(complete)
     }
 }
@@ -304,24 +309,24 @@ fn requests(machine: &mut Machine, port: u32, count: u64, beside_bulk: bool) -> 
         clients.insert(machine.guest.open(port)?, Client::default());
     }
     let start = Start::now(machine)?;
-    let (mut asked, mut flooded, mut took) = (0, 0, Vec::new());
+    let (mut asked, mut flooded, mut latencies) = (0, 0, Vec::new());
     for (id, client) in &mut clients {
         for _ in 0..WINDOW {
             client.ask(&mut machine.guest, *id, &pattern)?;
             asked += 1;
         }
     }
-    while (took.len() as u64) < count {
+    while (latencies.len() as u64) < count {
         let id = machine.guest.next_data()?;
         if Some(id) == flood {
             flooded += machine.guest.payload().len();
             continue;
         }
         let client = clients.get_mut(&id);
-        let Some(client) = client.filter(|client| !client.under_way.is_empty()) else {
+        let Some(client) = client.filter(|client| !client.in_flight.is_empty()) else {
             bail!("received an answer without a request");
         };
-        let complete = client.hear(machine.guest.payload(), &pattern, &mut took)?;
+        let complete = client.take_answers(machine.guest.payload(), &pattern, &mut latencies)?;
         for _ in 0..complete {
             if asked < count {
                 client.ask(&mut machine.guest, id, &pattern)?;
@@ -329,8 +334,8 @@ fn requests(machine: &mut Machine, port: u32, count: u64, beside_bulk: bool) -> 
             }
         }
     }
-    let mut sample = start.sample(machine, took.len() as u64)?;
-    sample.latencies.packets = Latency::of(took);
+    let mut sample = start.sample(machine, latencies.len() as u64)?;
+    sample.latencies.packets = Latency::of(latencies);
     sample.beside = flood.map(|_| flooded as f64);
     for id in flood.iter().chain(clients.keys()) {
         machine.guest.close(*id)?;

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_timer_is_looked_at_once_and_leaves_nothing() {
+    fn a_replaced_timer_is_checked_once_and_leaves_no_entry() {
         let mut streams = streams();
         let (_host, id) = add(&mut streams);
         let start = Instant::now();

@@ -29,7 +29,7 @@ fn t36_nothing_is_watched_or_accepted_before_activation() {
 }
 
 #[test]
-fn a_crowd_is_accepted_in_batches_and_the_rest_at_once_without_another_edge() {
+fn a_crowd_is_accepted_in_batches_without_another_edge() {
     let mut world = World::new();
     let clients: Vec<_> = (0..100).map(|_| world.host()).collect();
     for client in &clients {
@@ -46,7 +46,7 @@ fn a_crowd_is_accepted_in_batches_and_the_rest_at_once_without_another_edge() {
 }
 
 #[test]
-fn accepting_goes_on_after_an_error_pauses_and_does_not_spin() {
+fn accepting_continues_after_an_error_and_pauses_instead_of_spinning() {
     let mut world = World::new();
     let host = world.host();
     {
@@ -128,7 +128,7 @@ fn a_backend_that_was_given_with_ports_gets_the_guests_connections_to_these_alon
 }
 
 #[test]
-fn backends_are_removed_with_their_connections_and_ports_and_may_be_added_anew() {
+fn backends_are_removed_with_their_connections_and_ports_and_can_be_added_again() {
     let mut world = World::new();
     world.muxer.route_port(52, world.backend_id).unwrap();
     let (host, _) = world.guest_connects(1, 52);

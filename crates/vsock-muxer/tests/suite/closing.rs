@@ -75,7 +75,7 @@ fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
 #[test]
 fn t83_a_hangup_that_was_to_be_read_out_ends_a_connection_whose_guest_reads_no_more() {
     let (mut world, host, request) = World::connected();
-    host.sends(b"for nobody");
+    host.sends(b"unread");
     host.state().after = After::End;
     // The guest provides no buffer, and then receives no more.
     world.event(host.fd, HANGUP);

@@ -43,7 +43,7 @@ fn the_guest_is_answered_when_the_stream_is_connected() {
 }
 
 #[test]
-fn what_has_come_with_the_connection_is_read() {
+fn bytes_that_arrive_with_the_connection_are_read() {
     let (mut world, host, _) = pending();
     host.state().unconnected = None;
     host.sends(b"first");

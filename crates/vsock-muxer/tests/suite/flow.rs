@@ -142,7 +142,7 @@ fn t73_more_than_256_connections_are_all_served() {
 
 /// As with a socket, a second read would return the end.
 #[test]
-fn a_failure_that_a_stream_tells_once_after_bytes_is_not_lost() {
+fn a_failure_that_a_stream_reports_once_after_bytes_is_not_lost() {
     let mut buffers = Buffers::default();
     buffers.rooms.extend([4, 100, 100]);
     let allowance = Allowance {

@@ -115,7 +115,7 @@ fn t46_t47_the_answer_bears_the_hosts_port_and_a_refusal_says_nothing() {
 }
 
 #[test]
-fn a_port_that_is_named_beside_the_bytes_needs_no_text() {
+fn a_port_that_is_requested_out_of_band_needs_no_text() {
     let mut world = World::new();
     let host = world.host();
     host.state().requested = Some(52);

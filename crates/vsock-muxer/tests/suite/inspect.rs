@@ -121,7 +121,7 @@ fn each_standstill_is_counted_once() {
 }
 
 #[test]
-fn a_host_client_that_is_refused_is_told_of_with_its_reason() {
+fn the_refusal_of_a_host_client_is_reported_with_its_reason() {
     let mut world = World::new();
     world.client(b"CONNECT me\n");
     let (reason, initiator, text) = refused(&mut world);
@@ -165,7 +165,7 @@ fn a_host_client_that_is_refused_is_told_of_with_its_reason() {
 }
 
 #[test]
-fn a_host_client_learns_from_the_log_what_the_guest_made_of_it() {
+fn a_guests_refusal_of_a_host_client_is_reported() {
     let mut world = World::new();
     world.client(b"CONNECT 9\n");
     let request = world.receive(1)[0].0;
@@ -201,7 +201,7 @@ fn a_host_client_learns_from_the_log_what_the_guest_made_of_it() {
 }
 
 #[test]
-fn a_guest_that_is_refused_is_told_of_with_its_reason() {
+fn the_refusal_of_a_guest_is_reported_with_its_reason() {
     let mut world = World::new();
     world.answer(Err(ErrorKind::NotFound));
     world.guest_sends(&header(Op::Request, 1, 52), b"");

@@ -313,7 +313,7 @@ fn t105_a_transport_reset_forgets_half_a_message() {
 }
 
 #[test]
-fn a_client_of_messages_says_its_command_in_one_however_slowly() {
+fn a_seqpacket_client_sends_its_command_in_one_message() {
     for slow in [false, true] {
         let mut world = World::new();
         let host = message_host(&mut world);
@@ -379,7 +379,7 @@ fn t109_without_the_feature_neither_side_gets_messages() {
 }
 
 #[test]
-fn the_first_backend_of_messages_gets_the_ports_that_nobody_has() {
+fn the_first_seqpacket_backend_gets_the_unassigned_ports() {
     let mut world = World::new();
     let other = Scripted::new(1);
     other.0.lock().unwrap().seqpacket = true;

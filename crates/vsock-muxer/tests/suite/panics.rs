@@ -32,7 +32,7 @@ struct Life {
 const STEPS: [fn(&mut Life, &mut World); 12] = [
     Life::a_client_comes,
     Life::it_sends_its_command_and_more,
-    Life::another_asks_for_its_port_beside_the_bytes,
+    Life::another_asks_for_its_port_out_of_band,
     Life::the_guest_connects,
     Life::it_sends_more_than_the_host_takes,
     Life::the_host_takes_the_rest,
@@ -81,7 +81,7 @@ impl Life {
         assert_eq!(world.ops(), [Op::ReadWrite]);
     }
 
-    fn another_asks_for_its_port_beside_the_bytes(&mut self, world: &mut World) {
+    fn another_asks_for_its_port_out_of_band(&mut self, world: &mut World) {
         let host = self.host(world);
         host.state().requested = Some(53);
         world.comes(&host);

@@ -96,7 +96,7 @@ fn there_is_one_backend_for_other_guests() {
 }
 
 #[test]
-fn what_the_backend_accepts_is_a_connection_from_the_address_that_it_names() {
+fn an_accepted_stream_is_a_connection_from_the_address_that_it_names() {
     let mut world = World::of_siblings();
     let host = sibling(&mut world, at(SIBLING, 1000));
     let (request, _) = world.receive(1)[0];
@@ -198,7 +198,7 @@ fn t73_the_host_does_not_wait_for_all_connections_of_other_guests() {
 }
 
 #[test]
-fn what_fits_a_small_buffer_is_found_past_payload_of_the_host_and_of_other_guests() {
+fn a_packet_for_a_small_buffer_is_found_past_payload_of_other_peers() {
     let mut world = World::of_siblings();
     let cids = [2, SIBLING, SIBLING + 1, SIBLING + 2, SIBLING + 3];
     let clients = accepted(&mut world, cids);

@@ -299,7 +299,7 @@ fn t88_whatever_close_crosses_ours_one_rst_ends_both() {
 }
 
 #[test]
-fn a_half_close_that_crosses_an_unsent_close_is_told_both() {
+fn a_half_close_that_crosses_an_unsent_close_is_answered_by_a_full_close() {
     let mut rig = Rig::connected();
     rig.host_closes();
     assert_eq!(rig.next(), Some(RECEIVE));

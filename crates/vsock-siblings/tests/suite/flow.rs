@@ -270,7 +270,7 @@ fn a_reboot_resets_a_guests_connections_and_new_ones_work() {
         assert_eq!(world.state(stays, ends[stays]), SocketState::Reset);
         // With the same ports again.
         let (near, far) = world.connected(0, 1, STREAM);
-        assert_eq!(world.transfer((0, near), (1, far), b"anew"), b"anew");
+        assert_eq!(world.transfer((0, near), (1, far), b"again"), b"again");
     }
 }
 

@@ -142,7 +142,7 @@ impl World {
         got
     }
 
-    /// Sends a message that must be accepted at once, and receives it.
+    /// Sends a message that must be accepted immediately, and receives it.
     pub(crate) fn exchange(
         &mut self,
         (from, near): (usize, SocketId),

@@ -291,7 +291,7 @@ fn the_control_socket_starts_and_stops_captures_into_new_files() {
 }
 
 #[test]
-fn the_control_socket_stops_the_capture_of_the_option_and_says_how_to_start_another() {
+fn the_control_socket_stops_the_options_capture_and_explains_how_to_start_another() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("packets");
     let option = format!("--capture={}", file.display());

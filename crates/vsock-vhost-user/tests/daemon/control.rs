@@ -443,7 +443,7 @@ fn the_live_view_shows_rates_until_the_program_ends() {
 }
 
 #[test]
-fn a_signal_writes_a_full_report_whatever_its_length_and_the_log_level() {
+fn a_signal_writes_a_full_report_of_any_length_at_any_log_level() {
     let mut program = Program::start_controlled(&["--log-level=off"]);
     let listener = program.listen(5);
     let mut guest = program.boot();

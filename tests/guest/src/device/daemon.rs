@@ -151,7 +151,7 @@ impl Daemon {
                 bail!(
                     "the device {} during its start: {}",
                     child::describe(status),
-                    self.child.last_words()
+                    self.child.log_tail()
                 );
             }
             Ok(self.is_ready().then_some(()))

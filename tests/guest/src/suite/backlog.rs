@@ -19,7 +19,7 @@ use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[Test::new(
     "t135_a_restarted_server_accepts_no_dead_client",
-    starts_anew,
+    restarted,
 )];
 
 /// How many guest sockets give up, and after how many milliseconds.
@@ -30,7 +30,7 @@ const LATE: Duration = Duration::from_secs(3);
 
 /// Linux notifies nobody else when a connecting socket is closed: only the socket's own device can
 /// detect it.
-fn starts_anew(machine: &mut Machine) -> anyhow::Result<Outcome> {
+fn restarted(machine: &mut Machine) -> anyhow::Result<Outcome> {
     if machine.device().process().is_none() {
         return Ok(Outcome::NotOffered("no files"));
     }

@@ -91,7 +91,7 @@ fn packed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let worked = came_up && echo::works(machine).is_ok();
     if let Some(process) = machine.device().process() {
         if let Some(status) = process.ended() {
-            anyhow::bail!("the device {}: {}", describe(status), process.last_words());
+            anyhow::bail!("the device {}: {}", describe(status), process.log_tail());
         }
     }
     machine.replace_guest()?;

@@ -182,7 +182,7 @@ fn dies(machine: &mut Machine) -> anyhow::Result<Outcome> {
             anyhow::Ok(answer)
         })?;
         drop(runtime);
-        said(answer).with_context(|| format!("{protocol:?}"))?;
+        output_of(answer).with_context(|| format!("{protocol:?}"))?;
     }
     Ok(Outcome::Passed)
 }
@@ -204,7 +204,7 @@ fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
             let _service = next(&mut started).await?;
             let lost = call(Arc::clone(&host), protocol, port, Work::Lost);
             lost.await.context("during the call")?;
-            let died = spawn_blocking(move || said(answer)).await?;
+            let died = spawn_blocking(move || output_of(answer)).await?;
             let died = died.err().map(|error| format!("{error:#}"));
             ensure!(
                 died.as_ref().is_some_and(|text| text.contains("signal: 9")),
@@ -306,7 +306,7 @@ fn from_guest(
             part: Part::Call(work),
         };
         let answer = start(machine, &task)?;
-        let seen = spawn_blocking(move || said(answer)).await??;
+        let seen = spawn_blocking(move || output_of(answer)).await??;
         Ok((serde_json::from_str(&seen)?, service.end().await?))
     })
 }
@@ -343,7 +343,7 @@ fn from_host_at(
         let seen = timeout(LONG, call(host, protocol, port, work)).await;
         let seen = seen.context("the client did not finish in time")??;
         drop(stop);
-        let counts = spawn_blocking(move || said(answer)).await??;
+        let counts = spawn_blocking(move || output_of(answer)).await??;
         Ok((seen, serde_json::from_str(&counts)?))
     })
 }
@@ -377,9 +377,9 @@ fn start(machine: &Machine, task: &Task) -> anyhow::Result<Pending> {
     })
 }
 
-fn said(answer: Pending) -> anyhow::Result<String> {
+fn output_of(answer: Pending) -> anyhow::Result<String> {
     match answer.wait_for(LONG)? {
-        Answer::Said(said) => Ok(said.out),
+        Answer::Output(output) => Ok(output.out),
         other => bail!("the guest answered {other:?}"),
     }
 }

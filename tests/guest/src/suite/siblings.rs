@@ -198,7 +198,7 @@ fn storms(machine: &mut Machine) -> anyhow::Result<Outcome> {
 fn stalled(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let before = Footprint::now(machine)?;
     let ports: Vec<u32> = (0..STALLED).map(|_| machine.port()).collect();
-    let beside = machine.port();
+    let other_port = machine.port();
     let (mut links, mut writers) = (Vec::new(), Vec::new());
     for route in routes(machine)? {
         for port in &ports {
@@ -220,7 +220,7 @@ fn stalled(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let burnt = machine.idle_share(Duration::from_secs(1))?;
     ensure!(burnt <= 0.05, "it uses {burnt:.2} of a core");
     for route in routes(machine)? {
-        let other = Link::open(route, beside, Options::default())?;
+        let other = Link::open(route, other_port, Options::default())?;
         both_ways(other, 1 << 20, 10_000).context("another connection")?;
         other.close()?;
     }

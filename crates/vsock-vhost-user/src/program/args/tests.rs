@@ -174,7 +174,7 @@ fn options_and_keys_describe_virtual_machines() {
 }
 
 #[test]
-fn settings_for_all_apply_where_a_virtual_machine_has_none() {
+fn common_settings_apply_to_virtual_machines_without_their_own() {
     let listed = [
         "--sealed-memory",
         "--max-resets=7",
