@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn t132_a_count_beyond_the_piece_is_an_error() {
+    fn t132_a_count_of_more_than_the_piece_is_an_error() {
         let mut two = *b"ab";
         let piece = VolatileSlice::from(&mut two[..]);
         let pieces = [piece, piece];
