@@ -7,21 +7,21 @@ use clap::Parser;
 use crate::device::Named;
 use crate::row::{self, Row};
 
-/// Measures our devices beside vhost-device-vsock, under a driver of Linux's habits in this
-/// process.
+/// Compares our devices with vhost-device-vsock, under a driver in this process that does what
+/// Linux's driver does.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench --native")]
 pub(crate) struct Args {
-    /// Only rows whose name contains one of these, separated by commas
+    /// Run only rows whose name contains one of these texts, separated by commas
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
     rows: Vec<String>,
 
-    /// The devices, separated by commas
+    /// The devices to compare, separated by commas
     #[arg(
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "program,library,peer"
+        default_value = "program,library,vhost-device-vsock"
     )]
     pub(crate) devices: Vec<Named>,
 
@@ -29,35 +29,39 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 
-    /// Short runs: shows that all works, not how fast it is
+    /// Short runs: shows that everything works, not how fast it is
     #[arg(long)]
     quick: bool,
 
-    /// Every thread on one core: of the guest, the device and the host component
+    /// Pin all threads to one core: the guest's, the device's and the host component's
     #[arg(long)]
     pub(crate) one_core: bool,
 
-    /// How long our devices look for work before they sleep, in microseconds
+    /// How long our devices poll for work before they sleep, in microseconds
     #[arg(long, value_name = "N")]
     pub(crate) poll_us: Option<u32>,
 
-    /// Our program of another revision of this repository as one more device
+    /// Add our program of another revision of this repository as a device
     #[arg(long, value_name = "REV")]
     pub(crate) baseline: Option<String>,
 
-    /// Where the JSON file and the charts go
+    /// The directory for the JSON file and the charts
     #[arg(long, value_name = "DIR", default_value = "target/bench/native")]
     pub(crate) out: PathBuf,
 
-    /// List the names of the rows and measure nothing
+    /// Write the results of the last run into docs/benchmarks.md and docs/pictures; measure nothing
+    #[arg(long, conflicts_with_all = ["rows", "quick", "baseline", "list"])]
+    pub(crate) publish: bool,
+
+    /// List the names of the rows; measure nothing
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Embed the library for a guest with this CID (the bench calls itself)
+    /// Embed the library for a guest with this CID (the bench starts itself with this)
     #[arg(long, value_name = "CID", requires = "directory", hide = true)]
     pub(crate) serve: Option<u32>,
 
-    /// Where its socket goes
+    /// The directory for its socket
     #[arg(long, value_name = "DIR", hide = true)]
     pub(crate) directory: Option<PathBuf>,
 }

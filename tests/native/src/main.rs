@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "a program for people")]
 
+mod aims;
 mod args;
 mod clock;
 mod credit;
@@ -29,27 +30,29 @@ mod row;
 mod shape;
 mod work;
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use vsock_guest::place::Place as Repository;
 use vsock_report::{
-    Place, Progress, Revision, Side, Watchdog, allow_descriptors, allowed_cores, keep, kernel,
-    processor,
+    DOCS, Place, Progress, Revision, Side, Watchdog, allow_descriptors, allowed_cores, keep,
+    kernel, processor,
 };
 
 use crate::args::Args;
-use crate::device::{BASELINE, Contender, Machine, PEER};
+use crate::device::{BASELINE, Contender, Machine, VHOST_DEVICE_VSOCK};
 use crate::results::{Cell, Results, Sample};
 use crate::row::Row;
 use crate::shape::Shape;
 
 /// The shape of the JSON file.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// More than the most connections take, each of which is a descriptor, or two.
 const DESCRIPTORS: u64 = 1 << 16;
-/// The file with everything that was measured.
+/// The file with all results.
 const RESULTS_FILE: &str = "native.json";
 
 fn main() -> Result<()> {
@@ -58,6 +61,9 @@ fn main() -> Result<()> {
         return device::embed(cid, directory, args.poll_us);
     }
     let rows = args.selected_rows();
+    if args.publish {
+        return publish(&args.out, &rows);
+    }
     let mut out = io::stdout().lock();
     if args.list {
         for row in &rows {
@@ -67,7 +73,7 @@ fn main() -> Result<()> {
     }
     ensure!(
         !rows.is_empty(),
-        "no row's name contains that; --list shows them all"
+        "no row's name contains that; --list shows all names"
     );
     if args.one_core {
         Place::OneCore.take(Side::Left)?;
@@ -90,7 +96,11 @@ fn main() -> Result<()> {
         kernel: kernel(),
         place,
         guest: Shape::USUAL,
-        reference: if revision.is_some() { BASELINE } else { PEER },
+        reference: if revision.is_some() {
+            BASELINE.to_owned()
+        } else {
+            VHOST_DEVICE_VSOCK.to_owned()
+        },
         baseline: revision.map(|revision| revision.commit().to_owned()),
         cells: Vec::new(),
     };
@@ -107,6 +117,18 @@ fn main() -> Result<()> {
             bail!("the device {} has failed", contender.name);
         }
     }
+    Ok(())
+}
+
+/// Writes the results of the last run into the documentation.
+fn publish(kept: &Path, rows: &[Row]) -> Result<()> {
+    let file = kept.join(RESULTS_FILE);
+    let open = File::open(&file);
+    let open =
+        open.with_context(|| format!("cannot read {}: run the bench first", file.display()))?;
+    let results: Results = serde_json::from_reader(BufReader::new(open))?;
+    let written = report::publish(&results, rows, Path::new(DOCS))?;
+    writeln!(io::stdout(), "{written}")?;
     Ok(())
 }
 

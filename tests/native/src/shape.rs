@@ -2,10 +2,10 @@
 
 //! How a guest's kernel sets its driver up.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What the driver offers for a packet to the guest.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum RxBuffer {
     /// One piece of 3,776 bytes: header and payload, in a page with the kernel's own notes.
     Page,
@@ -14,7 +14,7 @@ pub(crate) enum RxBuffer {
 }
 
 /// When the guest says by a message of its own what its programs have read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum CreditUpdates {
     /// When the device believes to have less than one packet's room left: before Linux 6.8.
     LittleRoom,
@@ -23,7 +23,7 @@ pub(crate) enum CreditUpdates {
 }
 
 /// How a guest's kernel sets its driver up.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Shape {
     /// Entries of a queue: a power of two, 256 at most.
     pub(crate) queue_size: u16,

@@ -17,7 +17,10 @@ fn every_row_is_measured() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(out.path().join("bulk.svg").exists(), "there is no chart");
+    assert!(
+        out.path().join("bench-device-bulk.svg").exists(),
+        "there is no chart"
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     let json = fs::read(out.path().join("native.json")).unwrap();
     let results: Value = serde_json::from_slice(&json).unwrap();
