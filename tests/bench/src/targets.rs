@@ -63,7 +63,7 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
                 IDLE_BYTES,
             )),
             "vsock-inner, both poll" => verdicts.push(at_most(
-                "idle: descriptors per connection, both ends polled",
+                "idle: descriptors per connection",
                 cell.idle.descriptors_each(),
                 IDLE_DESCRIPTORS,
             )),

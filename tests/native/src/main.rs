@@ -85,22 +85,14 @@ fn main() -> Result<()> {
         .map(|name| Revision::find(name, &args.out.join("baseline")))
         .transpose()?;
     let contenders = contenders(&args, revision.as_ref())?;
-    let place = if args.one_core {
-        "all threads on one core".to_owned()
-    } else {
-        format!("{} cores", allowed_cores()?.len())
-    };
+    let reference = revision.as_ref().map_or(VHOST_DEVICE_VSOCK, |_| BASELINE);
     let mut results = Results {
         schema: SCHEMA,
         processor: processor(),
         kernel: kernel(),
-        place,
+        place: place(&args)?,
         guest: Shape::USUAL,
-        reference: if revision.is_some() {
-            BASELINE.to_owned()
-        } else {
-            VHOST_DEVICE_VSOCK.to_owned()
-        },
+        reference: reference.to_owned(),
         baseline: revision.map(|revision| revision.commit().to_owned()),
         cells: Vec::new(),
     };
@@ -130,6 +122,15 @@ fn publish(kept: &Path, rows: &[Row]) -> Result<()> {
     let written = report::publish(&results, rows, Path::new(DOCS))?;
     writeln!(io::stdout(), "{written}")?;
     Ok(())
+}
+
+/// Returns where the threads run, as the report says it.
+fn place(args: &Args) -> Result<String> {
+    Ok(if args.one_core {
+        "all threads on one core".to_owned()
+    } else {
+        format!("{} cores", allowed_cores()?.len())
+    })
 }
 
 fn contenders(args: &Args, revision: Option<&Revision>) -> Result<Vec<Contender>> {

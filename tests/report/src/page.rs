@@ -39,7 +39,7 @@ pub fn publish(docs: &Path, parts: &[(&str, String)], charts: &[(&str, String)])
     fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
     let (parts, charts) = (parts.len(), charts.len());
     Ok(format!(
-        "wrote {parts} parts of {} and {charts} charts in {}",
+        "parts of {}: {parts}; charts in {}: {charts}",
         page.display(),
         docs.join(PICTURES).display()
     ))

@@ -2,7 +2,7 @@
 
 //! Aims, and whether they are reached.
 
-use crate::table::empty_table;
+use crate::table::GroupedTable;
 
 /// An aim, and what was measured.
 #[derive(Debug)]
@@ -21,10 +21,11 @@ pub struct Verdict {
 #[must_use]
 pub fn figures(verdicts: &[Verdict]) -> String {
     let reached = verdicts.iter().filter(|verdict| verdict.reached).count();
-    let mut table = empty_table(&["figure", "aim", "measured", ""]);
+    let mut table = GroupedTable::new(&["aim", "measured", ""]);
     for verdict in verdicts {
         let word = if verdict.reached { "reached" } else { "MISSED" };
-        table.add_row([&verdict.what, &verdict.goal, &verdict.measured, word]);
+        let cells = [&verdict.what, &verdict.goal, &verdict.measured, word];
+        table.line(cells.map(str::to_owned));
     }
     format!("Aims reached: {reached} of {}\n\n{table}", verdicts.len())
 }

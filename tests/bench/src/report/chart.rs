@@ -51,7 +51,7 @@ fn bar(results: &Results, cell: &Cell) -> Option<Bar> {
     let median = Spread::of(cell.rates())?.median;
     let mut figure = rate(unit, median);
     if let Some(ratio) = compared(results, cell, UNIX).filter(|_| cell.row != UNIX) {
-        figure += &format!(" ({} x)", digits(ratio.median));
+        figure += &format!(" ({} times)", digits(ratio.median));
     }
     Some(Bar {
         label: cell.row.clone(),

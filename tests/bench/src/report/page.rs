@@ -52,7 +52,7 @@ const fn tasks(name: &'static str, threads: &'static str, against: &'static str)
     }
 }
 
-const STREAMS: [StreamLine; 11] = [
+const STREAMS: [StreamLine; 9] = [
     line("both ends blocking", Workload::Stream, INNER_256K, UNIX),
     line("the same, capacity 1 MiB", Workload::Stream, INNER_1M, UNIX),
     line("reader on epoll", Workload::ToEpoll, INNER_256K, UNIX),
@@ -65,8 +65,6 @@ const STREAMS: [StreamLine; 11] = [
     ),
     tasks("tokio tasks, 1 thread", ONE_THREAD, UNIX),
     tasks("tokio tasks, 2 threads", TWO_THREADS, UNIX),
-    tasks("tokio tasks, 1 thread", ONE_THREAD, DUPLEX),
-    tasks("tokio tasks, 2 threads", TWO_THREADS, DUPLEX),
     line(
         "both ends blocking",
         Workload::Stream,
@@ -81,7 +79,7 @@ const STREAMS: [StreamLine; 11] = [
     ),
 ];
 
-const OPERATIONS: [(&str, Workload, &str, &str); 12] = [
+const OPERATIONS: [(&str, Workload, &str, &str); 10] = [
     (
         "round trip of 64 B, both ends blocking",
         Workload::PingPong,
@@ -108,12 +106,6 @@ const OPERATIONS: [(&str, Workload, &str, &str); 12] = [
     ),
     ("connect, accept, drop", Workload::Connect, "bare", INNER),
     (
-        "the same, all descriptors polled",
-        Workload::Connect,
-        "on epoll",
-        INNER,
-    ),
-    (
         "echo of 64 B on an event loop, 1 client",
         Workload::LoopEcho,
         "1",
@@ -136,12 +128,6 @@ const OPERATIONS: [(&str, Workload, &str, &str); 12] = [
         "request on each of 1,000 connections, 1 thread",
         Workload::AsyncConnections,
         ONE_THREAD,
-        TOKIO,
-    ),
-    (
-        "the same, 2 threads",
-        Workload::AsyncConnections,
-        TWO_THREADS,
         TOKIO,
     ),
 ];
@@ -182,7 +168,10 @@ fn summary(results: &Results) -> String {
     let turn = results.cell(Workload::PingPong, "64 B", INNER_256K);
     let (time, times) = turn.map_or_else(
         || (NONE.to_owned(), NONE.to_owned()),
-        |cell| (time(cell), times(results, cell, UNIX)),
+        |cell| {
+            let ratio = compared(results, cell, UNIX).map(|ratio| digits(ratio.median));
+            (time(cell), ratio.unwrap_or_else(|| NONE.to_owned()))
+        },
     );
     format!(
         "- The transport, between two threads: {rates} GB/s with writes of 64 B to 64 KiB,\n  {} \
@@ -214,16 +203,19 @@ fn tables(results: &Results) -> String {
             cells.join(" | ")
         );
     }
-    text += "\n| one operation | time | compared with unix pair | with tokio duplex | system calls \
-             |\n|---|---:|---:|---:|---:|\n";
+    text += "\n| one operation | time | compared with unix pair | system calls |\n\
+             |---|---:|---:|---:|\n";
     for (name, workload, case, row) in OPERATIONS {
         let Some(cell) = results.cell(workload, case, row) else {
             continue;
         };
         let calls = cell.system_calls.map_or_else(|| NONE.to_owned(), digits);
-        let (unix, duplex) = (times(results, cell, UNIX), times(results, cell, DUPLEX));
+        let mut ratios = times(results, cell, UNIX);
+        if results.cell(workload, case, DUPLEX).is_some() {
+            ratios += &format!("; duplex: {}", times(results, cell, DUPLEX));
+        }
         let time = time(cell);
-        text += &format!("| {name} | {time} | {unix} | {duplex} | {calls} |\n");
+        text += &format!("| {name} | {time} | {ratios} | {calls} |\n");
     }
     text + &idle(results)
 }
@@ -331,7 +323,7 @@ mod tests {
             for size in SIZES {
                 let case = line
                     .threads
-                    .map_or(size.to_owned(), |n| format!("{size}, {n}"));
+                    .map_or_else(|| size.to_owned(), |n| format!("{size}, {n}"));
                 assert!(is_measured(line.workload, &case, line.row), "{}", line.name);
                 assert!(
                     is_measured(line.workload, &case, line.against),

@@ -115,7 +115,7 @@ impl Subject {
                     axis: self.axis,
                 },
                 Panel {
-                    title: format!("CPU time, {} = 1 (shorter is better)", results.reference),
+                    title: format!("CPU time, {} = 1", results.reference),
                     axis: Axis::Linear,
                 },
             ],

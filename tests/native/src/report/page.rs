@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use vsock_report::{Spread, digits, publish};
 
-use super::sheets::{CPU, IDLE_CORE, P50, P99, RATE, latency_of};
+use super::sheets::{CPU, IDLE_CORE, P50, RATE, latency_of};
 use super::{NONE, chart, compared, starred};
 use crate::aims::{self, AimOf};
 use crate::device::{LIBRARY, PROGRAM, VHOST_DEVICE_VSOCK};
@@ -62,15 +62,17 @@ fn rates(results: &Results, rows: &[Row]) -> String {
         });
         let reference = median(results, row, VHOST_DEVICE_VSOCK, RATE)
             .map_or_else(none, |rate| format!("{}{}", digits(rate / unit.0), unit.1));
-        text += &format!("| {} | {reference} | {} |\n", row.name, ratios.join(" | "));
+        let name = row.name.replace("writes of ", "");
+        text += &format!("| {name} | {reference} | {} |\n", ratios.join(" | "));
     }
     text
 }
 
 fn latencies(results: &Results, rows: &[Row]) -> String {
-    let mut text = "| packets: p50, p99 | vhost-device-vsock | program | CPU | library | CPU |\n\
+    let mut text =
+        "| packets: p50, p99 (us) | vhost-device-vsock | program | CPU | library | CPU |\n\
                     |---|---:|---:|---:|---:|---:|\n"
-        .to_owned();
+            .to_owned();
     for row in rows.iter().filter(|row| row.guest == Shape::USUAL) {
         if !matches!(row.work, Work::Packets { .. }) {
             continue;
@@ -85,28 +87,29 @@ fn latencies(results: &Results, rows: &[Row]) -> String {
             format!("{p50}, {p99} | {}", ratio(CPU, aims::cpu))
         });
         let (reference, ratios) = (reference.join(", "), ratios.join(" | "));
-        text += &format!("| {} | {reference} us | {ratios} |\n", row.name);
+        text += &format!("| {} | {reference} | {ratios} |\n", row.name);
     }
     text
 }
 
 fn idle(results: &Results, rows: &[Row]) -> String {
-    let mut text = "| % of a core while idle | vhost-device-vsock | program | library |\n\
-                    |---|---:|---:|---:|\n"
-        .to_owned();
-    for row in rows {
-        if matches!(row.work, Work::Idle { .. }) {
-            let shares = [VHOST_DEVICE_VSOCK, PROGRAM, LIBRARY].map(|device| {
-                median(results, row, device, IDLE_CORE)
-                    .map_or_else(none, |share| format!("{share:.2}"))
-            });
-            text += &format!("| {} | {} |\n", row.name, shares.join(" | "));
-        }
-    }
-    text
+    // The row with the most connections is the last one.
+    let row = rows
+        .iter()
+        .rfind(|row| matches!(row.work, Work::Idle { .. }));
+    let Some(row) = row else { return String::new() };
+    let [theirs, program, library] = [VHOST_DEVICE_VSOCK, PROGRAM, LIBRARY].map(|device| {
+        median(results, row, device, IDLE_CORE).map_or_else(none, |share| format!("{share:.2} %"))
+    });
+    format!(
+        "CPU time {}: program {program} of a core, library {library},\n\
+         vhost-device-vsock {theirs}.\n",
+        row.name
+    )
 }
 
 fn summary(results: &Results, rows: &[Row]) -> String {
+    // From the worst to the best row, of the usual guest.
     let of = |device, figure: Figure, holds: fn(&Work) -> bool| {
         let rows = rows.iter();
         let rows = rows.filter(|row| holds(&row.work) && row.guest == Shape::USUAL);
@@ -115,32 +118,38 @@ fn summary(results: &Results, rows: &[Row]) -> String {
             Some(compared(results, cell, figure)?.median)
         });
         Spread::of(ratios).map_or_else(none, |ratios| {
-            format!("{:.1} to {:.1}", ratios.least, ratios.most)
+            let [least, most] = [ratios.least, ratios.most].map(short);
+            format!("{least} to {most}")
         })
     };
     let bulk: fn(&Work) -> bool = |work| matches!(work, Work::Bulk { .. });
     let turns: fn(&Work) -> bool = |work| matches!(work, Work::Turns { .. });
-    let connects: fn(&Work) -> bool = |work| matches!(work, Work::Connects { .. });
-    let single: fn(&Work) -> bool =
+    let packets: fn(&Work) -> bool =
         |work| matches!(work, Work::Packets { plan, .. } if plan.burst <= 100);
     let mut text = String::new();
     for (device, name) in [
         (PROGRAM, "The program `vsock-vhost-user`"),
-        (LIBRARY, "The library in a VMM's process"),
+        (LIBRARY, "The same device in a VMM's process"),
     ] {
         text += &format!(
-            "- {name}, compared with vhost-device-vsock 0.3.0: {} times the\n  throughput for {} \
-             of the CPU time per byte, {} times the\n  round trips, {} times the connects. Packets \
-             take {} times as long\n  (median), and {} times at p99.\n",
+            "- {name}: {} times the throughput of\n  vhost-device-vsock 0.3.0 at {} of the CPU \
+             time, {} times the round trips,\n  {} of the median latency.\n",
             of(device, RATE, bulk),
             of(device, CPU, bulk),
             of(device, RATE, turns),
-            of(device, RATE, connects),
-            of(device, P50, single),
-            of(device, P99, single),
+            of(device, P50, packets),
         );
     }
     text
+}
+
+/// Returns a ratio for a sentence.
+fn short(ratio: f64) -> String {
+    if ratio < 1.0 {
+        format!("{ratio:.2}")
+    } else {
+        format!("{ratio:.1}")
+    }
 }
 
 fn ratio(results: &Results, row: &Row, device: &str, figure: Figure, aim: AimOf) -> String {
