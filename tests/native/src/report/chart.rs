@@ -100,6 +100,18 @@ impl Subject {
                 .map(|cell| self.bar(results, row.work, cell))
                 .collect(),
         });
+        let mut panels = vec![Panel {
+            title: self.panel.to_owned(),
+            axis: self.axis,
+        }];
+        // Without the reference there are no ratios, and a panel needs values.
+        let mut cells = results.cells.iter();
+        if cells.any(|cell| cell.device == results.reference) {
+            panels.push(Panel {
+                title: format!("CPU time, {} = 1", results.reference),
+                axis: Axis::Linear,
+            });
+        }
         Chart {
             title: self.title.to_owned(),
             note: format!(
@@ -109,16 +121,7 @@ impl Subject {
                 results.processor,
                 results.kernel
             ),
-            panels: vec![
-                Panel {
-                    title: self.panel.to_owned(),
-                    axis: self.axis,
-                },
-                Panel {
-                    title: format!("CPU time, {} = 1", results.reference),
-                    axis: Axis::Linear,
-                },
-            ],
+            panels,
             cases: cases.filter(|case| !case.bars.is_empty()).collect(),
         }
     }
