@@ -45,6 +45,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "REV")]
     pub(crate) baseline: Option<String>,
 
+    /// Only bulk between two guests: directly, and by a relay between two devices
+    #[arg(long)]
+    pub(crate) siblings: bool,
+
     /// Where the JSON file and the charts go
     #[arg(long, value_name = "DIR", default_value = "target/bench/native")]
     pub(crate) out: PathBuf,
