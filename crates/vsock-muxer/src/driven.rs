@@ -90,7 +90,8 @@ pub enum NextCall {
         /// nothing; work extends it.
         until: Tick,
     },
-    /// After everything else that waits for this thread: the device has used its budget before it
-    /// was done, and no notification will come for the rest. The loop must not sleep.
+    /// After the guest is notified, and after everything else that waits for this thread: the device
+    /// has used its budget, or has let a packet for the guest go first. No notification will come
+    /// for the rest. The loop must not sleep.
     Immediately,
 }

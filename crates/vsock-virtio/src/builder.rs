@@ -66,6 +66,9 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// direction, roughly: default 512 KiB. A packet of the guest counts as 2 KiB if it is smaller,
     /// so that a call ends after 256 of them; a descriptor counts as 64 bytes, if those of a packet
     /// come to more. Every call moves something if it can: 0 counts as 1.
+    ///
+    /// A call also ends after 128 KiB of the guest's payload if something waits to be sent to the
+    /// guest, so that the guest gets credit before all of its window is taken.
     #[must_use]
     pub const fn budget(mut self, bytes: usize) -> Self {
         self.budget = if bytes == 0 { 1 } else { bytes };

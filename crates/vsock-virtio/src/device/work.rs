@@ -19,6 +19,10 @@ use crate::{DeviceFault, Outcome, PacketDirection, QueueName, Queues};
 /// What a packet of the guest costs at least, of the budget of a call.
 const LEAST_COST: usize = 2048;
 
+/// The payload that a call takes while something waits to be sent to the guest: half of the default
+/// window. What waits then is mostly a credit update, without which the guest soon has to stop.
+const TURN: usize = 128 * 1024;
+
 /// What a call has left of its budgets, and found out.
 struct Call {
     tx_budget: usize,
@@ -36,7 +40,7 @@ enum Rest {
     /// Of the transmit queue: the muxer has too many replies that wait for buffers. Of the receive
     /// queue: something waits for buffers that the guest does not offer.
     Starved,
-    /// The budget is used up.
+    /// The budget is used up, or, of the transmit queue, something for the guest comes first.
     Spent,
 }
 
@@ -174,6 +178,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     ) -> Result<Rest, DeviceFault> {
         let mut slices = Slices::<M>::new();
         let mut is_batch = false;
+        let mut payload_taken = 0;
         loop {
             let follows = tx.has_seen_more();
             if is_batch && !follows {
@@ -182,7 +187,8 @@ impl<M: GuestMemory> VsockDevice<M> {
             if !self.muxer.can_take_packet() {
                 return Ok(Rest::Starved);
             }
-            if call.tx_budget == 0 {
+            let is_turn_over = payload_taken >= TURN && self.muxer.wants_transmit();
+            if call.tx_budget == 0 || is_turn_over {
                 return Ok(Rest::Spent);
             }
             slices.clear();
@@ -198,6 +204,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 Ok((header, cursor)) => {
                     let carried = header.len as usize;
                     cost = cost.max(carried);
+                    payload_taken += carried;
                     self.tap.pass(PacketDirection::FromGuest, &header, &slices);
                     let mut payload = TxPayload {
                         slices: &slices,
