@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Serving a backend: batches, errors, want of descriptors.
+//! Serving a backend: batches, errors, and a lack of descriptors.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -25,12 +25,12 @@ use vsock_tests::assert_fails;
 
 use crate::{read_all, rest, soon};
 
-/// Answers accepts by a script; its descriptor is always readable.
+/// A backend that answers accepts by a script. Its descriptor is always readable.
 struct Scripted {
     answers: VecDeque<Option<io::Error>>,
     readable: (VsockInnerStream, VsockInnerStream),
     peers: Vec<VsockInnerStream>,
-    /// Another descriptor than that, if any.
+    /// Replaces that descriptor, if set.
     shown: Option<RawFd>,
 }
 
@@ -77,7 +77,7 @@ impl VsockBackend for Scripted {
     }
 }
 
-/// Keeps streams and errors, and says when there is no place.
+/// Keeps streams and errors, and reports when it has no room for more.
 #[derive(Default)]
 struct Keeper {
     streams: Vec<Box<dyn VsockStream>>,
@@ -135,7 +135,7 @@ fn assert_pauses_after(error: io::Error) {
     let watch = Stopwatch::start();
     assert_eq!(subscriber.dispatch().unwrap(), 0);
     assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
-    assert_eq!(subscriber.dispatch().unwrap(), 0); // in vain, and harmless
+    assert_eq!(subscriber.dispatch().unwrap(), 0); // a spurious call, which is harmless
     wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     assert!(watch.elapsed() >= pause);
     assert_eq!(subscriber.dispatch().unwrap(), 1);
@@ -150,9 +150,9 @@ fn t69_want_of_descriptors_pauses_accepting_instead_of_spinning() {
 }
 
 #[test]
-fn a_backend_that_only_fails_is_asked_a_batch_at_a_time() {
-    // An interrupted call is no failure to tell of, but one that never ends otherwise gives as
-    // little.
+fn a_backend_that_always_fails_is_called_a_batch_at_a_time() {
+    // An interrupted call is not reported as a failure. A backend that is always interrupted must
+    // not block the loop either.
     for (kind, told) in [
         (io::ErrorKind::NotConnected, 5),
         (io::ErrorKind::Interrupted, 0),
@@ -169,7 +169,7 @@ fn a_backend_that_only_fails_is_asked_a_batch_at_a_time() {
 #[test]
 fn a_source_that_the_kernel_refuses_after_a_pause_is_offered_again() {
     let mut script = Scripted::new([None, None]);
-    // No epoll takes /dev/null: as a kernel that has no room for one descriptor more.
+    // No epoll accepts /dev/null. This stands for a kernel that cannot watch one more descriptor.
     let refused = OwnedFd::from(File::open("/dev/null").unwrap());
     let good = script.readable.1.as_fd().try_clone_to_owned().unwrap();
     let mut shown = good.try_clone().unwrap();
@@ -188,7 +188,7 @@ fn a_source_that_the_kernel_refuses_after_a_pause_is_offered_again() {
 }
 
 #[test]
-fn a_handler_without_place_is_asked_later() {
+fn a_handler_without_room_is_called_later() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
     let mut subscriber = keeper(Box::new(backend), AcceptLimits::default());
@@ -213,7 +213,7 @@ fn a_pause_may_be_longer_than_any_clock() {
     assert_eq!(subscriber.dispatch().unwrap(), 0);
 }
 
-/// Two connections to a listener come to its subscriber.
+/// Checks that a listener's subscriber gets two connections.
 fn serves<L: VsockListener + 'static>(listener: L, connect: impl Fn(&L) -> Box<dyn VsockStream>) {
     let mut peers = [connect(&listener), connect(&listener)];
     let keeper = Keeper {
@@ -226,10 +226,14 @@ fn serves<L: VsockListener + 'static>(listener: L, connect: impl Fn(&L) -> Box<d
     assert_eq!(
         subscriber.dispatch().unwrap(),
         1,
-        "there is no place for two"
+        "there is no room for two"
     );
     wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
-    assert_eq!(subscriber.dispatch().unwrap(), 1, "after a pause there is");
+    assert_eq!(
+        subscriber.dispatch().unwrap(),
+        1,
+        "there is room after a pause"
+    );
     subscriber.handler().most = None;
     wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     assert_eq!(subscriber.dispatch().unwrap(), 0, "it does not wait");
@@ -237,7 +241,7 @@ fn serves<L: VsockListener + 'static>(listener: L, connect: impl Fn(&L) -> Box<d
     assert!(!subscriber.is_finished());
     for (peer, stream) in peers.iter_mut().zip(&mut subscriber.handler().streams) {
         peer.write_all(b"x").unwrap();
-        stream.read_exact(&mut [0]).unwrap(); // in blocking mode
+        stream.read_exact(&mut [0]).unwrap(); // the stream is in blocking mode
     }
 }
 
@@ -259,7 +263,7 @@ fn listeners_of_every_kind_are_served() {
 }
 
 #[test]
-fn a_listener_without_its_backend_is_told_once_and_rests() {
+fn the_end_of_a_listeners_backend_is_reported_once() {
     let backend = VsockInnerBackend::new().unwrap();
     let listener = backend.listen(1024).unwrap();
     let limits = AcceptLimits::default();
@@ -277,7 +281,7 @@ fn a_listener_without_its_backend_is_told_once_and_rests() {
 }
 
 #[test]
-fn shared_streams_serve_what_a_backend_gives() {
+fn shared_streams_serve_a_backends_connections() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
     let limits = StreamLimits::default().streams(1);

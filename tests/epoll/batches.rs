@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Batches in which one event changes what the others are about.
+//! Batches in which one event affects what later events refer to.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -62,7 +62,7 @@ fn t80_a_descriptor_that_is_used_again_has_another_id() {
         let fd = device.as_raw_fd();
         let old = subscriber.streams().add(device, ()).unwrap();
         assert!(subscriber.streams().close(old));
-        let (host, device) = Sockets.pair().unwrap(); // the lowest free number is given out first
+        let (host, device) = Sockets.pair().unwrap(); // the kernel assigns the lowest free number
         let ends = [host, device];
         let at = ends.iter().position(|end| end.as_raw_fd() == fd).unwrap();
         let [host, device] = ends;
@@ -83,7 +83,7 @@ fn t80_a_descriptor_that_is_used_again_has_another_id() {
 }
 
 #[test]
-fn a_closed_stream_whose_descriptor_has_a_copy_wakes_the_loop_no_more() {
+fn a_closed_stream_with_a_duplicated_descriptor_does_not_wake_the_loop() {
     let (mut host, device) = UnixStream::pair().unwrap();
     let copy = device.try_clone().unwrap();
     let mut subscriber = reader(StreamLimits::default());
@@ -91,13 +91,14 @@ fn a_closed_stream_whose_descriptor_has_a_copy_wakes_the_loop_no_more() {
     let id = subscriber.streams().add(device, ()).unwrap();
     subscriber.streams().close(id);
     host.write_all(b"for the copy").unwrap();
-    rest(&mut subscriber); // would spin: the kernel forgets a descriptor with its last copy only
+    // The kernel watches a descriptor until its last copy is closed, so the loop could spin here.
+    rest(&mut subscriber);
     assert_eq!(subscriber.counters().stale, 0);
     drop(copy);
 }
 
 #[test]
-fn peers_that_drop_in_the_middle_of_a_batch_end_their_streams_alone() {
+fn peers_that_drop_during_a_batch_end_only_their_own_streams() {
     let mut hosts = Vec::new();
     let mut subscriber = reader(StreamLimits::default());
     for _ in 0..200 {
@@ -135,7 +136,7 @@ fn a_handler_may_close_every_stream_from_within_a_call() {
 }
 
 #[test]
-fn what_the_events_of_a_wake_up_cause_is_told_in_it() {
+fn the_consequences_of_a_wake_ups_events_are_reported_in_it() {
     const EVENTS: usize = 8;
     let act = |streams: &mut Streams<()>, id, told| match told {
         Told::Readable => streams.await_space(id),
@@ -157,7 +158,7 @@ fn what_the_events_of_a_wake_up_cause_is_told_in_it() {
 }
 
 #[test]
-fn a_handler_that_causes_news_without_end_leaves_the_thread_to_others() {
+fn a_handler_that_causes_endless_events_yields_the_thread() {
     const EVENTS: usize = 8;
     let act = |streams: &mut Streams<()>, id, told| {
         if told == Told::Writable {
@@ -169,7 +170,7 @@ fn a_handler_that_causes_news_without_end_leaves_the_thread_to_others() {
     subscriber.streams().await_space(id);
     for turns in 1..=3 {
         let more = is_readable(subscriber.as_raw_fd()).unwrap();
-        assert!(more, "what is not told yet wakes the loop again");
+        assert!(more, "pending reports wake the loop again");
         subscriber.dispatch().unwrap();
         let told = subscriber.handler().count(Told::Writable);
         assert!(
@@ -180,7 +181,7 @@ fn a_handler_that_causes_news_without_end_leaves_the_thread_to_others() {
 }
 
 #[test]
-fn a_refusal_alone_is_an_error_for_any_thread_and_closes_the_stream() {
+fn a_refusal_is_a_thread_safe_error_and_closes_the_stream() {
     fn serve(to: &mut Streams<()>, stream: Box<dyn VsockStream>) -> Result<StreamId, Refusal> {
         Ok(to.add(stream, ())?)
     }

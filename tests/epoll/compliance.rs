@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The contract, over streams that a loop has accepted, and bytes through a proxy on a loop.
+//! The contract over streams that a loop has accepted, and bytes through a proxy on a loop.
 
 use std::io;
 
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::{DEADLINE, soon};
 
-/// Pairs whose device's end went through a subscriber.
+/// Pairs whose device end has passed through a subscriber.
 struct Accepted;
 
 impl PairSource for Accepted {
@@ -50,18 +50,19 @@ impl PairSource for Accepted {
 }
 
 #[test]
-fn what_a_loop_accepts_complies() {
+fn accepted_streams_of_a_loop_comply() {
     let report = judge_streams(&Accepted, &[]);
     assert!(report.is_good(), "\n{report}");
 }
 
-/// Bytes of a pattern through two transports and the loop between them, each side in its own way.
+/// Sends the bytes of a pattern through two transports and the loop between them. Each side waits
+/// in its own way.
 fn pump(limits: StreamLimits, writer: WaitStyle, reader: WaitStyle) {
     let mut proxy = StreamSubscriber::new(Proxy::new(), limits).unwrap();
     let source = Inner::holding(5000);
     let (mut near, left) = source.pair().unwrap();
     let (mut far, right) = source.pair().unwrap();
-    // A side that blocks has its own deadline for each call.
+    // A blocking side has a deadline of its own for each call.
     near.set_write_timeout(Some(DEADLINE)).unwrap();
     far.set_read_timeout(Some(DEADLINE)).unwrap();
     Proxy::join(proxy.streams(), left, right).unwrap();

@@ -32,7 +32,7 @@ fn a_drain_delivers_everything_that_was_accepted() {
 }
 
 #[test]
-fn a_drain_that_is_not_taken_ends_at_its_timeout_and_counts_the_loss() {
+fn a_drain_that_no_one_reads_ends_at_its_timeout_and_counts_the_loss() {
     let (mut subscriber, _host, id) = served(&Inner::holding(10));
     assert_eq!(subscriber.streams().write(id, &[1; 110]), 110);
     subscriber.streams().drain(Some(Duration::from_millis(20)));
@@ -44,9 +44,9 @@ fn a_drain_that_is_not_taken_ends_at_its_timeout_and_counts_the_loss() {
     rest(&mut subscriber);
 }
 
-/// Each way to lose bytes that were accepted for writing.
+/// Covers each way to lose bytes that were accepted for writing.
 #[test]
-fn bytes_that_are_lost_are_followed_by_a_reset_and_no_end() {
+fn lost_bytes_are_followed_by_a_reset_instead_of_an_end() {
     type Lose = fn(StreamSubscriber<Recorder<Act>>, StreamId);
     let ways: [Lose; 3] = [
         |mut subscriber, id| assert!(subscriber.streams().close(id)),
@@ -86,7 +86,7 @@ fn a_stream_is_aborted_with_a_reset_or_closed_with_an_end() {
 }
 
 #[test]
-fn a_stop_closes_everything_at_once_and_takes_nothing_more() {
+fn a_stop_closes_everything_immediately_and_accepts_nothing_more() {
     let (mut subscriber, mut host, _) = served(&Inner::by(Way::Pair));
     subscriber.streams().stop();
     assert_eq!(host.read(&mut [0]).unwrap(), 0);
@@ -104,7 +104,7 @@ fn t132_a_stream_that_knows_no_half_close_is_closed_by_its_end() {
     let (mut host, device) = pair(&Inner::by(Way::Pair));
     let id = subscriber.streams().add(temper.stream(device), ()).unwrap();
     assert_eq!(subscriber.streams().write(id, b"last words"), 10);
-    temper.panic_in(Call::Shutdown); // which tells as little as one that is not supported
+    temper.panic_in(Call::Shutdown); // equivalent to an unsupported shutdown
     subscriber.streams().finish(id);
     rest(&mut subscriber);
     assert_eq!(temper.shown(), 1);
@@ -113,20 +113,20 @@ fn t132_a_stream_that_knows_no_half_close_is_closed_by_its_end() {
 }
 
 #[test]
-fn finish_and_close_writes_what_waits_whatever_the_peer_sends() {
+fn finish_and_close_writes_the_backlog_whatever_the_peer_sends() {
     let (mut subscriber, mut host, id) = served(&Inner::holding(10));
     assert_eq!(subscriber.streams().write(id, &[3; 50]), 50);
     subscriber.streams().finish_and_close(id);
-    host.write_all(b"unread").unwrap(); // watched as ever, it would make the loop spin
+    host.write_all(b"unread").unwrap(); // the loop would spin if it still watched for this
     assert_eq!(read_to_end(&mut subscriber, &mut *host), [3; 50]);
     assert!(subscriber.streams().is_empty());
 }
 
 #[test]
-fn a_write_that_fails_is_told_and_its_backlog_counted() {
+fn a_failed_write_is_reported_and_its_backlog_counted() {
     let (mut subscriber, host, id) = served(&Inner::holding(10));
     assert_eq!(subscriber.streams().write(id, &[3; 50]), 50);
-    subscriber.streams().pause(id); // so the space tells, not the reset
+    subscriber.streams().pause(id); // so that the write event arrives, not the reset
     drop(host);
     rest(&mut subscriber);
     assert_eq!(subscriber.handler().count(Told::Failed("write")), 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The ways to an event manager, and from another thread.
+//! How a subscriber reaches an event manager, and how other threads reach a subscriber.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -53,7 +53,7 @@ fn boxed_subscribers_serve_a_backend_and_its_streams() {
 }
 
 #[test]
-fn a_descriptor_that_the_manager_refuses_is_an_error_that_is_kept() {
+fn a_descriptor_that_the_manager_refuses_is_recorded_as_an_error() {
     let streams: Shared = Arc::new(Mutex::new(echo()));
     let mut manager = EventManager::new().unwrap();
     manager.add_subscriber(Arc::clone(&streams));
@@ -71,7 +71,7 @@ fn a_descriptor_that_the_manager_refuses_is_an_error_that_is_kept() {
 }
 
 #[test]
-fn a_subscriber_that_is_taken_out_can_be_put_into_another_manager() {
+fn a_subscriber_can_move_to_another_manager() {
     let mut first = EventManager::new().unwrap();
     let id = first.add_subscriber(echo());
     let (mut host, device) = VsockInnerStream::pair().unwrap();
@@ -127,7 +127,7 @@ fn another_thread_adds_writes_counts_closes_and_drains() {
 }
 
 #[test]
-fn another_thread_stops_the_loop_and_a_refused_stream_comes_back() {
+fn another_thread_stops_the_loop_and_gets_a_refused_stream_back() {
     let (handle, looping) = looping(|subscriber| subscriber.counters().refused > 0);
     let remote = handle(|found| Some(found));
     remote.call(|streams| streams.stop()).unwrap();

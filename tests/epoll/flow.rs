@@ -24,7 +24,7 @@ fn sources() -> [Box<dyn PairSource>; 3] {
 }
 
 #[test]
-fn an_echo_of_many_bytes_comes_back_whole_over_every_transport_and_trigger() {
+fn a_large_echo_comes_back_whole_over_every_transport_and_trigger() {
     let sent: Vec<u8> = (0..1_000_000_u32)
         .map(|at| at.to_le_bytes()[at as usize % 3])
         .collect();
@@ -80,7 +80,7 @@ fn t65_a_descriptor_is_watched_for_space_only_while_something_waits() {
             assert!(accepted < 1 << 24, "the backlog has no limit");
         }
         assert_eq!(subscriber.streams().backlog(id), 64 * 1024);
-        rest(&mut subscriber); // would spin if it asked for what is there, or did not wait
+        rest(&mut subscriber); // this would spin if the loop watched for space that exists
         let mut got = 0;
         let deadline = soon();
         while got < accepted {
@@ -100,7 +100,7 @@ fn t71_a_paused_stream_learns_once_that_its_peer_is_gone_and_loses_nothing() {
         let (mut host, id) = add(&mut subscriber, &**source);
         subscriber.streams().pause(id);
         host.write_all(b"last words").unwrap();
-        rest(&mut subscriber); // would spin if what is not read were watched as ever
+        rest(&mut subscriber); // this would spin if the loop still watched for unread bytes
         assert_eq!(subscriber.handler().told, []);
         host.shutdown(Shutdown::Both).unwrap();
         drop(host);
@@ -120,7 +120,7 @@ fn t71_a_paused_stream_learns_once_that_its_peer_is_gone_and_loses_nothing() {
 }
 
 #[test]
-fn a_stream_that_is_paused_after_its_peer_has_gone_learns_it_too() {
+fn a_stream_that_is_paused_after_its_peer_has_closed_learns_of_it_too() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let mut subscriber = reader(StreamLimits::default().trigger(trigger));
         let (mut host, id) = add(&mut subscriber, &**source);
@@ -133,7 +133,7 @@ fn a_stream_that_is_paused_after_its_peer_has_gone_learns_it_too() {
 }
 
 #[test]
-fn a_paused_stream_is_not_read_whatever_comes_and_goes_on_where_it_was() {
+fn a_paused_stream_is_not_read_and_resumes_where_it_was() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let mut subscriber = reader(StreamLimits::default().trigger(trigger));
         let (mut host, id) = add(&mut subscriber, &**source);
@@ -151,7 +151,7 @@ fn a_paused_stream_is_not_read_whatever_comes_and_goes_on_where_it_was() {
         }
         let counters = subscriber.counters();
         assert_eq!(counters.spurious, 0);
-        // One to read, and at most one of the first byte that came during the pause.
+        // One event to read, and at most one for the first byte that arrived during the pause.
         assert!(counters.events <= 2 * 5, "{counters:?}");
     }
 }
@@ -175,10 +175,10 @@ fn t85_what_was_written_before_a_drop_or_an_abort_is_read_before_its_end() {
 }
 
 #[test]
-fn an_ended_stream_that_waits_learns_that_its_peer_is_gone() {
+fn a_half_closed_stream_that_waits_learns_that_its_peer_is_gone() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let limits = StreamLimits::default().trigger(trigger);
-        let mut subscriber = recorder(limits, |_, _, _| {}); // it has an answer to prepare
+        let mut subscriber = recorder(limits, |_, _, _| {}); // its answer is not ready yet
         let (mut host, _) = add(&mut subscriber, &**source);
         host.shutdown(Shutdown::Write).unwrap();
         rest(&mut subscriber);
@@ -240,7 +240,7 @@ fn t78_a_slow_reader_costs_its_backlog_and_nobody_elses_time() {
         assert_eq!(read_all(&mut *fast).0.len(), 100);
         assert!(echo.streams().backlog(slow_id) <= 1000);
     }
-    assert!(sent <= 2 * 4096 + 1000, "{sent} bytes are somewhere");
+    assert!(sent <= 2 * 4096 + 1000, "{sent} bytes are buffered");
     let mut got = 0;
     until(&mut echo, |_| {
         got += read_all(&mut *slow).0.len();

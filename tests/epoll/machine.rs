@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Random operations from two threads, against what must have come of them.
+//! Random operations from two threads, whose combined effects are checked at the end.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -45,7 +45,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     vec(op, 0..60)
 }
 
-/// Reads everything and keeps how much that was; counts whom it was told to be closed.
+/// Reads everything and counts it. Records the streams that were reported closed.
 #[derive(Default)]
 struct Sink {
     closed: Vec<StreamId>,
@@ -65,7 +65,7 @@ impl StreamHandler for Sink {
 
 type Shared = Arc<Mutex<StreamSubscriber<Sink>>>;
 
-/// A stream, its host's end, and what that must get.
+/// A stream, the host's end, and the bytes that the host must receive.
 struct Pair {
     id: StreamId,
     host: Option<VsockInnerStream>,
@@ -143,12 +143,12 @@ fn turn(shared: &Shared, fd: i32) {
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
-        max_shrink_time: 10_000, // a case that hangs takes its whole deadline
+        max_shrink_time: 10_000, // a case that hangs takes until its deadline
         ..ProptestConfig::default()
     })]
 
     #[test]
-    fn whatever_two_threads_do_what_was_accepted_arrives_and_nothing_is_left(
+    fn accepted_bytes_arrive_and_nothing_is_left_whatever_two_threads_do(
         left in ops(),
         right in ops(),
         edge: bool,
@@ -198,7 +198,7 @@ proptest! {
         let mut told = std::mem::take(&mut shared.lock().unwrap().handler().closed);
         told.sort_unstable();
         told.dedup();
-        prop_assert_eq!(told.len(), pairs.len(), "each is told once");
+        prop_assert_eq!(told.len(), pairs.len(), "each close is reported once");
         let counters = shared.lock().unwrap().counters();
         prop_assert_eq!(counters.accepts, counters.closes);
         prop_assert_eq!(counters.closes, pairs.len() as u64);

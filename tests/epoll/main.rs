@@ -42,32 +42,33 @@ use vsock_epoll::{
     Streams,
 };
 
-/// How long a test waits for what must happen: plenty for a machine under load.
+/// The limit of a wait in a test, long enough for a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn soon() -> Deadline {
     Deadline::after(DEADLINE)
 }
 
-/// How long an event manager waits in one turn, in milliseconds, so that it sees a deadline.
+/// How long an event manager waits in one turn, in milliseconds. Deadlines are checked between
+/// turns.
 const TURN: i32 = 100;
 
-/// One turn of a wait: fails with what there is so far when the deadline has passed.
+/// Checks the deadline in one turn of a wait. Fails with the progress so far.
 #[track_caller]
 fn waiting(deadline: Deadline, so_far: impl Debug) {
-    assert!(!deadline.passed(), "nothing more comes: {so_far:?}");
+    assert!(!deadline.passed(), "no more progress: {so_far:?}");
 }
 
-/// Runs what blocks on a thread of its own, and fails if it does not end in time.
+/// Runs a blocking call on a thread of its own, and fails if it does not end in time.
 #[track_caller]
 fn in_time<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
     let running = thread::spawn(what);
     let ended = wait_until(soon(), || running.is_finished());
-    ended.expect("what blocks has not ended");
+    ended.expect("the call ends in time");
     running.join().unwrap()
 }
 
-/// Turns the loop until it has nothing to do. One that spins never comes to that.
+/// Runs the loop until it has nothing to do. A loop that spins never gets there.
 #[track_caller]
 fn rest<H: StreamHandler>(subscriber: &mut StreamSubscriber<H>) {
     for _ in 0..10_000 {
@@ -76,10 +77,10 @@ fn rest<H: StreamHandler>(subscriber: &mut StreamSubscriber<H>) {
         }
         subscriber.dispatch().unwrap();
     }
-    panic!("the loop never rests: {:?}", subscriber.counters());
+    panic!("the loop spins: {:?}", subscriber.counters());
 }
 
-/// Turns the loop until `done`, waiting for its descriptor.
+/// Runs the loop until `done`, waiting for its descriptor.
 #[track_caller]
 fn until<H: StreamHandler>(
     subscriber: &mut StreamSubscriber<H>,
@@ -93,7 +94,7 @@ fn until<H: StreamHandler>(
     }
 }
 
-/// A pair whose application's end does not wait either.
+/// Returns a pair in which both ends are non-blocking.
 fn pair(source: &dyn PairSource) -> (BoxedStream, BoxedStream) {
     let (mut application, device) = source.pair().unwrap();
     application.set_nonblocking(true).unwrap();
@@ -104,8 +105,8 @@ type Manager = EventManager<StreamSubscriber<Echo>>;
 type Remote = RemoteHandle<StreamSubscriber<Echo>, Echo>;
 type Find = fn(&mut StreamSubscriber<Echo>) -> Option<&mut StreamSubscriber<Echo>>;
 
-/// Turns a manager with one subscriber on a thread until it is `done`; also returns what makes
-/// handles for it.
+/// Runs a manager with one subscriber on a thread until it is `done`. Also returns the source of
+/// its handles.
 fn looping(
     done: fn(&mut StreamSubscriber<Echo>) -> bool,
 ) -> (impl Fn(Find) -> Remote, JoinHandle<Manager>) {
@@ -125,8 +126,8 @@ fn looping(
     (remote, looping)
 }
 
-/// Gives the loop the device's end of a new [pair]; returns the application's end, and whose it is
-/// there.
+/// Adds the device's end of a new [pair] to the loop. Returns the application's end and the
+/// stream's identifier.
 fn add<H: StreamHandler<State: Default>>(
     subscriber: &mut StreamSubscriber<H>,
     source: &dyn PairSource,
@@ -136,14 +137,14 @@ fn add<H: StreamHandler<State: Default>>(
     (application, added.unwrap())
 }
 
-/// A [reader] with usual limits, and a stream of it.
+/// Returns a [reader] with the default limits, and one stream of it.
 fn served(source: &dyn PairSource) -> (StreamSubscriber<Recorder<Act>>, BoxedStream, StreamId) {
     let mut subscriber = reader(StreamLimits::default());
     let (application, id) = add(&mut subscriber, source);
     (subscriber, application, id)
 }
 
-/// All that comes until the end, while the loop turns.
+/// Reads everything until the end, while the loop runs.
 #[track_caller]
 fn read_to_end<H: StreamHandler>(
     subscriber: &mut StreamSubscriber<H>,
@@ -161,7 +162,7 @@ fn read_to_end<H: StreamHandler>(
     }
 }
 
-/// What is there, and whether the end is.
+/// Reads everything available. Also returns whether the end was reached.
 fn read_all(stream: &mut dyn VsockStream) -> (Vec<u8>, bool) {
     let (mut got, mut buf) = (Vec::new(), [0; 4096]);
     loop {
@@ -174,7 +175,7 @@ fn read_all(stream: &mut dyn VsockStream) -> (Vec<u8>, bool) {
     }
 }
 
-/// What a handler was told.
+/// A call of the handler.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Told {
     Readable,
@@ -186,7 +187,7 @@ enum Told {
     Closed,
 }
 
-/// Keeps what it was told, and does what a test says when it is told that.
+/// Records the calls of the handler, and reacts to each as the test says.
 struct Recorder<F> {
     told: Vec<(Told, StreamId)>,
     got: Vec<u8>,
@@ -195,7 +196,7 @@ struct Recorder<F> {
 
 type Act = fn(&mut Streams<()>, StreamId, Told);
 
-/// Keeps what it was told, reads everything, ends what has ended.
+/// Creates a recorder that reads everything and ends streams that have ended.
 fn reader(limits: StreamLimits) -> StreamSubscriber<Recorder<Act>> {
     recorder(limits, |streams, id, told| {
         if told == Told::Ended {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Ten thousand streams, and what is left of them.
+//! Ten thousand streams, and what remains of them.
 
 use std::io::Write;
 
@@ -16,11 +16,11 @@ use crate::{add, read_all, rest};
 
 const STREAMS: u64 = 10_000;
 const BUSY: usize = 100;
-/// Two descriptors for each pair, and some for everything else.
+/// Two descriptors for each pair, and some for the rest.
 const NEEDED: u64 = 2 * STREAMS + 100;
 
-/// Raises the limit of descriptors, the hard one where that is allowed; returns how many streams
-/// that is good for.
+/// Raises the descriptor limit, the hard limit as well if that is allowed. Returns how many streams
+/// it allows.
 fn make_room() -> u64 {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if soft >= NEEDED || setrlimit(Resource::RLIMIT_NOFILE, NEEDED, hard.max(NEEDED)).is_ok() {
@@ -28,13 +28,13 @@ fn make_room() -> u64 {
     }
     setrlimit(Resource::RLIMIT_NOFILE, NEEDED.min(hard), hard).unwrap();
     if hard < NEEDED {
-        eprintln!("the hard limit of descriptors is {hard}: fewer than {STREAMS} streams");
+        eprintln!("the hard descriptor limit is {hard}, too low for {STREAMS} streams");
     }
     STREAMS.min((hard - 100) / 2)
 }
 
 #[test]
-fn ten_thousand_streams_of_which_a_hundred_are_busy() {
+fn ten_thousand_streams_with_a_hundred_busy_ones() {
     alone(|| {
         let before = open_count().unwrap();
         let count = make_room();
@@ -71,13 +71,13 @@ fn ten_thousand_streams_of_which_a_hundred_are_busy() {
 }
 
 #[test]
-fn a_stream_that_cannot_wait_for_space_fails_alone() {
+fn only_the_stream_that_cannot_wait_for_space_fails() {
     alone(|| {
         let mut subscriber = crate::reader(StreamLimits::default());
         let (host, id) = add(&mut subscriber, &vsock_tests::inner::Inner::holding(10));
         let (mut other, _) = add(&mut subscriber, &vsock_tests::inner::Inner::holding(10));
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap(); // no descriptor more
+        setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap(); // no more descriptors
         assert_eq!(subscriber.streams().write(id, &[1; 20]), 20);
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
         other.write_all(b"x").unwrap();

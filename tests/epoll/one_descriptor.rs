@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A foreign muxer that polls one descriptor of a stream, level-triggered, for both directions.
+//! A third-party muxer that polls one descriptor of a stream, level-triggered, for both directions.
 //!
-//! Muxers written for sockets do so: they wait for `EPOLLOUT` on `as_raw_fd` while the host
-//! component has not read, keep what did not fit in a buffer of their own, and know no half-close.
-//! These tests hold what `docs/migration.md` says about them.
+//! Muxers written for sockets do this. They wait for `EPOLLOUT` on `as_raw_fd` while the host
+//! component does not read, keep the bytes that do not fit in a buffer of their own, and have no
+//! half-close. These tests confirm what `docs/migration.md` says about them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -17,20 +17,20 @@ use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig};
 
 use crate::{read_all, soon};
 
-/// What such a muxer keeps for a stream that takes no more.
+/// How much such a muxer buffers for a stream that accepts no more.
 const TX_BUFFER: usize = 64 * 1024;
 
-/// Waits in a row that show that a thread does not sleep.
+/// Consecutive waits that show that a thread does not sleep.
 const TURNS: usize = 1000;
 
-/// One connection of such a muxer.
+/// A connection of such a muxer.
 struct Connection {
     stream: BoxedStream,
     kept: Vec<u8>,
 }
 
 impl Connection {
-    /// Passes on what the guest sent: returns how much was taken.
+    /// Forwards bytes from the guest. Returns how many were accepted.
     fn send(&mut self, bytes: &[u8]) -> usize {
         let written = if self.kept.is_empty() {
             accepted(self.stream.write(bytes))
@@ -43,14 +43,14 @@ impl Connection {
         taken
     }
 
-    /// What it does on `EPOLLOUT`: returns how much went on.
+    /// Handles `EPOLLOUT`. Returns how many bytes were written.
     fn flush(&mut self) -> usize {
         let written = accepted(self.stream.write(&self.kept));
         self.kept.drain(..written);
         written
     }
 
-    /// Sends until neither the stream nor the buffer takes more.
+    /// Sends until neither the stream nor the buffer accepts more.
     fn fill(&mut self) -> Vec<u8> {
         let mut sent = Vec::new();
         loop {
@@ -64,12 +64,12 @@ impl Connection {
     }
 }
 
-/// Bytes whose order shows.
+/// Returns bytes that show their order.
 fn pattern(len: usize) -> Vec<u8> {
     (0..=250).cycle().take(len).collect()
 }
 
-/// What a non-blocking write took.
+/// Returns how many bytes a non-blocking write accepted.
 fn accepted(result: std::io::Result<usize>) -> usize {
     match result {
         Ok(written) => written,
@@ -78,7 +78,7 @@ fn accepted(result: std::io::Result<usize>) -> usize {
     }
 }
 
-/// A connection of the host component's, and its end at the muxer.
+/// Returns a host component's connection and its end at the muxer.
 fn connected(to_application: Capacity) -> (BoxedStream, Connection) {
     let config = VsockInnerConfig::default().to_application(to_application);
     let mut backend = VsockInnerBackend::with_config(config).unwrap();
@@ -101,11 +101,14 @@ fn a_wait_for_epollout_on_the_one_descriptor_spins_until_the_host_reads() {
     let mut one = level(muxer.stream.as_raw_fd(), PollInterest::Write);
     for turn in 0..TURNS {
         let report = one.now().unwrap();
-        assert!(report.is_some_and(|r| r.writable()), "slept in turn {turn}");
+        assert!(
+            report.is_some_and(|r| r.writable()),
+            "the thread slept in turn {turn}"
+        );
         assert_eq!(muxer.flush(), 0, "turn {turn}");
     }
 
-    // It costs a processor, and nothing else: every byte comes once the host reads.
+    // It only costs processor time: every byte arrives after the host reads.
     let (mut got, _) = read_all(&mut *host);
     while muxer.flush() > 0 {
         got.extend(read_all(&mut *host).0);
@@ -119,7 +122,11 @@ fn a_wait_on_write_ready_fd_sleeps_until_the_host_reads() {
     let sent = muxer.fill();
     let mut ready = level(muxer.stream.write_ready_fd().unwrap(), PollInterest::Write);
     for turn in 0..TURNS {
-        assert_eq!(ready.now().unwrap(), None, "woken in turn {turn}");
+        assert_eq!(
+            ready.now().unwrap(),
+            None,
+            "the thread was woken in turn {turn}"
+        );
     }
 
     let mut got = Vec::new();
@@ -127,22 +134,22 @@ fn a_wait_on_write_ready_fd_sleeps_until_the_host_reads() {
         got.extend(read_all(&mut *host).0);
         if !muxer.kept.is_empty() {
             assert!(ready.wait(soon()).unwrap().writable());
-            assert!(muxer.flush() > 0, "woken for nothing");
+            assert!(muxer.flush() > 0, "the wake-up was spurious");
         }
     }
     assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
 }
 
 #[test]
-fn an_unbounded_stream_leaves_such_a_muxer_nothing_to_wait_for() {
+fn with_an_unbounded_stream_such_a_muxer_never_waits() {
     let (mut host, mut muxer) = connected(Capacity::Unbounded);
     let sent = pattern(1_000_000);
     assert_eq!(muxer.send(&sent), sent.len());
-    assert!(muxer.kept.is_empty(), "it waits for EPOLLOUT");
+    assert!(muxer.kept.is_empty(), "the muxer waits for EPOLLOUT");
     let mut one = level(muxer.stream.as_raw_fd(), PollInterest::Read);
     assert_eq!(one.now().unwrap(), None);
 
-    // Its close loses nothing then: the late reader gets all, and the end.
+    // Its close then loses nothing: the late reader gets everything, and the end.
     drop(muxer);
     let (got, ended) = read_all(&mut *host);
     assert!(
@@ -154,14 +161,17 @@ fn an_unbounded_stream_leaves_such_a_muxer_nothing_to_wait_for() {
 }
 
 #[test]
-fn what_such_a_muxer_keeps_is_lost_with_its_connection() {
+fn the_bytes_in_such_a_muxers_buffer_are_lost_with_its_connection() {
     let (mut host, mut muxer) = connected(Capacity::default());
     let sent = muxer.fill();
     assert_eq!(muxer.kept.len(), TX_BUFFER);
-    drop(muxer); // its close timer
+    drop(muxer); // its close timer expires
     let (got, ended) = read_all(&mut *host);
     assert!(got == sent[..sent.len() - TX_BUFFER], "{} bytes", got.len());
-    assert!(ended, "to the host component it looks like an orderly end");
+    assert!(
+        ended,
+        "to the host component this looks like a graceful end"
+    );
 }
 
 #[test]
@@ -177,7 +187,7 @@ fn a_half_close_of_the_host_ends_the_connection_at_such_a_muxer() {
         assert_eq!(&buf[..got], expected);
     }
 
-    // The guest's answer up to here arrives; then such a muxer takes the end for a close.
+    // The guest's answer so far arrives. Then such a muxer takes the end for a close.
     assert_eq!(muxer.send(b"answer"), 6);
     drop(muxer);
     assert_eq!(read_all(&mut *host), (b"answer".to_vec(), true));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Handlers, streams and backends that panic, and streams that count more than they were offered.
+//! Handlers, streams and backends that panic, and streams that report more bytes than they were
+//! offered.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -22,7 +23,7 @@ use vsock_tests::inner::{Inner, Way};
 use crate::{Told, add, looping, pair, read_all, recorder, rest, soon, waiting};
 
 #[test]
-fn a_panic_closes_its_stream_and_no_other_and_leaks_nothing() {
+fn a_panic_closes_only_its_stream_and_leaks_nothing() {
     let witness = Arc::new(());
     let kept = Arc::clone(&witness);
     let mut victim: Option<StreamId> = None;
@@ -51,7 +52,7 @@ fn a_panic_closes_its_stream_and_no_other_and_leaks_nothing() {
 }
 
 #[test]
-fn a_panic_aborts_its_stream_though_all_was_read() {
+fn a_panic_aborts_its_stream_even_if_everything_was_read() {
     let mut subscriber = recorder(StreamLimits::default(), |_: &mut Streams<()>, _, told| {
         assert_ne!(told, Told::Ended, "this handler panics on purpose");
     });
@@ -64,7 +65,7 @@ fn a_panic_aborts_its_stream_though_all_was_read() {
 }
 
 #[test]
-fn a_panic_for_every_call_closes_every_stream() {
+fn panics_in_every_call_close_every_stream() {
     let mut subscriber = recorder(StreamLimits::default(), |_: &mut Streams<()>, _, _| {
         panic!("this handler panics on purpose");
     });
@@ -80,7 +81,7 @@ fn a_panic_for_every_call_closes_every_stream() {
 }
 
 #[test]
-fn an_acceptor_that_panics_goes_on_with_the_next() {
+fn an_acceptor_that_panics_continues_with_the_next_connection() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
     let mut accepted = 0;
@@ -96,7 +97,7 @@ fn an_acceptor_that_panics_goes_on_with_the_next() {
     assert_eq!(subscriber.counters().panics, 1);
 }
 
-/// What a panic brings along, whose drop panics.
+/// A panic payload that panics when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -120,7 +121,7 @@ fn t132_the_payload_of_a_panic_that_panics_is_contained_too() {
     assert_eq!(subscriber.handler().count(Told::Closed), 1);
 }
 
-/// Two streams that are connected, of which the first misbehaves, on a loop with two more.
+/// Two connected streams, the first of which misbehaves, on a loop with two more.
 struct Proxied {
     subscriber: StreamSubscriber<Proxy>,
     hosts: [Box<dyn VsockStream>; 4],
@@ -140,7 +141,7 @@ impl Proxied {
         Self { subscriber, hosts }
     }
 
-    /// More is sent each way than the device's ends take, and the first direction ends.
+    /// Sends more each way than the device's ends hold, and ends the first direction.
     fn live(&mut self) {
         for at in 0..4 {
             self.hosts[at].write_all(&[7; 1000]).unwrap();
@@ -152,7 +153,7 @@ impl Proxied {
         rest(&mut self.subscriber);
     }
 
-    /// What comes to a host, as long as any does.
+    /// Reads everything that arrives at a host.
     fn read(&mut self, at: usize) -> (usize, bool) {
         let mut got = 0;
         loop {
@@ -186,7 +187,8 @@ fn t132_a_stream_that_panics_or_lies_fails_alone_wherever_the_call_came_from() {
             let mut proxied = Proxied::new(trigger, &temper);
             turn(&temper, call);
             proxied.live();
-            // The two that are connected end, once what was on its way has come or cannot come.
+            // The two connected streams end, once everything in flight has arrived or cannot
+            // arrive.
             let (to_second, ended) = proxied.read(1);
             assert!(
                 to_second <= 1000 && (ended || temper.shown() == 0),
@@ -201,7 +203,7 @@ fn t132_a_stream_that_panics_or_lies_fails_alone_wherever_the_call_came_from() {
             assert_eq!(
                 proxied.subscriber.counters().panics,
                 0,
-                "no handler has panicked"
+                "no handler panicked"
             );
             if temper.shown() > 0 {
                 shown.push(call);
@@ -211,7 +213,7 @@ fn t132_a_stream_that_panics_or_lies_fails_alone_wherever_the_call_came_from() {
                     "{trigger:?} {call:?}"
                 );
             }
-            // The others know nothing of it.
+            // The other streams are not affected.
             assert_eq!(proxied.read(3), (1000, true));
             proxied.hosts[3].shutdown(Shutdown::Write).unwrap();
             rest(&mut proxied.subscriber);
@@ -266,7 +268,7 @@ fn t132_a_service_of_lines_that_panics_loses_one_stream() {
     assert_eq!(service.counters().panics, 1);
 }
 
-/// Counts, and panics when it is told of a failure.
+/// A handler that counts connections, and panics when it is told of a failure.
 #[derive(Default)]
 struct Easily(usize);
 

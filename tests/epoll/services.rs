@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The services that come with the crate.
+//! The services that the crate provides.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -15,7 +15,7 @@ use vsock_tests::unix::Sockets;
 
 use crate::{add, pair, read_all, read_to_end, rest, soon, waiting};
 
-/// Two applications whose device's ends a proxy joins.
+/// Two applications whose device ends are joined by a proxy.
 fn proxied(
     left: &dyn PairSource,
     right: &dyn PairSource,
@@ -36,7 +36,7 @@ fn sources() -> [(Box<dyn PairSource>, Box<dyn PairSource>); 3] {
     ]
 }
 
-/// Sends all of it to an end that reads, and gives back what came; the direction is ended.
+/// Sends everything to the other end, which reads, and ends the direction. Returns what arrived.
 fn carry(
     proxy: &mut StreamSubscriber<Proxy>,
     from: &mut BoxedStream,
@@ -94,11 +94,11 @@ fn t85_a_proxy_delivers_what_came_before_a_reset() {
 }
 
 #[test]
-fn a_proxy_whose_one_side_takes_nothing_more_still_brings_its_last_words() {
+fn a_proxy_delivers_the_last_bytes_of_a_side_that_accepts_no_more() {
     let (mut proxy, mut left, mut right) = proxied(&Inner::by(Way::Pair), &Inner::by(Way::Pair));
     right.write_all(b"last words").unwrap();
     right.shutdown(Shutdown::Both).unwrap();
-    left.write_all(b"nobody reads this").unwrap();
+    left.write_all(b"no one reads this").unwrap();
     rest(&mut proxy);
     assert_eq!(read_all(&mut *left), (b"last words".to_vec(), true));
     assert_fails(left.write(b"x"), ErrorKind::BrokenPipe);
@@ -108,7 +108,7 @@ fn a_proxy_whose_one_side_takes_nothing_more_still_brings_its_last_words() {
 }
 
 #[test]
-fn a_proxy_that_has_no_place_for_the_second_closes_the_first() {
+fn a_proxy_without_room_for_the_second_stream_closes_the_first() {
     let limits = StreamLimits::default().streams(1);
     let mut proxy = StreamSubscriber::new(Proxy::default(), limits).unwrap();
     let (mut left, left_device) = pair(&Inner::by(Way::Pair));
@@ -119,7 +119,7 @@ fn a_proxy_that_has_no_place_for_the_second_closes_the_first() {
 }
 
 #[test]
-fn a_stream_without_its_other_side_waits() {
+fn a_stream_without_a_partner_waits() {
     let mut proxy = StreamSubscriber::new(Proxy::new(), StreamLimits::default()).unwrap();
     let (mut host, id) = add(&mut proxy, &Inner::by(Way::Pair));
     host.write_all(b"x").unwrap();
@@ -143,7 +143,7 @@ fn lines(limits: StreamLimits, longest: usize) -> StreamSubscriber<Lines<Answer>
 }
 
 #[test]
-fn lines_are_answered_in_any_number_of_pieces() {
+fn lines_in_any_number_of_pieces_are_answered() {
     let mut service = lines(StreamLimits::default(), 100);
     let (mut host, _) = add(&mut service, &Inner::by(Way::Pair));
     for piece in ["ab", "c\nde", "f\n", "\n", "bye\nnever read\n"] {
@@ -156,7 +156,7 @@ fn lines_are_answered_in_any_number_of_pieces() {
 }
 
 #[test]
-fn a_line_without_end_closes_its_stream() {
+fn an_endless_line_closes_its_stream() {
     for bytes in [&[b'x'; 101][..], &[[b'x'; 101].as_slice(), b"\n"].concat()] {
         let mut service = lines(StreamLimits::default(), 100);
         let (mut host, _) = add(&mut service, &Inner::by(Way::Pair));
@@ -169,7 +169,7 @@ fn a_line_without_end_closes_its_stream() {
 }
 
 #[test]
-fn requests_wait_while_their_answers_are_not_taken() {
+fn requests_wait_while_no_one_reads_their_answers() {
     let mut service = lines(StreamLimits::default().backlog(64), 20);
     let mut source = Inner::by(Way::Pair);
     source.config = source.config.to_application(Capacity::Bytes(16));

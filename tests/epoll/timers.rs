@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Timers fire by themselves, with no other traffic.
+//! Timers fire on their own, without other traffic.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn t32_a_timer_fires_by_itself_once_and_never_early() {
 }
 
 #[test]
-fn a_timer_that_was_taken_back_does_not_fire() {
+fn a_cancelled_timer_does_not_fire() {
     let (mut subscriber, _one, silent) = served(&Inner::by(Way::Pair));
     let (_two, later) = add(&mut subscriber, &Inner::by(Way::Pair));
     subscriber.streams().set_timer(silent, Some(SHORT));
@@ -41,7 +41,7 @@ fn a_timer_that_was_taken_back_does_not_fire() {
 }
 
 #[test]
-fn a_timer_of_a_closed_stream_is_not_its_successors() {
+fn a_closed_streams_timer_does_not_fire_for_its_successor() {
     let (mut subscriber, _one, first) = served(&Inner::by(Way::Pair));
     subscriber.streams().set_timer(first, Some(SHORT));
     subscriber.streams().close(first);
@@ -72,7 +72,7 @@ fn an_idle_stream_fails_and_a_busy_one_does_not() {
 }
 
 #[test]
-fn more_timers_than_a_wakeup_may_serve_all_fire() {
+fn all_timers_fire_even_if_one_wake_up_cannot_serve_them() {
     let mut subscriber = recorder(
         StreamLimits::default().events(2),
         |_: &mut Streams<()>, _: StreamId, _| {},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Nothing is allocated per write or read, once a stream has carried its first capacity.
+//! A stream that has carried its first capacity allocates nothing for a write or a read.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::sync::{Arc, Barrier};
@@ -39,7 +39,7 @@ fn assert_none_in(what: &str, mut work: impl FnMut()) {
     assert_eq!(count, 0, "allocations and reallocations: {what}");
 }
 
-/// Writes and reads the length of `buf` until `total` have passed.
+/// Writes and reads in pieces the length of `buf` until `total` bytes have passed.
 fn alternate(
     near: &mut VsockInnerStream,
     far: &mut VsockInnerStream,
@@ -52,7 +52,7 @@ fn alternate(
     }
 }
 
-/// Writes and reads until there is no more space, and nothing more there.
+/// Writes until there is no space, and reads until there are no bytes.
 fn fill_and_drain(near: &mut VsockInnerStream, far: &mut VsockInnerStream, buf: &mut [u8]) {
     while near.write(buf).is_ok() {}
     while far.read(buf).is_ok() {}
@@ -65,7 +65,7 @@ fn alternating_writes_and_reads_allocate_nothing() {
             let (mut near, mut far) = pair(256 * 1024);
             let mut buf = vec![0; size];
             alternate(&mut near, &mut far, &mut buf, 256 * 1024);
-            assert_none_in(&format!("{size} bytes to and fro"), || {
+            assert_none_in(&format!("{size} bytes back and forth"), || {
                 alternate(&mut near, &mut far, &mut buf, (1 << 20).max(1000 * size));
             });
         }
@@ -109,7 +109,7 @@ fn refusals_and_vectored_calls_allocate_nothing() {
     });
 }
 
-/// Two tasks of one thread send `size` bytes to and fro, each until it has to wait.
+/// Two tasks on one thread send `size` bytes back and forth, each until it has to wait.
 fn two_tasks(size: usize) -> impl FnMut(usize) {
     let (mut near, mut far) = pair(256 * 1024);
     let (near_task, far_task) = (Count::new().1, Count::new().1);
@@ -160,7 +160,7 @@ fn two_tasks_allocate_nothing() {
     });
 }
 
-/// What is allocated while two threads carry `size` bytes a call, after the first capacity.
+/// Returns what is allocated while two threads move `size` bytes a call, after the first capacity.
 fn two_threads(size: usize) -> Stats {
     let (mut near, mut far) = pair(256 * 1024);
     let rounds = (4_usize << 20).div_ceil(size).min(20_000);

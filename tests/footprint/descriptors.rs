@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How many descriptors there are, and when.
+//! How many descriptors a connection has, and when.
 
 use std::os::fd::AsRawFd;
 
@@ -16,18 +16,18 @@ fn a_connection_has_two_descriptors_and_one_for_each_write_fd_taken() {
         let (near, far) = VsockInnerStream::pair().unwrap();
         assert_eq!(open_count().unwrap(), before + 2);
         let _fds = [near.as_raw_fd(), far.as_raw_fd(), near.as_raw_fd()];
-        assert_eq!(open_count().unwrap(), before + 2, "as_raw_fd makes none");
+        assert_eq!(open_count().unwrap(), before + 2, "as_raw_fd creates none");
         near.write_ready_fd().unwrap();
         assert_eq!(open_count().unwrap(), before + 3);
         near.write_ready_fd().unwrap();
-        assert_eq!(open_count().unwrap(), before + 3, "it is made once");
+        assert_eq!(open_count().unwrap(), before + 3, "it is created once");
         far.write_ready_fd().unwrap();
         assert_eq!(open_count().unwrap(), before + 4);
         drop(near);
         assert_eq!(
             open_count().unwrap(),
             before + 2,
-            "an end's descriptors go with it"
+            "an end closes its descriptors"
         );
         drop(far);
         assert_eq!(open_count().unwrap(), before);
@@ -49,7 +49,7 @@ fn backend_and_listener_have_one_descriptor_each() {
         assert_eq!(
             open_count().unwrap(),
             before + 4,
-            "the waiting ends have theirs"
+            "the waiting ends have descriptors of their own"
         );
         backend.accept().unwrap();
         listener.accept().unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! No descriptor left: an error of the call that needs one, and everything works afterwards.
+//! Without a free descriptor, a call that needs one fails. Everything else keeps working.
 
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,7 +16,7 @@ use vsock_tests::assert_fails;
 
 use crate::{allow_fds, fill_gaps, highest_fd};
 
-/// The error says so itself, or one of those that it came from.
+/// Checks that the error, or one of its sources, is a lack of descriptors.
 fn out_of_descriptors<T: Debug>(what: &str, result: io::Result<T>) {
     let error = match result {
         Ok(done) => panic!("{what} worked without a descriptor: {done:?}"),
@@ -67,14 +67,14 @@ fn without_descriptors_every_call_that_needs_one_fails_and_nothing_else() {
         assert_eq!(
             backend.counters(),
             counters,
-            "what failed is not counted as open or refused"
+            "a failed call is not counted as open or refused"
         );
         let _fd = near.as_raw_fd();
         exchange(&mut near, &mut far);
         let mut accepted = backend.accept().unwrap();
         accepted.write_all(b"x").unwrap();
 
-        // One more than none: a connection needs two, and must not keep the one that it got.
+        // One free descriptor: a connection needs two, and must not keep the one that it got.
         allow_fds(highest + 2);
         for _ in 0..3 {
             out_of_descriptors("half a connection", connector.connect_stream());
@@ -84,7 +84,7 @@ fn without_descriptors_every_call_that_needs_one_fails_and_nothing_else() {
         drop(listener_of_the_last);
 
         allow_fds(before);
-        assert_eq!(open_count().unwrap(), open, "nothing was left behind");
+        assert_eq!(open_count().unwrap(), open, "no descriptor was leaked");
         drop((waiting, accepted));
         listener.set_nonblocking(true).unwrap();
         assert_fails(listener.accept(), ErrorKind::WouldBlock);
@@ -97,7 +97,7 @@ fn without_descriptors_every_call_that_needs_one_fails_and_nothing_else() {
 }
 
 #[test]
-fn without_descriptors_a_port_that_cannot_be_listened_on_says_why() {
+fn without_descriptors_a_failed_listen_reports_the_cause() {
     alone(|| {
         let _gaps = fill_gaps();
         let backend = VsockInnerBackend::new().unwrap();
@@ -119,7 +119,7 @@ fn without_descriptors_a_port_that_cannot_be_listened_on_says_why() {
 }
 
 #[test]
-fn a_write_fd_that_failed_once_is_right_when_taken_later() {
+fn a_write_fd_that_failed_once_is_correct_when_taken_later() {
     alone(|| {
         let _gaps = fill_gaps();
         let (mut near, mut far) = VsockInnerStream::pair().unwrap();
@@ -131,9 +131,15 @@ fn a_write_fd_that_failed_once_is_right_when_taken_later() {
         out_of_descriptors("a write fd", near.write_ready_fd());
         allow_fds(before);
         let mut edges = Watch::edges(near.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
-        assert!(edges.now().unwrap().is_none(), "writable when full");
+        assert!(
+            edges.now().unwrap().is_none(),
+            "reported writable although full"
+        );
         far.read_exact(&mut vec![0; 256 * 1024]).unwrap();
-        assert!(edges.now().unwrap().is_some(), "not writable when empty");
+        assert!(
+            edges.now().unwrap().is_some(),
+            "not reported writable although empty"
+        );
     });
 }
 

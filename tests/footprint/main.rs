@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What connections cost their process: allocations, descriptors, memory. Each test has a process
-//! of its own.
+//! What connections cost their process in allocations, descriptors and memory. Each test runs in a
+//! process of its own.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -22,8 +22,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How often the work allocates: the least of three times. What a call allocates shows in all
-/// three; what the test runner's own thread allocates when it first waits, in one.
+/// Returns how often the work allocates: the least of three runs. An allocation by a call shows in
+/// all three, one by the test runner's thread in only one.
 fn allocations(mut work: impl FnMut() -> Stats) -> usize {
     let rounds = [(); 3].map(|()| {
         let stats = work();
@@ -32,11 +32,11 @@ fn allocations(mut work: impl FnMut() -> Stats) -> usize {
     rounds.into_iter().min().unwrap()
 }
 
-/// The highest number of a descriptor that is open.
+/// Returns the highest number of an open descriptor.
 fn highest_fd() -> u64 {
     let listed = fs::read_dir("/proc/self/fd").unwrap();
     let names: Vec<_> = listed.map(|entry| entry.unwrap().path()).collect();
-    // The list has a descriptor of its own, which is closed by now.
+    // Reading the directory used a descriptor of its own, which is closed by now.
     let open = names
         .iter()
         .filter(|name| fs::symlink_metadata(name).is_ok());
@@ -44,8 +44,8 @@ fn highest_fd() -> u64 {
     numbers.max().unwrap()
 }
 
-/// Takes every number up to the highest that is open: some may be left free by whoever started
-/// this. The numbers are free again when the files are dropped.
+/// Occupies every free number below the highest open descriptor. The parent process may have left
+/// gaps. Dropping the files frees the numbers.
 fn fill_gaps() -> Vec<fs::File> {
     let highest = highest_fd();
     let mut files = Vec::new();
@@ -59,10 +59,10 @@ fn fill_gaps() -> Vec<fs::File> {
     }
 }
 
-/// Lets descriptors have numbers below `limit`, as far as this is allowed.
+/// Raises the soft limit on descriptor numbers to `limit`, or as far as allowed.
 fn allow_fds(limit: u64) -> u64 {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    // More than the hard limit takes a privilege, which a machine of CI may or may not give.
+    // Exceeding the hard limit takes a privilege, which a CI machine may lack.
     if setrlimit(Resource::RLIMIT_NOFILE, limit, hard.max(limit)).is_ok() {
         return limit;
     }

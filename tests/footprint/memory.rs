@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Resident memory of idle and of drained connections.
+//! The resident memory of idle and of drained connections.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use crate::allow_fds;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Resident memory of this process.
+/// Returns this process's resident memory.
 fn resident() -> usize {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = rollup
@@ -29,7 +29,7 @@ fn resident() -> usize {
         * KIB
 }
 
-/// Connections that have carried nothing, accepted at the backend.
+/// Opens connections that carry nothing, accepted at the backend.
 fn idle(count: usize) -> Vec<(VsockInnerStream, Box<dyn VsockStream>)> {
     let mut backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
@@ -42,7 +42,7 @@ fn idle(count: usize) -> Vec<(VsockInnerStream, Box<dyn VsockStream>)> {
     std::iter::repeat_with(connect).take(count).collect()
 }
 
-/// As many connections as descriptors allow, at most 10,000.
+/// Returns how many connections the descriptor limit allows, at most 10,000.
 fn affordable() -> usize {
     let fds = usize::try_from(allow_fds(20_200)).unwrap();
     let connections = ((fds - 200) / 2).min(10_000);
@@ -79,7 +79,7 @@ fn an_idle_connection_costs_at_most_4_kib() {
 #[test]
 fn an_idle_connection_costs_at_most_4_kib_with_its_descriptors_polled() {
     alone(|| {
-        let count = affordable() / 2; // the write fds are two more
+        let count = affordable() / 2; // the write fds take two more
         drop(idle(1));
         let before = resident();
         let connections = idle(count);
@@ -95,7 +95,8 @@ fn an_idle_connection_costs_at_most_4_kib_with_its_descriptors_polled() {
 /// How many connections are filled and drained.
 const BUSY: usize = 1000;
 
-/// The documented keep of this many drained directions: a block each, and the stock of the process.
+/// The documented memory that this many drained directions keep: a block each, and the process's
+/// stock.
 fn keep(directions: usize) -> usize {
     directions * (16 * KIB + KIB) + 8 * MIB
 }
@@ -114,7 +115,7 @@ fn drained_connections_give_their_memory_back() {
         let full = resident() - before;
         assert!(
             full >= BUSY * 2 * 256 * KIB,
-            "only {full} bytes resident: nothing is measured"
+            "only {full} bytes resident: too little to measure"
         );
         for (near, far) in &mut connections {
             near.read_exact(&mut buf).unwrap();
@@ -126,7 +127,10 @@ fn drained_connections_give_their_memory_back() {
             full / KIB,
             kept / KIB
         );
-        assert!(kept <= keep(2 * BUSY), "{kept} bytes of {full} are kept");
+        assert!(
+            kept <= keep(2 * BUSY),
+            "{kept} bytes of {full} are still resident"
+        );
     });
 }
 
@@ -160,7 +164,7 @@ fn dropped_connections_give_their_memory_back() {
         let kept = resident().saturating_sub(before);
         assert!(
             kept <= 8 * MIB + BUSY * 4 * KIB,
-            "{kept} bytes are kept of nothing"
+            "{kept} bytes are kept after every connection was dropped"
         );
     });
 }
@@ -173,19 +177,19 @@ fn an_unbounded_queue_gives_its_memory_back_as_it_is_read() {
         let mut buf = vec![1; MIB];
         let before = resident();
         (0..256).for_each(|_| near.write_all(&buf).unwrap());
-        assert!(resident() - before >= 256 * MIB, "nothing is measured");
+        assert!(resident() - before >= 256 * MIB, "too little to measure");
         (0..128).for_each(|_| far.read_exact(&mut buf).unwrap());
         let half = resident() - before;
         (0..128).for_each(|_| far.read_exact(&mut buf).unwrap());
         let kept = resident().saturating_sub(before);
         println!(
-            "{} KiB when half is read, {} KiB when all is",
+            "{} KiB after half was read, {} KiB after all was read",
             half / KIB,
             kept / KIB
         );
         assert!(
             half <= 128 * MIB + keep(2),
-            "{half} bytes are kept with half of it read"
+            "{half} bytes are kept after half was read"
         );
         assert!(kept <= keep(2), "{kept} bytes are kept");
     });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Nothing is allocated per packet, either way, however many connections there are.
+//! The muxer allocates nothing for a packet in either direction, for any number of connections.
 
 use stats_alloc::Region;
 use vsock_tests::alone::alone;

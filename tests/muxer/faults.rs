@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Each fault of a stream, at each of its calls, one at a time.
+//! Injects every fault of a stream at each of its calls, one at a time.
 
 use std::net::Shutdown;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use vsock_muxer_harness::sim::Sim;
 
 use crate::{WAYS, connected, sim};
 
-/// Calls of a stream that this job takes, and more.
+/// More calls of a stream than this job takes.
 const CALLS: usize = 24;
 const BYTES: usize = 30_000;
 
-/// Every fault of a stream, at every one of its first calls.
+/// Returns every fault at every one of a stream's first calls.
 fn faults() -> impl Iterator<Item = (usize, StreamFault)> {
     (0..CALLS).flat_map(|call| StreamFault::ALL.map(|fault| (call, fault)))
 }
 
-/// Reads what is there at both ends; returns whether anything was.
+/// Reads everything at both ends. Returns whether there was anything.
 fn read_both(
     sim: &mut Sim,
     socket: SocketId,
@@ -41,8 +41,8 @@ fn read_both(
     any
 }
 
-/// Sends bytes both ways and ends both, with a fault on the way. Whatever arrives is a beginning of
-/// what was sent; all of it, if the fault is harmless. Nothing is left.
+/// Sends bytes both ways and ends both directions, with a fault on the way. What arrives is a
+/// prefix of what was sent, or all of it if the fault is harmless. No state is left over.
 fn carry(way: usize, fail: impl Fn(&HostEnd), complete: bool) {
     let (mut sim, backend) = sim(WAYS[way], 2000);
     let (socket, host) = connected(&mut sim, &backend, 80);
@@ -83,7 +83,7 @@ fn carry(way: usize, fail: impl Fn(&HostEnd), complete: bool) {
 }
 
 #[test]
-fn every_fault_of_a_read_at_every_call() {
+fn a_read_may_fail_in_every_way_at_every_call() {
     for way in 0..WAYS.len() {
         for (call, fault) in faults() {
             carry(way, |host| host.fail_read(call, fault), fault.is_harmless());
@@ -92,7 +92,7 @@ fn every_fault_of_a_read_at_every_call() {
 }
 
 #[test]
-fn every_fault_of_a_write_at_every_call() {
+fn a_write_may_fail_in_every_way_at_every_call() {
     for way in 0..WAYS.len() {
         for (call, fault) in faults() {
             carry(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Backpressure, fairness, and bounds.
+//! Backpressure, fairness and bounds.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn t78_a_host_that_does_not_read_stops_the_guest_and_loses_nothing() {
             sent.advance(written);
             sim.pass(Duration::from_secs(2)).unwrap();
         }
-        // Three minutes later, the guest has sent what the window and the stream hold, no more.
+        // After three minutes, the guest has sent what the window and the stream hold, and no more.
         assert!(
             sent.position() <= 256 * 1024 + 10_000,
             "{}",
@@ -101,7 +101,10 @@ fn t72_t73_a_small_stream_is_served_among_busy_ones() {
     sim.record();
     small_host.write(b"hello").unwrap();
     while sim.guest.queued(small) == 0 {
-        assert!(sim.step().unwrap(), "it came to rest without the small one");
+        assert!(
+            sim.step().unwrap(),
+            "the simulation came to rest before the small stream was served"
+        );
         for (socket, _) in &busy {
             sim.guest.read(*socket, usize::MAX).unwrap();
         }
@@ -110,10 +113,14 @@ fn t72_t73_a_small_stream_is_served_among_busy_ones() {
     let before = sim
         .trace()
         .iter()
-        .filter(|traced| matches!(traced, TracedPacket::ToGuest(header) if header.op == u16::from(Op::ReadWrite)))
-        .take_while(|traced| !matches!(traced, TracedPacket::ToGuest(header) if header.dst_port == port))
+        .filter_map(|traced| match traced {
+            TracedPacket::ToGuest(header) => Some(header),
+            TracedPacket::FromGuest(_) => None,
+        })
+        .filter(|header| header.op == u16::from(Op::ReadWrite))
+        .take_while(|header| header.dst_port != port)
         .count();
-    // Each of the busy ones has a turn of at most a few packets before it.
+    // Before it, each busy stream has one turn of at most a few packets.
     assert!(before <= BUSY * 20, "{before} packets came first");
 }
 
@@ -136,7 +143,7 @@ fn t75_nothing_deadlocks_while_both_rings_are_full() {
         for port in 0..8 {
             links.push(connected(&mut sim, &backend, port));
         }
-        // Everybody sends, everybody is answered, and every packet is for nobody besides.
+        // Every connection sends and is answered, while other packets for no connection arrive.
         for (socket, host) in &links {
             sim.guest.write(*socket, &[1; 50_000]).unwrap();
             sim.guest.request_credit(*socket);
@@ -161,7 +168,7 @@ fn t69_a_guest_without_buffers_costs_no_wake_ups() {
         let (socket, host) = connected(&mut sim, &backend, 80);
         sim.guest.starve();
         host.write(&[7; 100_000]).unwrap();
-        // The buffers run out; to settle at all, the stream must no longer be reported.
+        // The buffers run out. The simulation can settle only if the stream is no longer reported.
         while sim.guest.posted() > 0 {
             host.write(&[7; 100_000]).unwrap();
             sim.settle().unwrap();
@@ -180,8 +187,8 @@ fn t80_a_descriptor_that_is_used_again_belongs_to_its_new_stream() {
         let (mut sim, backend) = sim(way, 1000);
         let mut before: Vec<(_, HostEnd)> = Vec::new();
         for round in 0..100_u8 {
-            // The old streams are closed and the new ones opened within one wake-up, so that events
-            // of the old ones are reported after their numbers have gone to the new ones.
+            // The old streams are closed and the new ones opened within one wake-up. So events of
+            // the old streams are reported after their numbers belong to the new ones.
             for (socket, host) in before.drain(..) {
                 host.write(b"late").unwrap();
                 sim.guest.reset(socket);

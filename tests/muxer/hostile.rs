@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a guest can do that means no good, and what it costs the host: nothing beyond the limits.
+//! What a hostile guest can do, and that it costs the host no more than the limits.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use vsock_proto::{Config, Header, Op, Tick};
 
 use crate::{WAYS, connected, sim, sim_with};
 
-/// A kind of packet that asks for an answer, or means nothing.
+/// A kind of packet that requires an answer or has no meaning.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Flood {
-    /// Questions for credit, on a connection.
+    /// Credit requests on a connection.
     CreditRequests,
-    /// Packets without payload, on a connection.
+    /// Packets without a payload on a connection.
     EmptyPackets,
-    /// Payload for connections that do not exist, each for another.
+    /// Payload for connections that do not exist, a different one each time.
     Orphans,
-    /// Requests to ports that nobody serves.
+    /// Requests to ports without a listener.
     Requests,
     /// RSTs for connections that do not exist.
     Resets,
-    /// Operations that there are not.
+    /// Unknown operations.
     Nonsense,
 }
 
@@ -40,7 +40,7 @@ impl Flood {
     ];
 }
 
-/// A header from the guest to the host that is right but for what is to be said.
+/// Returns a valid header from the guest to the host, with this operation.
 fn header(guest: &Guest, (from, to): (u32, u32), op: u16) -> Header {
     Header {
         src_cid: guest.config().cid.into(),
@@ -54,7 +54,7 @@ fn header(guest: &Guest, (from, to): (u32, u32), op: u16) -> Header {
     }
 }
 
-/// Sends this many packets of a kind. `ports` are those of a connection, the guest's first.
+/// Sends `count` packets of a kind. `ports` are those of a connection, the guest's first.
 fn flood(guest: &mut Guest, kind: Flood, ports: (u32, u32), count: u32) {
     for at in 0..count {
         let (ports, op) = match kind {
@@ -84,7 +84,7 @@ fn t74_a_flood_of_questions_and_orphans_without_buffers_is_bounded() {
         flood(&mut sim.guest, kind, (from, to), 100_000);
         sim.settle().unwrap();
         assert!(waiting(&mut sim) <= 256 * 1024, "{kind:?}");
-        // What cannot be answered is no longer taken.
+        // Packets that cannot be answered are no longer taken.
         let bounded = sim.guest.tx_len() > 90_000 || sim.device().can_take_packet();
         assert!(bounded, "{kind:?}");
         sim.guest.feed();
@@ -97,7 +97,7 @@ fn t74_a_flood_of_questions_and_orphans_without_buffers_is_bounded() {
 fn t49_t58_lies_about_credit_open_nothing_and_hurt_nobody_else() {
     let (mut sim, backend) = sim(WAYS[0], 1 << 20);
     let (honest, honest_host) = connected(&mut sim, &backend, 80);
-    // Sizes and counters around which arithmetic goes wrong.
+    // Sizes and counters at which arithmetic could overflow.
     const EDGES: [u32; 7] = [0, 1, 4096, 1 << 20, i32::MAX as u32, 1 << 31, u32::MAX];
     for (buf_alloc, fwd_cnt) in EDGES
         .iter()
@@ -112,7 +112,7 @@ fn t49_t58_lies_about_credit_open_nothing_and_hurt_nobody_else() {
             ..header(&sim.guest, ports, Op::CreditUpdate.into())
         };
         sim.guest.send_raw(lie, Vec::new());
-        sim.settle().unwrap(); // the checker holds every packet against what was granted
+        sim.settle().unwrap(); // the checker compares every packet with the granted credit
         sim.guest.reset(socket);
     }
     honest_host.write(b"still here").unwrap();
@@ -125,7 +125,7 @@ fn t28_a_storm_of_reused_ports_leaves_one_connection() {
     for way in WAYS {
         let (mut sim, backend) = sim(way, 1000);
         backend.listen(80, 10_000);
-        // Each time as if nothing had been before.
+        // Each time as if there had been no connection before.
         for _ in 0..500 {
             sim.guest.connect_from(Tick::ZERO, 50_000, 80);
         }
@@ -152,7 +152,7 @@ fn t97_no_guest_has_more_connections_than_the_limit() {
     assert_eq!(
         sim.guest.live().count(),
         10,
-        "the others were refused at once"
+        "the others were refused immediately"
     );
     for socket in sockets {
         sim.guest.reset(socket);
@@ -161,7 +161,11 @@ fn t97_no_guest_has_more_connections_than_the_limit() {
     let now = sim.now();
     sim.guest.connect(now, 80);
     sim.settle().unwrap();
-    assert_eq!(sim.device().connections().count(), 1, "and hold no place");
+    assert_eq!(
+        sim.device().connections().count(),
+        1,
+        "refused connections take no place"
+    );
 }
 
 #[test]
@@ -191,7 +195,7 @@ fn t30_a_host_connection_keeps_off_ports_to_which_an_rst_is_owed() {
     sim.settle().unwrap();
     let host = backend.connect_to(PORT).unwrap();
     sim.settle().unwrap();
-    // Too early, if the host's connection has this tuple: that would be another RST for it.
+    // If the host's connection used this address pair, this would be another RST for it.
     sim.guest.send_raw(stray, vec![0]);
     sim.settle().unwrap();
     sim.guest.feed();

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Random lives, with everything checked on the way and nothing left at the end.
+//! Random sequences of steps. Everything is checked on the way, and no state may be left at the
+//! end.
 //!
-//! Together these are 10,000 cases and more; `PROPTEST_CASES` is how many each of them has, where
-//! it is set.
+//! By default these are more than 10,000 cases together. `PROPTEST_CASES` sets the number for each
+//! property.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ use vsock_proto::{Config, ShutdownFlags, SocketType};
 
 use crate::cases;
 
-/// Guests of every kind: large and small, new and old, with many buffers and few.
+/// Guests of every kind: large and small windows, old and new kernels, many and few buffers.
 fn guest() -> impl Strategy<Value = GuestConfig> {
     (
         select(vec![256 * 1024, 64 * 1024, 16 * 1024, 4096, 600]),
@@ -46,7 +47,7 @@ fn guest() -> impl Strategy<Value = GuestConfig> {
         )
 }
 
-/// Drivers of every kind, with a muxer of little or much room.
+/// Drivers of every kind, and muxers with much or little room.
 fn driver() -> impl Strategy<Value = SimConfig> {
     (
         select(vec![SimTrigger::Edge, SimTrigger::Level]),
@@ -132,7 +133,8 @@ proptest! {
     }
 }
 
-/// One buffer, one packet and one event a turn, so that a turn may do nothing but a read in vain.
+/// One buffer, one packet and one event for each turn, so that a turn may consist of one read that
+/// finds nothing.
 fn narrow() -> (SimConfig, GuestConfig) {
     let config = SimConfig {
         tx_packets: 1,
@@ -151,7 +153,7 @@ fn narrow() -> (SimConfig, GuestConfig) {
 }
 
 #[test]
-fn a_turn_with_a_read_in_vain_is_not_the_last() {
+fn a_turn_whose_read_finds_nothing_is_not_the_last() {
     let (config, guest) = narrow();
     let ops = [
         ScenarioStep::GuestConnects(SocketType::Stream),
@@ -192,7 +194,7 @@ fn a_guest_whose_own_buffer_is_empty_waits_for_no_credit() {
 }
 
 #[test]
-fn many_streams_that_are_ready_while_the_guest_starves_are_no_spin() {
+fn many_ready_streams_do_not_spin_while_the_guest_has_no_buffers() {
     let (config, guest) = narrow();
     let mut ops = vec![ScenarioStep::GuestConnects(SocketType::Stream); 6];
     ops.extend([ScenarioStep::Steps(20), ScenarioStep::GuestStarves]);
@@ -201,10 +203,10 @@ fn many_streams_that_are_ready_while_the_guest_starves_are_no_spin() {
     live(config, guest, &ops, Delivery::Complete).unwrap();
 }
 
-/// The packets that pass between device and guest, by the ports of guest and host.
+/// The packets between the device and the guest, by the ports of guest and host.
 type Passed = BTreeMap<(u32, u32), Vec<TracedPacket>>;
 
-/// What passes where the guest's packets are handed over in this way.
+/// Returns the packets that pass if the guest's packets are delivered in this way.
 fn passed(
     arrival: Arrival,
     guest: &GuestConfig,
@@ -234,11 +236,12 @@ fn passed(
 proptest! {
     #![proptest_config(cases(800))]
 
-    /// Every packet of a connection is the same, so credit and ends are; that the host reads the
-    /// right bytes, the scenario checks. The guest has buffers enough: which connection has one
-    /// first may differ. A fault of a certain write is left out, because there are fewer writes.
+    /// A batch has the same packets, credit and ends on every connection as its packets one by one.
+    /// The scenario itself checks that the host reads the right bytes. The guest has enough
+    /// buffers, because which connection gets one first may differ. Faults of a particular write
+    /// are left out, because a batch makes fewer writes.
     #[test]
-    fn a_batch_is_to_guest_and_host_as_the_same_packets_alone(
+    fn a_batch_has_the_same_effect_as_its_packets_one_by_one(
         guest in guest(),
         ops in vec(calm(), 1..80),
     ) {
@@ -246,7 +249,8 @@ proptest! {
             rx_buffers: 4096,
             ..guest
         };
-        let is_fault = |op: &ScenarioStep| matches!(op, ScenarioStep::On(_, LinkStep::WriteFails(..)));
+        let is_fault =
+            |op: &ScenarioStep| matches!(op, ScenarioStep::On(_, LinkStep::WriteFails(..)));
         let ops: Vec<_> = ops.into_iter().filter(|op| !is_fault(op)).collect();
         let alone = passed(Arrival::Alone, &guest, &ops)?;
         let together = passed(Arrival::Together, &guest, &ops)?;
@@ -254,7 +258,7 @@ proptest! {
     }
 }
 
-/// What passes between device and guest in a run that can be made again from its seed.
+/// Returns the packets between the device and the guest in a run that a seed determines.
 fn trace(seed: u64) -> Vec<TracedPacket> {
     let mut scenario = Scenario::new(SimConfig::default(), GuestConfig::default()).unwrap();
     scenario.sim().record();
@@ -267,7 +271,7 @@ fn trace(seed: u64) -> Vec<TracedPacket> {
 }
 
 #[test]
-fn a_seed_makes_the_same_packets_again() {
+fn a_seed_reproduces_its_packets() {
     let first = trace(1);
     assert!(first.len() > 40, "{} packets", first.len());
     assert_eq!(trace(1), first);

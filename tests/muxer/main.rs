@@ -18,7 +18,7 @@ use vsock_muxer_harness::guest::{GuestConfig, SocketId};
 use vsock_muxer_harness::host::{HostBackend, HostEnd, StreamKind};
 use vsock_muxer_harness::sim::{Sim, SimConfig, SimTrigger};
 
-/// Every way to watch and be watched.
+/// Every kind of stream and of event notification.
 const WAYS: [(StreamKind, SimTrigger); 4] = [
     (StreamKind::Socket, SimTrigger::Edge),
     (StreamKind::Socket, SimTrigger::Level),
@@ -26,7 +26,7 @@ const WAYS: [(StreamKind, SimTrigger); 4] = [
     (StreamKind::Channel, SimTrigger::Level),
 ];
 
-/// Cases of a property, unless `PROPTEST_CASES` says otherwise.
+/// Sets the cases of a property, unless `PROPTEST_CASES` is set.
 fn cases(cases: u32) -> ProptestConfig {
     let cases = env::var("PROPTEST_CASES")
         .ok()
@@ -40,7 +40,7 @@ fn cases(cases: u32) -> ProptestConfig {
     }
 }
 
-/// A simulation with a backend whose streams hold this many bytes.
+/// Creates a simulation with a backend whose streams hold this many bytes.
 fn sim((kind, trigger): (StreamKind, SimTrigger), capacity: usize) -> (Sim, HostBackend) {
     let config = SimConfig {
         trigger,
@@ -60,7 +60,7 @@ fn sim_with(
     (sim, backend)
 }
 
-/// A connection that the guest has begun.
+/// Opens a connection from the guest.
 fn connected(sim: &mut Sim, backend: &HostBackend, port: u32) -> (SocketId, HostEnd) {
     backend.listen(port, 64);
     let now = sim.now();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How many packets are under way, and that their number stops nobody for ever.
+//! The number of packets in flight is limited, and the limit blocks no connection permanently.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use vsock_proto::MessageFlags;
 
 use crate::{WAYS, cases, connected, sim_with};
 
-/// More than the longest pause between two packets that are sent beyond the window.
+/// Longer than the longest pause between two packets beyond the window.
 const LONGEST: Duration = Duration::from_millis(1300);
 
 fn kernels() -> [GuestConfig; 2] {
     [GuestConfig::linux_6_1(), GuestConfig::default()]
 }
 
-/// One that resets a connection for its packets and adds none to another.
+/// A kernel that resets a connection with too many packets, and never merges packets.
 fn that_merges_nothing() -> GuestConfig {
     GuestConfig {
         merges_small_packets: false,
@@ -30,7 +30,7 @@ fn that_merges_nothing() -> GuestConfig {
     }
 }
 
-/// Each of these kernels, with a buffer of each of these sizes.
+/// Returns each of these kernels with each of these buffer sizes.
 fn guests<'a>(
     kernels: &'a [GuestConfig],
     sizes: &'a [u32],
@@ -44,7 +44,7 @@ fn guests<'a>(
         .flat_map(move |kernel| sizes.iter().map(move |size| with_size(*size, kernel)))
 }
 
-/// A stream from a host to a guest's program, and what has been sent and read.
+/// A stream from a host to a guest program, and what has been sent and read.
 struct Flow {
     sim: Sim,
     _backend: HostBackend,
@@ -68,7 +68,7 @@ impl Flow {
         }
     }
 
-    /// The host writes, and its bytes have a packet of their own if they may have one.
+    /// The host writes. The bytes get a packet of their own if that is allowed.
     fn write(&mut self, len: usize) {
         let written = self.host.write(&self.sent.peek(len)).unwrap();
         assert_eq!(written, len, "the stream is full");
@@ -76,7 +76,7 @@ impl Flow {
         self.sim.settle().unwrap();
     }
 
-    /// A program that was woken, if it was, reads everything.
+    /// If the program has been woken, it reads everything.
     fn read(&mut self) -> bool {
         if !self.sim.guest.is_readable(self.socket) {
             return false;
@@ -89,7 +89,7 @@ impl Flow {
         true
     }
 
-    /// Lets the program read whenever it is woken, until it has read this many bytes.
+    /// Lets the program read when it is woken, until it has read `total` bytes.
     fn read_up_to(&mut self, total: u64, bound: Duration) {
         let start = self.sim.now();
         while self.got.position() < total {
@@ -169,7 +169,7 @@ fn t128_many_small_packets_can_be_peeked_at() {
     }
 }
 
-/// For half an hour, with packets that are added to others, and such as are not.
+/// Runs for half an hour, with packets that the guest merges and packets that it does not merge.
 #[test]
 fn t128_a_reader_that_pauses_is_not_reset() {
     for guest in guests(&kernels(), &[256 * 1024, 4096, 1280, 1024]) {
@@ -199,7 +199,7 @@ fn t128_small_packets_that_are_read_wait_for_nothing() {
     }
 }
 
-/// Messages to a program of the guest.
+/// Seqpacket messages to a program of the guest.
 struct Messages {
     sim: Sim,
     _backend: HostBackend,
@@ -250,12 +250,12 @@ impl Messages {
 #[test]
 fn t129_empty_messages_that_are_not_received_are_bounded() {
     for guest in guests(&kernels(), &[256 * 1024, 4096]) {
-        // Each is taken to cost 1 KiB.
+        // Each message counts as 1 KiB.
         let most = guest.buf_alloc as usize / 1024;
         let mut messages = Messages::new(guest);
         for at in 0..2000 {
             messages.send(0);
-            // The guest speaks of other things.
+            // The guest sends packets that do not retire messages.
             match at % 3 {
                 0 => messages.sim.guest.request_credit(messages.socket),
                 1 => drop(messages.sim.guest.send(
@@ -289,7 +289,7 @@ fn t129_a_reader_of_nothing_but_empty_messages_goes_on_receiving() {
         for at in 0..3000 {
             assert_eq!(messages.receive(), Some(0), "{at} of {size}");
         }
-        assert_eq!(messages.sim.now(), start, "it had to wait");
+        assert_eq!(messages.sim.now(), start, "a message had to wait");
     }
 }
 
@@ -322,8 +322,8 @@ fn kernel() -> impl Strategy<Value = GuestConfig> {
 proptest! {
     #![proptest_config(cases(150))]
 
-    /// Whatever has happened: where bytes wait and the guest has credit, some go within a pause.
-    /// And no kernel that there is has more packets in its queue than it takes.
+    /// In every state in which bytes wait and the guest has credit, some of them are sent within a
+    /// pause. No kernel's queue ever holds more packets than it accepts.
     #[test]
     fn t128_bytes_for_which_there_is_credit_move_in_time(
         guest in kernel(),
@@ -344,20 +344,23 @@ proptest! {
                 Op::Passes(millis) => flow.sim.pass(Duration::from_millis(millis)).unwrap(),
             }
             flow.sim.settle().unwrap();
-            prop_assert!(flow.is_connected(), "it was reset");
+            prop_assert!(flow.is_connected(), "the connection was reset");
             let waiting = flow.host.unread_by_device();
             let (free, _) = flow.sim.guest.rx_room(flow.socket);
             if waiting > 0 && free > 0 {
                 flow.sim.pass(LONGEST).unwrap();
-                prop_assert!(flow.host.unread_by_device() < waiting, "{waiting} bytes, {free} free");
+                prop_assert!(
+                    flow.host.unread_by_device() < waiting,
+                    "{waiting} bytes, {free} free"
+                );
             }
         }
         flow.sim.guest.set_lowat(flow.socket, 1);
         flow.read_up_to(flow.sent.position(), Duration::from_secs(3600));
     }
 
-    /// Messages of any size, most of them empty, for a program that receives now and then: all
-    /// come, and the queue never has more than it takes.
+    /// Messages of any size, most of them empty, for a program that receives now and then. All
+    /// arrive, and the queue never holds more than it accepts.
     #[test]
     fn t129_messages_of_every_size_come_and_never_too_many(
         guest in kernel(),
@@ -379,7 +382,7 @@ proptest! {
             if passes {
                 messages.sim.pass(Duration::from_millis(700)).unwrap();
             }
-            prop_assert!(messages.is_connected(), "it was reset");
+            prop_assert!(messages.is_connected(), "the connection was reset");
         }
         while messages.receive().is_some() {
             received += 1;

@@ -1,31 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tests that measure or change their process, and need one of their own.
+//! Runs tests that measure or change their process in a process of their own.
 
 use std::any::type_name;
 use std::process::Command;
 use std::{env, fs};
 
-/// Says to a process that it was started for one test, and which file shows that it has come to it.
+/// The environment variable by which the new process learns that it runs one test. Its value is the
+/// file that the test creates when it begins.
 const ALONE: &str = "VSOCK_TEST_ALONE";
 
-/// Runs `body`, a closure in a test, in a process in which nothing else runs: that test of this
-/// binary, started anew.
+/// Runs `body`, a closure in a test, in a process in which nothing else runs. The process runs this
+/// test binary again with that test only.
 ///
 /// # Panics
 ///
-/// If the process cannot be started, or the test fails in it, or there is none of its name.
+/// Panics if the process cannot be started, if the test fails in it, or if no test has this name.
 pub fn alone<F: FnOnce()>(body: F) {
     if let Some(begun) = env::var_os(ALONE) {
-        assert!(
-            fs::write(begun, "").is_ok(),
-            "the file is there to be written"
-        );
+        assert!(fs::write(begun, "").is_ok(), "the file can be created");
         return body();
     }
     let name = test_of::<F>();
     let (Ok(binary), Ok(dir)) = (env::current_exe(), tempfile::tempdir()) else {
-        panic!("{name} has no path to this binary, or no directory");
+        panic!("{name}: cannot find this binary's path, or cannot create a directory");
     };
     let begun = dir.path().join("begun");
     let status = Command::new(binary)
@@ -34,12 +32,12 @@ pub fn alone<F: FnOnce()>(body: F) {
         .status();
     match status {
         Ok(status) => assert!(status.success(), "{name} failed in its own process"),
-        Err(error) => panic!("{name} has no process: {error}"),
+        Err(error) => panic!("{name}: cannot start a process: {error}"),
     }
-    assert!(begun.exists(), "{name} is no test of this binary");
+    assert!(begun.exists(), "this binary has no test {name}");
 }
 
-/// The name of the test with the closure `F`: its path without the crate.
+/// Returns the name of the test that contains the closure `F`: its path without the crate.
 fn test_of<F>() -> &'static str {
     let path = type_name::<F>();
     let path = path.split_once("::").map_or(path, |(_, path)| path);

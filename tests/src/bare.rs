@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A muxer with as little as possible around it: streams that take and give bytes of one buffer at
-//! once, and a guest that is nothing but headers. What it costs is the muxer's, and one copy.
+//! A muxer with as little as possible around it: streams that copy to and from one buffer, and a
+//! guest that consists of headers. The cost is the muxer's and that of one copy.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -13,21 +13,21 @@ use vsock_muxer::{Action, GuestBuffers, Muxer, Readiness, Token};
 use vsock_muxer_harness::guest::GuestRxQueue;
 use vsock_proto::{Config, GuestCid, Header, Op, SocketTypes, Tick};
 
-/// A guest's buffer, so large that its credit lasts for a while.
+/// The guest's buffer size, large enough for its credit to last a while.
 const BUF_ALLOC: u32 = 1 << 20;
 /// The port that the backend serves.
 const PORT: u32 = 80;
-/// Bytes that a stream's memory has.
+/// The size of a stream's memory.
 const MEMORY: usize = 64 * 1024;
-/// Bytes that one call puts into the guest's buffers.
+/// The most bytes that one call puts into the guest's buffers.
 const BUDGET: usize = 1 << 20;
 
-/// A stream that never blocks: what is written is copied to its memory, what is read from there.
+/// A stream that never blocks. Writes are copied into its memory, reads out of it.
 #[derive(Debug)]
 pub struct BareStream(Box<[u8]>);
 
 impl BareStream {
-    /// A stream with this many bytes, which it shares with no other.
+    /// Creates a stream with this much memory of its own.
     fn with(memory: usize) -> Self {
         Self(vec![7; memory].into_boxed_slice())
     }
@@ -63,7 +63,7 @@ impl Write for BareStream {
 
 impl AsRawFd for BareStream {
     fn as_raw_fd(&self) -> RawFd {
-        0 // never polled: nobody here has an event loop
+        0 // never polled: there is no event loop here
     }
 }
 
@@ -83,7 +83,7 @@ impl VsockStream for BareStream {
 
 #[derive(Debug)]
 struct BareBackend {
-    /// Bytes that each of its streams has.
+    /// The size of each stream's memory.
     memory: usize,
 }
 
@@ -111,31 +111,31 @@ impl VsockBackend for BareBackend {
     }
 }
 
-/// The muxer, the guest's buffers, and what the guest remembers of each connection.
+/// The muxer, the guest's buffers, and the guest's state of each connection.
 #[derive(Debug)]
 pub struct Bare {
     muxer: Muxer,
     ring: GuestRxQueue,
     payload: Vec<u8>,
     tokens: Vec<Token>,
-    /// Payload bytes that each connection has received: they count as read.
+    /// Payload bytes that each connection has received, which count as read.
     received: Vec<u32>,
     next: usize,
-    /// The muxer has been told that every stream can be read, for ever.
+    /// Whether the muxer has been told that every stream is readable, permanently.
     told: bool,
 }
 
 impl Bare {
-    /// This many connections, for packets with this many bytes.
+    /// Opens `connections` connections for packets of `payload` bytes.
     ///
     /// # Errors
     ///
-    /// `Other`: the muxer did not accept as many.
+    /// `Other` if the muxer did not accept all connections.
     pub fn new(connections: usize, payload: usize) -> io::Result<Self> {
         Self::with_streams(connections, payload, MEMORY)
     }
 
-    /// As [`new`](Self::new), with streams that have no memory, to see what the muxer has.
+    /// Like [`new`](Self::new), with streams that have no memory, to measure the muxer's.
     ///
     /// # Errors
     ///
@@ -164,6 +164,7 @@ impl Bare {
             next: 0,
             told: false,
         };
+        // The backend's own descriptor has a token too, which is not a stream's.
         bare.actions();
         bare.tokens.clear();
         for at in 0..connections {
@@ -198,7 +199,7 @@ impl Bare {
         self.actions();
     }
 
-    /// Takes what the muxer wants to be done, and remembers the tokens of new streams.
+    /// Takes the muxer's actions, and remembers the tokens of new streams.
     fn actions(&mut self) {
         while let Some(action) = self.muxer.next_action() {
             let Action::Watch { token, .. } = action else {
@@ -210,7 +211,8 @@ impl Bare {
         }
     }
 
-    /// Lets the muxer fill the buffers, and posts them again; returns how many packets had payload.
+    /// Lets the muxer fill the buffers and offers them again. Returns how many packets had a
+    /// payload.
     fn transmit(&mut self) -> u64 {
         let mut data = 0;
         if self.muxer.wants_transmit() {
@@ -229,8 +231,8 @@ impl Bare {
         data
     }
 
-    /// The guest sends this many packets, each on the next connection. Where
-    /// [`to_guest`](Self::to_guest) was called before, the streams go on sending meanwhile.
+    /// Sends packets from the guest, each on the next connection. After a call of
+    /// [`to_guest`](Self::to_guest), the streams keep sending at the same time.
     pub fn to_host(&mut self, packets: u64) {
         for _ in 0..packets {
             let at = self.next;
@@ -240,7 +242,7 @@ impl Bare {
         }
     }
 
-    /// The streams have this many packets for the guest, or a few more; returns how many.
+    /// Lets the streams send at least this many packets to the guest. Returns how many they sent.
     pub fn to_guest(&mut self, packets: u64) -> u64 {
         let ready = Readiness {
             readable: true,
@@ -258,7 +260,7 @@ impl Bare {
             let some = self.transmit();
             sent += some;
             if some == 0 {
-                // Every window is used up: the guest has read everything, and says so.
+                // Every window is used up. The guest has read everything, and sends credit updates.
                 for at in 0..self.received.len() {
                     self.say(at, Op::CreditUpdate, 0);
                 }
@@ -267,7 +269,7 @@ impl Bare {
         sent
     }
 
-    /// The guest connects and closes this many times.
+    /// Lets the guest connect and close `times` times.
     pub fn connect_and_close(&mut self, times: u64) {
         for _ in 0..times {
             self.say(0, Op::Reset, 0);
@@ -279,7 +281,7 @@ impl Bare {
     }
 }
 
-/// What the copies alone cost: the same packets without a muxer.
+/// The cost of the copies alone: the same packets without a muxer.
 #[derive(Debug)]
 pub struct Copies {
     streams: Vec<BareStream>,
@@ -288,7 +290,7 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// This many streams, for packets with this many bytes.
+    /// Creates streams for packets of `payload` bytes.
     #[must_use]
     pub fn new(streams: usize, payload: usize) -> Self {
         let mut ring = GuestRxQueue::default();
@@ -306,7 +308,7 @@ impl Copies {
     ///
     /// # Errors
     ///
-    /// None, by these streams.
+    /// These streams return none.
     pub fn to_host(&mut self, packets: u64) -> io::Result<()> {
         let mut next = 0;
         for _ in 0..packets {
@@ -318,7 +320,7 @@ impl Copies {
         Ok(())
     }
 
-    /// Fills buffers with this many packets, or a few more; returns how many.
+    /// Fills buffers with at least this many packets. Returns how many.
     pub fn to_guest(&mut self, packets: u64) -> u64 {
         let allowance = vsock_muxer::Allowance {
             bytes: BUDGET,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Two halves used as one stream, so that whatever tests a stream tests halves.
+//! Two halves used as one stream, so that every test of streams can test halves.
 
 use std::any::Any;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use vsock_backend_api::{VsockBackendType, VsockStream};
 use vsock_inner::{VsockInnerReader, VsockInnerStream, VsockInnerWriter};
 
-/// A stream that was split.
+/// A stream that was split into its halves.
 #[derive(Debug)]
 pub struct Halves {
     /// The reading half.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The in-process transport, by every way to a connected pair.
+//! The in-process transport, over every way to open a connection.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStrea
 use crate::halves::Halves;
 use crate::tasks::Tasks;
 
-/// How a pair comes about.
+/// A way to open a pair.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
     /// `VsockInnerStream::pair_with`.
@@ -23,36 +23,36 @@ pub enum Way {
     BackendAccepts,
     /// The backend connects to a port, the application's listener accepts.
     ListenerAccepts,
-    /// As `Pair`, and both ends are split.
+    /// As `Pair`, with both ends split.
     Split,
-    /// As `Pair`, and tasks use both ends, in non-blocking mode from the beginning.
+    /// As `Pair`, with tasks at both ends, in non-blocking mode from the start.
     Tasks,
 }
 
-/// A source of pairs of one configuration.
+/// A source of pairs with one configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Inner {
-    /// How they come about.
+    /// The way to open them.
     pub way: Way,
-    /// What they are allowed.
+    /// Their configuration.
     pub config: VsockInnerConfig,
 }
 
 impl Inner {
-    /// With the default limits.
+    /// Creates a source with the default configuration.
     #[must_use]
     pub fn by(way: Way) -> Self {
         Self::with(VsockInnerConfig::default()).made_by(way)
     }
 
-    /// Pairs with these limits.
+    /// Creates a source with this configuration.
     #[must_use]
     pub fn with(config: VsockInnerConfig) -> Self {
         let way = Way::Pair;
         Self { way, config }
     }
 
-    /// Pairs that hold this many bytes in either direction.
+    /// Creates a source of pairs that hold this many bytes in each direction.
     #[must_use]
     pub fn holding(bytes: usize) -> Self {
         let capacity = Capacity::Bytes(bytes);
@@ -60,7 +60,7 @@ impl Inner {
         Self::with(config.to_application(capacity))
     }
 
-    /// The same by another way.
+    /// Returns the same source with another way to open pairs.
     #[must_use]
     pub fn made_by(mut self, way: Way) -> Self {
         self.way = way;
@@ -68,7 +68,7 @@ impl Inner {
     }
 }
 
-/// The port of the listener.
+/// The listener's port.
 const PORT: u32 = 1024;
 
 impl PairSource for Inner {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the suites share: the transports under test, each as a source of connected pairs.
+//! The transports under test, each as a source of connected pairs that all suites share.
 
 #![forbid(unsafe_code)]
 
@@ -13,11 +13,11 @@ pub mod inner;
 pub mod tasks;
 pub mod unix;
 
-/// A call that must have failed with `kind`.
+/// Checks that a call failed with `kind`.
 ///
 /// # Panics
 ///
-/// If it succeeded, or failed otherwise.
+/// Panics if the call succeeded, or failed otherwise.
 #[track_caller]
 pub fn assert_fails<T>(result: io::Result<T>, kind: io::ErrorKind) {
     let failed = result.err().map(|error| error.kind());

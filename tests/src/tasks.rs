@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks without a runtime: wakers that count, a thread that runs one task, and streams used by
-//! tasks, so that whatever tests a stream tests its polls.
+//! Tasks without a runtime: wakers that count, a thread that runs one task, and streams that use
+//! polls, so that every test of streams can test their polls.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -19,15 +19,15 @@ use vsock_compliance::WokenTasks;
 use vsock_compliance::poll::Deadline;
 use vsock_inner::VsockInnerStream;
 
-/// How long a task may wait for what must happen.
+/// How long a task may wait to be woken.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A waker that counts.
+/// A waker that counts its wake-ups.
 #[derive(Debug, Default)]
 pub struct Count(AtomicUsize);
 
 impl Count {
-    /// One that was not woken, and its waker.
+    /// Creates a counter and its waker.
     #[must_use]
     pub fn new() -> (Arc<Self>, Waker) {
         let count = Arc::new(Self::default());
@@ -35,10 +35,10 @@ impl Count {
         (count, waker)
     }
 
-    /// How often it was woken.
+    /// Returns how often it was woken.
     #[must_use]
     pub fn woken(&self) -> usize {
-        // ORDER: Relaxed; partner: `wake`, on this thread or before one that was joined.
+        // ORDER: Relaxed; partner: `wake`, on this thread or on one that was joined before.
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -54,7 +54,7 @@ impl Wake for Count {
     }
 }
 
-/// A thread that sleeps while its task does.
+/// A thread that sleeps while its task waits.
 struct Sleeper(Thread);
 
 impl Wake for Sleeper {
@@ -63,11 +63,11 @@ impl Wake for Sleeper {
     }
 }
 
-/// Runs a task on this thread, until it is done.
+/// Runs a task on this thread until it is done.
 ///
 /// # Panics
 ///
-/// If it is not woken for a minute.
+/// Panics if the task is not woken for a minute.
 pub fn run<T>(mut task: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     let waker = Waker::from(Arc::new(Sleeper(thread::current())));
     let deadline = Deadline::after(DEADLINE);
@@ -80,8 +80,9 @@ pub fn run<T>(mut task: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     }
 }
 
-/// A stream that tasks use, in non-blocking mode: `Pending` is `WouldBlock`. Every third call is an
-/// ordinary one, and so are all of blocking mode; so the ways to wait change all the time.
+/// A stream that tasks use, in non-blocking mode: `Pending` becomes `WouldBlock`. Every third call
+/// is an ordinary one, and so are all calls in blocking mode, so that the ways of waiting
+/// alternate.
 #[derive(Debug)]
 pub struct Tasks {
     /// The stream.
@@ -92,11 +93,11 @@ pub struct Tasks {
     writing: Left,
 }
 
-/// The wakers of one direction, each of them one that was left there at times.
+/// The wakers of one direction, one of which may be registered.
 #[derive(Debug)]
 struct Left {
     wakers: [(Arc<Count>, Waker); 2],
-    /// The one that is left, and how often it had been woken then.
+    /// The registered waker, and how often it had been woken when it was registered.
     at: Cell<Option<(usize, usize)>>,
 }
 
@@ -108,7 +109,7 @@ impl Left {
         }
     }
 
-    /// Makes a call by one of the wakers.
+    /// Makes a call with one of the wakers.
     fn poll(
         &self,
         by: usize,
@@ -125,11 +126,11 @@ impl Left {
         }
     }
 
-    /// Whether the waker that is left was woken; it is not left any more then.
+    /// Returns whether the registered waker was woken, which also unregisters it.
     fn woken(&self) -> Option<bool> {
         let (by, before) = self.at.get()?;
         let woken = self.wakers[by].0.woken() - before;
-        assert!(woken <= 1, "a waker is woken once each time it is left");
+        assert!(woken <= 1, "a registered waker is woken at most once");
         if woken > 0 {
             self.at.set(None);
         }
@@ -137,7 +138,7 @@ impl Left {
     }
 }
 
-/// Who makes a call.
+/// How a call is made.
 enum Caller {
     Thread,
     Task(usize),
@@ -157,7 +158,7 @@ impl From<VsockInnerStream> for Tasks {
 }
 
 impl Tasks {
-    /// What has happened to the tasks of each direction since they were last asked for.
+    /// Returns what has happened to the tasks of each direction since the last call.
     #[must_use]
     pub fn woken(&self) -> WokenTasks {
         WokenTasks {
@@ -167,6 +168,7 @@ impl Tasks {
     }
 
     fn caller(&self) -> Caller {
+        // Three and two have no common factor, so both wakers follow and precede ordinary calls.
         let call = self.calls.get();
         self.calls.set(call + 1);
         if !self.nonblocking || call % 3 == 0 {

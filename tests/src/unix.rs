@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Unix sockets: a pair, as a transport to compare with, and the backend over them.
+//! Unix sockets: pairs to compare with, and the backend over them.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -27,7 +27,7 @@ impl PairSource for Sockets {
     }
 }
 
-/// Pairs of the Unix sockets of `std`, as they are.
+/// Pairs of `std`'s Unix sockets, unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct StdSockets;
 
@@ -38,7 +38,7 @@ impl PairSource for StdSockets {
     }
 }
 
-/// Pairs of Unix sockets that keep messages apart.
+/// Pairs of Unix seqpacket sockets.
 #[derive(Clone, Copy, Debug)]
 pub struct SeqpacketSockets;
 
@@ -59,7 +59,7 @@ impl PairSource for SeqpacketSockets {
 pub struct Accepted;
 
 impl Accepted {
-    /// A backend in a directory of its own, which is removed with the second value.
+    /// Creates a backend in a directory of its own, which is removed with the second value.
     fn serve() -> io::Result<(UnixBackend, TempDir)> {
         let dir = TempDir::new()?;
         Ok((UnixBackend::bind(dir.path().join("vm.vsock"))?, dir))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Gibibytes between two threads, every byte compared.
+//! Gibibytes between two threads, with every byte compared.
 
 use vsock_compliance::transfer::{Transfer, TransferPlan, WaitStyle};
 use vsock_compliance::{BoxedStream, PairSource};
@@ -11,7 +11,7 @@ use crate::{STALL_TIMEOUT, factor};
 
 const MIB: u64 = 1 << 20;
 
-/// Sends this many bytes from one end to the other, in lengths up to the longest.
+/// Sends this many bytes from one end to the other, in pieces of up to `longest` bytes.
 fn start(
     ends: (BoxedStream, BoxedStream),
     bytes: u64,
@@ -36,7 +36,7 @@ fn transfer(source: &Inner, bytes: u64, longest: usize, drives: (WaitStyle, Wait
         .unwrap();
 }
 
-/// Every mix of the ways to wait.
+/// Returns every mix of the ways to wait.
 fn mixes() -> impl Iterator<Item = (WaitStyle, WaitStyle)> {
     WaitStyle::ALL
         .into_iter()
@@ -82,7 +82,7 @@ fn an_unbounded_connection_moves_as_much_as_any() {
 }
 
 #[test]
-fn many_connections_at_once_move_their_own_bytes() {
+fn simultaneous_connections_move_their_own_bytes() {
     const CONNECTIONS: usize = 8;
     let drives: Vec<_> = mixes().collect();
     let connections = (0..CONNECTIONS).map(|at| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Many connections, one after the other and all at once.
+//! Many connections, in sequence and at the same time.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -21,11 +21,11 @@ fn accept_when_there(backend: &mut VsockInnerBackend) -> Box<dyn vsock_backend_a
             Ok(stream) => return stream,
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
-        wait_ready(backend.as_raw_fd(), PollInterest::Read, deadline()).expect("nobody connects");
+        wait_ready(backend.as_raw_fd(), PollInterest::Read, deadline()).expect("a client connects");
     }
 }
 
-/// Connects, waiting for the acceptor where the backlog is full.
+/// Connects. Waits for the acceptor while the backlog is full.
 fn connect(connector: &VsockInnerConnector) -> VsockInnerStream {
     loop {
         match connector.connect_stream() {
@@ -60,7 +60,7 @@ fn a_hundred_thousand_connections_come_and_go() {
 }
 
 #[test]
-fn sixteen_threads_connect_and_each_is_served() {
+fn every_one_of_sixteen_connecting_threads_is_served() {
     const THREADS: u32 = 16;
     let each = 1000 * factor();
     let mut backend = VsockInnerBackend::new().unwrap();
@@ -88,13 +88,13 @@ fn sixteen_threads_connect_and_each_is_served() {
         stream.write_all(&name).unwrap();
     }
     for client in clients {
-        client.finish(deadline()).expect("a client hangs or failed");
+        client.finish(deadline()).expect("the client finishes");
     }
     assert_eq!(backend.counters().open, 0);
 }
 
 #[test]
-fn listeners_come_and_go_under_connects() {
+fn listeners_come_and_go_while_clients_connect() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
     let rounds = 20_000 * factor();
@@ -112,7 +112,7 @@ fn listeners_come_and_go_under_connects() {
     while !listening.has_returned() {
         match backend.connect(7) {
             Ok(mut stream) => {
-                // It must end in one way or the other: served, or reset by the drop.
+                // The connection must be served, or reset by the drop.
                 stream.set_nonblocking(false).unwrap();
                 served += u32::from(stream.read(&mut [0]).is_ok());
             }
@@ -128,7 +128,7 @@ fn listeners_come_and_go_under_connects() {
 }
 
 #[test]
-fn backends_are_dropped_under_connects() {
+fn backends_are_dropped_while_clients_connect() {
     for _ in 0..500 * factor() {
         let backend = VsockInnerBackend::new().unwrap();
         let connector = backend.get_connector();
@@ -137,7 +137,7 @@ fn backends_are_dropped_under_connects() {
             loop {
                 match connector.connect_stream() {
                     Ok(mut client) => {
-                        // Nobody accepts: only a reset can end this read.
+                        // Nothing accepts: only a reset can end this read.
                         assert_fails(client.read(&mut [0]), ErrorKind::ConnectionReset);
                         connected += 1;
                     }
@@ -147,7 +147,7 @@ fn backends_are_dropped_under_connects() {
         })
         .unwrap();
         drop(backend);
-        let (_, refused) = connecting.finish(deadline()).expect("a client hangs");
+        let (_, refused) = connecting.finish(deadline()).expect("the client finishes");
         assert_eq!(refused, ErrorKind::ConnectionRefused);
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Many bytes and many connections, for as long as a change may take to be checked.
+//! Many bytes and many connections, within the time that checking a change may take.
 //!
-//! `VSOCK_STRESS=10` does ten times as much; that is for a night, not for every change.
+//! `VSOCK_STRESS=10` multiplies the work by ten, for a nightly run.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use vsock_compliance::poll::Deadline;
 
-/// How much more than usual is asked for.
+/// Returns the factor by which to multiply the work.
 fn factor() -> u32 {
     match std::env::var("VSOCK_STRESS") {
         Ok(factor) => factor.parse().expect("VSOCK_STRESS is a number"),
@@ -27,10 +27,10 @@ fn factor() -> u32 {
     }
 }
 
-/// How long nothing moves before it has come to a halt.
+/// How long nothing may move before the work counts as stuck.
 const STALL_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// By when a test of usual size must be done: far more than it takes.
+/// The deadline of a test at factor 1: far more than it takes.
 fn deadline() -> Deadline {
     Deadline::after(STALL_TIMEOUT * factor())
 }

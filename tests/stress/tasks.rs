@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks on an executor of a few threads: every byte compared, every wake-up needed.
+//! Tasks on an executor with a few threads. Every byte is compared, and every wake-up is needed.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,7 +21,7 @@ use crate::{deadline, factor};
 
 type Work = Box<dyn FnMut(&mut Context<'_>) -> Poll<()> + Send>;
 
-/// Tasks that are to be run, and how many are not done.
+/// Tasks that are ready to run, and how many are not done.
 #[derive(Default)]
 struct Queue {
     runnable: VecDeque<Arc<Task>>,
@@ -35,7 +35,7 @@ struct Executor {
 }
 
 struct Task {
-    /// Until it is done; its wakers may live on.
+    /// The work, until it is done. Wakers can outlive it.
     work: Mutex<Option<Work>>,
     runnable: AtomicBool,
     executor: Arc<Executor>,
@@ -43,8 +43,8 @@ struct Task {
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        // ORDER: AcqRel; partner: the swap in `run_one`: a wake-up comes before the run, or makes
-        // another.
+        // ORDER: AcqRel; partner: the swap in `run_one`. A wake-up either precedes the run, or
+        // causes another one.
         if !self.runnable.swap(true, Ordering::AcqRel) {
             let executor = Arc::clone(&self.executor);
             executor.queue.lock().unwrap().runnable.push_back(self);
@@ -64,7 +64,7 @@ impl Executor {
         Arc::new(task).wake();
     }
 
-    /// Runs everything that was spawned on this number of threads.
+    /// Runs all spawned tasks on this number of threads.
     fn run(self: &Arc<Self>, threads: usize) {
         thread::scope(|scope| {
             for _ in 0..threads {
@@ -73,12 +73,14 @@ impl Executor {
         });
     }
 
-    /// Runs the next task that can be run. `false`: all are done.
+    /// Runs the next ready task. Returns `false` if all are done.
     fn run_one(&self) -> bool {
         let deadline = deadline();
         let mut queue = self.queue.lock().unwrap();
         let task = loop {
             if queue.left == 0 {
+                // Wake the other threads, which would otherwise wait for a task until their
+                // deadline.
                 self.changed.notify_all();
                 return false;
             }
@@ -89,6 +91,7 @@ impl Executor {
             queue = self.changed.wait_timeout(queue, deadline.left()).unwrap().0;
         };
         drop(queue);
+        // Before the poll, so that a wake-up during the poll puts the task back into the queue.
         // ORDER: AcqRel; partner: the swap in `wake`.
         task.runnable.swap(false, Ordering::AcqRel);
         let waker = Waker::from(Arc::clone(&task));
@@ -102,7 +105,7 @@ impl Executor {
     }
 }
 
-/// Numbers that look random.
+/// A pseudo-random number generator.
 struct Dice(u64);
 
 impl Dice {
@@ -114,12 +117,14 @@ impl Dice {
     }
 }
 
-/// Calls with the task's waker; at times by a future that is dropped before, and as a thread would.
+/// Makes a call with the task's waker. Sometimes polls through a future that is then dropped, or
+/// calls as a thread would.
 fn call(
     dice: &mut Dice,
     cx: &mut Context<'_>,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<usize>>,
 ) -> Poll<usize> {
+    // This registers another task's waker, which the poll with the task's own must replace.
     if dice.roll(4) == 0 {
         let other = &mut Context::from_waker(Waker::noop());
         if let Poll::Ready(done) = poll(other) {
@@ -129,7 +134,7 @@ fn call(
     poll(cx).map(Result::unwrap)
 }
 
-/// Writes this many bytes of the pattern, by calls up to a length.
+/// Writes this many bytes of the pattern, in calls of up to `longest` bytes.
 fn write_all(
     mut writer: VsockInnerWriter,
     (bytes, longest, seed): (u64, usize, u64),
@@ -159,7 +164,11 @@ fn read_all(
         while pattern.position() < bytes {
             let len = 1 + dice.roll(longest);
             let read = ready!(call(&mut dice, cx, |cx| reader.poll_read(cx, &mut buf[..len])));
-            assert!(read > 0, "an end after {} bytes", pattern.position());
+            assert!(
+                read > 0,
+                "the stream ended after {} bytes",
+                pattern.position()
+            );
             pattern.verify(&buf[..read]).unwrap();
         }
         Poll::Ready(())
@@ -226,10 +235,10 @@ fn a_task_and_a_thread_move_bytes_through_a_narrow_connection() {
 
 const PORT: u32 = 1024;
 
-/// A task that accepts and serves one connection after the other, beside others of its kind.
+/// A task that accepts and serves connections one after the other, as others do at the same time.
 struct Acceptor {
     listener: Arc<VsockInnerListener>,
-    /// Ends all of them after the last connection.
+    /// Ends all acceptors after the last connection.
     canceller: Canceller,
     left: Arc<Mutex<u32>>,
     serving: Option<(VsockInnerStream, Vec<u8>)>,
@@ -250,7 +259,7 @@ impl Acceptor {
         }
     }
 
-    /// At times by a future that is dropped, of a task that is no more.
+    /// Sometimes polls through a future of an abandoned task, which is then dropped.
     fn accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<VsockInnerStream>> {
         if self.dice.roll(3) == 0 {
             let other = &mut Context::from_waker(Waker::noop());
@@ -320,7 +329,7 @@ fn tasks_accept_every_connection_and_serve_it() {
     });
 }
 
-/// Connects, has the device answer, and sends its name.
+/// Connects, has the device answer, and sends its number.
 fn connecting(
     connector: VsockInnerConnector,
     count: u32,
@@ -342,7 +351,7 @@ fn connecting(
                 }
             }
             let read = ready!(connection.poll_read(cx, &mut [0; 8]));
-            assert_eq!(read.unwrap(), 2, "what came after the answer");
+            assert_eq!(read.unwrap(), 2, "the bytes after the answer");
             (stream, done) = (None, done + 1);
         }
         Poll::Ready(())
@@ -350,7 +359,7 @@ fn connecting(
 }
 
 #[test]
-fn tasks_connect_while_a_device_answers_each_in_its_way() {
+fn tasks_connect_while_a_device_answers_each_differently() {
     const TASKS: u32 = 8;
     let each = 2000 * factor();
     let mut backend = VsockInnerBackend::new().unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections that the application opens, and what becomes of them.
+//! Connections that the application opens, and how they end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -31,7 +31,7 @@ fn s16_one_connection_too_many_is_refused_and_says_backlog_full() {
 }
 
 #[test]
-fn a_backlog_of_none_refuses_everybody_immediately() {
+fn a_backlog_of_zero_refuses_every_connection_immediately() {
     let backend = with_pending(0);
     let connector = backend.get_connector();
     let refusals = [connector.connect_stream(), connector.connect_to(52)];
@@ -87,7 +87,7 @@ fn a_client_that_waits_is_reset_by_the_drop_of_the_backend() {
 }
 
 #[test]
-fn the_backends_fd_has_an_edge_for_the_first_that_waits() {
+fn the_backends_fd_has_an_edge_for_the_first_waiting_connection() {
     let mut backend = VsockInnerBackend::new().unwrap();
     let mut edges = Watch::edges(backend.as_raw_fd(), PollInterest::Read).unwrap();
     assert!(edges.now().unwrap().is_none());
@@ -99,7 +99,7 @@ fn the_backends_fd_has_an_edge_for_the_first_that_waits() {
 }
 
 #[test]
-fn the_backends_fd_tells_the_truth_when_first_taken_late() {
+fn the_backends_fd_is_right_when_first_taken_late() {
     let mut backend = VsockInnerBackend::new().unwrap();
     let _client = backend.get_connector().connect().unwrap();
     assert!(is_readable(backend.as_raw_fd()).unwrap());
@@ -108,7 +108,7 @@ fn the_backends_fd_tells_the_truth_when_first_taken_late() {
 }
 
 #[test]
-fn counters_tell_open_pending_and_refused_connections() {
+fn counters_show_open_pending_and_refused_connections() {
     let mut backend = with_pending(1);
     let connector = backend.get_connector();
     let read = |backend: &VsockInnerBackend| {
@@ -122,7 +122,7 @@ fn counters_tell_open_pending_and_refused_connections() {
     assert_eq!(
         read(&backend),
         (1, 1, 1),
-        "what was refused is neither open nor pending"
+        "a refused connection is neither open nor pending"
     );
     let stream = backend.accept().unwrap();
     assert_eq!(read(&backend), (1, 0, 1));
@@ -133,7 +133,7 @@ fn counters_tell_open_pending_and_refused_connections() {
         "a port without a listener refuses"
     );
     drop(client);
-    assert_eq!(read(&backend), (1, 0, 2), "one end lives");
+    assert_eq!(read(&backend), (1, 0, 2), "one end still exists");
     drop(stream);
     assert_eq!(read(&backend), (0, 0, 2));
     assert_eq!(connector.counters(), backend.counters());

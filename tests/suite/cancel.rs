@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Waits that another thread ends, and waits with a limit.
+//! Waits that another thread cancels, and waits with a timeout.
 
 use std::fmt::Debug;
 use std::io::{ErrorKind, Read, Write};
@@ -47,7 +47,7 @@ fn a_read_that_waits_is_cancelled_and_so_is_every_later_one_until_it_is_resumed(
 }
 
 #[test]
-fn a_cancellation_ends_the_wait_though_it_is_resumed_immediately() {
+fn a_cancellation_ends_the_wait_even_if_it_is_resumed_immediately() {
     let (mut near, _far) = VsockInnerStream::pair().unwrap();
     let canceller = near.canceller();
     let reading = waiting(move || near.read(&mut [0; 8]));
@@ -57,7 +57,7 @@ fn a_cancellation_ends_the_wait_though_it_is_resumed_immediately() {
 }
 
 #[test]
-fn a_call_that_polls_for_long_is_cancelled_as_well() {
+fn a_call_that_polls_for_a_long_time_is_cancelled_too() {
     let config = VsockInnerConfig::default().spin_budget(Duration::from_secs(3600));
     let (mut near, _far) = VsockInnerStream::pair_with(&config).unwrap();
     let canceller = near.canceller();
@@ -78,12 +78,12 @@ fn a_call_that_can_make_progress_is_not_cancelled() {
     assert_eq!(
         far.read(&mut [0; 8]).unwrap(),
         4,
-        "the peer's calls are its own"
+        "the peer's calls are not affected"
     );
 }
 
 #[test]
-fn nonblocking_calls_go_on_as_ever() {
+fn nonblocking_calls_are_not_affected() {
     let (mut near, _far) = VsockInnerStream::pair().unwrap();
     near.canceller().cancel();
     near.set_nonblocking(true).unwrap();
@@ -91,7 +91,7 @@ fn nonblocking_calls_go_on_as_ever() {
 }
 
 #[test]
-fn a_write_that_has_moved_a_part_returns_its_count() {
+fn a_cancelled_write_returns_the_count_that_it_moved() {
     let (mut near, mut far) = VsockInnerStream::pair_with(&Inner::holding(16).config).unwrap();
     let canceller = near.canceller();
     let writing = waiting(move || (near.write(&[7; 100]), near));
@@ -99,7 +99,11 @@ fn a_write_that_has_moved_a_part_returns_its_count() {
     let (written, mut near) = writing.finish(soon()).unwrap();
     assert_eq!(written.unwrap(), 16);
     assert_fails(near.write(&[7]), ErrorKind::Interrupted);
-    assert_eq!(far.read(&mut [0; 100]).unwrap(), 16, "no byte more or less");
+    assert_eq!(
+        far.read(&mut [0; 100]).unwrap(),
+        16,
+        "exactly the bytes that the write counted"
+    );
     canceller.resume();
     assert_eq!(near.write(&[7]).unwrap(), 1);
 }
@@ -133,7 +137,7 @@ fn a_half_is_cancelled_by_its_own_canceller_and_by_that_of_the_stream() {
 }
 
 #[test]
-fn a_canceller_outlives_its_stream_and_keeps_nothing_of_it() {
+fn a_canceller_outlives_its_stream_and_keeps_none_of_its_resources() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
     let (stream, listener) = (
@@ -166,14 +170,14 @@ fn every_accept_that_waits_is_cancelled() {
     }
     assert_fails(listener.accept(), ErrorKind::Interrupted);
     let _device = backend.connect(PORT).unwrap();
-    listener.accept().unwrap(); // it need not wait
+    listener.accept().unwrap(); // it does not wait
     canceller.resume();
     let late = listener.accept_timeout(Duration::from_millis(1));
     assert_fails(late, ErrorKind::TimedOut);
 }
 
 #[test]
-fn an_accept_is_cancelled_though_it_is_resumed_immediately() {
+fn an_accept_is_cancelled_even_if_it_is_resumed_immediately() {
     let (_backend, listener) = listening();
     let listener = Arc::new(listener);
     let canceller = listener.canceller();
@@ -197,7 +201,7 @@ fn an_accept_times_out_and_never_early() {
 }
 
 #[test]
-fn an_accept_with_a_timeout_takes_what_comes_and_ends_with_the_backend() {
+fn an_accept_with_a_timeout_gets_a_connection_or_ends_with_the_backend() {
     let (backend, listener) = listening();
     let listener = Arc::new(listener);
     let accept = |timeout| {
@@ -240,7 +244,7 @@ fn a_write_that_finds_space_again_and_again_still_times_out() {
     near.set_write_timeout(Some(Duration::from_millis(20)))
         .unwrap();
     let reading = std::thread::spawn(move || while far.read_exact(&mut [0]).is_ok() {});
-    // At a byte or so a spin this would take hours.
+    // At about a byte a spin, this would take hours.
     let watch = Stopwatch::start();
     let written = near.write(&vec![0; 1 << 32]).unwrap();
     assert!(written < 1 << 32 && watch.elapsed() >= Duration::from_millis(20));
@@ -269,10 +273,11 @@ proptest! {
     #[test]
     fn a_call_is_cancelled_exactly_where_it_would_wait(steps in vec(step(), 0..60)) {
         const CAPACITY: usize = 32;
-        // A quarter must be free after a write that was refused.
+        // After a refused write, a quarter must be free.
         const RESUME: usize = CAPACITY / 4;
-        let (mut near, mut far) = VsockInnerStream::pair_with(&Inner::holding(CAPACITY).config).unwrap();
-        // A call that waits though it was cancelled would fail in another way.
+        let config = Inner::holding(CAPACITY).config;
+        let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
+        // A call that waits although it was cancelled would fail in another way.
         near.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
         far.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let cancellers = [near.canceller(), far.canceller()];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A drop is a close: what writes to a stream and forgets it has ended it in order.
+//! A drop is a close: code that writes to a stream and drops it has ended it gracefully.
 
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -16,14 +16,14 @@ fn pair() -> (VsockInnerStream, VsockInnerStream) {
     VsockInnerStream::pair().unwrap()
 }
 
-/// All that comes, and the end after it.
+/// Reads everything up to the end.
 fn read_all(mut stream: impl Read) -> io::Result<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text).map(|_| text)
 }
 
 #[test]
-fn whatever_writes_to_a_stream_and_forgets_it_has_ended_in_order() {
+fn every_kind_of_writer_that_is_dropped_ends_gracefully() {
     let writers: [fn(VsockInnerStream); 3] = [
         |near| write!(BufWriter::new(near), "port {} it is", 7).unwrap(),
         |near| {
@@ -44,7 +44,7 @@ fn whatever_writes_to_a_stream_and_forgets_it_has_ended_in_order() {
 }
 
 #[test]
-fn a_copy_between_halves_ends_in_order_both_ways() {
+fn a_copy_between_halves_ends_gracefully_both_ways() {
     let (near, mut far) = pair();
     let (mut reader, mut writer) = near.into_split();
     let echoing = Call::start(move || io::copy(&mut reader, &mut writer).unwrap()).unwrap();
@@ -55,7 +55,7 @@ fn a_copy_between_halves_ends_in_order_both_ways() {
 }
 
 #[test]
-fn a_half_that_goes_out_of_scope_ends_in_order() {
+fn a_half_that_goes_out_of_scope_ends_gracefully() {
     let (near, far) = pair();
     let (reader, writer) = near.into_split();
     let (mut far_reader, mut far_writer) = far.into_split();
@@ -70,7 +70,7 @@ fn a_half_that_goes_out_of_scope_ends_in_order() {
 }
 
 #[test]
-fn a_server_that_answers_and_forgets_has_ended_in_order() {
+fn a_server_that_answers_and_drops_its_stream_ends_gracefully() {
     let backend = vsock_inner::VsockInnerBackend::new().unwrap();
     let listener = backend.listen(7).unwrap();
     let serve = |listener: &VsockInnerListener| {
@@ -86,7 +86,7 @@ fn a_server_that_answers_and_forgets_has_ended_in_order() {
 }
 
 #[test]
-fn a_writer_that_panics_half_way_is_no_end() {
+fn a_writer_that_panics_midway_does_not_end_gracefully() {
     let (near, mut far) = pair();
     let unwound = catch_unwind(AssertUnwindSafe(move || {
         let mut near = near;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The contract, sentence by sentence, over every way to a connection.
+//! The contract's rules, over every way to open a connection.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use vsock_inner::{Capacity, VsockInnerConfig};
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::{Accepted, SeqpacketSockets, Sockets, StdSockets};
 
-/// The report must be good, and leave out these rules alone.
+/// Checks that every rule holds except those listed as inapplicable.
 #[track_caller]
 fn assert_good(report: &ComplianceReport, inapplicable: &str) {
     assert!(report.is_good(), "\n{report}");
@@ -41,12 +41,12 @@ fn a_pair_complies() {
 }
 
 #[test]
-fn what_the_backend_accepts_complies() {
+fn accepted_streams_of_the_backend_comply() {
     assert_complies(&Inner::by(Way::BackendAccepts));
 }
 
 #[test]
-fn what_a_listener_accepts_complies() {
+fn accepted_streams_of_a_listener_comply() {
     assert_complies(&Inner::by(Way::ListenerAccepts));
 }
 
@@ -90,7 +90,7 @@ fn a_transport_that_never_spins_complies() {
     assert_complies(&source);
 }
 
-/// What is about a full direction.
+/// The rules that need a full direction.
 const FILLED: &str = "\
     a_blocked_write_ends_with_a_drop a_blocked_write_ends_with_a_shutdown \
     a_blocked_writer_waits_for_the_space_of_the_fd a_direction_holds_exactly_its_capacity \
@@ -106,7 +106,7 @@ const FILLED: &str = "\
     the_write_fd_may_be_taken_when_full write_and_fd_agree_on_the_space_after_a_refusal";
 
 #[test]
-fn an_unbounded_pair_complies_but_for_what_needs_a_bound() {
+fn an_unbounded_pair_complies_except_for_rules_that_need_a_bound() {
     let config = VsockInnerConfig::default()
         .to_device(Capacity::Unbounded)
         .to_application(Capacity::Unbounded);
@@ -140,7 +140,7 @@ const EAGAIN: &str = "an expired timeout is `WouldBlock`";
 const NOT_TOLD: &str = "a socket does not tell whether its peer was dropped or shut down";
 const BY_HAND: &str = "the descriptor is the stream: what is read or written there are its bytes";
 
-/// What Unix sockets do otherwise. The suite fails if one of these holds after all.
+/// The rules that Unix sockets break. The suite fails if one of them holds after all.
 pub(crate) const UNIX_EXCEPTIONS: &[Exception] = &[
     except("an_interruption_does_not_end_a_read", INTERRUPTED),
     except("an_interruption_does_not_end_a_write", INTERRUPTED),
@@ -160,7 +160,7 @@ pub(crate) const UNIX_EXCEPTIONS: &[Exception] = &[
     except("empty_writes_do_not_prolong_a_read", EAGAIN),
     except(
         "a_slow_reader_does_not_prolong_a_write",
-        "the timeout begins anew with every buffer",
+        "the timeout restarts with every buffer",
     ),
     except("a_drop_is_an_edge_after_an_end", NOT_TOLD),
     except("only_a_drop_makes_the_peer_gone", NOT_TOLD),
@@ -176,9 +176,9 @@ pub(crate) const UNIX_EXCEPTIONS: &[Exception] = &[
     except("an_fd_written_by_hand_adds_no_bytes", BY_HAND),
 ];
 
-const LOOKS: &str = "an empty call looks at the socket as any other does";
+const LOOKS: &str = "an empty call checks the socket, as any other call does";
 
-/// What the Unix sockets of `std` do otherwise, too.
+/// The rules that `std`'s Unix sockets break in addition.
 pub(crate) const EMPTY_EXCEPTIONS: &[Exception] = &[
     except("an_empty_call_returns_zero_at_once", LOOKS),
     except("an_empty_call_returns_zero_when_full", LOOKS),
@@ -187,7 +187,7 @@ pub(crate) const EMPTY_EXCEPTIONS: &[Exception] = &[
     except("an_empty_call_returns_zero_after_a_reset", LOOKS),
 ];
 
-/// What a backend over Unix sockets does otherwise.
+/// The rules that a backend over Unix sockets breaks.
 pub(crate) const UNIX_BACKEND_EXCEPTIONS: &[Exception] = &[
     except("a_dropped_backend_resets_what_waits", CLEAN),
     except(
@@ -196,7 +196,7 @@ pub(crate) const UNIX_BACKEND_EXCEPTIONS: &[Exception] = &[
     ),
 ];
 
-/// What a socket cannot be asked, and what depends on a capacity that it does not promise.
+/// Rules about facts that a socket does not reveal, and rules that depend on a promised capacity.
 const UNIX_UNKNOWN: &str = "\
     a_peek_takes_nothing a_partial_write_returns_its_count \
     a_direction_holds_exactly_its_capacity an_unbounded_direction_never_refuses \
@@ -204,23 +204,23 @@ const UNIX_UNKNOWN: &str = "\
     a_blocked_writer_waits_for_the_space_of_the_fd";
 
 #[test]
-fn unix_sockets_comply_but_for_what_they_do_otherwise() {
+fn unix_sockets_comply_except_for_known_differences() {
     assert_good(&judge_streams(&Sockets, UNIX_EXCEPTIONS), UNIX_UNKNOWN);
 }
 
 #[test]
-fn the_unix_sockets_of_std_comply_but_for_what_they_do_otherwise() {
+fn stds_unix_sockets_comply_except_for_known_differences() {
     let exceptions = [UNIX_EXCEPTIONS, EMPTY_EXCEPTIONS].concat();
     assert_good(&judge_streams(&StdSockets, &exceptions), UNIX_UNKNOWN);
 }
 
 #[test]
-fn what_the_unix_backend_accepts_complies_as_a_socket_does() {
+fn accepted_streams_of_the_unix_backend_comply_as_sockets_do() {
     assert_good(&judge_streams(&Accepted, UNIX_EXCEPTIONS), UNIX_UNKNOWN);
 }
 
 #[test]
-fn the_unix_backend_complies_but_for_what_sockets_do_otherwise() {
+fn the_unix_backend_complies_except_for_known_differences() {
     assert_good(&judge_backends(&Accepted, UNIX_BACKEND_EXCEPTIONS), "");
 }
 
@@ -230,7 +230,7 @@ fn t111_unix_sockets_that_keep_messages_apart_comply() {
 }
 
 #[test]
-fn what_is_about_messages_is_not_applicable_to_bytes() {
+fn rules_about_messages_do_not_apply_to_byte_streams() {
     let report = judge_messages(&Sockets, &[]);
     assert!(report.is_good(), "\n{report}");
     assert!(!report.inapplicable().is_empty());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `start_connect_to`: a stream that is not connected yet.
+//! `start_connect_to`, which returns a stream that is not connected yet.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -18,14 +18,14 @@ use crate::{soon, waiting};
 
 const PORT: u32 = 52;
 
-/// A stream that waits, and the device's end.
+/// Returns a stream that is still connecting, and the device's end.
 fn pending(config: VsockInnerConfig) -> (VsockInnerStream, Box<dyn VsockStream>) {
     let mut backend = VsockInnerBackend::with_config(config).unwrap();
     let stream = backend.get_connector().start_connect_to(PORT).unwrap();
     (stream, backend.accept().unwrap())
 }
 
-/// What a read and a write come to, and whether the descriptors agree.
+/// Checks how a read and a write fail, and that the descriptors agree.
 #[track_caller]
 fn assert_both(stream: &mut VsockInnerStream, read: ErrorKind, write: ErrorKind) {
     for nonblocking in [true, false] {
@@ -40,7 +40,7 @@ fn assert_both(stream: &mut VsockInnerStream, read: ErrorKind, write: ErrorKind)
     }
 }
 
-/// Watches of the descriptors, which have nothing to report yet.
+/// Watches the descriptors, which have no event yet.
 fn edges(stream: &VsockInnerStream) -> [Watch; 2] {
     let mut reads = Watch::edges(stream.as_raw_fd(), PollInterest::Read).unwrap();
     let mut writes = Watch::edges(stream.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
@@ -71,7 +71,7 @@ fn assert_connected(mut stream: VsockInnerStream, mut device: Box<dyn VsockStrea
     assert_eq!(
         nothing.kind(),
         ErrorKind::WouldBlock,
-        "no byte of the answer"
+        "no byte of the answer is read"
     );
     assert_eq!(stream.write(b"ping").unwrap(), 4);
     let mut bytes = [0; 8];
@@ -84,7 +84,7 @@ fn assert_connected(mut stream: VsockInnerStream, mut device: Box<dyn VsockStrea
 }
 
 #[test]
-fn a_stream_is_pending_until_the_device_confirms_beside_the_bytes() {
+fn a_stream_is_pending_until_the_device_confirms_out_of_band() {
     for config in [
         VsockInnerConfig::default(),
         Inner::holding(4).config,
@@ -100,7 +100,7 @@ fn a_stream_is_pending_until_the_device_confirms_beside_the_bytes() {
 }
 
 #[test]
-fn a_stream_is_pending_until_the_whole_line_is_there() {
+fn a_stream_is_pending_until_the_whole_line_has_arrived() {
     let (mut stream, mut device) = pending(VsockInnerConfig::default());
     let mut command = [0; 11];
     device.read_exact(&mut command).unwrap();
@@ -120,7 +120,7 @@ fn s19_bytes_after_the_line_in_the_same_write_are_the_guests() {
     let written = device.write_vectored(&parts).unwrap();
     assert_eq!(
         written, 8,
-        "a vectored answer goes on after its first piece"
+        "a vectored answer continues after its first piece"
     );
     device.write_all(b"lo").unwrap();
     let mut bytes = [0; 8];
@@ -141,7 +141,7 @@ fn the_confirmation_is_an_edge_for_writing() {
 }
 
 #[test]
-fn a_refusal_is_an_edge_for_both_and_lasts() {
+fn a_refusal_is_an_edge_for_both_directions_and_persists() {
     type Stream = Box<dyn VsockStream>;
     let ends: [fn(Stream) -> Option<Stream>; 4] = [
         |device| {
@@ -173,7 +173,7 @@ fn a_refusal_is_an_edge_for_both_and_lasts() {
 }
 
 #[test]
-fn the_drop_of_the_backend_refuses_who_waits() {
+fn dropping_the_backend_refuses_pending_streams() {
     let backend = VsockInnerBackend::new().unwrap();
     let mut stream = backend.get_connector().start_connect_to(PORT).unwrap();
     drop(backend);
@@ -181,7 +181,7 @@ fn the_drop_of_the_backend_refuses_who_waits() {
 }
 
 #[test]
-fn a_wrong_answer_is_invalid_data_from_then_on() {
+fn a_wrong_answer_makes_every_later_call_invalid_data() {
     let (mut stream, mut device) = pending(VsockInnerConfig::default());
     device.write_all(b"NO\n").unwrap();
     let wrong = ErrorKind::InvalidData;
@@ -192,7 +192,7 @@ fn a_wrong_answer_is_invalid_data_from_then_on() {
 }
 
 #[test]
-fn ones_own_shutdown_while_it_is_pending_is_what_it_is() {
+fn a_pending_stream_obeys_its_own_shutdown() {
     let (mut stream, mut device) = pending(VsockInnerConfig::default());
     stream.shutdown(Shutdown::Write).unwrap();
     assert_both(&mut stream, ErrorKind::WouldBlock, ErrorKind::BrokenPipe);
@@ -214,7 +214,7 @@ fn ones_own_shutdown_while_it_is_pending_is_what_it_is() {
 }
 
 #[test]
-fn a_device_cannot_confirm_to_one_that_has_left() {
+fn a_device_cannot_confirm_to_a_closed_client() {
     let (stream, mut device) = pending(VsockInnerConfig::default());
     assert_eq!(device.requested_port(), Some(PORT));
     drop(stream);
@@ -239,13 +239,13 @@ fn halves_are_connected_together() {
     device.confirm_from(guest, host).unwrap();
     writer.write_all(b"hello").unwrap();
     assert_eq!(device.read(&mut [0; 8]).unwrap(), 5);
-    let reading = waiting(move || reader.read(&mut [0; 8])); // it waits from here on
+    let reading = waiting(move || reader.read(&mut [0; 8])); // this read waits from now on
     device.write_all(b"x").unwrap();
     assert_eq!(reading.finish(soon()).unwrap().unwrap(), 1);
 }
 
 #[test]
-fn the_halves_of_a_device_answer_too() {
+fn a_device_can_answer_through_halves() {
     let (mut stream, device) = pending(VsockInnerConfig::default());
     let device = device.into_any().unwrap().downcast::<VsockInnerStream>();
     let (_reader, mut writer) = device.unwrap().into_split();
@@ -261,7 +261,7 @@ fn the_halves_of_a_device_answer_too() {
 }
 
 #[test]
-fn what_has_no_request_is_connected() {
+fn a_stream_without_a_request_is_connected() {
     let (near, far) = VsockInnerStream::pair().unwrap();
     assert!(near.is_connected() && far.is_connected());
     let backend = VsockInnerBackend::new().unwrap();
@@ -294,11 +294,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 #[test]
-fn requests_that_were_given_up_make_room_for_others() {
+fn abandoned_requests_make_room_for_others() {
     let config = VsockInnerConfig::default().pending(4);
     let mut backend = VsockInnerBackend::with_config(config).unwrap();
     let connector = backend.get_connector();
-    // Its bytes are for the device, even now.
+    // The device still receives its bytes.
     connector.connect_stream().unwrap().write_all(b"a").unwrap();
     for _ in 0..10 {
         drop(connector.start_connect_to(PORT).unwrap());
@@ -321,7 +321,7 @@ fn requests_that_were_given_up_make_room_for_others() {
 }
 
 #[test]
-fn requests_that_are_given_up_before_there_is_a_device_keep_no_descriptors() {
+fn requests_abandoned_before_a_device_exists_keep_no_descriptors() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
     let waiting: Vec<_> = (0..100)

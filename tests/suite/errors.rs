@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What errors say: the kind is the contract's, the message says what was attempted.
+//! Errors: the kind follows the contract, and the message says what was attempted.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use vsock_backend_api::VsockStream;
 use vsock_inner::{ConnectError, ListenError, StreamError, VsockInnerBackend, VsockInnerStream};
 
-/// The call has failed, and its message names the stream's descriptor.
+/// Checks that the call failed, and that its message contains the stream's descriptor.
 #[track_caller]
 fn assert_fails(stream: &VsockInnerStream, result: io::Result<usize>, kind: ErrorKind) {
     let error = result.unwrap_err();
@@ -40,14 +40,11 @@ fn errors_of_a_stream_name_its_descriptor() {
 }
 
 #[test]
-fn would_block_costs_no_allocation_of_a_message() {
+fn would_block_allocates_no_message() {
     let (mut near, _far) = VsockInnerStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let error = near.read(&mut [0]).unwrap_err();
-    assert!(
-        error.get_ref().is_none(),
-        "it is the answer of every drained read"
-    );
+    assert!(error.get_ref().is_none(), "every drained read returns it");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the two halves of a stream have of their own.
+//! The two halves of a stream, and what each has of its own.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -53,7 +53,7 @@ fn each_half_has_its_own_mode_after_the_split() {
     reader.set_nonblocking(true).unwrap();
     assert_fails(reader.read(&mut [0]), ErrorKind::WouldBlock);
     let writing = Call::start(move || writer.write(&[0; 1 << 20])).unwrap();
-    // It waits behind its first bytes; it may sleep before, for memory.
+    // It waits after its first bytes. It may sleep before that for memory.
     wait_ready(far.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     writing.asleep(soon()).unwrap();
     assert_fails(reader.read(&mut [0]), ErrorKind::WouldBlock);
@@ -62,7 +62,7 @@ fn each_half_has_its_own_mode_after_the_split() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_the_peers_writing_alone() {
+fn a_dropped_reader_ends_only_the_peers_writing() {
     type Leave = fn(VsockInnerReader);
     let ways: [(&[u8], Leave, ErrorKind); 4] = [
         (b"", drop, ErrorKind::BrokenPipe),
@@ -83,7 +83,7 @@ fn a_reader_that_leaves_ends_the_peers_writing_alone() {
 }
 
 #[test]
-fn a_writer_that_leaves_ends_the_peers_reading_alone_after_what_is_queued() {
+fn a_dropped_writer_ends_only_the_peers_reading_after_queued_bytes() {
     type Leave = fn(VsockInnerWriter);
     let ways: [(Leave, Result<usize, ErrorKind>); 4] = [
         (drop, Ok(0)),
@@ -92,7 +92,7 @@ fn a_writer_that_leaves_ends_the_peers_reading_alone_after_what_is_queued() {
         (
             |mut writer| {
                 writer.shutdown().unwrap();
-                writer.abort(); // it had ended
+                writer.abort(); // it had already ended
             },
             Ok(0),
         ),
@@ -110,10 +110,10 @@ fn a_writer_that_leaves_ends_the_peers_reading_alone_after_what_is_queued() {
 }
 
 #[test]
-fn a_reader_that_leaves_bytes_resets_the_peers_writing_alone_whatever_the_writer_did() {
+fn a_dropped_reader_with_unread_bytes_resets_only_the_peers_writing() {
     for writer_first in [false, true] {
         let (reader, mut writer, mut far) = split();
-        far.write_all(b"for nobody").unwrap();
+        far.write_all(b"unread").unwrap();
         if writer_first {
             writer.shutdown().unwrap();
             drop(writer);
@@ -123,11 +123,15 @@ fn a_reader_that_leaves_bytes_resets_the_peers_writing_alone_whatever_the_writer
             drop(writer);
         }
         assert_fails(far.write(b"x"), ErrorKind::ConnectionReset);
-        assert_eq!(far.read(&mut [0; 8]).unwrap(), 0, "it was not told there");
+        assert_eq!(
+            far.read(&mut [0; 8]).unwrap(),
+            0,
+            "the reset is not reported to the reader"
+        );
     }
 }
 
-/// Drops it as a panic does that passes by.
+/// Drops a value while a panic unwinds.
 fn drop_by_panic<T>(held: T) {
     let unwound = catch_unwind(AssertUnwindSafe(move || {
         let _dropped = held;
@@ -137,7 +141,7 @@ fn drop_by_panic<T>(held: T) {
 }
 
 #[test]
-fn a_shutdown_before_the_split_counts_after_it() {
+fn a_shutdown_before_the_split_still_holds_after_it() {
     let (mut near, mut far) = pair();
     near.shutdown(Shutdown::Write).unwrap();
     let (_reader, writer) = near.into_split();
@@ -146,7 +150,7 @@ fn a_shutdown_before_the_split_counts_after_it() {
 }
 
 #[test]
-fn the_drop_of_the_last_half_is_an_edge_and_makes_the_peer_gone() {
+fn dropping_the_last_half_is_an_edge_and_makes_the_peer_gone() {
     for reader_first in [true, false] {
         let (mut reader, mut writer, far) = split();
         reader.shutdown().unwrap();
@@ -179,7 +183,7 @@ fn a_blocked_half_leaves_the_other_one_free() {
 }
 
 #[test]
-fn the_descriptors_of_a_stream_stay_those_of_its_halves() {
+fn a_split_keeps_the_streams_descriptors() {
     let (near, _far) = pair();
     let (read_fd, write_fd) = (near.as_raw_fd(), near.write_ready_fd().unwrap());
     let (reader, writer) = near.into_split();

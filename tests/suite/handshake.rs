@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `connect_to`: a port of the guest, asked for over text.
+//! `connect_to`, which asks for a port of the guest by the text handshake.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -21,9 +21,9 @@ const PORT: u32 = 52;
 
 type Connecting = Call<io::Result<VsockInnerStream>>;
 
-/// A client that asks for the port, and the muxer's end once the whole request is there.
+/// Returns a connecting client, and the muxer's end after the whole request has arrived.
 fn asked(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
-    let (connecting, mut muxer, backend) = asked_beside(config);
+    let (connecting, mut muxer, backend) = asked_out_of_band(config);
     muxer.set_nonblocking(false).unwrap();
     muxer
         .set_read_timeout(Some(Duration::from_secs(20)))
@@ -34,8 +34,10 @@ fn asked(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockIn
     (connecting, muxer, backend)
 }
 
-/// A client that asks for the port, and the device's end before anything was read.
-fn asked_beside(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
+/// Returns a connecting client, and the device's end before any read.
+fn asked_out_of_band(
+    config: VsockInnerConfig,
+) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
     let mut backend = VsockInnerBackend::with_config(config).unwrap();
     let connector = backend.get_connector();
     let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
@@ -44,7 +46,7 @@ fn asked_beside(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, 
     (connecting, device, backend)
 }
 
-/// What comes of an answer.
+/// Returns the client's result for an answer.
 fn answered(answer: &[u8]) -> io::Result<VsockInnerStream> {
     let (connecting, mut muxer, _backend) = asked(VsockInnerConfig::default());
     muxer.write_all(answer).unwrap();
@@ -56,7 +58,7 @@ fn answered(answer: &[u8]) -> io::Result<VsockInnerStream> {
 fn refused_with(answer: &[u8]) -> ErrorKind {
     match answered(answer) {
         Ok(_) => panic!(
-            "{:?} was taken for a confirmation",
+            "{:?} was accepted as a confirmation",
             String::from_utf8_lossy(answer)
         ),
         Err(error) => error.kind(),
@@ -77,7 +79,7 @@ fn the_confirmed_stream_is_blocking_and_has_no_timeout() {
     muxer.write_all(b"OK 1\n").unwrap();
     let mut stream = connecting.finish(soon()).unwrap().unwrap();
     let reading = Call::start(move || stream.read(&mut [0; 8])).unwrap();
-    pace(Duration::from_millis(400)).unwrap(); // longer than the exchange was allowed
+    pace(Duration::from_millis(400)).unwrap(); // longer than the handshake's timeout
     reading.asleep(soon()).unwrap();
     muxer.write_all(b"x").unwrap();
     assert_eq!(reading.finish(soon()).unwrap().unwrap(), 1);
@@ -95,7 +97,7 @@ fn s19_an_answer_may_come_byte_by_byte() {
 }
 
 #[test]
-fn bytes_behind_the_confirmation_are_the_guests() {
+fn bytes_after_the_confirmation_are_the_guests() {
     for (answer, rest) in [
         (&b"OK 1\nhello"[..], &b"hello"[..]),
         (b"OK 1\n\n", b"\n"),
@@ -130,7 +132,7 @@ fn an_end_before_the_confirmation_is_a_refusal() {
 }
 
 #[test]
-fn the_drop_of_the_backend_refuses_who_waits_for_a_confirmation() {
+fn dropping_the_backend_refuses_clients_that_wait_for_a_confirmation() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
     let connecting = waiting(move || connector.connect_to(PORT));
@@ -142,7 +144,7 @@ fn the_drop_of_the_backend_refuses_who_waits_for_a_confirmation() {
 }
 
 #[test]
-fn anything_else_is_invalid_data() {
+fn any_other_answer_is_invalid_data() {
     for answer in [
         "NO\n",
         "ok 1\n",
@@ -208,7 +210,7 @@ fn no_answer_in_time_is_timed_out_and_never_early() {
     }
 }
 
-/// The guest may have accepted meanwhile: what it is told must not be that all was well.
+/// The guest may have accepted meanwhile. It must not see a graceful end.
 #[test]
 fn a_client_that_gives_up_aborts_its_connection() {
     let timeout = Duration::from_millis(50);
@@ -219,29 +221,29 @@ fn a_client_that_gives_up_aborts_its_connection() {
 }
 
 #[test]
-fn one_deadline_holds_for_the_whole_exchange() {
+fn one_deadline_covers_the_whole_handshake() {
     let timeout = Duration::from_millis(100);
     let (connecting, mut muxer, _backend) =
         asked(VsockInnerConfig::default().connect_timeout(timeout));
-    // Bytes of a line, each well before the timeout: it must not begin anew with each.
+    // Each byte of the line arrives well before the timeout, which must not restart with it.
     let line = [&b"OK "[..], &[b'0'; 27]].concat();
     let mut sent = 0;
     for byte in line.chunks(1) {
-        // Who has given up has dropped its end, perhaps only now.
+        // The client has given up and dropped its end, perhaps only now.
         if connecting.has_returned() || muxer.write_all(byte).is_err() {
             break;
         }
         sent += 1;
         pace(Duration::from_millis(50)).unwrap();
     }
-    drop(muxer); // a refusal, if it still waits
+    drop(muxer); // a refusal, if the client still waits
     let late = connecting.finish(soon()).unwrap().unwrap_err();
     assert_eq!(late.kind(), ErrorKind::TimedOut, "after {sent} bytes");
 }
 
 #[test]
-fn a_device_that_asks_gets_the_port_and_no_text() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+fn a_device_that_asks_for_the_port_gets_no_text() {
+    let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
     assert_eq!(device.requested_port(), Some(PORT));
     assert_eq!(device.requested_port(), None, "once");
     assert_fails(device.read(&mut [0; 8]), ErrorKind::WouldBlock);
@@ -251,12 +253,12 @@ fn a_device_that_asks_gets_the_port_and_no_text() {
     device.write_all(b"hello").unwrap();
     let mut bytes = [0; 5];
     stream.read_exact(&mut bytes).unwrap();
-    assert_eq!(&bytes, b"hello", "the guest's bytes alone");
+    assert_eq!(&bytes, b"hello", "only the guest's bytes");
 }
 
 #[test]
-fn a_device_that_took_the_port_and_drops_the_stream_refuses() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+fn a_device_that_drops_the_stream_after_taking_the_port_refuses() {
+    let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
     assert_eq!(device.requested_port(), Some(PORT));
     drop(device);
     assert_fails(
@@ -267,7 +269,7 @@ fn a_device_that_took_the_port_and_drops_the_stream_refuses() {
 
 #[test]
 fn a_device_that_has_begun_to_read_gets_text() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
     device.read_exact(&mut [0; 8]).unwrap();
     assert_eq!(device.requested_port(), None);
     let mut rest = [0; 3];
@@ -279,8 +281,8 @@ fn a_device_that_has_begun_to_read_gets_text() {
 }
 
 #[test]
-fn a_device_that_has_read_the_command_gets_one_like_it_as_bytes() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+fn after_the_command_a_similar_line_is_data_for_the_device() {
+    let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
     let mut command = [0; 11];
     device.read_exact(&mut command).unwrap();
     device.write_all(b"OK 1\n").unwrap();
@@ -293,14 +295,14 @@ fn a_device_that_has_read_the_command_gets_one_like_it_as_bytes() {
 }
 
 #[test]
-fn a_connection_smaller_than_the_exchange_is_made_all_the_same() {
-    for beside in [false, true] {
+fn a_connection_smaller_than_the_handshake_still_connects() {
+    for out_of_band in [false, true] {
         for (to_device, to_application) in [(10, 100), (100, 13), (1, 1)] {
             let config = VsockInnerConfig::default()
                 .to_device(Capacity::Bytes(to_device))
                 .to_application(Capacity::Bytes(to_application));
-            let (connecting, mut device, _backend) = asked_beside(config);
-            if beside {
+            let (connecting, mut device, _backend) = asked_out_of_band(config);
+            if out_of_band {
                 assert_eq!(device.requested_port(), Some(PORT));
                 device.confirm(1).unwrap();
             } else {
@@ -312,7 +314,7 @@ fn a_connection_smaller_than_the_exchange_is_made_all_the_same() {
             let mut stream = connecting.finish(soon()).unwrap().unwrap();
             stream.set_nonblocking(true).unwrap();
             let room = |stream: &mut dyn VsockStream| stream.write(&[0; 200]).unwrap();
-            assert_eq!(room(&mut stream), to_device, "its capacity is what it was");
+            assert_eq!(room(&mut stream), to_device, "its capacity is unchanged");
             assert_eq!(room(&mut *device), to_application);
         }
     }
@@ -328,14 +330,14 @@ fn a_stream_that_names_no_port_is_not_asked_for_one() {
 }
 
 #[test]
-fn a_confirmation_tells_both_ends_the_addresses_that_it_has() {
+fn a_confirmation_gives_both_ends_its_addresses() {
     let guest = VsockAddr { cid: 3, port: PORT };
     let host = VsockAddr {
         cid: 2,
         port: 1 << 30,
     };
     for addresses in [Some((guest, host)), None] {
-        let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+        let (connecting, mut device, _backend) = asked_out_of_band(VsockInnerConfig::default());
         assert_eq!(device.requested_port(), Some(PORT));
         match addresses {
             Some((guest, host)) => device.confirm_from(guest, host).unwrap(),

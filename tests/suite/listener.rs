@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections that the guest opens, towards listeners of the host.
+//! Connections from the guest to listeners on the host.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -16,7 +16,7 @@ use crate::{listening, soon, waiting};
 const PORT: u32 = 1024;
 
 #[test]
-fn a_port_without_a_listener_is_refused_by_its_name() {
+fn the_refusal_of_a_port_without_a_listener_names_the_port() {
     let backend = VsockInnerBackend::new().unwrap();
     let guest = VsockAddr { cid: 3, port: 1 };
     for port in [0, 1, 4711, PORT, u32::MAX] {
@@ -50,7 +50,7 @@ fn reserved_ports_are_invalid() {
 }
 
 #[test]
-fn the_drop_of_a_listener_frees_its_port() {
+fn dropping_a_listener_frees_its_port() {
     let backend = VsockInnerBackend::new().unwrap();
     for _ in 0..3 {
         let listener = backend.listen(PORT).unwrap();
@@ -61,7 +61,7 @@ fn the_drop_of_a_listener_frees_its_port() {
 }
 
 #[test]
-fn the_drop_of_a_listener_resets_what_waits_in_it() {
+fn dropping_a_listener_resets_its_pending_connections() {
     let (backend, listener) = listening();
     let mut waiting = backend.connect(PORT).unwrap();
     let mut accepted = backend.connect(PORT).unwrap();
@@ -74,7 +74,7 @@ fn the_drop_of_a_listener_resets_what_waits_in_it() {
     assert_eq!(
         application.read(&mut [0; 8]).unwrap(),
         1,
-        "what was accepted lives on"
+        "an accepted connection survives"
     );
 }
 
@@ -133,7 +133,7 @@ fn the_listeners_fd_is_readable_exactly_while_a_connection_waits() {
 }
 
 #[test]
-fn the_drop_of_the_backend_ends_a_listener() {
+fn dropping_the_backend_ends_a_listener() {
     let (backend, listener) = listening();
     let idle = backend.listen(PORT + 1).unwrap();
     let mut edges = Watch::edges(idle.as_raw_fd(), PollInterest::Read).unwrap();
@@ -167,7 +167,7 @@ fn every_blocked_accept_of_a_shared_listener_ends_with_the_backend() {
 }
 
 #[test]
-fn a_connector_listens_while_the_backend_is_elsewhere() {
+fn a_connector_listens_while_the_backend_is_on_another_thread() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
     let muxer: Box<dyn VsockBackend> = Box::new(backend);
@@ -181,7 +181,7 @@ fn a_connector_listens_while_the_backend_is_elsewhere() {
 }
 
 #[test]
-fn what_a_listener_accepts_knows_who_has_connected() {
+fn an_accepted_stream_has_its_peers_address() {
     let (backend, listener) = listening();
     let addr = |cid, port| VsockAddr { cid, port };
     let host = addr(2, PORT);

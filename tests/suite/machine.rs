@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Random operations on a real connection and on the model.
+//! Random operations on a real connection and on a model of it.
 
 use proptest::prelude::{ProptestConfig, proptest};
 use proptest::test_runner::TestCaseError;
@@ -30,47 +30,47 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_pair_of_three_bytes_does_what_the_model_does(list in steps(3, 120)) {
+    fn a_pair_of_three_bytes_behaves_like_the_model(list in steps(3, 120)) {
         drive(&Inner::holding(3), &list)?;
     }
 
     #[test]
-    fn a_pair_of_one_byte_does_what_the_model_does(list in steps(1, 80)) {
+    fn a_pair_of_one_byte_behaves_like_the_model(list in steps(1, 80)) {
         drive(&Inner::holding(1), &list)?;
     }
 
     #[test]
-    fn an_accepted_pair_does_what_the_model_does(list in steps(100, 120)) {
+    fn an_accepted_pair_behaves_like_the_model(list in steps(100, 120)) {
         drive(&Inner::holding(100).made_by(Way::BackendAccepts), &list)?;
     }
 
     #[test]
-    fn a_served_pair_does_what_the_model_does(list in steps(100, 120)) {
+    fn a_served_pair_behaves_like_the_model(list in steps(100, 120)) {
         drive(&Inner::holding(100).made_by(Way::ListenerAccepts), &list)?;
     }
 
     #[test]
-    fn halves_do_what_the_model_does(list in steps(4096, 120)) {
+    fn halves_behave_like_the_model(list in steps(4096, 120)) {
         drive(&Inner::holding(4096).made_by(Way::Split), &list)?;
     }
 
     #[test]
-    fn tasks_at_a_pair_of_three_bytes_do_what_the_model_does_and_are_woken(list in steps(3, 120)) {
+    fn tasks_at_a_pair_of_three_bytes_behave_like_the_model(list in steps(3, 120)) {
         drive(&Inner::holding(3).made_by(Way::Tasks), &list)?;
     }
 
     #[test]
-    fn tasks_at_a_pair_of_a_page_do_what_the_model_does_and_are_woken(list in steps(4096, 120)) {
+    fn tasks_at_a_pair_of_a_page_behave_like_the_model(list in steps(4096, 120)) {
         drive(&Inner::holding(4096).made_by(Way::Tasks), &list)?;
     }
 
     #[test]
-    fn a_pair_of_the_default_capacity_does_what_the_model_does(list in steps(256 * 1024, 60)) {
+    fn a_pair_of_the_default_capacity_behaves_like_the_model(list in steps(256 * 1024, 60)) {
         drive(&Inner::by(Way::Pair), &list)?;
     }
 
     #[test]
-    fn an_unbounded_pair_does_what_the_model_does(list in steps(50_000, 100)) {
+    fn an_unbounded_pair_behaves_like_the_model(list in steps(50_000, 100)) {
         let config = VsockInnerConfig::default()
             .to_device(Capacity::Unbounded)
             .to_application(Capacity::Bytes(20_000));

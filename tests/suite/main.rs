@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the crates of this workspace do together.
+//! How the crates of this workspace work together.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -33,7 +33,7 @@ use vsock_compliance::call::Call;
 use vsock_compliance::poll::Deadline;
 use vsock_inner::{VsockInnerBackend, VsockInnerListener};
 
-/// How long a test waits for what must happen: plenty for a machine under load.
+/// The limit of a wait in a test, long enough for a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A backend with a listener at port 1024.
@@ -43,7 +43,7 @@ fn listening() -> (VsockInnerBackend, VsockInnerListener) {
     (backend, listener)
 }
 
-/// Starts a call that has to wait, and does.
+/// Starts a call that must wait, and returns when it waits.
 #[track_caller]
 fn waiting<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Call<T> {
     let call = Call::start(call).unwrap();

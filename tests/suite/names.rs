@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The names and signatures that the users of `dbs-virtio-devices` 0.3 compile against, and ours.
+//! The names and signatures of `dbs-virtio-devices` 0.3 that its users compile against, and our
+//! own.
 
 use std::any::Any;
 use std::fmt::{Debug, Display};
@@ -173,7 +174,7 @@ fn the_listener_and_the_configuration_have_their_signatures() {
     assert_eq!(config.connect_timeout, Duration::from_secs(5));
 }
 
-/// What a user of the older crate does, with the `use` lines changed and nothing else.
+/// The code of a user of the older crate, with only the `use` lines changed.
 #[test]
 fn code_for_the_older_backend_compiles_and_works() {
     let mut vsock_backend = VsockInnerBackend::new().unwrap();
@@ -252,7 +253,7 @@ fn a_borrowed_descriptor_is_the_numbered_one() {
 }
 
 #[test]
-fn whatever_has_a_number_can_be_borrowed() {
+fn every_type_with_a_descriptor_can_lend_it() {
     fn traits<T: AsRawFd + AsFd>() {}
     traits::<VsockInnerBackend>();
     traits::<VsockInnerListener>();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Weaknesses that channel-per-message transports of this kind have had: none may come back. Most
-//! are what a rule of the compliance suite is about, which holds over every way to a connection;
-//! what is not has a test that bears its number, here or next to its like. Where there was a
-//! choice, the contract made it: a drop is a close, and an abort is a reset (S4), an expired
-//! timeout is `TimedOut` (S9), HUP is never reported (S11).
+//! Weaknesses that transports of this kind with one channel for each message have had. None may
+//! return. Most are covered by rules of the compliance suite, which run over every way to open a
+//! connection. The others have tests with their number, here or next to similar tests. Where there
+//! was a choice, the contract made it: a drop is a close and an abort is a reset (S4), an expired
+//! timeout is `TimedOut` (S9), and HUP is never reported (S11).
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -21,7 +21,7 @@ use vsock_tests::assert_fails;
 
 use crate::soon;
 
-/// What went wrong, and the rules by which it would show.
+/// Each weakness, and the rules that would detect it.
 const WEAKNESSES: &str = "
 S1: bytes before a drop were lost
     queued_bytes_come_before_every_end a_read_before_an_end_returns_its_bytes a_drop_is_a_close
@@ -65,7 +65,7 @@ S23: a stream could not tell whether its peer was gone
 ";
 
 #[test]
-fn every_weakness_shows_by_a_rule_that_there_is() {
+fn every_weakness_is_covered_by_an_existing_rule() {
     let streams = stream_rules().into_iter().map(|rule| rule.as_ref().name);
     let backends = backend_rules().into_iter().map(|rule| rule.as_ref().name);
     let rules: BTreeSet<_> = streams.chain(backends).collect();
@@ -76,7 +76,7 @@ fn every_weakness_shows_by_a_rule_that_there_is() {
     assert!(named.is_empty(), "there are no such rules: {named:?}");
 }
 
-/// The application's end and a non-blocking device's end.
+/// Returns the application's end and a non-blocking device's end.
 fn accepted() -> (VsockInnerStream, Box<dyn VsockStream>) {
     let mut backend = VsockInnerBackend::new().unwrap();
     let application = backend.get_connector().connect_stream().unwrap();
@@ -87,7 +87,7 @@ fn accepted() -> (VsockInnerStream, Box<dyn VsockStream>) {
 fn s13_a_spoiled_fd_never_makes_a_write_fail_or_repeat() {
     let (mut application, mut device) = accepted();
     let mut by_hand = fd::duplicate(device.as_raw_fd()).unwrap();
-    // The counter one below its maximum: a doorbell that counts up would block or fail.
+    // The counter is one below its maximum: a doorbell that adds to it would block or fail.
     by_hand.write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();
     application.write_all(b"once").unwrap();
     let mut got = [0; 64];
@@ -102,11 +102,11 @@ fn s14_whoever_is_woken_by_a_drop_sees_it() {
         let mut edges = Watch::edges(device.as_raw_fd(), PollInterest::Read).unwrap();
         edges.now().unwrap();
         let dropping = Call::start(move || drop(application)).unwrap();
-        // The first wake may come before the drop is over. But a read that would block then means
-        // that another edge comes.
+        // The first wake-up can precede the end of the drop. If a read would block then, another
+        // edge must follow.
         let deadline = soon();
         let end = loop {
-            edges.wait(deadline).expect("the drop was missed");
+            edges.wait(deadline).expect("the drop is an edge");
             match device.read(&mut [0]) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 end => break end,
@@ -151,7 +151,7 @@ fn s20_both_directions_are_used_at_once_from_two_threads() {
 }
 
 #[test]
-fn no_byte_comes_after_the_end_of_ones_own_reading() {
+fn no_byte_follows_the_end_of_ones_own_reading() {
     for _ in 0..500 {
         let (mut near, mut far) = VsockInnerStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();

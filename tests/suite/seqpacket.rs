@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Messages through the in-process transport, against a model: a bounded queue of whole messages.
+//! Messages through the in-process transport, compared with a model: a bounded queue of whole
+//! messages.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
@@ -16,14 +17,14 @@ use vsock_inner::{
     VsockInnerSeqpacket, VsockStream,
 };
 
-/// Bytes that a message takes in addition to its own.
+/// Bytes that a message takes in addition to its payload.
 const WORD: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// By so many parts, with the mark of a record or without.
+    /// Sends this many parts, with or without the end of a record.
     Send(usize, usize, bool),
-    /// Into a buffer of this size.
+    /// Receives into a buffer of this size.
     Receive(usize),
 }
 
@@ -35,7 +36,7 @@ fn step(capacity: usize) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The end of the guest that connects, and that of the other one, which has answered.
+/// Returns the ends of the guest that connects and of the guest that has answered.
 fn pair(capacity: usize) -> (VsockInnerSeqpacket, Box<dyn VsockStream>) {
     let config = VsockInnerConfig::default().to_device(Capacity::Bytes(capacity));
     let mut backend = VsockInnerBackend::with_config(config).unwrap();
@@ -62,14 +63,16 @@ proptest! {
     #[test]
     fn messages_are_queued_whole_within_the_capacity(
         (capacity, steps) in select(vec![1_usize, 10, 300, 40_000])
-            .prop_flat_map(|capacity| (proptest::prelude::Just(capacity), vec(step(capacity), 1..80))),
+            .prop_flat_map(|capacity| {
+                (proptest::prelude::Just(capacity), vec(step(capacity), 1..80))
+            }),
     ) {
         let (mut near, mut far) = pair(capacity);
         let write_fd = near.write_ready_fd().unwrap();
         let all = capacity + WORD;
         let mut queue = VecDeque::new();
         let mut used = 0;
-        // What must be free before anything is taken, after a refusal.
+        // After a refusal, how much must be free before a message is accepted.
         let mut needed = None;
         for (at, step) in steps.iter().enumerate() {
             match *step {
@@ -133,7 +136,7 @@ proptest! {
 }
 
 #[test]
-fn that_the_other_guest_stops_reading_is_an_event_until_the_next_read() {
+fn the_end_of_the_peers_reading_is_an_event_until_the_next_read() {
     let (mut near, mut far) = pair(100);
     for fd in [near.as_raw_fd(), far.as_raw_fd()] {
         assert!(!is_readable(fd).unwrap());
@@ -145,7 +148,7 @@ fn that_the_other_guest_stops_reading_is_an_event_until_the_next_read() {
     let nothing = messages.receive_message(&mut [0; 8]).unwrap_err();
     assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
     assert!(!is_readable(far.as_raw_fd()).unwrap());
-    // What comes then is an event again.
+    // Later arrivals are events again.
     let messages = near.messages().unwrap();
     messages
         .send_message(&[IoSlice::new(b"more")], Record::Continues)
@@ -156,7 +159,7 @@ fn that_the_other_guest_stops_reading_is_an_event_until_the_next_read() {
 }
 
 #[test]
-fn a_connection_that_is_refused_says_so_and_one_that_is_not_made_yet_takes_no_message() {
+fn a_pending_connection_takes_no_message_and_a_refused_one_reports_it() {
     let mut backend = VsockInnerBackend::new().unwrap();
     let (from, to) = (VsockAddr { cid: 3, port: 1 }, VsockAddr { cid: 4, port: 2 });
     let connector = backend.get_connector();

@@ -20,7 +20,7 @@ use vsock_tests::tasks::{Count, run};
 use crate::{soon, waiting};
 
 #[test]
-fn async_types_can_be_made_of_streams_halves_and_listeners() {
+fn async_types_can_be_made_from_streams_halves_and_listeners() {
     fn traits<T: Debug + Send + Sync + Unpin + 'static>() {}
     traits::<VsockInnerStream>();
     traits::<VsockInnerReader>();
@@ -28,7 +28,7 @@ fn async_types_can_be_made_of_streams_halves_and_listeners() {
     traits::<VsockInnerListener>();
 }
 
-/// What a call of a task fails with.
+/// Checks how a task's call fails.
 #[track_caller]
 fn assert_poll_fails<T: Debug>(polled: Poll<std::io::Result<T>>, kind: ErrorKind) {
     match polled {
@@ -37,7 +37,7 @@ fn assert_poll_fails<T: Debug>(polled: Poll<std::io::Result<T>>, kind: ErrorKind
     }
 }
 
-/// A pair of this capacity whose first end may not write.
+/// Returns a pair of this capacity whose first end cannot write.
 fn full(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     let (mut near, far) = VsockInnerStream::pair_with(&Inner::holding(capacity).config).unwrap();
     near.write_all(&vec![0; capacity]).unwrap();
@@ -45,7 +45,7 @@ fn full(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
 }
 
 #[test]
-fn a_task_waits_in_either_mode_and_whatever_the_timeout_is() {
+fn a_task_waits_in_either_mode_with_any_timeout() {
     let (mut near, mut far) = full(8);
     let brief = Some(Duration::from_nanos(1));
     far.set_write_timeout(brief).unwrap();
@@ -79,7 +79,7 @@ fn calls_without_a_byte_transfer_nothing_and_leave_no_waker() {
     assert!(none(near.poll_read_with(cx, 0, |_| unreachable!())));
     assert!(none(near.poll_write(cx, &[])));
     assert!(none(near.poll_write_vectored(cx, &[])));
-    assert_eq!(Arc::strong_count(&count), 2, "this one and its waker");
+    assert_eq!(Arc::strong_count(&count), 2, "the count and its waker");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_task_whose_write_was_refused_is_woken_once_there_is_space_worth_it() {
 }
 
 #[test]
-fn a_waker_is_kept_until_it_is_woken_replaced_or_its_end_is_dropped() {
+fn a_waker_is_kept_until_it_is_woken_or_replaced_or_its_end_is_dropped() {
     let (mut near, mut far) = VsockInnerStream::pair().unwrap();
     let [first, second, third] = [(); 3].map(|()| Count::new());
     let leave = |near: &mut VsockInnerStream, waker: &Waker| {
@@ -123,7 +123,7 @@ fn a_waker_is_kept_until_it_is_woken_replaced_or_its_end_is_dropped() {
     drop(near);
     assert_eq!(Arc::strong_count(&third.0), 2, "its end was dropped");
     let woken = [first, second, third].map(|(count, _)| count.woken());
-    assert_eq!(woken, [0, 1, 0], "only one was told");
+    assert_eq!(woken, [0, 1, 0], "only one was woken");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn halves_are_polled_by_two_tasks() {
 }
 
 #[test]
-fn a_task_that_has_shut_down_is_told_what_a_thread_is() {
+fn a_task_that_has_shut_down_gets_the_same_result_as_a_thread() {
     let (mut near, mut far) = VsockInnerStream::pair().unwrap();
     let (count, waker) = Count::new();
     let cx = &mut Context::from_waker(&waker);
@@ -158,8 +158,8 @@ fn a_task_that_has_shut_down_is_told_what_a_thread_is() {
 }
 
 #[test]
-fn a_read_that_shows_its_bytes_is_a_read() {
-    const LEN: usize = 100_000; // over several blocks
+fn a_read_through_a_callback_is_a_read() {
+    const LEN: usize = 100_000; // several blocks
     let (mut near, mut far) = VsockInnerStream::pair().unwrap();
     let sent: Vec<u8> = (0..LEN).map(|at| u8::try_from(at % 251).unwrap()).collect();
     far.write_all(&sent).unwrap();
@@ -189,7 +189,7 @@ fn t132_a_read_whose_taker_panics_takes_nothing() {
         run(|cx| {
             far.poll_read_with(cx, 40_000, |_| {
                 pieces += 1;
-                assert_eq!(pieces, 1, "not with the second one");
+                assert_eq!(pieces, 1, "the second piece is not passed");
             })
         })
     }));
@@ -208,7 +208,7 @@ impl Wake for PanicsWoken {
     }
 }
 
-/// A waker that panics when the last of it is dropped, also after a wake-up.
+/// A waker that panics when its last clone is dropped, also after a wake-up.
 struct PanicsDropped;
 
 impl Wake for PanicsDropped {
@@ -221,7 +221,7 @@ impl Drop for PanicsDropped {
     }
 }
 
-/// Leaves a waker at both directions of `stream`, which can do nothing.
+/// Registers a waker for both directions of `stream`, neither of which is ready.
 fn leave(stream: &mut VsockInnerStream, waker: impl Wake + Send + Sync + 'static) {
     let waker = Waker::from(Arc::new(waker));
     let cx = &mut Context::from_waker(&waker);
@@ -236,7 +236,7 @@ fn t132_a_waker_that_panics_harms_no_peer() {
     for _ in 0..3 {
         leave(&mut near, PanicsWoken);
         assert_eq!(far.read(&mut [0; 8]).unwrap(), 8);
-        assert!(!is_readable(far_fd).unwrap(), "its descriptor is right");
+        assert!(!is_readable(far_fd).unwrap(), "its descriptor is correct");
         assert!(is_writable(near_fd).unwrap());
         assert_eq!(far.write(&[1; 8]).unwrap(), 8);
         assert_eq!(near.read(&mut [0; 9]).unwrap(), 8);
@@ -252,14 +252,14 @@ fn t132_a_waker_that_panics_harms_no_peer() {
 fn t132_a_waker_that_panics_when_it_is_dropped_harms_no_end() {
     let (mut near, mut far) = full(8);
     leave(&mut near, PanicsDropped);
-    leave(&mut near, PanicsDropped); // the first one is replaced
-    far.write_all(&[1]).unwrap(); // the second one is woken
+    leave(&mut near, PanicsDropped); // the first waker is replaced
+    far.write_all(&[1]).unwrap(); // the second waker is woken
     near.read_exact(&mut [0]).unwrap();
     leave(&mut near, PanicsDropped);
     drop(near);
     assert!(far.peer_gone());
     far.read_exact(&mut [0; 8]).unwrap();
-    assert_eq!(far.read(&mut [0]).unwrap(), 0, "an orderly end");
+    assert_eq!(far.read(&mut [0]).unwrap(), 0, "a graceful end");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn t132_a_waker_that_panics_while_its_peer_unwinds_ends_no_process() {
     assert_fails(near.read(&mut [0]), ErrorKind::ConnectionReset);
 }
 
-/// A waker that does something.
+/// A waker that runs a closure.
 struct Acting<F>(F);
 
 impl<F: Fn() + Send + Sync> Wake for Acting<F> {
@@ -294,13 +294,13 @@ impl<F: Fn(&Waker) + Send + Sync + 'static> Wake for Inline<F> {
 }
 
 #[test]
-fn a_wake_up_may_run_the_woken_task_on_the_spot() {
+fn a_wake_up_may_run_the_woken_task_immediately() {
     let (mut near, far) = VsockInnerStream::pair_with(&Inner::holding(4).config).unwrap();
     let far = Arc::new(Mutex::new(far));
     let echo = {
         let far = Arc::clone(&far);
         move |waker: &Waker| {
-            // A task that is run already needs no other run.
+            // A task that is already running need not run again.
             let Ok(mut far) = far.try_lock() else { return };
             let mut byte = [0];
             let cx = &mut Context::from_waker(waker);
@@ -324,7 +324,7 @@ fn a_wake_up_may_run_the_woken_task_on_the_spot() {
 }
 
 #[test]
-fn a_wake_up_may_drop_the_end_that_it_was_left_at() {
+fn a_wake_up_may_drop_the_end_where_the_waker_was_registered() {
     for act in [
         (|far: &mut VsockInnerStream| far.write_all(&[1]).unwrap()) as fn(&mut VsockInnerStream),
         |far| assert_eq!(far.read(&mut [0; 8]).unwrap(), 8),
@@ -351,14 +351,14 @@ fn a_wait_of_a_task_is_cancelled_and_so_is_every_later_one_until_it_is_resumed()
     assert!(near.poll_read(cx, &mut [0]).is_pending());
     assert!(near.poll_write(cx, &[0]).is_pending());
     canceller.cancel();
-    assert_eq!(count.woken(), 2, "of both directions");
+    assert_eq!(count.woken(), 2, "both directions were woken");
     for _ in 0..2 {
         assert_poll_fails(near.poll_read(cx, &mut [0]), ErrorKind::Interrupted);
         assert_poll_fails(near.poll_write(cx, &[0]), ErrorKind::Interrupted);
     }
     far.write_all(&[1]).unwrap();
     let read = near.poll_read(cx, &mut [0]);
-    assert!(matches!(read, Poll::Ready(Ok(1))), "it need not wait");
+    assert!(matches!(read, Poll::Ready(Ok(1))), "it does not wait");
     canceller.resume();
     assert!(near.poll_read(cx, &mut [0]).is_pending());
     far.write_all(&[1]).unwrap();
@@ -366,7 +366,7 @@ fn a_wait_of_a_task_is_cancelled_and_so_is_every_later_one_until_it_is_resumed()
 }
 
 #[test]
-fn a_wait_of_a_task_is_cancelled_though_it_is_resumed_immediately() {
+fn a_tasks_wait_is_cancelled_even_if_it_is_resumed_immediately() {
     let (mut near, mut far) = VsockInnerStream::pair().unwrap();
     let canceller = near.canceller();
     let (count, waker) = Count::new();
@@ -377,7 +377,7 @@ fn a_wait_of_a_task_is_cancelled_though_it_is_resumed_immediately() {
     assert_eq!(count.woken(), 1);
     assert_poll_fails(near.poll_read(cx, &mut [0]), ErrorKind::Interrupted);
     assert!(near.poll_read(cx, &mut [0]).is_pending(), "once");
-    // What has come to its end otherwise was not cancelled.
+    // A wait that ended in another way was not cancelled.
     far.write_all(&[1]).unwrap();
     canceller.cancel();
     canceller.resume();

@@ -17,7 +17,8 @@ use crate::{listening, soon, waiting};
 
 const PORT: u32 = 1024;
 
-/// A stream that waits, and the device's end. The request fills the pipe: an answer makes no space.
+/// Returns a connecting stream and the device's end. The request fills the pipe: an answer makes no
+/// space.
 fn pending() -> (VsockInnerStream, Box<dyn VsockStream>) {
     let config = Inner::holding(b"CONNECT 1024\n".len()).config;
     let mut backend = VsockInnerBackend::with_config(config).unwrap();
@@ -29,7 +30,7 @@ fn poll_connected(stream: &mut VsockInnerStream, waker: &Waker) -> Poll<std::io:
     stream.poll_connected(&mut Context::from_waker(waker))
 }
 
-/// What a task gets that waited when the device did this.
+/// Returns the result of a waiting task after the device has answered in this way.
 #[track_caller]
 fn connect(answer: impl FnOnce(&mut dyn VsockStream)) -> std::io::Result<()> {
     let (mut near, mut far) = pending();
@@ -40,7 +41,7 @@ fn connect(answer: impl FnOnce(&mut dyn VsockStream)) -> std::io::Result<()> {
     let first = run(|cx| near.poll_connected(cx));
     let again = run(|cx| near.poll_connected(cx));
     let kind = |done: &std::io::Result<()>| done.as_ref().err().map(std::io::Error::kind);
-    assert_eq!(kind(&first), kind(&again), "it stays so");
+    assert_eq!(kind(&first), kind(&again), "the result does not change");
     first
 }
 
@@ -55,7 +56,7 @@ fn a_task_waits_until_it_is_connected() {
 }
 
 #[test]
-fn a_task_learns_that_it_is_not_connected() {
+fn a_task_learns_that_the_connection_was_refused() {
     let wrong = connect(|far| far.write_all(b"NO\n").unwrap());
     assert_fails(wrong, ErrorKind::InvalidData);
     let refused = connect(|far| far.shutdown(Shutdown::Write).unwrap());
@@ -63,7 +64,7 @@ fn a_task_learns_that_it_is_not_connected() {
 }
 
 #[test]
-fn a_task_whose_device_goes_is_refused() {
+fn a_task_whose_device_ends_is_refused() {
     let (mut near, far) = pending();
     let (count, waker) = Count::new();
     assert!(poll_connected(&mut near, &waker).is_pending());
@@ -85,7 +86,7 @@ fn a_task_that_has_shut_down_before_it_is_connected_does_not_wait() {
     near.shutdown(Shutdown::Write).unwrap();
     let (_, waker) = Count::new();
     let Poll::Ready(ended) = poll_connected(&mut near, &waker) else {
-        panic!("it waits")
+        panic!("the task waits")
     };
     assert_fails(ended, ErrorKind::BrokenPipe);
 }
@@ -106,7 +107,7 @@ fn a_task_that_connects_is_cancelled() {
 }
 
 #[test]
-fn tasks_that_read_and_write_before_it_wait_for_the_connection() {
+fn tasks_that_read_and_write_early_wait_for_the_connection() {
     let (mut near, mut far) = pending();
     let [(reads, reading), (writes, writing)] = [(); 2].map(|()| Count::new());
     let (reading, writing) = (
@@ -129,7 +130,7 @@ fn tasks_that_read_and_write_before_it_wait_for_the_connection() {
 }
 
 #[test]
-fn what_is_connected_from_the_beginning_need_not_wait() {
+fn a_stream_that_is_connected_from_the_start_does_not_wait() {
     let (mut near, far) = VsockInnerStream::pair().unwrap();
     run(|cx| near.poll_connected(cx)).unwrap();
     drop(far);
@@ -152,11 +153,15 @@ fn a_device_in_blocking_mode_that_answers_by_a_poll_never_blocks() {
     while let Poll::Ready(done) = far.poll_write(cx, &line.as_bytes()[written..]) {
         written += done.unwrap();
     }
-    assert_eq!(written, b"OK 1\n".len() + 13, "all that there is space for");
+    assert_eq!(
+        written,
+        b"OK 1\n".len() + 13,
+        "everything that there is space for"
+    );
     assert!(near.is_connected());
 }
 
-/// Leaves a waker of its own.
+/// Registers a waker of its own.
 fn left(listener: &VsockInnerListener) -> Arc<Count> {
     let (count, waker) = Count::new();
     let polled = listener.poll_accept(&mut Context::from_waker(&waker));
@@ -203,7 +208,7 @@ fn a_dropped_future_takes_no_wake_up_from_another() {
     assert_eq!(
         tasks.each_ref().map(Arc::strong_count),
         [1; 3],
-        "none is kept"
+        "no waker is kept"
     );
     drop(device);
 }
@@ -241,7 +246,7 @@ fn tasks_that_accept_learn_of_the_end_of_the_backend() {
 }
 
 #[test]
-fn tasks_that_accept_are_cancelled_though_it_is_resumed_immediately() {
+fn tasks_that_accept_are_cancelled_even_if_it_is_resumed_immediately() {
     let (backend, listener) = listening();
     let canceller = listener.canceller();
     let (count, waker) = Count::new();
@@ -257,17 +262,20 @@ fn tasks_that_accept_are_cancelled_though_it_is_resumed_immediately() {
         done.is_err_and(|error| error.kind() == ErrorKind::Interrupted)
     };
     assert!(cancelled(listener.poll_accept(cx)));
-    assert!(cancelled(listener.poll_accept(cx)), "as long as it lasts");
+    assert!(
+        cancelled(listener.poll_accept(cx)),
+        "while the cancellation lasts"
+    );
     canceller.resume();
     assert!(listener.poll_accept(cx).is_pending());
     canceller.cancel();
     canceller.resume();
-    assert!(cancelled(listener.poll_accept(cx)), "it was waiting");
+    assert!(cancelled(listener.poll_accept(cx)), "this task was waiting");
     assert!(listener.poll_accept(cx).is_pending(), "once");
     canceller.cancel();
     let _device = backend.connect(PORT).unwrap();
     let accepted = listener.poll_accept(cx);
-    assert!(matches!(accepted, Poll::Ready(Ok(_))), "it need not wait");
+    assert!(matches!(accepted, Poll::Ready(Ok(_))), "it does not wait");
 }
 
 #[test]
@@ -317,14 +325,14 @@ impl Wake for Accepting {
         let waker = Waker::from(Arc::clone(&self));
         let cx = &mut Context::from_waker(&waker);
         while let Poll::Ready(accepted) = self.0.poll_accept(cx) {
-            // It lives on with its peer.
+            // The waker and its peer keep each other alive.
             accepted.unwrap().write_all(b"hello").unwrap();
         }
     }
 }
 
 #[test]
-fn a_wake_up_may_accept_on_the_spot() {
+fn a_wake_up_may_accept_immediately() {
     let (backend, listener) = listening();
     let listener = Arc::new(listener);
     Waker::from(Arc::new(Accepting(Arc::clone(&listener)))).wake();
@@ -334,5 +342,5 @@ fn a_wake_up_may_accept_on_the_spot() {
         device.read_exact(&mut text).unwrap();
         assert_eq!(&text, b"hello");
     }
-    drop(backend); // which wakes it, to learn that there is no more accepting
+    drop(backend); // this wakes it to learn that the listener has ended
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Random operations on both ends at once, each end on a thread of its own.
+//! Random operations on both ends at the same time, each end on a thread of its own.
 //!
-//! What one call returns depends on the other thread, so there is no model of each step. But all
-//! bytes must arrive in order, ends must be those that the other side made, and once both threads
-//! are done, the descriptors must tell the truth.
+//! The result of a call depends on the other thread, so no model predicts each step. But all bytes
+//! must arrive in order, each end must be one that the other side made, and after both threads have
+//! finished, the descriptors must be right.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::Shutdown;
@@ -21,12 +21,12 @@ use vsock_tests::inner::{Inner, Way};
 
 use crate::soon;
 
-/// So long a blocking call waits for the other thread.
+/// How long a blocking call waits for the other thread.
 const TIMEOUT: Duration = Duration::from_millis(2);
 
-/// One end and what was done with it.
+/// One end, and what was done with it.
 struct Worker {
-    /// `None` after its drop.
+    /// `None` after it was dropped.
     stream: Option<BoxedStream>,
     mode: Mode,
     sent: Pattern,
@@ -34,7 +34,7 @@ struct Worker {
     shut_read: bool,
     shut_write: bool,
     aborted: bool,
-    /// The end that reads have reported: `None` in it is a clean one.
+    /// The end that reads have reported. `Some(None)` is a clean one.
     read_end: Option<Option<ErrorKind>>,
     write_end: Option<ErrorKind>,
     last_write_refused: bool,
@@ -109,7 +109,8 @@ impl Worker {
             EndAction::TakeFd(PollInterest::Write) => {
                 stream.write_ready_fd().unwrap();
             }
-            EndAction::SetReadTimeout(_) | EndAction::SetWriteTimeout(_) => {} // none may wait for ever
+            // Ignored: no call may wait indefinitely.
+            EndAction::SetReadTimeout(_) | EndAction::SetWriteTimeout(_) => {}
             EndAction::Drop => self.stream = None,
             EndAction::Abort => {
                 self.aborted = true;
@@ -120,13 +121,13 @@ impl Worker {
         }
     }
 
-    /// Whether a drop of it may have been a close: one that leaves bytes unread may be, which came
-    /// after.
+    /// Returns whether dropping it may have been a close. That is possible even with unread bytes,
+    /// if they arrived afterwards.
     fn may_have_closed(&self) -> bool {
         self.stream.is_none() && (!self.aborted || self.shut_write)
     }
 
-    /// Whether its drop may have been a reset.
+    /// Returns whether dropping it may have been a reset.
     fn may_have_reset(&self, unread: bool) -> bool {
         self.stream.is_none() && (self.aborted || unread)
     }
@@ -151,13 +152,10 @@ impl Worker {
                 buf.truncate(len);
                 self.received
                     .verify(&buf)
-                    .expect("a byte is lost, doubled or out of order");
+                    .expect("every byte arrives once and in order");
             }
             Err(kind) if kind == self.refusal() => {
-                assert_eq!(
-                    self.read_end, None,
-                    "nothing to wait for came after the end"
-                );
+                assert_eq!(self.read_end, None, "a read would block after the end");
             }
             Err(kind) => {
                 assert_eq!(kind, ErrorKind::ConnectionReset);
@@ -167,7 +165,7 @@ impl Worker {
     }
 
     fn read_ended(&mut self, end: Option<ErrorKind>) {
-        // One's own shutdown makes a clean end of a reset, and nothing else changes an end.
+        // A shutdown of one's own turns a reset into a clean end. Nothing else changes an end.
         let before = self.read_end.replace(end);
         assert!(
             before.is_none() || before == Some(end) || self.shut_read,
@@ -184,12 +182,14 @@ impl Worker {
         match written.map_err(|error| error.kind()) {
             Ok(len) => {
                 assert!(len > 0, "a write returned Ok(0)");
-                assert_eq!(self.write_end, None, "a write was taken after the end");
+                assert_eq!(self.write_end, None, "a write was accepted after the end");
+                // A blocking write that was cut short has seen a full direction, as a refused one
+                // has. After either, space counts only above the threshold.
                 self.last_write_refused = len < wanted && self.mode == Mode::Blocking;
                 self.sent.advance(len);
             }
             Err(kind) if kind == self.refusal() => {
-                assert_eq!(self.write_end, None, "a write found no space after the end");
+                assert_eq!(self.write_end, None, "a write would block after the end");
                 self.last_write_refused = true;
             }
             Err(kind) => {
@@ -203,7 +203,7 @@ impl Worker {
     }
 }
 
-/// Both directions at rest: from `writer` to `reader`.
+/// Checks both directions at rest, from `writer` to `reader`.
 fn check_direction(writer: &mut Worker, reader: &mut Worker, capacity: usize) {
     let queued = writer.sent.position() - reader.received.position();
     assert!(
@@ -224,6 +224,7 @@ fn check_write_end(writer: &mut Worker, reader: &Worker, capacity: usize, free: 
     let Some(stream) = &mut writer.stream else {
         return;
     };
+    // After a refusal, the transport may report no space until a part of the capacity is free.
     let capacity_counts = !writer.last_write_refused;
     let ready = is_writable(stream.write_ready_fd().unwrap()).unwrap();
     let mut edges = Watch::edges(stream.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
@@ -235,8 +236,9 @@ fn check_write_end(writer: &mut Worker, reader: &Worker, capacity: usize, free: 
     assert_eq!(
         ready,
         written != Err(ErrorKind::WouldBlock),
-        "the write fd against {written:?}"
+        "the write fd contradicts {written:?}"
     );
+    // A shutdown of either side takes precedence over a reset: writes fail with `BrokenPipe`.
     let clean = reader.shut_read || writer.shut_write;
     match written {
         Ok(len) => {
@@ -263,7 +265,7 @@ fn check_write_end(writer: &mut Worker, reader: &Worker, capacity: usize, free: 
 }
 
 fn check_read_end(writer: &Worker, reader: &mut Worker, queued: u64) {
-    // The byte of `check_write_end` may have come.
+    // The byte that `check_write_end` wrote may have arrived.
     let queued = queued.max(writer.sent.position() - reader.received.position());
     let Some(stream) = &mut reader.stream else {
         return;
@@ -280,14 +282,15 @@ fn check_read_end(writer: &Worker, reader: &mut Worker, queued: u64) {
     stream.set_nonblocking(true).unwrap();
     let mut rest = vec![0; usize::try_from(queued).unwrap() + 1];
     if reader.shut_read {
-        // What was written while it shut down may be past the end. What is not, comes in order.
+        // Bytes written during the reader's shutdown may be missing at the end. The others arrive
+        // in order.
         let len = stream.read(&mut rest).unwrap();
         assert!(len as u64 <= queued && (reader.read_end.is_none() || len == 0));
         reader.received.verify(&rest[..len]).unwrap();
     } else if queued > 0 {
         let len = stream
             .read(&mut rest)
-            .expect("nothing written with Ok is lost");
+            .expect("no byte of a successful write is lost");
         assert_eq!(len as u64, queued);
         reader.received.verify(&rest[..len]).unwrap();
     }
@@ -323,7 +326,7 @@ fn drive(source: &Inner, capacity: usize, there: &[EndAction], here: Vec<EndActi
 fn config() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,
-        // Another run is another interleaving: a failure does not shrink far.
+        // Every run has another interleaving, so a failure does not shrink far.
         max_shrink_iters: 100,
         ..ProptestConfig::default()
     }
@@ -331,7 +334,7 @@ fn config() -> ProptestConfig {
 
 /// The writer compares its ways to copy several times.
 #[test]
-fn long_writes_arrive_unchanged_whichever_way_they_are_copied() {
+fn long_writes_arrive_unchanged_however_they_are_copied() {
     let plan = |seed| TransferPlan {
         bytes: 32 << 20,
         longest: 100_000,

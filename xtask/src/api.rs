@@ -11,15 +11,15 @@ use xshell::cmd;
 
 use crate::shell::{Env, Missing};
 
-/// Where the texts are.
+/// The directory of the texts.
 const TEXTS: &str = "docs/api";
 
 /// Documents the workspace without a warning, and compares each interface with its text.
 ///
 /// # Errors
 ///
-/// A warning of rustdoc's, or a text that is not the interface any more; [`Missing`] if the tool
-/// that reads rustdoc's output does not know the version that this compiler writes.
+/// rustdoc warned, or an interface differs from its text. [`Missing`] if the reader of rustdoc's
+/// output does not support the version that this compiler writes.
 pub(crate) fn check(env: &Env) -> anyhow::Result<()> {
     let mut changed = Vec::new();
     for (name, file, text) in interfaces(env)? {
@@ -37,13 +37,13 @@ pub(crate) fn check(env: &Env) -> anyhow::Result<()> {
     }
     ensure!(
         changed.is_empty(),
-        "the public interface of {} has changed; if it is meant to, run: cargo xtask api",
+        "the public interface of {} has changed; if this is intended, run: cargo xtask api",
         changed.join(", ")
     );
     Ok(())
 }
 
-/// Writes the texts anew.
+/// Writes the texts again.
 pub(crate) fn write(env: &Env) -> anyhow::Result<()> {
     fs::create_dir_all(env.root.join(TEXTS))?;
     for (_, file, text) in interfaces(env)? {
@@ -56,7 +56,7 @@ fn has(text: &str, line: &str) -> bool {
     text.lines().any(|other| other == line)
 }
 
-/// The name of each published crate, the file of its text, and what the text should be.
+/// Returns the name of each published crate, the file of its text, and the expected text.
 fn interfaces(env: &Env) -> anyhow::Result<Vec<(String, PathBuf, String)>> {
     document(env)?;
     env.crates()?
@@ -70,9 +70,9 @@ fn interfaces(env: &Env) -> anyhow::Result<Vec<(String, PathBuf, String)>> {
         .collect()
 }
 
-/// Lets rustdoc write what it knows of the workspace as JSON. Its lints are those of the pages.
+/// Has rustdoc write its JSON output, with the same lints as for pages.
 fn document(env: &Env) -> anyhow::Result<()> {
-    // The output is unstable. Only rustdoc may know, or all dependencies would be built anew.
+    // The output is unstable. If cargo saw the variable, it would build all dependencies again.
     let rustdoc = env.target.join("tools/rustdoc-json");
     fs::create_dir_all(env.target.join("tools"))?;
     fs::write(
@@ -93,7 +93,7 @@ fn document(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The interface that rustdoc has written, an item on each line.
+/// Reads the interface that rustdoc has written, one item per line.
 fn read(json: &Path) -> anyhow::Result<String> {
     let interface = public_api::Builder::from_rustdoc_json(json)
         .omit_blanket_impls(true)

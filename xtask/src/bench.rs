@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `bench`: the transport and its peers.
+//! `bench`: the transport compared with others.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use crate::guest;
 use crate::shell::Env;
 
-/// The word that asks for devices under a driver in the bench's process.
+/// The option that selects devices under a driver in the bench's process.
 const NATIVE: &str = "--native";
 
-/// Runs the bench with the user's words: of the transport, or with `--guest` or `--native` of the
-/// devices.
+/// Runs the bench of the transport with the user's arguments, or that of the devices with `--guest`
+/// or `--native`.
 pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
     let words: Vec<OsString> = words.collect();
     if let Some(words) = guest::without(guest::WORD, &words) {

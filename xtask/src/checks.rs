@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `lint`, `test`, `doc` and `deny`: what tools of others check.
+//! `lint`, `test`, `doc`, `deny`, `unused` and `workflows`: what other projects' tools check.
 
 use anyhow::bail;
 use xshell::cmd;
 
 use crate::cover::{self, TESTS};
 use crate::shell::{Env, Missing};
-use crate::tools::DENY;
+use crate::tools::{ACTIONLINT, DENY, SHEAR, ZIZMOR};
 
-/// Formatting and clippy.
+/// Checks formatting, and runs clippy.
 pub(crate) fn lint(env: &Env) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     let mut note = |what: &str, result: xshell::Result<()>| {
@@ -34,10 +34,11 @@ pub(crate) fn lint(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Mends what can be mended.
+/// Fixes what the tools can fix.
 pub(crate) fn mend(env: &Env) -> anyhow::Result<()> {
-    cmd!(env.sh, "cargo clippy --workspace --all-targets --all-features --locked --fix --allow-dirty --allow-staged")
-        .run()?;
+    let what = ["--workspace", "--all-targets", "--all-features", "--locked"];
+    let dirty = ["--allow-dirty", "--allow-staged"];
+    cmd!(env.sh, "cargo clippy {what...} --fix {dirty...}").run()?;
     cmd!(env.sh, "cargo fmt --all").run()?;
     Ok(())
 }
@@ -46,16 +47,16 @@ fn clippy(env: &Env, what: &[&str]) -> xshell::Result<()> {
     cmd!(env.sh, "cargo clippy {what...} --locked -- --deny warnings").run()
 }
 
-/// All tests, and the examples in the documentation.
+/// Runs all tests and the examples in the documentation.
 pub(crate) fn test(env: &Env) -> anyhow::Result<()> {
-    // Without `--all-targets`: it would leave the documentation out.
+    // Not with `--all-targets`, which would leave out the documentation.
     cmd!(env.sh, "cargo test {TESTS...}").run()?;
     bare_event_loop(env)?;
     Ok(())
 }
 
-/// An event loop without rust-vmm's event manager.
-fn bare_event_loop(env: &Env) -> xshell::Result<()> {
+/// Tests the event loop without rust-vmm's event manager.
+pub(crate) fn bare_event_loop(env: &Env) -> xshell::Result<()> {
     cmd!(
         env.sh,
         "cargo test --package vsock-epoll --no-default-features --locked --no-fail-fast"
@@ -63,24 +64,38 @@ fn bare_event_loop(env: &Env) -> xshell::Result<()> {
     .run()
 }
 
-/// The same, as `ci` runs it: the tests count what they reach, and so run once.
+/// Builds the tests as `ci` runs them: they count what they reach.
 ///
 /// # Errors
 ///
-/// [`Missing`] where that cannot be counted, after a run of the tests alone.
-pub(crate) fn test_and_cover(env: &Env) -> anyhow::Result<()> {
-    let covered = cover::with_defaults(env);
-    if covered.as_ref().is_err_and(|error| error.is::<Missing>()) {
-        cmd!(env.sh, "cargo test {TESTS...} --tests").run()?;
+/// The tests do not build. Where they cannot count, [`test_and_cover`] says so.
+pub(crate) fn build_tests(env: &Env) -> anyhow::Result<()> {
+    match cover::build(env) {
+        Err(error) if error.is::<Missing>() => {
+            cmd!(env.sh, "cargo test {TESTS...} --tests --no-run").run()?;
+            Ok(())
+        }
+        other => other,
     }
-    let examples = cmd!(env.sh, "cargo test {TESTS...} --doc").run();
-    let bare = bare_event_loop(env);
-    covered?;
-    examples?;
-    Ok(bare?)
 }
 
-/// The documentation, without a warning.
+/// Runs all tests once, counting what they reach.
+///
+/// # Errors
+///
+/// A test failed or a crate is under its floor; [`Missing`] where nothing can be counted, after a
+/// run of the tests alone.
+pub(crate) fn test_and_cover(env: &Env) -> anyhow::Result<()> {
+    match cover::run_built(env) {
+        Err(error) if error.is::<Missing>() => {
+            test(env)?;
+            Err(error)
+        }
+        other => other,
+    }
+}
+
+/// Builds the documentation. A warning is an error.
 pub(crate) fn doc(env: &Env) -> anyhow::Result<()> {
     cmd!(
         env.sh,
@@ -91,15 +106,30 @@ pub(crate) fn doc(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Licences, sources and versions of everything that is built in.
+/// Finds dependencies that no source uses. Those of `vsock-pages` are used by examples in Markdown.
+pub(crate) fn unused(env: &Env) -> anyhow::Result<()> {
+    SHEAR.run(
+        env,
+        &["--locked", "--deny-warnings", "--exclude", "vsock-pages"],
+    )
+}
+
+/// Checks the syntax and the security of the CI workflows.
+pub(crate) fn workflows(env: &Env) -> anyhow::Result<()> {
+    let syntax = ACTIONLINT.run(env, &[]);
+    ZIZMOR.run(env, &["--offline", "--quiet", ".github"])?;
+    syntax
+}
+
+/// The checks of dependencies that need no database of advisories.
 const DENIED: &[&str] = &["--locked", "check", "bans", "licenses", "sources"];
 
-/// What needs no server but the registry of crates.
+/// Checks licences, sources and versions. Needs no server but the crate registry.
 pub(crate) fn deny(env: &Env) -> anyhow::Result<()> {
     DENY.run(env, DENIED)
 }
 
-/// The same, and advisories, whose database is on a server of its own.
+/// The same, and advisories, whose database is on another server.
 pub(crate) fn deny_with_advisories(env: &Env) -> anyhow::Result<()> {
     DENY.run(env, &[DENIED, &["advisories"]].concat())
 }

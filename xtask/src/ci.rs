@@ -1,63 +1,118 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `ci`: all that a change must pass.
+//! `ci`: everything that a change must pass.
+//!
+//! Each step is a process of its own, this program with the step's name, so that steps can run side
+//! by side and the output of each can be shown whole. [`plan`] decides which run when.
 
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+mod plan;
+mod table;
 
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+use self::plan::{Plan, Wants};
+use self::table::{Outcome, Row, table};
 use crate::shell::{Env, Missing};
-use crate::tools::{ACTIONLINT, TYPOS};
-use crate::{api, checks, demo, fuzz, guest, model, package, setup, tidy};
+use crate::tools::TYPOS;
+use crate::{
+    api, checks, demo, flags, fuzz, guest, model, package, programs, publish, setup, tidy,
+};
 
-/// One step: its name and what it runs.
-type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
+/// A part of the run.
+struct Step {
+    name: &'static str,
+    wants: Wants,
+    /// The steps that must end first: they install or build what this one uses, or would hold the
+    /// same build directory.
+    after: &'static [&'static str],
+    run: fn(&Env) -> anyhow::Result<()>,
+}
 
-/// The steps, quick ones first.
+impl plan::Step for Step {
+    fn wants(&self) -> Wants {
+        self.wants
+    }
+
+    fn after(&self) -> &[&str] {
+        self.after
+    }
+
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+const fn step(
+    name: &'static str,
+    wants: Wants,
+    after: &'static [&'static str],
+    run: fn(&Env) -> anyhow::Result<()>,
+) -> Step {
+    Step {
+        name,
+        wants,
+        after,
+        run,
+    }
+}
+
+/// All steps. Of those that can run, the first one starts first: what the long steps wait for.
 const STEPS: &[Step] = &[
-    ("setup", setup::run),
-    ("tidy", tidy::run),
-    ("spell", |env| TYPOS.run(env, &[])),
-    ("workflows", |env| ACTIONLINT.run(env, &[])),
-    ("deny", checks::deny),
-    ("lint", checks::lint),
-    ("test", checks::test_and_cover),
-    ("fuzz", fuzz::replay),
-    ("doc", api::check),
-    ("model", model::with_defaults),
-    ("demo", demo::short),
-    ("guest", guest::in_ci),
-    ("package", package::in_ci),
+    step("setup", Wants::Little, &[], setup::run),
+    step("tidy", Wants::Little, &["setup"], tidy::run),
+    step("spell", Wants::Little, &["setup"], |env| {
+        TYPOS.run(env, &[])
+    }),
+    step("workflows", Wants::Little, &["setup"], checks::workflows),
+    step("deny", Wants::Little, &["setup"], checks::deny),
+    step("crates", Wants::Little, &["setup"], publish::contents),
+    step("unused", Wants::Little, &["setup"], checks::unused),
+    step("tests", Wants::Processor, &["setup"], checks::build_tests),
+    step("programs", Wants::Processor, &["setup"], programs::build),
+    step("guest", Wants::Time, &["programs"], guest::on_our_program),
+    step("test", Wants::Time, &["tests"], checks::test_and_cover),
+    step("in-process", Wants::Time, &["programs"], guest::in_process),
+    step("demo", Wants::Time, &["programs"], demo::short),
+    step("package", Wants::Time, &["programs"], package::in_ci),
+    step("model", Wants::Processor, &["setup"], model::with_defaults),
+    step("lint", Wants::Processor, &["setup"], checks::lint),
+    step("doc", Wants::Processor, &["lint"], api::check),
+    step("fuzz", Wants::Processor, &["programs"], fuzz::replay),
 ];
 
 /// What is not run here.
 const NIGHTLY: &str = "\
-The workflow `deep` runs every night what is left out here: slow guest tests on the second device,
-tests with programs of Debian's, other kernels, Linux's own tests, drop-in, memcheck, deeper models,
-more cases of each property, guided fuzzing, and advisories.";
+Left out here, and run every night by the workflow `deep`: slow guest tests on the second device,
+tests with Debian's programs, other kernels, Linux's own tests, drop-in, memcheck, Miri, sanitizers,
+deeper models, more cases of each property, guided fuzzing, single features, minimal versions,
+packages built as their users build them, and advisories. The workflow `ci` also runs msrv.";
 
-enum Outcome {
-    Passed,
-    Failed(String),
-    LeftOut(String),
-}
+/// What a step's process returns if a tool is missing, as automake has it.
+const LEFT_OUT: u8 = 77;
 
 /// Runs every step, also after one has failed, and ends with a table.
-pub(crate) fn run(env: &Env, strict: bool) -> anyhow::Result<ExitCode> {
-    let mut rows = Vec::new();
-    for (name, step) in STEPS {
-        println!("\n==> {name}");
-        let start = Instant::now();
-        let outcome = judge(step(env), strict);
-        if let Outcome::Failed(why) | Outcome::LeftOut(why) = &outcome {
-            println!("{name}: {why}");
-        }
-        rows.push((*name, outcome, start.elapsed()));
+///
+/// # Errors
+///
+/// There is no step of the given name, or none could be started.
+pub(crate) fn run(env: &Env, options: &flags::Ci) -> anyhow::Result<ExitCode> {
+    if let Some(name) = &options.step {
+        return here(env, name);
     }
+    let start = Instant::now();
+    let rows = side_by_side(env, options.strict)?;
     println!("\n{NIGHTLY}");
-    println!("\n{}", table(&rows));
+    println!("\n{}", table(&rows, start.elapsed()));
     let failed = rows
         .iter()
-        .any(|(_, outcome, _)| matches!(outcome, Outcome::Failed(_)));
+        .any(|row| matches!(row.outcome, Outcome::Failed(_)));
     Ok(if failed {
         ExitCode::FAILURE
     } else {
@@ -65,75 +120,198 @@ pub(crate) fn run(env: &Env, strict: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn judge(result: anyhow::Result<()>, strict: bool) -> Outcome {
-    match result {
-        Ok(()) => Outcome::Passed,
-        Err(error) if !strict && error.is::<Missing>() => Outcome::LeftOut(format!("{error:#}")),
-        Err(error) => Outcome::Failed(format!("{error:#}")),
+/// Runs one step in this process.
+fn here(env: &Env, name: &str) -> anyhow::Result<ExitCode> {
+    let Some(step) = STEPS.iter().find(|step| step.name == name) else {
+        let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+        bail!(
+            "no step of ci is named {name}; expected one of {}",
+            names.join(", ")
+        );
+    };
+    Ok(match (step.run)(env) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The last line is the reason that the table shows.
+        Err(error) => {
+            println!("{error:#}");
+            if error.is::<Missing>() {
+                ExitCode::from(LEFT_OUT)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// Runs all steps as the plan has it. The rows are in the order of the table of steps.
+fn side_by_side(env: &Env, strict: bool) -> anyhow::Result<Vec<Row>> {
+    let launcher = Launcher::new(env)?;
+    let clock = Instant::now();
+    let mut rows: Vec<Option<Row>> = STEPS.iter().map(|_| None).collect();
+    let mut plan = Plan::new(STEPS);
+    let (sender, ended) = channel();
+    let mut running = 0;
+    loop {
+        while let Some(index) = plan.start() {
+            println!("{} {}: started", since(clock), STEPS[index].name);
+            launcher.start(index, strict, sender.clone())?;
+            running += 1;
+        }
+        if running == 0 {
+            return Ok(rows.into_iter().flatten().collect());
+        }
+        let (index, row): (usize, Row) = ended.recv()?;
+        running -= 1;
+        plan.end(index);
+        println!("\n==> {}", row.name);
+        print!("{}", launcher.output(row.name));
+        let (word, why) = row.words();
+        let took = row.time.as_secs_f64();
+        let line = format!(
+            "{} {}: {word} in {took:.1} s  {why}",
+            since(clock),
+            row.name
+        );
+        println!("{}", line.trim_end());
+        rows[index] = Some(row);
     }
 }
 
-fn table(rows: &[(&str, Outcome, Duration)]) -> String {
-    let mut text = format!("{:<12}{:<10}{:>9}\n", "step", "result", "seconds");
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (name, outcome, time) in rows {
-        let (word, why, count) = match outcome {
-            Outcome::Passed => ("passed", "", &mut passed),
-            Outcome::Failed(why) => ("FAILED", why.as_str(), &mut failed),
-            Outcome::LeftOut(why) => ("left out", why.as_str(), &mut skipped),
-        };
-        *count += 1;
-        let line = format!("{name:<12}{word:<10}{:>9.1}  {why}", time.as_secs_f64());
-        text.push_str(line.trim_end());
-        text.push('\n');
+/// The time since the start, in minutes and seconds.
+fn since(clock: Instant) -> String {
+    let seconds = clock.elapsed().as_secs();
+    format!("[{:>3}:{:02}]", seconds / 60, seconds % 60)
+}
+
+/// Starts steps as processes.
+struct Launcher {
+    program: PathBuf,
+    logs: PathBuf,
+}
+
+impl Launcher {
+    fn new(env: &Env) -> anyhow::Result<Self> {
+        let logs = env.target.join("ci");
+        fs::create_dir_all(&logs)?;
+        Ok(Self {
+            // Its path now, because a step may build it again.
+            program: std::env::current_exe()?,
+            logs,
+        })
     }
-    let total: Duration = rows.iter().map(|(_, _, time)| *time).sum();
-    let total = format!("{:<22}{:>9.1}\n", "all", total.as_secs_f64());
-    text + &total + &format!("{passed} passed, {failed} failed, {skipped} skipped")
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(name).with_extension("log")
+    }
+
+    /// All that a step has printed.
+    fn output(&self, name: &str) -> String {
+        let bytes = fs::read(self.log(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Starts a step, whose row is sent when it has ended.
+    fn start(&self, index: usize, strict: bool, ended: Sender<(usize, Row)>) -> anyhow::Result<()> {
+        let Step { name, wants, .. } = STEPS[index];
+        let start = Instant::now();
+        let path = self.log(name);
+        let mut child = command(&self.program, name, wants, &path)?
+            .spawn()
+            .with_context(|| format!("cannot start the step {name}"))?;
+        thread::spawn(move || {
+            let status = child.wait();
+            let text = fs::read(&path).unwrap_or_default();
+            let outcome = match status {
+                Ok(status) => judge(status.code(), &String::from_utf8_lossy(&text), strict),
+                Err(error) => Outcome::Failed(error.to_string()),
+            };
+            let time = start.elapsed();
+            // The receiver lives until all steps have ended.
+            ended
+                .send((
+                    index,
+                    Row {
+                        name,
+                        outcome,
+                        time,
+                    },
+                ))
+                .ok();
+        });
+        Ok(())
+    }
+}
+
+/// This program with a step's name. What only wants the processor gives way to what has deadlines.
+fn command(program: &Path, name: &str, wants: Wants, log: &Path) -> anyhow::Result<Command> {
+    let mut command = match wants {
+        Wants::Processor => {
+            let mut nice = Command::new("nice");
+            nice.args(["-n", "10"]).arg(program);
+            nice
+        }
+        Wants::Little | Wants::Time => Command::new(program),
+    };
+    let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    command
+        .args(["ci", "--step", name])
+        // What is built here is not built again after a change.
+        .env("CARGO_INCREMENTAL", "0")
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file);
+    Ok(command)
+}
+
+/// What a step's exit code says. The reason is its last line.
+fn judge(code: Option<i32>, output: &str, strict: bool) -> Outcome {
+    let reason = || {
+        let line = output.lines().rfind(|line| !line.trim().is_empty());
+        line.unwrap_or("it printed nothing").trim().to_owned()
+    };
+    match code {
+        Some(0) => Outcome::Passed,
+        Some(code) if code == i32::from(LEFT_OUT) && !strict => Outcome::LeftOut(reason()),
+        Some(_) => Outcome::Failed(reason()),
+        None => Outcome::Failed("a signal ended it".to_owned()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn missing() -> anyhow::Error {
-        Missing::new("llvm-cov", "get it").into()
-    }
+    const MISSING: &str = "$ cargo llvm-cov\nllvm-cov is missing; run: get it\n\n";
 
     #[test]
     fn a_missing_tool_leaves_the_step_out() {
-        assert!(matches!(judge(Err(missing()), false), Outcome::LeftOut(_)));
+        let reason = "llvm-cov is missing; run: get it".to_owned();
+        let outcome = judge(Some(77), MISSING, false);
+        assert_eq!(outcome, Outcome::LeftOut(reason));
     }
 
     #[test]
     fn a_missing_tool_fails_a_strict_run() {
-        assert!(matches!(judge(Err(missing()), true), Outcome::Failed(_)));
+        assert!(matches!(judge(Some(77), MISSING, true), Outcome::Failed(_)));
     }
 
     #[test]
-    fn any_other_error_fails_the_step() {
-        assert!(matches!(
-            judge(Err(anyhow::anyhow!("red")), false),
-            Outcome::Failed(_)
-        ));
+    fn any_other_code_and_a_signal_fail_the_step() {
+        assert_eq!(
+            judge(Some(1), "a\nred\n", false),
+            Outcome::Failed("red".to_owned())
+        );
+        assert!(matches!(judge(None, "", false), Outcome::Failed(_)));
     }
 
     #[test]
-    fn the_table_ends_with_the_counts() {
-        let second = Duration::from_secs(1);
-        let rows = [
-            ("lint", Outcome::Passed, second),
-            ("test", Outcome::Failed("red".to_owned()), second),
-            ("cover", Outcome::LeftOut("no llvm-cov".to_owned()), second),
-        ];
-        let table = table(&rows);
-        assert!(
-            table.contains("test        FAILED          1.0  red\n"),
-            "{table}"
-        );
-        assert!(
-            table.ends_with("all                         3.0\n1 passed, 1 failed, 1 skipped"),
-            "{table}"
-        );
+    fn every_step_follows_steps_of_the_table() {
+        let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+        for (index, step) in STEPS.iter().enumerate() {
+            for before in step.after {
+                assert!(names.contains(before), "{} after {before}", step.name);
+            }
+            assert!(!names[..index].contains(&step.name), "{}", step.name);
+        }
     }
 }

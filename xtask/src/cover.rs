@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `cover`: all tests, and the lines of the crates that they reach, by cargo-llvm-cov.
+//! `cover`: runs all tests, and counts the lines of each crate that they reach, with
+//! cargo-llvm-cov.
 //!
-//! The floors are for code that ships. A test module is always reached, so lines after its
-//! beginning do not count.
+//! The floors apply to code that ships. A test module is always reached, so its lines and those
+//! after it do not count.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
-use xshell::cmd;
+use xshell::{PushEnv, cmd};
 
+use crate::checks::bare_event_loop;
 use crate::flags::Cover;
 use crate::shell::{Env, Missing, is_program};
 use crate::source::Source;
 use crate::tools::LLVM_COV;
 
-/// The least share of lines, in percent, that the tests reach of each crate. Only ever raised.
+/// The minimum share of each crate's lines, in percent, that the tests reach. It is only ever
+/// raised.
 const FLOORS: &[(&str, f64)] = &[
     ("vsock-backend-api", 98.0),
     ("vsock-compliance", 93.0),
@@ -31,7 +34,7 @@ const FLOORS: &[(&str, f64)] = &[
     ("vsock-virtio", 97.0),
 ];
 
-/// All tests of the workspace. The fuzz targets have a step and a profile of their own.
+/// All tests of the workspace, except those of the fuzz targets, which have a step of their own.
 pub(crate) const TESTS: [&str; 6] = [
     "--workspace",
     "--exclude",
@@ -41,28 +44,85 @@ pub(crate) const TESTS: [&str; 6] = [
     "--no-fail-fast",
 ];
 
-/// The tools that read what the compiler's instrumentation counts.
+/// The tools that read the counts of the compiler's instrumentation.
 const LLVM: [(&str, &str); 2] = [("LLVM_COV", "llvm-cov"), ("LLVM_PROFDATA", "llvm-profdata")];
 
+/// Runs all tests and counts the lines that they reach.
+///
 /// # Errors
 ///
-/// [`Missing`] without LLVM's tools or cargo-llvm-cov; else a test has failed, or a floor is
-/// missed.
+/// [`Missing`] without LLVM's tools or cargo-llvm-cov; otherwise a test has failed, or a crate is
+/// under its floor.
 pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
+    let _counting = counting(env)?;
+    clean(env)?;
+    run_and_report(env, options)
+}
+
+/// Builds what [`run_built`] runs.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn build(env: &Env) -> anyhow::Result<()> {
+    let _counting = counting(env)?;
+    clean(env)?;
+    cmd!(env.sh, "cargo test {TESTS...} --tests --no-run").run()?;
+    Ok(())
+}
+
+/// Runs all tests after [`build`], with no page and no list. The examples in the documentation use
+/// what is already built. They run after the report, because no floor counts them.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_built(env: &Env) -> anyhow::Result<()> {
+    let _counting = counting(env)?;
+    let (html, missed) = (false, false);
+    let covered = run_and_report(env, &Cover { html, missed });
+    let examples = cmd!(env.sh, "cargo test {TESTS...} --doc").run();
+    let bare = bare_event_loop(env);
+    covered?;
+    examples?;
+    Ok(bare?)
+}
+
+/// While the values live, cargo builds programs that count what they reach, in a directory of their
+/// own: cargo does not know them from others. `cfg(coverage)` lets such a program write its profile
+/// at its end, which its sandbox would forbid.
+fn counting(env: &Env) -> anyhow::Result<Vec<PushEnv<'_>>> {
     let tool = LLVM_COV.get(env)?;
     let llvm = llvm(env)?;
-    let sh = &env.sh;
-    let _llvm = LLVM.map(|(variable, name)| sh.push_env(variable, llvm.join(name)));
-    // Programs of an earlier build would be counted, with sources that may be gone.
-    cmd!(sh, "{tool} llvm-cov clean --workspace").run()?;
-    // `cfg(coverage)` lets the program write its profile at its end, which its sandbox would
-    // forbid.
-    let build = ["--no-report", "--tests"];
-    let passed = cmd!(sh, "{tool} llvm-cov {build...} {TESTS...}").run();
+    let target = env.target.join("llvm-cov-target");
+    let mut pushed: Vec<PushEnv<'_>> = LLVM
+        .iter()
+        .map(|(variable, name)| env.sh.push_env(variable, llvm.join(name)))
+        .collect();
+    pushed.push(env.sh.push_env("CARGO_TARGET_DIR", target));
+    let variables = cmd!(env.sh, "{tool} llvm-cov show-env").quiet();
+    for line in variables.ignore_stderr().read()?.lines() {
+        if let Some((name, value)) = line.split_once('=') {
+            pushed.push(env.sh.push_env(name, value.trim_matches('\'')));
+        }
+    }
+    Ok(pushed)
+}
+
+/// Removes the programs of an earlier build, which would be counted, with sources that may be gone.
+fn clean(env: &Env) -> anyhow::Result<()> {
+    let tool = LLVM_COV.get(env)?;
+    cmd!(env.sh, "{tool} llvm-cov clean --workspace").run()?;
+    Ok(())
+}
+
+fn run_and_report(env: &Env, options: &Cover) -> anyhow::Result<()> {
+    let (sh, tool) = (&env.sh, LLVM_COV.get(env)?);
+    let passed = cmd!(sh, "cargo test {TESTS...} --tests").run();
     if options.html {
         cmd!(sh, "{tool} llvm-cov report --html").run()?;
     }
-    // A process that a test kills leaves a torn profile, which is not worth failing for.
+    // A process that a test kills leaves an incomplete profile, which is no failure.
     let lcov = cmd!(sh, "{tool} llvm-cov report --lcov --failure-mode all").read()?;
     let rows = rows(env, &lcov)?;
     let low = under_floor(&rows, FLOORS);
@@ -76,14 +136,8 @@ pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// With no page and no list, as `ci` runs it.
-pub(crate) fn with_defaults(env: &Env) -> anyhow::Result<()> {
-    let (html, missed) = (false, false);
-    run(env, &Cover { html, missed })
-}
-
-/// The directory of LLVM's tools, which must be of the compiler's own version: the toolchain has
-/// them as a component, Debian in a package.
+/// Returns the directory of LLVM's tools in the compiler's own version: from a component of the
+/// toolchain, or from Debian's package.
 ///
 /// # Errors
 ///
@@ -103,24 +157,24 @@ pub(crate) fn llvm(env: &Env) -> anyhow::Result<PathBuf> {
         })
 }
 
-/// The major version of the compiler's LLVM.
+/// Returns the major version of the compiler's LLVM.
 pub(crate) fn llvm_major(env: &Env) -> anyhow::Result<String> {
     let version = env.rustc("LLVM version: ")?;
     Ok(version.split('.').next().unwrap_or_default().to_owned())
 }
 
-/// The lines of one crate, without its tests.
+/// The lines of a crate, without its tests.
 #[derive(Debug, Default)]
 struct Row {
     name: String,
     all: u32,
     hit: u32,
-    /// The lines that no test reached, as `path:first-last`.
+    /// The lines that no test reaches, as `path:first-last`.
     missed: Vec<String>,
 }
 
 impl Row {
-    /// In percent; all of nothing is 100.
+    /// Returns the share in percent: 100 if there are no lines.
     fn share(&self) -> f64 {
         match self.all {
             0 => 100.0,
@@ -128,7 +182,7 @@ impl Row {
         }
     }
 
-    /// Adds those of the first `production` lines of a file that have code, by number.
+    /// Adds the lines of code among the first `production` lines of a file.
     fn add(&mut self, path: &str, lines: &BTreeMap<usize, bool>, production: usize) {
         let lines: Vec<(usize, bool)> = lines
             .range(..=production)
@@ -148,7 +202,7 @@ impl Row {
     }
 }
 
-/// A row for each crate, from the tracefile format of lcov.
+/// Returns a row for each crate, from a tracefile of lcov.
 fn rows(env: &Env, lcov: &str) -> anyhow::Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     for name in env.crates()? {
@@ -200,7 +254,7 @@ fn table(rows: &[Row], floors: &[(&str, f64)]) -> String {
     text
 }
 
-/// A sentence for each crate that is under its floor, or has a floor and no code.
+/// Returns a sentence for each crate that is under its floor, or that has a floor but no code.
 fn under_floor(rows: &[Row], floors: &[(&str, f64)]) -> Vec<String> {
     let complaint = |(name, floor): &(&str, f64)| {
         let share = rows
@@ -208,7 +262,7 @@ fn under_floor(rows: &[Row], floors: &[(&str, f64)]) -> Vec<String> {
             .find(|row| row.name == *name && row.all > 0)
             .map(Row::share);
         match share {
-            None => Some(format!("{name} has a floor and no lines")),
+            None => Some(format!("{name} has a floor but no lines")),
             Some(share) if share < *floor => Some(format!(
                 "{name} has {share:.2} % of lines, its floor is {floor} %"
             )),
@@ -264,7 +318,7 @@ mod tests {
         assert_eq!(under_floor(&rows(95), &[("a", 95.0)]), [""; 0]);
         assert_eq!(
             under_floor(&rows(100), &[("b", 95.0)]),
-            ["b has a floor and no lines"]
+            ["b has a floor but no lines"]
         );
     }
 }

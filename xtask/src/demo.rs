@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 
-use crate::guest;
 use crate::shell::Env;
+use crate::{guest, programs};
 
 /// Runs the demo with the user's words; with `--guest` through a device and a guest.
 pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
@@ -21,9 +21,8 @@ pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::R
 
 /// A short run for `ci`: this very program is the file.
 pub(crate) fn short(env: &Env) -> anyhow::Result<()> {
-    let _checked = env.checked();
     let file = std::env::current_exe()?;
-    let code = run(env, [file.into_os_string()].into_iter())?;
+    let code = programs::run(env, "vsock-demo", &[file.into_os_string()])?;
     ensure!(code == ExitCode::SUCCESS, "the demo failed");
     Ok(())
 }

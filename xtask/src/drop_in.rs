@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `drop-in`: the peer's command lines, with the peer and with our program.
+//! `drop-in`: the documented command lines of vhost-device-vsock, with it and with our program.
 
 use std::process::ExitCode;
 
@@ -9,14 +9,14 @@ use xshell::cmd;
 use crate::guest;
 use crate::shell::{Env, Missing};
 
-/// Where the runner of the guest puts the peer, among the build products.
+/// Where the guest runner installs vhost-device-vsock, in the target directory.
 const PEER: &str = "guest/peer/bin/vhost-device-vsock";
 
-/// Installs the peer where it is missing, and runs the tests.
+/// Installs vhost-device-vsock if it is missing, and runs the tests.
 ///
 /// # Errors
 ///
-/// [`Missing`] where it cannot be installed.
+/// [`Missing`] if it cannot be installed.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     let installed = guest::run(env, "peer", std::iter::empty())?;
     if installed != ExitCode::SUCCESS {

@@ -7,66 +7,91 @@ use std::ffi::OsString;
 xflags::xflags! {
     /// The tasks of this repository.
     cmd xtask {
-        /// All that a change must pass: setup, tidy, spell, workflows, deny, lint, test (as cover),
-        /// fuzz (a replay), doc, model, a short demo, the guest suite and package. Goes on after a
-        /// failure and ends with a table. A step whose tool cannot be had is left out.
+        /// Everything that a change must pass: setup, tidy, spell, workflows, deny, unused, lint,
+        /// the tests under coverage, a replay of the fuzz targets, the documentation, the public
+        /// interface, models, a short demo, the guest suite and the package. Steps run side by
+        /// side; the output of each is shown when it ends, and until then is in target/ci.
+        /// Continues after a failure and ends with a table. A step is left out if its tool is not
+        /// available.
         cmd ci {
-            /// A step that was left out, for want of a tool, counts as failed.
+            /// Counts a step that was left out as failed.
             optional --strict
+            /// Runs only this step.
+            optional --step name: String
         }
-        /// Formatting and clippy, for every crate with all of its features and with none.
+        /// Checks formatting, and runs clippy on every crate with all of its features and with
+        /// none.
         cmd lint {
-            /// Formats, and applies what clippy can mend.
+            /// Formats the code, and applies clippy's suggestions.
             optional --fix
         }
-        /// All tests of the workspace, and the examples in the documentation.
+        /// Runs all tests of the workspace, and the examples in the documentation.
         cmd test {}
-        /// The rules of this repository that no common tool knows.
+        /// Checks the rules of this repository that no common tool checks.
         cmd tidy {}
-        /// Every interleaving of the lock-free parts, explored by loom.
+        /// Explores every interleaving of the lock-free code, with loom.
         cmd model {
             /// Only the models whose name contains this.
             optional filter: String
-            /// Preemptions of a thread that are explored (LOOM_MAX_PREEMPTIONS).
+            /// The number of preemptions of a thread to explore (LOOM_MAX_PREEMPTIONS).
             optional --preemptions n: usize
-            /// Branches per execution (LOOM_MAX_BRANCHES).
+            /// The number of branches per execution (LOOM_MAX_BRANCHES).
             optional --branches n: usize
-            /// Seconds after which a model stops, unfinished (LOOM_MAX_DURATION).
+            /// The seconds after which a model stops unfinished (LOOM_MAX_DURATION).
             optional --seconds n: u64
         }
-        /// The tests of unsafe code, and those in which an embedder's code panics, under valgrind:
-        /// no memory is read that was not written. Not a part of ci.
+        /// Runs the tests of unsafe code, and those in which an embedder's code panics, under
+        /// valgrind, which finds reads of uninitialised memory. Not part of ci.
         cmd memcheck {}
-        /// The workspace built, and its crates tested, with the oldest compiler that the manifests
-        /// promise. Not a part of ci.
+        /// Builds the workspace, and tests its crates, with the oldest compiler that the manifests
+        /// promise. Not part of ci.
         cmd msrv {}
-        /// All tests, and the lines of each crate that they reach; fails under a crate's floor.
+        /// Runs the tests that need no system under Miri, which finds undefined behaviour. Needs a
+        /// nightly compiler. Not part of ci.
+        cmd miri {}
+        /// Runs the tests of the published crates under a sanitizer. Needs a nightly compiler. Not
+        /// part of ci.
+        cmd sanitize {
+            /// The sanitizer: address or thread.
+            required sanitizer: String
+        }
+        /// Compiles every published crate without features, and with each feature alone. Not part
+        /// of ci.
+        cmd features {}
+        /// Compiles the published crates with the oldest versions of their dependencies that the
+        /// manifests allow. Not part of ci.
+        cmd minimal {}
+        /// Makes the packages for the registry and builds them. Uploads nothing. ci only checks
+        /// which files they contain.
+        cmd publish {}
+        /// Runs all tests, and counts the lines of each crate that they reach. Fails if a crate is
+        /// under its floor.
         cmd cover {
             /// Writes a report to target/llvm-cov/html, line by line.
             optional --html
             /// Lists the lines that no test reaches.
             optional --missed
         }
-        /// Licences, sources and versions of all that is built in, with cargo-deny.
+        /// Checks licences, sources and versions of all dependencies, with cargo-deny.
         cmd deny {
-            /// Asks the database of advisories too, which needs its server.
+            /// Checks the database of advisories too, which needs its server.
             optional --advisories
         }
-        /// Random inputs for the fuzz targets, 30 s for each. An input that does harm is kept in
-        /// tests/fuzz/corpus.
+        /// Runs the fuzz targets on random inputs, 30 s each. An input that makes a target fail is
+        /// kept in tests/fuzz/corpus.
         cmd fuzz {
             /// Only this target.
             optional target: String
-            /// Seconds for each target.
+            /// The seconds for each target.
             optional --seconds n: u64
-            /// Where the random numbers begin.
+            /// The seed of the random numbers.
             optional --seed n: u64
-            /// By libFuzzer, which follows what an input reaches.
+            /// Uses libFuzzer, which is guided by coverage.
             optional --guided
         }
-        /// The documentation of every crate, without a warning.
+        /// Builds the documentation of every crate. A warning is an error.
         cmd doc {}
-        /// Writes the public interface of each crate to docs/api. ci compares.
+        /// Writes the public interface of each crate to docs/api. ci compares the two.
         cmd api {}
         /// The main job: a file through the transport and back, with a table of figures. With
         /// --guest: to an echo service in a Linux guest and back.
@@ -81,26 +106,28 @@ xflags::xflags! {
             /// `cargo xtask guest --help`.
             repeated args: OsString
         }
-        /// The documented command lines of vhost-device-vsock, tried with that program, which it
+        /// Tries the documented command lines of vhost-device-vsock with that program, which it
         /// installs, and with ours.
         cmd drop-in {}
-        /// Debian's package of vsock-vhost-user, in target/debian: built, then installed below a
-        /// directory, tried and removed.
+        /// Builds the Debian package of vsock-vhost-user in target/debian, installs it into a
+        /// directory, tries it and removes it.
         cmd package {}
-        /// The transport compared with its peers, in one run. With --guest: our devices compared
-        /// with vhost-device-vsock, with a Linux guest. With --native: the same without an
-        /// emulator, under a driver of our own.
+        /// Compares the transport with Unix sockets and others. With --guest: compares our devices
+        /// with vhost-device-vsock, with a Linux guest. With --native: does so without an emulator,
+        /// under a driver of our own.
         cmd bench {
             /// What the bench understands: `cargo xtask bench --help`.
             repeated args: OsString
         }
         /// Finds misspelled words, with typos.
         cmd spell {}
-        /// Checks the workflows of the forge with actionlint.
+        /// Finds dependencies that no source uses, with cargo-shear.
+        cmd unused {}
+        /// Checks the CI workflows, with actionlint and zizmor.
         cmd workflows {}
-        /// Installs what the other commands need, or says the line to run.
+        /// Installs what the other commands need, or prints the line to run.
         cmd setup {}
-        /// This text.
+        /// Prints this text.
         cmd help {}
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `fuzz`: the fuzz targets, driven for a while; `replay`, once over everything that was ever
-//! found.
+//! `fuzz`: drives the fuzz targets for a while. `replay` runs every input that was ever kept, once.
 
 mod guided;
 
@@ -9,14 +8,15 @@ use anyhow::ensure;
 use xshell::cmd;
 
 use crate::flags::Fuzz;
+use crate::programs::{self, PACKAGES};
 use crate::shell::Env;
 
-/// Seconds for each target by default.
+/// The default number of seconds for each target.
 const SECONDS: u64 = 30;
 
 const PACKAGE: [&str; 4] = ["--package", "vsock-fuzz", "--release", "--locked"];
 
-/// Drives one target, or all of them one after the other.
+/// Drives one target, or all targets one after the other.
 pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
     let _checked = env.checked();
     let seconds = options.seconds.unwrap_or(SECONDS).to_string();
@@ -33,14 +33,14 @@ pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
     .run();
     ensure!(
         good.is_ok(),
-        "a target has failed; its input is in tests/fuzz/corpus and belongs into the fix"
+        "a target failed; its input is in tests/fuzz/corpus: commit it with the fix"
     );
     Ok(())
 }
 
-/// The tests of the targets: the corpus, and some thousand random inputs.
+/// Runs the tests of the targets: the corpus, and some thousand random inputs.
 pub(crate) fn replay(env: &Env) -> anyhow::Result<()> {
-    let _checked = env.checked();
-    cmd!(env.sh, "cargo test --quiet {PACKAGE...}").run()?;
+    let _settings = programs::settings(env);
+    cmd!(env.sh, "cargo test --quiet {PACKAGES...} --test replay").run()?;
     Ok(())
 }

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `guest`: a stock Linux guest under QEMU on the device of this repository.
+//! `guest`: a stock Linux guest under QEMU, on the devices of this repository.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::ensure;
 
+use crate::programs;
 use crate::shell::{Env, Missing};
 
-/// The package that does it, and the profile in which its figures mean something.
+/// The package of the runner, and the profile in which its figures are meaningful.
 const PACKAGE: (&str, &str) = ("vsock-guest", "release");
-/// The program, and Debian's package of it.
+/// The program, and its Debian package.
 pub(crate) const QEMU: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
-/// What the runner answers where there is no kernel to be had.
+/// The runner's exit code if no kernel is available.
 const LEFT_OUT: u8 = 77;
-/// The word by which `demo` and `bench` are asked for a guest.
+/// The option by which `demo` and `bench` use a guest.
 pub(crate) const WORD: &str = "--guest";
 
-/// Runs a command of the runner's with the user's words.
+/// Runs a command of the runner with the user's arguments.
 pub(crate) fn run(
     env: &Env,
     command: &str,
@@ -29,7 +30,7 @@ pub(crate) fn run(
     env.program(package, profile, words)
 }
 
-/// The user's words without this one, if it is among them.
+/// Returns the user's arguments without this one, if they contain it.
 pub(crate) fn without(word: &str, words: &[OsString]) -> Option<Vec<OsString>> {
     let others: Vec<OsString> = words
         .iter()
@@ -39,36 +40,69 @@ pub(crate) fn without(word: &str, words: &[OsString]) -> Option<Vec<OsString>> {
     (others.len() < words.len()).then_some(others)
 }
 
-/// What `ci` leaves to the night: on each of our devices, the tests with these in their names. The
-/// first have programs of Debian's to download; the others are slow, and run on the other device.
-const IN_CI: &[(&str, &[&str])] = &[
-    ("ours", &["ssh_", "tshark"]),
-    ("in-process", &["rpc_", "siblings", "pause"]),
-];
+/// The tests that `ci` skips on our program: they download Debian's programs.
+const SKIPPED: &[&str] = &["ssh_", "tshark"];
+/// The tests that `ci` skips on the device in the runner's own process: they are slow, and run on
+/// our program.
+const SKIPPED_IN_PROCESS: &[&str] = &["rpc_", "siblings", "pause"];
 
-/// The suite and a short demo, for `ci`.
+/// Fetches and builds what the guest boots from, for `ci`.
+pub(crate) fn prepare(env: &Env) -> anyhow::Result<()> {
+    // Without QEMU the step `guest` is left out, which says so.
+    if Env::require(QEMU).is_ok() {
+        let code = run_built(env, &["prepare"])?;
+        ensure!(
+            code == ExitCode::SUCCESS || code == ExitCode::from(LEFT_OUT),
+            "cannot prepare the guest"
+        );
+    }
+    Ok(())
+}
+
+/// Runs the suite on our program and a short demo, for `ci`.
 ///
 /// # Errors
 ///
-/// [`Missing`] where there is no QEMU.
-pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
-    Env::require(QEMU)?;
-    let _checked = env.checked();
-    for (device, skipped) in IN_CI {
-        let skips = skipped.iter().flat_map(|part| ["--skip", part]);
-        let words = ["--device", device].into_iter().chain(skips);
-        let code = run(env, "suite", words.map(OsString::from))?;
-        if code == ExitCode::from(LEFT_OUT) {
-            return Err(Missing::new("a kernel for the guest", "apt-get update").into());
-        }
-        ensure!(
-            code == ExitCode::SUCCESS,
-            "the guest suite failed on {device}"
-        );
-    }
-    let code = run(env, "demo", ["--rounds".into(), "1".into()].into_iter())?;
+/// [`Missing`] if QEMU or a kernel is not available.
+pub(crate) fn on_our_program(env: &Env) -> anyhow::Result<()> {
+    suite(env, "ours", SKIPPED)?;
+    let code = run_built(env, &["demo", "--rounds", "1"])?;
     ensure!(code == ExitCode::SUCCESS, "the demo with a guest failed");
     Ok(())
+}
+
+/// Runs the suite on the device in the runner's own process, for `ci`.
+///
+/// # Errors
+///
+/// [`Missing`] if QEMU or a kernel is not available.
+pub(crate) fn in_process(env: &Env) -> anyhow::Result<()> {
+    suite(env, "in-process", SKIPPED_IN_PROCESS)
+}
+
+fn suite(env: &Env, device: &str, skipped: &[&str]) -> anyhow::Result<()> {
+    Env::require(QEMU)?;
+    let mut words = vec!["suite", "--device", device];
+    words.extend(skipped.iter().flat_map(|part| ["--skip", part]));
+    let code = run_built(env, &words)?;
+    if code == ExitCode::from(LEFT_OUT) {
+        return Err(Missing::new("a kernel for the guest", "apt-get update").into());
+    }
+    ensure!(
+        code == ExitCode::SUCCESS,
+        "the guest suite failed on {device}"
+    );
+    Ok(())
+}
+
+/// Runs the runner that `ci` has built, with the programs that it has built.
+fn run_built(env: &Env, words: &[&str]) -> anyhow::Result<ExitCode> {
+    // The guest's own programs are built by the runner, which must find their parts built.
+    let _settings = programs::settings(env);
+    let programs = programs::directory(env).into_os_string();
+    let options = [OsString::from("--programs"), programs];
+    let words = words.iter().map(OsString::from).chain(options);
+    programs::run(env, PACKAGE.0, &words.collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -80,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_asked_for_anywhere_among_the_words() {
+    fn the_option_may_be_anywhere_among_the_arguments() {
         assert_eq!(without(WORD, &words("some.iso")), None);
         assert_eq!(without(WORD, &words("--guest")), Some(words("")));
         assert_eq!(

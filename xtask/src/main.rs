@@ -2,12 +2,14 @@
 
 //! The tasks of this repository. `cargo xtask help` lists them.
 //!
-//! One file per command; a command is a function from a [`shell::Env`] to a result. What `ci` runs
-//! is a table in [`ci`], what `tidy` checks is a table in [`tidy`], what `setup` installs is a
-//! table in [`setup`].
+//! Each command is a function that takes a [`shell::Env`], in a file of its own. Tables list the
+//! steps of [`ci`], the rules of [`tidy`] and the tools that [`setup`] installs.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a command line tool prints its results"
+)]
 
 mod api;
 mod bench;
@@ -17,12 +19,17 @@ mod cover;
 mod demo;
 mod drop_in;
 mod flags;
+mod foreground;
 mod fuzz;
 mod guest;
+mod manifests;
 mod memcheck;
 mod model;
 mod msrv;
+mod nightly;
 mod package;
+mod programs;
+mod publish;
 mod setup;
 mod shell;
 mod source;
@@ -31,9 +38,10 @@ mod tools;
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use flags::{Xtask, XtaskCmd};
 use shell::Env;
-use tools::{ACTIONLINT, TYPOS};
+use tools::TYPOS;
 
 fn main() -> ExitCode {
     match run() {
@@ -49,7 +57,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let env = Env::new()?;
     let mut words = std::env::args_os().skip(1);
     match words.next().unwrap_or_default().to_str() {
-        // These take arguments of their own, which are not ours to parse.
+        // These programs parse their own arguments.
         Some("demo") => return demo::run(&env, words),
         Some("bench") => return bench::run(&env, words),
         Some("guest") => return guest::run(&env, "suite", words),
@@ -59,8 +67,12 @@ fn run() -> anyhow::Result<ExitCode> {
         }
         _ => {}
     }
-    match Xtask::from_env_or_exit().subcommand {
-        XtaskCmd::Ci(options) => return ci::run(&env, options.strict),
+    let command = match Xtask::from_env() {
+        Err(error) if !error.is_help() => bail!("{error}; run: cargo xtask help"),
+        other => other.unwrap_or_else(|help| help.exit()).subcommand,
+    };
+    match command {
+        XtaskCmd::Ci(options) => return ci::run(&env, &options),
         XtaskCmd::Lint(options) => {
             if options.fix {
                 checks::mend(&env)?;
@@ -72,6 +84,11 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Model(options) => model::run(&env, &options)?,
         XtaskCmd::Memcheck(_) => memcheck::run(&env)?,
         XtaskCmd::Msrv(_) => msrv::run(&env)?,
+        XtaskCmd::Miri(_) => nightly::miri(&env)?,
+        XtaskCmd::Sanitize(options) => nightly::sanitize(&env, &options)?,
+        XtaskCmd::Features(_) => manifests::features(&env)?,
+        XtaskCmd::Minimal(_) => manifests::minimal(&env)?,
+        XtaskCmd::Publish(_) => publish::run(&env)?,
         XtaskCmd::Cover(options) => cover::run(&env, &options)?,
         XtaskCmd::Fuzz(options) => fuzz::run(&env, &options)?,
         XtaskCmd::Deny(options) if options.advisories => checks::deny_with_advisories(&env)?,
@@ -80,7 +97,8 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::DropIn(_) => drop_in::run(&env)?,
         XtaskCmd::Package(_) => package::run(&env)?,
         XtaskCmd::Api(_) => api::write(&env)?,
-        XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
+        XtaskCmd::Unused(_) => checks::unused(&env)?,
+        XtaskCmd::Workflows(_) => checks::workflows(&env)?,
         XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,
         XtaskCmd::Setup(_) => setup::run(&env)?,
         XtaskCmd::Help(_) | XtaskCmd::Demo(_) | XtaskCmd::Bench(_) | XtaskCmd::Guest(_) => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `memcheck`: valgrind watches the tests that reach unsafe code, and those in which an embedder's
-//! code panics in the middle of a call.
+//! `memcheck`: runs under valgrind the tests that reach unsafe code, and those in which an
+//! embedder's code panics in the middle of a call.
 
 use anyhow::bail;
 use xshell::cmd;
@@ -10,23 +10,22 @@ use crate::shell::Env;
 
 const VALGRIND: (&str, &str) = ("valgrind", "valgrind");
 
-/// What cargo starts each test program with. Leaks are not looked for: the pool of blocks keeps its
-/// memory.
+/// The command with which cargo starts each test program. It does not look for leaks, because the
+/// pool of blocks keeps its memory.
 const RUNNER: &str =
     "target.'cfg(unix)'.runner = ['valgrind', '--quiet', '--error-exitcode=9', '--leak-check=no']";
 
-/// Cases of a property test: each is slow.
+/// The number of cases of a property test: each case is slow.
 const CASES: &str = "16";
 
-/// Those with a close that waits, on a thread of its own: valgrind lets no other thread run
-/// meanwhile.
+/// Tests in which a thread waits in `close`: valgrind lets no other thread run meanwhile.
 const WITHOUT_SLOW_CLOSES: &[&str] = &[
     "--skip=does_not_wait",
     "--skip=does_not_make_it_wait",
     "--skip=out_of_band",
 ];
 
-/// Which tests of which package.
+/// Packages, the options that select their test programs, and the filters of the tests.
 const RUNS: &[(&str, &[&str], &[&str])] = &[
     ("vsock-inner", &["--lib"], &[]),
     ("vsock-sockets", &["--lib"], WITHOUT_SLOW_CLOSES),
@@ -39,11 +38,11 @@ const RUNS: &[(&str, &[&str], &[&str])] = &[
 
 const PANICS: &[&str] = &["t132_"];
 
-/// Runs all of them, also after one has failed.
+/// Runs all of them, even after a failure.
 ///
 /// # Errors
 ///
-/// [`Missing`](crate::shell::Missing) where there is no valgrind.
+/// [`Missing`](crate::shell::Missing) if valgrind is not installed.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     Env::require(VALGRIND)?;
     let cases = env
@@ -53,9 +52,10 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     let _cases = env.sh.push_env("PROPTEST_CASES", cases);
     let mut failed = Vec::new();
     for &(package, tests, which) in RUNS {
+        let options = ["--locked", "--all-features", "--package", package];
         let run = cmd!(
             env.sh,
-            "cargo --config {RUNNER} test --locked --package {package} --all-features {tests...} -- {which...}"
+            "cargo --config {RUNNER} test {options...} {tests...} -- {which...}"
         );
         if run.run().is_err() {
             failed.push(package);
@@ -63,7 +63,7 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     }
     if !failed.is_empty() {
         bail!(
-            "tests have failed, or touched memory that they must not: {}",
+            "tests failed or used memory that is not valid: {}",
             failed.join(", ")
         );
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `model`: loom explores every interleaving of the lock-free parts.
+//! `model`: loom explores every interleaving of the lock-free code.
 
 use xshell::cmd;
 
@@ -16,19 +16,19 @@ pub(crate) fn run(env: &Env, options: &Model) -> anyhow::Result<()> {
     for (name, value) in limits(options) {
         env.sh.set_var(name, value);
     }
-    // A filter of the user's stands in for the common part of the models' names.
+    // The user's filter replaces the common part of the models' names.
     let filter = options.filter.as_deref().unwrap_or("loom");
     for name in CRATES {
         cmd!(
             env.sh,
-            "cargo test --package {name} --release --locked --lib {filter}"
+            "cargo test --package {name} --profile model --locked --lib {filter}"
         )
         .run()?;
     }
     Ok(())
 }
 
-/// With the models' own bounds, as `ci` runs it.
+/// Runs the models with their own bounds, as `ci` does.
 pub(crate) fn with_defaults(env: &Env) -> anyhow::Result<()> {
     run(
         env,
@@ -41,8 +41,8 @@ pub(crate) fn with_defaults(env: &Env) -> anyhow::Result<()> {
     )
 }
 
-/// The limits as loom reads them. A flag wins over a variable that the user has set, and that over
-/// the models' own bounds.
+/// Returns the variables that loom reads. A flag overrides the user's variable, which overrides the
+/// models' own bounds.
 fn limits(options: &Model) -> Vec<(&'static str, String)> {
     let flags = [
         (

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `msrv`: the oldest compiler that the manifests promise builds everything, and the tests pass.
+//! `msrv`: builds and tests everything with the oldest compiler that the manifests promise.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::shell::{Env, Missing, is_program};
 /// A compiler of the promised version, with its cargo.
 #[derive(Debug, Eq, PartialEq)]
 enum Toolchain {
-    /// One of rustup's, by its name.
+    /// A toolchain of rustup, by name.
     Rustup(String),
     /// The programs of a directory, as a distribution installs them.
     Directory(PathBuf),
@@ -22,14 +22,14 @@ enum Toolchain {
 ///
 /// # Errors
 ///
-/// [`Missing`] where no compiler of that version is found.
+/// [`Missing`] if no compiler of that version is found.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     let version = promised(env)?;
     let toolchain = find(env, &version)?;
     println!("Rust {version}: {toolchain:?}");
-    // A directory of its own, so that the compilers do not undo each other's work.
+    // A separate directory, so that the compilers do not replace each other's output.
     let _target = env.sh.push_env("CARGO_TARGET_DIR", env.target.join("msrv"));
-    // This program is for whoever changes the repository, and needs a stable compiler.
+    // xtask is only used to work on the repository, and needs the stable compiler.
     let all = ["check", "--workspace", "--exclude", "xtask"];
     let mut check = all.to_vec();
     check.extend(["--all-targets", "--all-features"]);
@@ -44,7 +44,7 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     cargo(env, &toolchain, &test)
 }
 
-/// The version in the workspace's manifest, such as `1.85`.
+/// Returns the version in the workspace's manifest, such as `1.85`.
 fn promised(env: &Env) -> anyhow::Result<String> {
     let metadata = env.metadata()?;
     let packages = metadata["packages"].as_array();
@@ -75,14 +75,15 @@ fn find(env: &Env, version: &str) -> Result<Toolchain, Missing> {
         .map(Toolchain::Directory)
         .ok_or_else(|| {
             let hint = format!(
-                "rustup toolchain install {version} --profile minimal; or put a directory with that \
+                "rustup toolchain install {version} --profile minimal; or put a directory with \
+                 that \
                  version's rustc and cargo into PATH, as Debian 13 has them in rustc and cargo"
             );
             Missing::new(format!("Rust {version}"), hint)
         })
 }
 
-/// Whether a directory's compiler is of this version.
+/// Returns whether the compiler in a directory has this version.
 fn tells(env: &Env, directory: &Path, version: &str) -> bool {
     let rustc = directory.join("rustc");
     if !is_program(&rustc) || !is_program(&directory.join("cargo")) {
@@ -98,7 +99,8 @@ fn tells(env: &Env, directory: &Path, version: &str) -> bool {
     })
 }
 
-/// Whether a full name, such as `1.85.1-x86_64-unknown-linux-gnu`, is of a version, such as `1.85`.
+/// Returns whether a full name such as `1.85.1-x86_64-unknown-linux-gnu` matches a version such as
+/// `1.85`.
 fn is_of(name: &str, version: &str) -> bool {
     name.strip_prefix(version)
         .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
@@ -124,7 +126,7 @@ mod tests {
     use super::is_of;
 
     #[test]
-    fn a_version_is_told_from_one_that_begins_the_same() {
+    fn versions_with_the_same_prefix_are_distinguished() {
         assert!(is_of("1.85-x86_64-unknown-linux-gnu", "1.85"));
         assert!(is_of("1.85.1 (4eb161250 2025-03-15)", "1.85"));
         assert!(!is_of("1.850.0", "1.85"));

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `package`: Debian's package of the program, tried before it is handed out.
+//! `package`: the Debian package of the program, tested before it is handed out.
 //!
-//! `dpkg-deb` packs a directory that this command fills. `cargo-deb` would have to be built from
-//! its sources first, which takes longer than the package, and would still need the man pages, the
-//! completions and the licences from here.
+//! `dpkg-deb` packs a directory that this command fills. `cargo-deb` would first have to be built
+//! from source, which takes longer than building the package, and would still need the man pages,
+//! the completions and the licences from here.
 //!
-//! The package has no scripts, so it also installs where nothing can run, such as the root of an
-//! image. A service manager needs none for templates of units: no instance starts by itself.
+//! The package has no scripts, so it can also be installed where nothing can run, such as the root
+//! of an image. Template units need no scripts: no instance starts by itself.
 
 mod control;
 mod libraries;
@@ -20,29 +20,35 @@ use anyhow::{Context, ensure};
 use xshell::cmd;
 
 use self::control::Control;
-use crate::shell::{Env, is_program};
+use crate::programs;
+use crate::shell::{Env, Missing, is_program};
 
-/// The crate, its program and the package have one name.
+/// The name of the crate, of its program and of the package.
 pub(crate) const NAME: &str = "vsock-vhost-user";
-/// Where the units of the service manager are, from the root of the repository.
+/// The directory of the systemd units, from the root of the repository.
 const UNITS: &str = "crates/vsock-vhost-user/systemd";
-/// What makes a package of a directory, and Debian's package of it.
+/// The tool that packs a directory, and the Debian package that contains it.
 const DPKG: (&str, &str) = ("dpkg-deb", "dpkg");
 
-/// Builds the program and its package, and tries that.
+/// Builds the program and its package, and tests the package.
 ///
 /// # Errors
 ///
-/// [`Missing`](crate::shell::Missing) on a system without Debian's tools.
+/// [`Missing`] on a system without Debian's tools.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
-    Env::require(DPKG)?;
-    Env::require(("objdump", "binutils"))?;
+    require()?;
     let options = ["--release", "--locked", "--package", NAME, "--bin", NAME];
     cmd!(env.sh, "cargo build {options...}").run()?;
-    let package = pack(env, &env.target.join("release").join(NAME))?;
+    in_ci(env)
+}
+
+/// The same for `ci`, of the program that the guest suite uses.
+pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
+    require()?;
+    let package = pack(env, &programs::directory(env).join(NAME))?;
     let tried = trial::run(env, &package);
     if tried.is_err() {
-        // So that it is not taken for a good one.
+        // So that it is not mistaken for a working one.
         env.sh.remove_path(&package)?;
     }
     tried?;
@@ -50,17 +56,16 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same for `ci`, of the program that the guest suite has built.
-pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
-    let _checked = env.checked();
-    run(env)
+fn require() -> Result<(), Missing> {
+    Env::require(DPKG)?;
+    Env::require(("objdump", "binutils"))
 }
 
-/// Makes the package of this program.
+/// Makes the package of a built program.
 fn pack(env: &Env, built: &Path) -> anyhow::Result<PathBuf> {
-    ensure!(is_program(built), "{} is not there", built.display());
+    ensure!(is_program(built), "{} is not built", built.display());
     let work = env.target.join("debian");
-    // What an earlier run has left.
+    // Left by an earlier run.
     env.sh.remove_path(&work)?;
     let root = work.join("root");
     let usr = root.join("usr");
@@ -80,7 +85,7 @@ fn pack(env: &Env, built: &Path) -> anyhow::Result<PathBuf> {
 
     cmd!(env.sh, "chmod -R u=rwX,go=rX {root}").run()?;
     let package = work.join(control.file_name());
-    // The same sources make the same package: owners and times do not depend on who builds it.
+    // The same sources make the same package: owners and times do not depend on the builder.
     cmd!(
         env.sh,
         "dpkg-deb --root-owner-group -Zxz --build {root} {package}"
@@ -91,18 +96,18 @@ fn pack(env: &Env, built: &Path) -> anyhow::Result<PathBuf> {
     Ok(package)
 }
 
-/// The units of systemd.
+/// Copies the systemd units.
 fn units(env: &Env, to: &Path) -> anyhow::Result<()> {
     env.sh.create_dir(to)?;
     let units = env.sh.read_dir(env.root.join(UNITS))?;
-    ensure!(!units.is_empty(), "no unit is in {UNITS}");
+    ensure!(!units.is_empty(), "{UNITS} contains no unit");
     for unit in units {
         env.sh.copy_file(&unit, to)?;
     }
     Ok(())
 }
 
-/// What stands in `/usr/share/doc`.
+/// Writes the documents in `/usr/share/doc`.
 fn documents(env: &Env, to: &Path, control: &Control) -> anyhow::Result<()> {
     env.sh.create_dir(to)?;
     for (from, name) in [
@@ -123,13 +128,13 @@ fn documents(env: &Env, to: &Path, control: &Control) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Compresses a file in its place, without its name and time.
+/// Compresses a file in place, without its name and time.
 fn compress(env: &Env, file: &Path) -> anyhow::Result<()> {
     cmd!(env.sh, "gzip -9 -n {file}").quiet().run()?;
     Ok(())
 }
 
-/// All files below a directory, from there, sorted.
+/// Returns the sorted paths of all files in a directory, relative to it.
 fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];

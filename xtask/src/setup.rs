@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `setup`: installs what the other commands need, where it may.
+//! `setup`: installs what the other commands need.
 //!
-//! Quick when everything is there. What it cannot install it names, with the line to run.
+//! It is quick if everything is installed. It names what it cannot install, and the line to run.
 
 use anyhow::ensure;
 use xshell::cmd;
@@ -12,20 +12,20 @@ use crate::guest::QEMU;
 use crate::shell::{Env, Missing};
 use crate::tools::{self, Tool};
 
-/// Where a need comes from.
+/// Where a tool comes from.
 #[derive(Clone, Copy)]
 enum Origin {
-    /// A part of the toolchain, by the name of the component.
+    /// A component of the toolchain, by name.
     Component(&'static str),
-    /// Debian's package.
+    /// A Debian package.
     Debian(&'static str),
-    /// Debian's package in the compiler's version, or a component.
+    /// A Debian package of the compiler's version, or a component.
     Llvm,
     /// Our own list.
     List(Tool),
 }
 
-/// What the commands need. Besides these, the toolchain and a C linker are taken for granted.
+/// Returns what the commands need, apart from the toolchain and a C linker.
 fn needs() -> impl Iterator<Item = (&'static str, Origin)> {
     let fixed = [
         ("rustfmt", Origin::Component("rustfmt")),
@@ -86,7 +86,7 @@ fn install(env: &Env, origin: Origin) -> anyhow::Result<()> {
             let package = format!("llvm-{}", cover::llvm_major(env)?);
             apt(env, &package).or_else(|_| component(env, "llvm-tools"))
         }
-        // Debian has the module that makes environments in a package of its own.
+        // Debian has the module that creates environments in a separate package.
         Origin::List(_) => tools::install(env).or_else(|_| {
             apt(env, "python3-venv")?;
             tools::install(env)
@@ -94,7 +94,7 @@ fn install(env: &Env, origin: Origin) -> anyhow::Result<()> {
     }
 }
 
-/// The line to run by hand.
+/// Returns the line to run by hand.
 fn hint(env: &Env, origin: Origin) -> String {
     match origin {
         Origin::Component(name) => format!("rustup component add {name}"),
@@ -111,22 +111,25 @@ fn hint(env: &Env, origin: Origin) -> String {
 }
 
 fn component(env: &Env, name: &str) -> anyhow::Result<()> {
-    ensure!(Env::which("rustup").is_some(), "there is no rustup");
+    ensure!(Env::which("rustup").is_some(), "rustup is not installed");
     cmd!(env.sh, "rustup component add {name}").run()?;
     Ok(())
 }
 
-/// Installs a package of Debian's, if that may be done without asking.
+/// Installs a Debian package, if this is possible without asking the user.
 fn apt(env: &Env, package: &str) -> anyhow::Result<()> {
-    ensure!(Env::which("apt-get").is_some(), "there is no apt-get");
-    ensure!(cmd!(env.sh, "id -u").quiet().read()? == "0", "not root");
+    ensure!(Env::which("apt-get").is_some(), "apt-get is not installed");
+    ensure!(
+        cmd!(env.sh, "id -u").quiet().read()? == "0",
+        "only root can install packages"
+    );
     let _quiet = env.sh.push_env("DEBIAN_FRONTEND", "noninteractive");
     let install = || {
         let options = ["-y", "-qq", "--no-install-recommends"];
         let line = cmd!(env.sh, "apt-get install {options...} {package}");
         line.ignore_stdout().run()
     };
-    // The lists of a fresh machine are empty or old.
+    // On a fresh machine the package lists are empty or old.
     if install().is_err() {
         cmd!(env.sh, "apt-get update -qq").run()?;
         install()?;

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where a command runs: the repository, the tools and the directories that builds go to.
+//! Where a command runs: the repository, the tools and the build directories.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use xshell::{PushEnv, Shell, cmd};
 
-/// What every command is given.
+use crate::foreground;
+
+/// The environment of every command.
 #[derive(Debug)]
 pub(crate) struct Env {
-    /// A shell whose directory is the root of the repository. It never reads standard input.
+    /// A shell whose directory is the root of the repository. It does not read standard input.
     pub(crate) sh: Shell,
     /// The root of the repository.
     pub(crate) root: PathBuf,
-    /// The directory of build products.
+    /// cargo's target directory.
     pub(crate) target: PathBuf,
 }
 
@@ -39,7 +41,7 @@ impl Env {
         })
     }
 
-    /// `cargo metadata` of the workspace's own packages.
+    /// Returns `cargo metadata` of the workspace's own packages.
     pub(crate) fn metadata(&self) -> anyhow::Result<serde_json::Value> {
         let text = cmd!(
             self.sh,
@@ -50,7 +52,7 @@ impl Env {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// The library crates of the workspace: the directories in `crates`, sorted.
+    /// Returns the library crates of the workspace: the directories in `crates`, sorted.
     pub(crate) fn crates(&self) -> anyhow::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in self.sh.read_dir(self.root.join("crates"))? {
@@ -64,16 +66,17 @@ impl Env {
         Ok(names)
     }
 
-    /// A line of what the compiler says of itself.
+    /// Returns a line of the compiler's description of itself.
     pub(crate) fn rustc(&self, key: &str) -> anyhow::Result<String> {
         let text = cmd!(self.sh, "rustc --verbose --version").quiet().read()?;
         let value = text.lines().find_map(|line| line.strip_prefix(key));
         value
             .map(str::to_owned)
-            .with_context(|| format!("rustc does not tell its {}", key.trim_end_matches(": ")))
+            .with_context(|| format!("rustc reports no {}", key.trim_end_matches(": ")))
     }
 
-    /// Runs a package's program with the user's own words, in the user's own directory; its code.
+    /// Builds a package's program and runs it with the user's arguments in the user's directory.
+    /// Returns its exit code.
     pub(crate) fn program(
         &self,
         package: &str,
@@ -81,23 +84,16 @@ impl Env {
         words: impl Iterator<Item = OsString>,
     ) -> anyhow::Result<ExitCode> {
         let manifest = self.root.join("Cargo.toml");
-        let options = ["--quiet", "--locked", "--profile", profile];
         let run = cmd!(
             self.sh,
-            "cargo run {options...} --package {package} --manifest-path {manifest}"
+            "cargo run --locked --profile {profile} --package {package} --manifest-path {manifest}"
         );
-        let status = Command::from(run.arg("--").args(words))
-            .current_dir(std::env::current_dir()?)
-            .stdin(Stdio::null())
-            .status()
-            .context("cargo could not be started")?;
-        // A signal has no code, and is a failure.
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+        let mut command = Command::from(run.arg("--").args(words));
+        foreground::run(command.current_dir(std::env::current_dir()?))
     }
 
-    /// While the values live, what is built for speed keeps its assertions. It is not optimized as
-    /// a whole, which would take longest, and one build serves several commands.
+    /// While the values live, release builds keep their assertions and are not optimised as a
+    /// whole, which would take longest. Several commands share the build.
     pub(crate) fn checked(&self) -> [PushEnv<'_>; 5] {
         let release = [
             ("CODEGEN_UNITS", "16"),
@@ -112,7 +108,7 @@ impl Env {
         })
     }
 
-    /// The program's path, if it is in a directory of `PATH`.
+    /// Returns the program's path if it is in a directory of `PATH`.
     pub(crate) fn which(program: &str) -> Option<PathBuf> {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path)
@@ -120,7 +116,7 @@ impl Env {
             .find(|file| is_program(file))
     }
 
-    /// Makes sure that a program is there, which Debian has in a package.
+    /// Checks that a program is installed. Its second name is that of its Debian package.
     ///
     /// # Errors
     ///
@@ -133,14 +129,14 @@ impl Env {
     }
 }
 
-/// Whether the file can be executed.
+/// Returns whether the file can be executed.
 pub(crate) fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     file.metadata()
         .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// Says that a tool is missing, and what to run to get it. `ci` leaves the step out.
+/// An error: a tool is missing. It names the line that installs it. `ci` leaves the step out.
 #[derive(Debug)]
 pub(crate) struct Missing {
     /// The tool's name.

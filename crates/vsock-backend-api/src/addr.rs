@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// One side of a connection: whose it is, and which port (virtio 1.3, section 5.10.4).
+/// The address of one end of a connection: a context identifier and a port (virtio 1.3, section
+/// 5.10.4).
 ///
 /// ```
 /// use vsock_backend_api::VsockAddr;
@@ -12,7 +13,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct VsockAddr {
-    /// The context identifier: 2 is the host, a guest has one from 3 on.
+    /// The context identifier (CID): 2 for the host, 3 or higher for a guest.
     pub cid: u64,
     /// The port.
     pub port: u32,

@@ -6,84 +6,83 @@ use std::os::fd::AsRawFd;
 
 use crate::{VsockAddr, VsockBackendType, VsockStream};
 
-/// Where a vsock device gets the host ends of its connections from.
+/// The source of the host ends of a vsock device's connections.
 ///
 /// `as_raw_fd` is for polling only: it is readable while a connection waits to be
-/// [accepted](Self::accept). A device registers it once and accepts until `WouldBlock`.
+/// [accepted](Self::accept). A device registers it once, and on each event accepts until
+/// `WouldBlock`.
 ///
-/// The crate's documentation has a complete implementation.
+/// The [crate documentation](crate) contains a complete implementation.
 pub trait VsockBackend: AsRawFd + Send {
-    /// Takes the next connection that a host component has opened towards the guest.
+    /// Takes the next connection that a host component has opened to the guest.
     ///
-    /// The stream is in non-blocking mode. Which guest port it wants, its first bytes tell
-    /// (`CONNECT <port>\n`), unless [`requested_port`](VsockStream::requested_port) knows. One that
-    /// has [`messages`](VsockStream::messages) wants a seqpacket connection, and its command is its
-    /// first message.
+    /// The stream is in non-blocking mode. It begins with the command `CONNECT <port>\n`, which
+    /// names the guest's port, unless [`requested_port`](VsockStream::requested_port) returns the
+    /// port. If the stream has [`messages`](VsockStream::messages), it is a request for a seqpacket
+    /// connection, and the command is its first message.
     ///
     /// # Errors
     ///
     /// - `WouldBlock`: no connection waits.
-    /// - Anything else concerns this one connection, or says that the backend lacks a resource such
-    ///   as descriptors; a later call may succeed.
+    /// - Any other error concerns this one connection, or means that the backend lacks a resource
+    ///   such as descriptors; a later call may succeed.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>>;
 
-    /// Opens a connection to the host component that serves `dst_port`, for a guest that asked.
+    /// Opens a connection to the host component that listens on `dst_port`, on behalf of a guest.
     ///
-    /// The stream is in non-blocking mode. The call must not wait for the component: a stream that
-    /// is not connected yet says so ([`finish_connect`](VsockStream::finish_connect)), and the
-    /// guest is answered when it is.
+    /// The stream is in non-blocking mode. The call must not wait for the component. A stream may
+    /// be returned before it is connected: the device then answers the guest when
+    /// [`finish_connect`](VsockStream::finish_connect) succeeds.
     ///
     /// # Errors
     ///
-    /// - `WouldBlock`: the component cannot take it at the moment; a device may try again, with
-    ///   pauses, while its [`listener`](Self::listener) is the same, until the guest has waited for
-    ///   long enough.
-    /// - `ConnectionRefused`: the port has no listener, or its queue of waiting connections is
-    ///   full.
-    /// - Anything else: the connection could not be made, for example for want of descriptors.
+    /// - `WouldBlock`: the component cannot accept the connection now. The device may try again,
+    ///   with pauses, for as long as the port's [`listener`](Self::listener) is the same and the
+    ///   guest still waits.
+    /// - `ConnectionRefused`: the port has no listener, or the listener's backlog is full.
+    /// - Any other error: the connection could not be made, for example for lack of descriptors.
     ///
-    /// But for `WouldBlock`, the device answers the guest with `VIRTIO_VSOCK_OP_RST` (virtio 1.3,
-    /// section 5.10.6.6).
+    /// On any error except `WouldBlock`, the device answers the guest with `VIRTIO_VSOCK_OP_RST`
+    /// (virtio 1.3, section 5.10.6.6).
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>>;
 
-    /// As [`connect`](Self::connect), with both addresses: `from` is the guest's, `to` the host's.
-    /// A device calls this one.
+    /// Like [`connect`](Self::connect), with both addresses: `from` is the guest's, `to` the
+    /// host's. A device calls this method.
     ///
-    /// The default calls `connect(to.port)`. A backend that tells its component the guest's address
-    /// has its own, and what it returns knows both addresses
+    /// The default calls `connect(to.port)`. A backend that passes the guest's address on to its
+    /// component overrides it, and returns a stream that reports both addresses
     /// ([`peer`](VsockStream::peer), [`local`](VsockStream::local)).
     ///
     /// # Errors
     ///
-    /// Those of [`connect`](Self::connect).
+    /// As for [`connect`](Self::connect).
     fn connect_from(&self, _from: VsockAddr, to: VsockAddr) -> io::Result<Box<dyn VsockStream>> {
         self.connect(to.port)
     }
 
-    /// Whether [`connect_seqpacket`](Self::connect_seqpacket) may ever succeed. The answer is
-    /// always the same; the default is `false`.
+    /// Returns whether [`connect_seqpacket`](Self::connect_seqpacket) can ever succeed. The answer
+    /// must not change. The default is `false`.
     fn has_seqpacket(&self) -> bool {
         false
     }
 
-    /// As [`connect`](Self::connect), for a seqpacket socket of the guest: the stream has
+    /// Like [`connect`](Self::connect), for a seqpacket socket of the guest: the stream has
     /// [`messages`](VsockStream::messages).
     ///
     /// # Errors
     ///
-    /// `Unsupported`: the backend has streams of bytes only (the default). Others are those of
-    /// [`connect`](Self::connect).
+    /// - `Unsupported`: the backend has only byte streams (the default).
+    /// - Others: as for [`connect`](Self::connect).
     fn connect_seqpacket(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// As [`connect_seqpacket`](Self::connect_seqpacket), with both addresses, as
-    /// [`connect_from`](Self::connect_from) has them. The default calls
-    /// `connect_seqpacket(to.port)`.
+    /// Like [`connect_seqpacket`](Self::connect_seqpacket), with both addresses, as in
+    /// [`connect_from`](Self::connect_from). The default calls `connect_seqpacket(to.port)`.
     ///
     /// # Errors
     ///
-    /// Those of [`connect_seqpacket`](Self::connect_seqpacket).
+    /// As for [`connect_seqpacket`](Self::connect_seqpacket).
     fn connect_seqpacket_from(
         &self,
         _from: VsockAddr,
@@ -92,32 +91,32 @@ pub trait VsockBackend: AsRawFd + Send {
         self.connect_seqpacket(to.port)
     }
 
-    /// The listener that `dst_port` has now. The call must not wait.
+    /// Identifies the current listener of `dst_port`. The call must not wait.
     ///
-    /// A connection that was refused with `WouldBlock` is tried again at the same listener alone.
-    /// One that starts anew is not to be handed the connections that were meant for the one before:
-    /// the guest may have given up each of them.
+    /// A device retries a connection that failed with `WouldBlock` only while the listener is the
+    /// same. A listener that has been restarted must not receive connections that were meant for
+    /// its predecessor, because the guest may have given them up.
     ///
-    /// `None`: there is none, or it cannot be told (the default). `None` and `None` count as the
-    /// same.
+    /// `None` means that the port has no listener, or that the backend cannot identify it (the
+    /// default). Two answers of `None` count as the same listener.
     fn listener(&self, _dst_port: u32) -> Option<ListenerId> {
         None
     }
 
-    /// What carries the bytes of this backend's streams.
+    /// Returns what carries the bytes of this backend's streams.
     fn r#type(&self) -> VsockBackendType;
 
-    /// The backend as `Any`, for code that knows its concrete type.
+    /// Returns the backend as `Any`, for code that knows its concrete type.
     fn as_any(&self) -> &dyn Any;
 }
 
-/// Which listener a backend would meet at a port: to be compared with another of the same backend
-/// and port, and for nothing else.
+/// Identifies the listener of a port. Compare it only with the identifiers that the same backend
+/// returns for the same port.
 ///
 /// ```
 /// use vsock_backend_api::ListenerId;
 ///
-/// // The file of a socket: device, inode, and when it was made.
+/// // A socket's file: device, inode, and creation time.
 /// let before = ListenerId::new([64_769, 1_311_042, 1_760_000_000, 250_000_000]);
 /// let after = ListenerId::new([64_769, 1_311_042, 1_760_000_009, 0]);
 /// assert_ne!(before, after);
@@ -126,8 +125,8 @@ pub trait VsockBackend: AsRawFd + Send {
 pub struct ListenerId([u64; 4]);
 
 impl ListenerId {
-    /// The listener that has these numbers, which no other has at the same port, at the same time
-    /// or later.
+    /// Creates an identifier from these numbers. No other listener of the same port may have the
+    /// same numbers, now or later.
     #[must_use]
     pub const fn new(numbers: [u64; 4]) -> Self {
         Self(numbers)
@@ -143,7 +142,7 @@ mod tests {
     use super::VsockBackend;
     use crate::{VsockAddr, VsockBackendType, VsockStream};
 
-    /// What an implementor of the older trait has.
+    /// An implementation of the original trait: required methods only.
     struct Foreign;
 
     impl AsRawFd for Foreign {
@@ -169,14 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_backend_has_streams_of_bytes_only_and_cannot_tell_its_listeners() {
+    fn a_backend_without_overrides_has_byte_streams_only_and_no_listener_ids() {
         assert_eq!(Foreign.listener(80), None);
         assert!(!Foreign.has_seqpacket());
         let refusal = Foreign.connect_seqpacket(80).err().unwrap();
         assert_eq!(refusal.kind(), ErrorKind::Unsupported);
     }
+
     #[test]
-    fn a_foreign_backend_is_asked_for_the_port_of_the_address() {
+    fn a_backend_without_overrides_receives_the_port_of_the_address() {
         let from = VsockAddr { cid: 3, port: 1024 };
         let to = VsockAddr { cid: 2, port: 80 };
         let refusal = Foreign.connect_from(from, to).err().unwrap();

@@ -4,9 +4,10 @@ use std::fmt;
 
 /// What carries the bytes of a backend's streams.
 ///
-/// A stream that says it is a socket promises two things. There is no other descriptor of the
-/// socket, so dropping the stream is an orderly end, without a `shutdown` before; and a peer that
-/// has gone shows as `EPOLLHUP`, so a device need not ask on each event. Any other stream is
+/// A type that names a socket makes two promises. First, the process has no other descriptor of the
+/// socket, so dropping the stream closes the connection in order, without a `shutdown` before.
+/// Second, a peer that has closed shows as `EPOLLHUP`, so a device need not call
+/// [`peer_gone`](crate::VsockStream::peer_gone) on each event. A stream that cannot promise both is
 /// `Other`.
 ///
 /// ```
@@ -26,7 +27,7 @@ pub enum VsockBackendType {
     Inner,
     /// A descriptor that a client passed over a Unix domain socket.
     HybridStream,
-    /// Anything else, by the name its implementor gives it.
+    /// Anything else, with a name chosen by the implementor.
     Other(&'static str),
 }
 
@@ -57,13 +58,13 @@ mod tests {
     ];
 
     #[test]
-    fn every_type_has_a_name_of_its_own() {
+    fn each_type_has_a_distinct_name() {
         let names: HashSet<String> = ALL.iter().map(ToString::to_string).collect();
         assert_eq!(names.len(), ALL.len());
     }
 
     #[test]
-    fn types_serve_as_keys_of_a_map() {
+    fn types_can_be_keys_of_a_map() {
         let set: HashSet<VsockBackendType> = ALL.into_iter().chain(ALL).collect();
         assert_eq!(set.len(), ALL.len());
         assert_ne!(VsockBackendType::Other("a"), VsockBackendType::Other("b"));

@@ -1,27 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The seam between a vsock device and whatever carries its connections on the host.
+//! The interface between a vsock device and whatever carries its connections on the host.
 //!
-//! A vsock device multiplexes many guest connections. Each of them ends on the host in a *stream*:
-//! a Unix socket, a TCP socket, a byte channel inside the process. A *backend* is where the device
-//! gets such streams from: it [accepts](VsockBackend::accept) the connections that a host component
-//! opens towards the guest, and it [connects](VsockBackend::connect) the ones that the guest opens
-//! towards a host component.
+//! A vsock device multiplexes many guest connections. On the host, each connection ends in a
+//! *stream*: a Unix socket, a TCP socket, or a byte channel inside the process. A *backend*
+//! supplies the device with streams. It [accepts](VsockBackend::accept) connections that a host
+//! component opens to the guest, and it [connects](VsockBackend::connect) those that the guest
+//! opens to a host component.
 //!
-//! A stream may keep the boundaries of messages, for the guest's seqpacket sockets: then it has
-//! [`messages`](VsockStream::messages), and whole ones are all that passes.
+//! A stream for a seqpacket socket of the guest preserves message boundaries. Such a stream has
+//! [`messages`](VsockStream::messages), and carries only whole messages.
 //!
-//! This crate holds these traits, and makes the sockets of `std` such streams; it has two optional
-//! dependencies: `vm-memory`, by the feature of that name, for streams that copy to and from guest
-//! memory, and `rustix`, by `scm-rights`, for descriptors that come over Unix sockets. The names
-//! and signatures are those of the vsock backend of `dbs-virtio-devices`, so code written for it
-//! needs a new `use` line only. What was added has a default, so a foreign implementation still
-//! compiles.
+//! This crate defines these traits and implements [`VsockStream`] for the sockets of `std`. The
+//! names and signatures are those of the vsock backend in `dbs-virtio-devices`, so code written for
+//! it needs only a new `use` line. Every method added since has a default, so existing
+//! implementations still compile.
+//!
+//! # Features
+//!
+//! Both are off by default.
+//!
+//! - `vm-memory`: `VsockVolatileStream`, for streams that copy to and from guest memory. Depends on
+//!   the crate of that name.
+//! - `scm-rights`: sockets of `std` receive descriptors
+//!   ([`recv_data_fd`](VsockStream::recv_data_fd)) and report a closed peer
+//!   ([`peer_gone`](VsockStream::peer_gone)). Depends on `rustix`.
 //!
 //! # A complete backend
 //!
-//! A backend over Unix socket pairs, for a host component in the same process. It is a toy in one
-//! point only: connections wait in an unbounded queue.
+//! A backend over pairs of Unix sockets, for a host component in the same process. It differs from
+//! a production backend in one respect: its queue of waiting connections is unbounded.
 //!
 //! ```
 //! use std::any::Any;
@@ -116,9 +124,9 @@
 //!
 //! impl VsockBackend for ToyBackend {
 //!     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-//!         self.tickets.read_exact(&mut [0])?; // `WouldBlock` when none waits
+//!         self.tickets.read_exact(&mut [0])?; // `WouldBlock` if no connection waits
 //!         let stream = self.waiting.recv().map_err(|_| io::ErrorKind::NotConnected)?;
-//!         stream.set_nonblocking(true)?; // the device's end starts non-blocking
+//!         stream.set_nonblocking(true)?; // the device end starts non-blocking
 //!         Ok(Box::new(ToyStream(stream)))
 //!     }
 //!     fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
@@ -150,10 +158,10 @@
 //!
 //! # Invariants
 //!
-//! - This crate depends on nothing but `std` and names no type of another crate in public, except
-//!   for `VsockVolatileStream` (feature `vm-memory`), which is about `vm-memory`'s.
-//! - It performs no I/O of its own: every method is a promise of the implementor, and for the
-//!   sockets of `std` the call of the same name.
+//! - Without features this crate depends only on `std`. No public item names a type of another
+//!   crate, except `VsockVolatileStream` (feature `vm-memory`).
+//! - It performs no I/O of its own. The methods state what an implementation must do; for the
+//!   sockets of `std`, each calls the method of the same name.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types)]

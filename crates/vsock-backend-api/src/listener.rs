@@ -7,8 +7,8 @@ use std::os::unix::net::UnixListener;
 
 use crate::VsockStream;
 
-/// Where a host component gets connections from: those that a guest opens to a port, or that other
-/// programs open to a socket. The listening sockets of `std` are such listeners, too.
+/// A source of connections for a host component: those that a guest opens to a port, or that other
+/// processes open to a socket. Implemented for the listening sockets of `std`.
 ///
 /// `as_raw_fd` is for polling only: it is readable while a connection waits.
 ///
@@ -16,7 +16,7 @@ use crate::VsockStream;
 /// use std::io;
 /// use vsock_backend_api::{VsockListener, VsockStream};
 ///
-/// /// Takes what waits, without waiting for more.
+/// /// Accepts all waiting connections.
 /// fn accept_all(listener: &impl VsockListener) -> io::Result<Vec<Box<dyn VsockStream>>> {
 ///     listener.set_nonblocking(true)?;
 ///     let mut streams = Vec::new();
@@ -34,14 +34,14 @@ use crate::VsockStream;
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait VsockListener: AsRawFd + Send {
-    /// Takes the next connection, whose stream is in blocking mode; waits for one in blocking mode.
+    /// Takes the next connection. In blocking mode, waits for one. The stream is in blocking mode.
     ///
     /// # Errors
     ///
-    /// - `WouldBlock`: none waits, in non-blocking mode.
-    /// - `NotConnected`: no connection will ever come.
-    /// - Anything else concerns this one connection, or says that the process lacks a resource such
-    ///   as descriptors; a later call may succeed.
+    /// - `WouldBlock`: no connection waits, in non-blocking mode.
+    /// - `NotConnected`: no connection will ever arrive.
+    /// - Any other error concerns this one connection, or means that the process lacks a resource
+    ///   such as descriptors; a later call may succeed.
     fn accept(&self) -> io::Result<Box<dyn VsockStream>>;
 
     /// Makes [`accept`](Self::accept) return `WouldBlock` (`true`) or wait (`false`).

@@ -2,58 +2,59 @@
 
 use std::io::{self, IoSlice};
 
-/// What [`VsockMessages::receive_message`] has found.
+/// The result of [`VsockMessages::receive_message`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Received {
-    /// A whole message is in the buffer.
+    /// The buffer contains a whole message.
     Message {
-        /// Its bytes; an empty message is a message.
+        /// Its length in bytes. An empty message is a message.
         len: usize,
-        /// Whether a record ends with it.
+        /// Whether this message ends a record.
         record: Record,
     },
-    /// The next message was longer than the buffer, and is lost. What is in the buffer means
-    /// nothing.
+    /// The next message was longer than the buffer and has been discarded. The content of the
+    /// buffer is unspecified.
     TooLong,
-    /// The peer will send no more.
+    /// The peer will send no more messages.
     End,
 }
 
-/// Whether a record ends with a message (`MSG_EOR`): a mark of the sender's, which changes nothing
-/// for the message.
+/// Whether a message ends a record (`MSG_EOR`). The sender sets this mark; it does not affect how
+/// the message is delivered.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Record {
-    /// It goes on with the next message, or records are not marked.
+    /// The record continues with the next message, or records are not marked.
     Continues,
-    /// It ends.
+    /// The record ends with this message.
     Ends,
 }
 
-/// Whole messages, by a stream that keeps their boundaries: the host's end of a seqpacket socket of
-/// the guest (virtio 1.3, section 5.10.6.6).
+/// Sends and receives whole messages, on a stream that preserves their boundaries: the host end of
+/// a guest's seqpacket connection (virtio 1.3, section 5.10.6.6).
 ///
-/// A message passes whole or not at all, in one call. The descriptors of the stream tell of
-/// messages as those of other streams tell of bytes, and its mode, its timeouts and its ends are
-/// what [`VsockStream`](crate::VsockStream) says. `Read` and `Write` of such a stream are of little
-/// use: they cannot tell an empty message from the end.
+/// One call transfers one message, whole or not at all. The stream's descriptors report readiness
+/// for messages as those of other streams do for bytes. Its mode, timeouts and ends follow
+/// [`VsockStream`](crate::VsockStream). `Read` and `Write` on such a stream are of limited use,
+/// because they cannot distinguish an empty message from the end.
 pub trait VsockMessages {
-    /// Sends one message, which lies in these pieces one after the other. A stream that knows no
-    /// records leaves the mark out.
+    /// Sends one message, the concatenation of the given pieces. A stream that does not support
+    /// records ignores the mark.
     ///
     /// # Errors
     ///
-    /// - `WouldBlock`: there is no room for all of it now; nothing was sent.
-    /// - `InvalidInput`: the stream never takes so long a message; nothing was sent.
-    /// - `BrokenPipe`: the peer does not receive any more, or this end has shut down its sending.
-    /// - Anything else: the stream is broken.
+    /// - `WouldBlock`: there is no room for the whole message now; nothing was sent.
+    /// - `InvalidInput`: the message is longer than the stream can ever send; nothing was sent.
+    /// - `BrokenPipe`: the peer no longer receives, or this end has shut down sending.
+    /// - Any other error: the stream is broken.
     fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()>;
 
     /// Receives the next message.
     ///
     /// # Errors
     ///
-    /// - `WouldBlock`: no message is there.
-    /// - `ConnectionReset`: the peer has left without an end, after the messages that it had sent.
-    /// - Anything else: the stream is broken.
+    /// - `WouldBlock`: no message is available.
+    /// - `ConnectionReset`: the peer has closed abruptly. Returned after the messages that it had
+    ///   sent.
+    /// - Any other error: the stream is broken.
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received>;
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The sockets of `std` are streams.
+//! Implements [`VsockStream`] for the sockets of `std`.
 //!
-//! A stream that says it is a socket promises that no other descriptor of it exists
-//! ([`VsockBackendType`]): a device is given one that was not cloned.
+//! The implementations report a socket type, which promises that the process has no other
+//! descriptor of the socket ([`VsockBackendType`]). So a device must be given a socket that was not
+//! cloned.
 
 use std::any::Any;
 use std::io;
@@ -17,7 +18,7 @@ use crate::{VsockBackendType, VsockStream};
 #[cfg(feature = "scm-rights")]
 mod kernel;
 
-/// What both have in common: the inherent methods of the same names do it.
+/// The methods that both sockets implement by calling the inherent method of the same name.
 macro_rules! socket_methods {
     ($socket:ident) => {
         fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
@@ -32,7 +33,8 @@ macro_rules! socket_methods {
             $socket::set_write_timeout(self, timeout)
         }
 
-        /// As the socket's own, but that an end of what has ended already is no error.
+        /// Like the socket's own method, but shutting down a direction that has already ended
+        /// succeeds.
         fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
             match $socket::shutdown(self, how) {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -48,7 +50,7 @@ macro_rules! socket_methods {
             Ok(self.as_fd())
         }
 
-        /// Asks the kernel with the feature `scm-rights`, and knows nothing without it.
+        /// Asks the kernel with the feature `scm-rights`; without it, always `false`.
         #[cfg(feature = "scm-rights")]
         fn peer_gone(&self) -> bool {
             kernel::peer_gone(self.as_fd())
@@ -68,8 +70,8 @@ macro_rules! socket_methods {
     };
 }
 
-/// Mode and timeouts are the kernel's, and so is what an expired one fails with: `WouldBlock`. An
-/// empty read or write looks at the socket as any other, and can wait or fail.
+/// Mode and timeouts are those of the kernel, so an expired timeout is `WouldBlock`. An empty read
+/// or write accesses the socket like any other, and can wait or fail.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -85,11 +87,11 @@ macro_rules! socket_methods {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// A vectored write to a peer that has gone raises `SIGPIPE`, which a Rust program ignores unless
-/// it has changed that. A process whose `main` is not Rust's ignores the signal itself.
+/// A vectored write to a closed peer raises `SIGPIPE`. Rust programs ignore that signal by default;
+/// a process whose `main` is not written in Rust must ignore it itself.
 ///
-/// Without the feature `scm-rights`, `peer_gone` is always `false`: a client that leaves while the
-/// guest has no buffer for its request is then announced to the guest all the same.
+/// Without the feature `scm-rights`, `peer_gone` is always `false`. The guest then receives the
+/// request of a client even if the client has left while the request waited for a buffer.
 impl VsockStream for UnixStream {
     fn backend_type(&self) -> VsockBackendType {
         VsockBackendType::UnixStream
@@ -104,13 +106,13 @@ impl VsockStream for UnixStream {
     socket_methods!(UnixStream);
 }
 
-/// As a `UnixStream`; `recv_data_fd` is `Unsupported`.
+/// Like `UnixStream`, except that `recv_data_fd` is `Unsupported`.
 impl VsockStream for TcpStream {
     fn backend_type(&self) -> VsockBackendType {
         VsockBackendType::Tcp
     }
 
-    /// For a socket whose connect was begun in non-blocking mode.
+    /// For a socket whose connect was started in non-blocking mode.
     fn finish_connect(&mut self) -> io::Result<()> {
         if let Some(error) = self.take_error()? {
             return Err(error);
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_say_what_they_are_and_are_found_by_type() {
+    fn sockets_report_their_type_and_can_be_downcast() {
         let [(mut unix, _far), (mut tcp, _tcp_far)] = pairs();
         assert_eq!(unix.backend_type(), VsockBackendType::UnixStream);
         assert_eq!(tcp.backend_type(), VsockBackendType::Tcp);
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn mode_and_timeouts_are_those_of_the_socket() {
+    fn mode_and_timeouts_are_those_of_the_kernel() {
         for (mut near, _far) in pairs() {
             near.set_nonblocking(true).unwrap();
             let nothing = near.read(&mut [0]).unwrap_err();
@@ -177,7 +179,7 @@ mod tests {
             assert_eq!(
                 late.kind(),
                 ErrorKind::WouldBlock,
-                "a blocking one would wait"
+                "a blocking read would wait"
             );
             for zero in [
                 near.set_read_timeout(Some(Duration::ZERO)),
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_of_std_are_connected() {
+    fn connected_sockets_finish_connect() {
         for (mut near, _far) in pairs() {
             near.finish_connect().unwrap();
         }
@@ -200,7 +202,7 @@ mod tests {
 
     #[cfg(feature = "scm-rights")]
     #[test]
-    fn a_socket_of_std_without_a_peer_is_not_connected_yet() {
+    fn a_socket_without_a_peer_is_not_connected_yet() {
         use rustix::net::{AddressFamily, SocketType, socket};
 
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
@@ -209,18 +211,18 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_a_connect_is_its_error() {
+    fn finish_connect_returns_the_error_that_ended_the_connection() {
         let (mut near, far) = tcp();
         near.write_all(b"unread").unwrap();
         assert_eq!(far.peek(&mut [0; 8]).unwrap(), 6);
-        drop(far); // bytes that were not read make it a reset
+        drop(far); // resets, because bytes are unread
         let mut looks = (0..10_000_000).map(|_| near.finish_connect().err());
         let error = looks.find_map(|error| error).unwrap();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 
     #[test]
-    fn a_half_close_passes_and_an_end_of_what_has_ended_is_no_error() {
+    fn a_half_close_passes_and_shutting_down_again_succeeds() {
         for (mut near, mut far) in pairs() {
             near.write_all(b"last").unwrap();
             near.shutdown(Shutdown::Write).unwrap();
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn one_descriptor_is_for_both() {
+    fn one_descriptor_serves_reading_and_writing() {
         let (near, _far) = UnixStream::pair().unwrap();
         assert_eq!(near.write_ready_fd().unwrap(), near.as_raw_fd());
         let borrowed = near.write_ready().unwrap();

@@ -10,34 +10,35 @@ use crate::{VsockAddr, VsockBackendType, VsockCredit, VsockMessages};
 
 /// One end of a connection between the device and a host component.
 ///
-/// `as_raw_fd` is for polling only: it is readable when a read would not return `WouldBlock`.
-/// Where a stream is not a socket, [`write_ready_fd`](Self::write_ready_fd) is a descriptor of its
-/// own; waiting for `EPOLLOUT` on `as_raw_fd` then means nothing.
+/// `as_raw_fd` is for polling only: it is readable when a read would not return `WouldBlock`. A
+/// stream that is not a socket may have a separate descriptor for writing,
+/// [`write_ready_fd`](Self::write_ready_fd). Polling `as_raw_fd` for `EPOLLOUT` is then
+/// meaningless.
 ///
-/// Dropping a stream closes it, as dropping a socket does: the peer reads what was written, then
-/// the end. A stream that can tell a reset from an end does so by [`abort`](Self::abort).
+/// Dropping a stream closes it, like dropping a socket: the peer reads what was written, then the
+/// end. A stream that distinguishes a reset from an end resets the connection in
+/// [`abort`](Self::abort).
 ///
-/// Every method but [`backend_type`](Self::backend_type) and [`as_any`](Self::as_any) has a
-/// default, so that an implementation grows with its needs. The crate's documentation has a
-/// complete one.
+/// Only [`backend_type`](Self::backend_type) and [`as_any`](Self::as_any) are required; every other
+/// method has a default. The [crate documentation](crate) contains a complete implementation.
 pub trait VsockStream: Read + Write + AsRawFd + Send {
-    /// What carries the bytes of this stream.
+    /// Returns what carries the bytes of this stream.
     fn backend_type(&self) -> VsockBackendType;
 
-    /// Makes reads and writes of this end return `WouldBlock` (`true`) or wait (`false`) where they
-    /// cannot make progress.
+    /// Chooses what reads and writes do where they cannot make progress: return `WouldBlock`
+    /// (`true`) or wait (`false`). The mode applies to this end only.
     ///
     /// # Errors
     ///
-    /// - `Unsupported`: the stream has one mode only (the default).
-    /// - Anything else comes from the operating system; the mode is then unchanged.
+    /// - `Unsupported`: the stream has only one mode (the default).
+    /// - Any other error comes from the operating system; the mode is unchanged.
     fn set_nonblocking(&mut self, _nonblocking: bool) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Bounds how long a blocking read waits for its first byte; `None` waits for ever.
+    /// Limits how long a blocking read waits for its first byte. `None` waits indefinitely.
     ///
-    /// Non-blocking mode ignores the timeout, and keeps it.
+    /// Non-blocking mode ignores the timeout but keeps it.
     ///
     /// # Errors
     ///
@@ -47,201 +48,207 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Bounds how long a blocking write waits for space; `None` waits for ever.
+    /// Limits how long a blocking write waits for space. `None` waits indefinitely.
     ///
-    /// Non-blocking mode ignores the timeout, and keeps it.
+    /// Non-blocking mode ignores the timeout but keeps it.
     ///
     /// # Errors
     ///
     /// - `InvalidInput`: the timeout is zero.
-    /// - `Unsupported`: writes of this stream cannot time out (the default).
+    /// - `Unsupported`: writes to this stream cannot time out (the default).
     fn set_write_timeout(&mut self, _timeout: Option<Duration>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Receives bytes together with descriptors that the peer passed (`SCM_RIGHTS`); returns how
-    /// many of each came. The descriptors then belong to the caller.
+    /// Receives bytes together with descriptors that the peer has passed (`SCM_RIGHTS`). Returns
+    /// the number of bytes and the number of descriptors. The caller owns the descriptors.
     ///
     /// # Errors
     ///
-    /// - `Unsupported`: the stream carries no descriptors (the default).
-    /// - `WouldBlock`: nothing is there, in non-blocking mode.
-    /// - Anything else comes from the operating system.
+    /// - `Unsupported`: the stream does not carry descriptors (the default).
+    /// - `WouldBlock`: nothing is available, in non-blocking mode.
+    /// - Any other error comes from the operating system.
     fn recv_data_fd(&self, _bytes: &mut [u8], _fds: &mut [RawFd]) -> io::Result<(usize, usize)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Ends one direction, or both, as `shutdown(2)` does.
+    /// Shuts down one direction, or both, like `shutdown(2)`.
     ///
-    /// By this a half-close passes between guest and host (`VIRTIO_VSOCK_OP_SHUTDOWN` with one
-    /// flag, virtio 1.3, section 5.10.6.6.1).
+    /// A device uses it to pass on a guest's half-close (`VIRTIO_VSOCK_OP_SHUTDOWN` with one flag,
+    /// virtio 1.3, section 5.10.6.6.1).
     ///
     /// # Errors
     ///
-    /// - `Unsupported`: the stream knows no half-close (the default); dropping it is the only end.
-    /// - Anything else comes from the operating system.
+    /// - `Unsupported`: the stream does not support half-close (the default); it ends only when
+    ///   dropped.
+    /// - Any other error comes from the operating system.
     fn shutdown(&mut self, _how: Shutdown) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Drops the stream, with a reset for the peer where the stream knows one: what it has not
-    /// ended in order is broken off. A drop alone is a close.
+    /// Drops the stream and resets the connection, if the stream supports resets. Each direction
+    /// that has not been shut down before ends in an error at the peer. An ordinary drop, by
+    /// contrast, is a close.
     ///
-    /// By this a device passes the guest's reset on (`VIRTIO_VSOCK_OP_RST`, virtio 1.3, section
-    /// 5.10.6.6). The default drops; a stream around another one hands it on.
+    /// A device uses it to pass on a guest's reset (`VIRTIO_VSOCK_OP_RST`, virtio 1.3, section
+    /// 5.10.6.6). The default only drops. A stream that wraps another should forward the call.
     fn abort(self: Box<Self>) {}
 
-    /// The descriptor to poll for `EPOLLOUT`: ready when a write would not return `WouldBlock`.
+    /// Returns the descriptor to poll for `EPOLLOUT`. It is ready when a write would not return
+    /// `WouldBlock`.
     ///
     /// The default is `as_raw_fd`, which is right for sockets. The descriptor belongs to the
     /// stream.
     ///
     /// # Errors
     ///
-    /// Making the descriptor can fail, for example with `EMFILE`. The stream is then as it was.
+    /// Creating the descriptor can fail, for example with `EMFILE`. The stream is then unchanged.
     fn write_ready_fd(&self) -> io::Result<RawFd> {
         Ok(self.as_raw_fd())
     }
 
-    /// As [`write_ready_fd`](Self::write_ready_fd), borrowed from the stream, so that it cannot be
-    /// used after it was closed.
+    /// Like [`write_ready_fd`](Self::write_ready_fd), but the descriptor is borrowed from the
+    /// stream, so it cannot be used after it is closed.
     ///
     /// # Errors
     ///
-    /// - `Unsupported`: the stream has numbers only (the default).
-    /// - Others are those of [`write_ready_fd`](Self::write_ready_fd).
+    /// - `Unsupported`: the stream provides raw descriptors only (the default).
+    /// - Others: as for [`write_ready_fd`](Self::write_ready_fd).
     fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Whether a stream that [`VsockBackend::connect`](crate::VsockBackend::connect) has returned
-    /// is connected by now.
+    /// Returns `Ok` once a stream from [`VsockBackend::connect`](crate::VsockBackend::connect) is
+    /// connected.
     ///
-    /// A stream whose component cannot be reached without waiting, as over TCP, is returned before
-    /// it is connected. A device asks at first, and again when
-    /// [`write_ready_fd`](Self::write_ready_fd) is ready; it neither reads nor writes before the
-    /// answer is `Ok`, which answers the guest. The default is `Ok`: what is returned is connected.
-    /// The call never waits, in whichever mode the stream is.
+    /// A backend returns a stream before it is connected if connecting takes time, as over TCP. The
+    /// device calls this first when it receives the stream, and again whenever
+    /// [`write_ready_fd`](Self::write_ready_fd) is ready. On `Ok` it accepts the guest's request;
+    /// until then it neither reads nor writes. The default is `Ok`: the stream was connected when
+    /// it was returned. The call never waits, even in blocking mode.
     ///
     /// # Errors
     ///
-    /// - `WouldBlock`: not yet.
-    /// - Anything else: the component cannot be reached. The device drops the stream, and answers
+    /// - `WouldBlock`: the stream is not connected yet.
+    /// - Any other error: the component cannot be reached. The device drops the stream, and answers
     ///   the guest with `VIRTIO_VSOCK_OP_RST`.
     fn finish_connect(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// The port of the guest that the stream's opener has named out of band, if it has.
+    /// Returns the guest port that the opener of this stream has requested out of band, if any.
     ///
-    /// A device asks once, before it reads. `Some` settles the handshake: no command comes in the
-    /// stream, no `OK` is expected in it, and [`confirm`](Self::confirm) tells the opener that the
-    /// guest has accepted. The default, `None`, is right for streams that begin with a command
-    /// (`CONNECT <port>\n`).
+    /// A device calls this once, before it reads. `Some` replaces the handshake: the stream
+    /// contains no command, the opener expects no `OK` in it, and [`confirm`](Self::confirm)
+    /// informs the opener that the guest has accepted. The default, `None`, is right for streams
+    /// that begin with a command (`CONNECT <port>\n`).
     fn requested_port(&mut self) -> Option<u32> {
         None
     }
 
-    /// Tells the opener that the guest has accepted, and which port of the host the connection has;
-    /// only after [`requested_port`](Self::requested_port) has named one.
+    /// Informs the opener that the guest has accepted, and which host port the connection has.
+    /// Called only if [`requested_port`](Self::requested_port) has returned a port.
     ///
     /// # Errors
     ///
-    /// - `Unsupported`: the opener has not asked in this way (the default).
-    /// - Anything else: the opener has left.
+    /// - `Unsupported`: the opener did not request the port out of band (the default).
+    /// - Any other error: the opener has closed its end.
     fn confirm(&mut self, _host_port: u32) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// As [`confirm`](Self::confirm), with both addresses, so that the opener can tell to whom it
-    /// is connected. A device calls this one; the default calls `confirm(host.port)`.
+    /// Like [`confirm`](Self::confirm), with both addresses, so that the opener knows which guest
+    /// it is connected to. A device calls this method; the default calls `confirm(host.port)`.
     ///
     /// # Errors
     ///
-    /// Those of [`confirm`](Self::confirm).
+    /// As for [`confirm`](Self::confirm).
     fn confirm_from(&mut self, _guest: VsockAddr, host: VsockAddr) -> io::Result<()> {
         self.confirm(host.port)
     }
 
-    /// The address of the other end of the connection.
+    /// Returns the address of the other end of the connection.
     ///
-    /// At a host component's end it is the guest's CID and port, at a device's end the component's.
-    /// `None`: the stream does not know it (the default).
+    /// At a host component's end this is the guest's CID and port; at a device's end it is the host
+    /// component's address. `None`: the stream does not know it (the default).
     fn peer(&self) -> Option<VsockAddr> {
         None
     }
 
-    /// The address of this end, as [`peer`](Self::peer) is that of the other.
+    /// Returns the address of this end. See [`peer`](Self::peer) for the other.
     fn local(&self) -> Option<VsockAddr> {
         None
     }
 
-    /// How to send and receive whole messages, if the stream keeps their boundaries; it is then the
-    /// host's end of a seqpacket connection, and never carries anything else.
+    /// Returns the interface for whole messages, if the stream preserves their boundaries. The
+    /// stream is then the host end of a seqpacket connection and carries only messages.
     ///
-    /// The default, `None`, is right for streams of bytes.
+    /// The default, `None`, is right for byte streams.
     fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
         None
     }
 
-    /// Whether the peer's end is known to have been dropped.
+    /// Returns whether the peer is known to have dropped its end.
     ///
-    /// A stream that is paused, or whose reading has ended, can stay registered edge-triggered and
-    /// ask this on an event, where its descriptor reports no `EPOLLHUP` by itself. For a socket it
-    /// is a system call; there a peer that has shut both directions down looks the same. The
-    /// default knows nothing and says `false`.
+    /// A device keeps a stream registered (edge-triggered) while it is paused or has stopped
+    /// reading, and calls this on events if the descriptor does not report `EPOLLHUP`. On a socket
+    /// it costs a system call, and cannot distinguish a peer that has shut down both directions.
+    /// The default is `false`: unknown.
     fn peer_gone(&self) -> bool {
         false
     }
 
-    /// Whether the peer has ended its reading, so that a write would be `BrokenPipe`, where the
-    /// stream knows that without a write.
+    /// Returns whether the peer has shut down reading, so that a write would fail with
+    /// `BrokenPipe`, if the stream can know this without writing.
     ///
-    /// A device asks this of connections between two guests only: on events, and after a read that
-    /// has found nothing. So a stream that carries one makes its descriptor readable when it
-    /// becomes so, until the next read. The default knows nothing and says `false`.
+    /// A device calls this only for connections between two guests: on events, and after a read
+    /// that has found nothing. When the peer shuts down reading, such a stream must therefore make
+    /// its descriptor readable until the next read. The default is `false`: unknown.
     fn peer_stopped_reading(&self) -> bool {
         false
     }
 
-    /// Tells the other end what the guest at this end has told of its buffer, for
-    /// [`peer_credit`](Self::peer_credit).
+    /// Reports to the other end the credit that the guest at this end has advertised. The other end
+    /// obtains it from [`peer_credit`](Self::peer_credit).
     ///
-    /// A device tells it of connections between two guests only, whenever it has changed. The
-    /// default tells nothing.
+    /// A device calls this only for connections between two guests, whenever the credit has
+    /// changed. The default does nothing.
     fn tell_credit(&self, _credit: VsockCredit) {}
 
-    /// What the other end [has told](Self::tell_credit) last.
+    /// Returns the credit that the other end [has reported](Self::tell_credit) last.
     ///
-    /// A device asks this of connections between two guests only, on every event, and then gives
-    /// its guest credit for what the other one has taken. With the default, `None`, it gives credit
-    /// for what the stream has taken.
+    /// A device calls this only for connections between two guests, on every event. It then grants
+    /// its own guest credit for what the other guest has consumed. If the result is `None` (the
+    /// default), it grants credit for what the stream has accepted.
     fn peer_credit(&self) -> Option<VsockCredit> {
         None
     }
 
-    /// A descriptor, to poll for `EPOLLIN`, that becomes ready when
-    /// [`peer_credit`](Self::peer_credit) is not `known` (any more). Each call says anew what is
-    /// known; the descriptor is always the same one, and belongs to the stream.
+    /// Returns a descriptor that becomes readable (`EPOLLIN`) when
+    /// [`peer_credit`](Self::peer_credit) differs from `known`.
+    ///
+    /// Each call replaces the value that is compared. The descriptor is the same each time, and
+    /// belongs to the stream.
     ///
     /// # Errors
     ///
-    /// - `Unsupported`: the stream tells of no credit (the default).
-    /// - Making the descriptor can fail, for example with `EMFILE`. The stream is then as it was.
+    /// - `Unsupported`: the stream does not report credit (the default).
+    /// - Creating the descriptor can fail, for example with `EMFILE`. The stream is then unchanged.
     fn credit_fd(&self, _known: Option<VsockCredit>) -> io::Result<RawFd> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The stream as `Any`, for code that knows its concrete type.
+    /// Returns the stream as `Any`, for code that knows its concrete type.
     fn as_any(&self) -> &dyn Any;
 
-    /// As [`as_any`](Self::as_any), to do something with it. `None` is the default.
+    /// Like [`as_any`](Self::as_any), for mutable access. The default is `None`.
     fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
         None
     }
 
-    /// As [`as_any`](Self::as_any), to own it: so a device finds a stream that can copy to guest
-    /// memory directly. Ask `as_any` first, because `None` (the default) drops the stream.
+    /// Like [`as_any`](Self::as_any), by value. A device uses it to find a stream that can copy
+    /// directly to guest memory. Try `as_any` first, because on `None` (the default) the stream is
+    /// dropped.
     #[must_use]
     fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
         None
@@ -259,7 +266,7 @@ mod tests {
     use super::VsockStream;
     use crate::{VsockAddr, VsockBackendType, VsockCredit};
 
-    /// What an implementor of the older trait has: the required methods only.
+    /// An implementation of the original trait: required methods only.
     #[derive(Debug, Default)]
     struct Foreign {
         _witness: Arc<()>,
@@ -298,7 +305,7 @@ mod tests {
     const ADDR: VsockAddr = VsockAddr { cid: 3, port: 52 };
 
     #[test]
-    fn what_a_foreign_stream_leaves_out_is_unsupported() {
+    fn methods_without_an_override_are_unsupported() {
         let mut stream = Foreign::default();
         let refusals = [
             stream.set_nonblocking(true),
@@ -317,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_stream_polls_one_fd_and_knows_nothing_of_its_peer() {
+    fn a_stream_without_overrides_polls_one_fd_and_reports_no_peer() {
         let mut stream = Foreign::default();
         assert_eq!(stream.requested_port(), None);
         stream.finish_connect().unwrap();
@@ -335,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_stream_that_is_aborted_is_dropped() {
+    fn aborting_a_stream_without_an_override_drops_it() {
         let foreign = Foreign::default();
         let witness = Arc::downgrade(&foreign._witness);
         let stream: Box<dyn VsockStream> = Box::new(foreign);

@@ -7,23 +7,24 @@ use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile}
 
 use crate::VsockStream;
 
-/// A stream that copies to and from guest memory by itself, with no buffer in between.
+/// A stream that copies to and from guest memory directly, without an intermediate buffer.
 ///
-/// What a packet or a row of packets needs lies in several pieces of guest memory. A stream for
-/// which a call has a price, be it a system call or an atomic operation, takes many pieces in one.
-/// The methods are to [`ReadVolatile`] and [`WriteVolatile`] what `read_vectored` and
-/// `write_vectored` are to `Read` and `Write`: a stream that leaves them as they are takes the
-/// first piece that is not empty, and one that counts more bytes than that has is `InvalidData`.
+/// The payload of one packet, or of several in a row, occupies several pieces of guest memory. A
+/// stream whose calls are expensive, because each is a system call or an atomic operation, can
+/// transfer all pieces in one call. The methods relate to [`ReadVolatile`] and [`WriteVolatile`] as
+/// `read_vectored` and `write_vectored` do to `Read` and `Write`. The defaults transfer the first
+/// piece that is not empty, and return `InvalidData` if the underlying call reports more bytes than
+/// the piece has.
 ///
-/// A call whose bytes end within a piece has found no more for now. One that has stopped between
-/// two pieces may be followed by another.
+/// A call that ends within a piece has found nothing more for now. After a call that ends between
+/// two pieces, another may transfer more.
 pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
-    /// Reads into the pieces, one after the other. 0 bytes are the end of the stream, or there was
-    /// no place for any.
+    /// Reads into the pieces, in order. Returns 0 at the end of the stream, or if the pieces have
+    /// no room.
     ///
     /// # Errors
     ///
-    /// As a read. Nothing was read then.
+    /// As for a read; nothing was read.
     fn read_volatile_vectored<B: BitmapSlice>(
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
@@ -34,11 +35,11 @@ pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
         counted(self.read_volatile(&mut piece.clone()), piece.len())
     }
 
-    /// Writes what is in the pieces, one after the other.
+    /// Writes the content of the pieces, in order.
     ///
     /// # Errors
     ///
-    /// As a write. Nothing was written then.
+    /// As for a write; nothing was written.
     fn write_volatile_vectored<B: BitmapSlice>(
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
@@ -49,9 +50,9 @@ pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
         counted(self.write_volatile(piece), piece.len())
     }
 
-    /// How many bytes are worth offering memory for: what waits to be read, known or guessed
-    /// without a system call. Too low a guess costs another call. `usize::MAX`, the default, means
-    /// unknown.
+    /// Returns how many bytes are worth providing memory for: the bytes that wait to be read, as
+    /// far as the stream knows without a system call. A guess that is too low costs an additional
+    /// call. The default, `usize::MAX`, means unknown.
     fn readable_bytes(&self) -> usize {
         usize::MAX
     }
@@ -63,7 +64,7 @@ fn first<'a, 'm, B: BitmapSlice>(
     pieces.iter().find(|piece| !piece.is_empty())
 }
 
-/// The result of a call that was offered `offered` bytes.
+/// Checks the result of a call that was offered `offered` bytes.
 fn counted(result: Result<usize, VolatileMemoryError>, offered: usize) -> io::Result<usize> {
     match result.map_err(into_io_error)? {
         moved if moved <= offered => Ok(moved),
@@ -90,8 +91,8 @@ mod tests {
     use super::VsockVolatileStream;
     use crate::{VsockBackendType, VsockStream};
 
-    /// What is written can be read; it knows one piece at a call, and counts this number of bytes
-    /// too much.
+    /// Written bytes can be read. It transfers one piece at a time, and reports this number of
+    /// bytes too many.
     struct Loopback(Vec<u8>, usize);
 
     impl Read for Loopback {
@@ -164,7 +165,7 @@ mod tests {
     impl VsockVolatileStream for Loopback {}
 
     #[test]
-    fn a_stream_of_single_pieces_takes_the_first_that_is_not_empty() {
+    fn the_default_transfers_the_first_piece_that_is_not_empty() {
         let mut stream = Loopback(Vec::new(), 0);
         let (mut none, mut first, mut second) = ([0; 0], *b"abc", *b"de");
         let pieces = [
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_place_for_a_byte_nothing_is_moved() {
+    fn empty_pieces_transfer_nothing() {
         let mut stream = Loopback(b"abc".to_vec(), 0);
         let mut none = [0; 0];
         let pieces = [VolatileSlice::from(&mut none[..])];
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_none_of_io_becomes_one() {
+    fn an_error_of_volatile_memory_becomes_an_io_error() {
         let mut long = *b"abcd";
         let pieces = [VolatileSlice::from(&mut long[..])];
         let error = Loopback(Vec::new(), 0).write_volatile_vectored(&pieces);

@@ -9,19 +9,19 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RuleBreach {
-    /// The transport does something else than the sentence says.
+    /// The transport does not keep the promise.
     #[error("expected {expected}, but {seen}")]
     Unmet {
-        /// What the sentence makes one expect.
+        /// What the rule expects.
         expected: String,
         /// What happened instead.
         seen: String,
     },
-    /// The sentence speaks of something that the transport does not have.
+    /// The rule is about something that the transport does not have.
     #[error("inapplicable: {0}")]
     Inapplicable(&'static str),
-    /// A call that the check needs failed on the way.
-    #[error("a call failed that the check needs")]
+    /// A call that the check depends on failed.
+    #[error("a call that the check depends on failed")]
     Io(#[from] io::Error),
 }
 
@@ -33,7 +33,7 @@ impl RuleBreach {
         }
     }
 
-    /// Adds what was done before.
+    /// Adds the steps that were taken before.
     pub(crate) fn after(self, done: impl fmt::Display) -> Self {
         match self {
             Self::Unmet { expected, seen } => Self::unmet(expected, format!("{seen}, {done}")),
@@ -42,10 +42,10 @@ impl RuleBreach {
     }
 }
 
-/// What the check of a rule returns.
+/// The result of checking a rule.
 pub type Verdict = Result<(), RuleBreach>;
 
-/// Something `expected`, which holds unless something else was `seen`.
+/// Succeeds if the expectation holds, and fails with what was `seen` otherwise.
 pub(crate) fn hold(is_so: bool, expected: impl fmt::Display, seen: impl fmt::Display) -> Verdict {
     if is_so {
         Ok(())
@@ -54,12 +54,16 @@ pub(crate) fn hold(is_so: bool, expected: impl fmt::Display, seen: impl fmt::Dis
     }
 }
 
-/// What was read must be what was written.
+/// Checks that the bytes that were read are those that were written.
 pub(crate) fn same(got: &[u8], sent: &[u8]) -> Verdict {
-    hold(got == sent, "the bytes that were written", "others arrived")
+    hold(
+        got == sent,
+        "the bytes that were written",
+        "other bytes arrived",
+    )
 }
 
-/// A call that must transfer exactly `want` bytes.
+/// Checks that a call transferred exactly `want` bytes.
 pub(crate) fn count(what: impl fmt::Display, got: io::Result<usize>, want: usize) -> Verdict {
     match got {
         Ok(got) if got == want => Ok(()),
@@ -70,7 +74,7 @@ pub(crate) fn count(what: impl fmt::Display, got: io::Result<usize>, want: usize
     }
 }
 
-/// A call that must fail with `want`.
+/// Checks that a call failed with `want`.
 pub(crate) fn fails<T: fmt::Debug>(
     what: impl fmt::Display,
     got: io::Result<T>,
@@ -85,7 +89,7 @@ pub(crate) fn fails<T: fmt::Debug>(
     }
 }
 
-/// A call that must succeed.
+/// Checks that a call succeeded.
 pub(crate) fn succeeds<T>(what: impl fmt::Display, got: io::Result<T>) -> Result<T, RuleBreach> {
     got.map_err(|error| {
         RuleBreach::unmet(

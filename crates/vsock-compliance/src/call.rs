@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A call that may wait, on a thread of its own.
+//! Calls that may block, on a thread of their own.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::poll::{Deadline, wait_until};
 
-/// A call that runs on a thread of its own, so that it may block without blocking the test.
+/// A call on a thread of its own, which can block without blocking the test.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -44,13 +44,13 @@ impl<T: Send + 'static> Call<T> {
     ///
     /// # Errors
     ///
-    /// Those of starting a thread.
+    /// The thread cannot be started.
     pub fn start(call: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
         let (send_task, task) = channel();
         let (send_result, result) = channel();
         let thread = thread::Builder::new().spawn(move || {
             if send_task.send(fs::read_link("/proc/thread-self")).is_ok() {
-                // The result of a call that was given up has no receiver.
+                // If the caller has given up the call, the result has no receiver.
                 drop(send_result.send(call()));
             }
         })?;
@@ -67,11 +67,12 @@ impl<T: Send + 'static> Call<T> {
     ///
     /// # Errors
     ///
-    /// `TimedOut` if it is still running at the deadline, `NotFound` if it returned instead.
+    /// `TimedOut` if the call is still running at the deadline, and `NotFound` if it has returned
+    /// instead.
     pub fn asleep(&self, deadline: Deadline) -> io::Result<()> {
         let mut returned = false;
         wait_until(deadline, || match fs::read_to_string(&self.state_file) {
-            // The state follows the name of the thread, which may itself hold parentheses.
+            // The state follows the name of the thread, which may itself contain parentheses.
             Ok(stat) => {
                 returned = self.thread.is_finished();
                 returned
@@ -88,26 +89,25 @@ impl<T: Send + 'static> Call<T> {
         if returned {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
-                "the call did not wait",
+                "the call returned instead of waiting",
             ));
         }
         Ok(())
     }
 
-    /// Whether the call has returned.
+    /// Returns whether the call has returned.
     #[must_use]
     pub fn has_returned(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Sends the thread a signal whose handler does nothing, so that what it waits in returns
-    /// `EINTR`.
+    /// Sends a signal to the thread, so that the system call in which it waits returns `EINTR`.
     ///
-    /// The first use installs a handler for `SIGRTMIN` in this process.
+    /// The first use installs a handler for `SIGRTMIN` in this process, which does nothing.
     ///
     /// # Errors
     ///
-    /// Those of `sigaction` and `pthread_kill`.
+    /// The errors of `sigaction` and `pthread_kill`.
     pub fn interrupt(&self) -> io::Result<()> {
         extern "C" fn nothing(_: c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
         let into_io =
@@ -120,16 +120,16 @@ impl<T: Send + 'static> Call<T> {
     ///
     /// # Errors
     ///
-    /// `TimedOut` if it has not by the deadline: its thread then goes on. `Other` if it
-    /// panicked.
+    /// `TimedOut` if it has not returned by the deadline, in which case its thread continues, and
+    /// `Other` if it has panicked.
     pub fn finish(self, deadline: Deadline) -> io::Result<T> {
         self.result
             .recv_timeout(deadline.left())
             .map_err(unfinished)
     }
 
-    /// Waits for the call to return, as long as `moved` changes: a call that makes progress is only
-    /// slow, however slow.
+    /// Waits for the call to return, as long as `moved` changes. A call that makes progress may
+    /// take any time.
     ///
     /// ```
     /// use std::cell::Cell;
@@ -158,8 +158,8 @@ impl<T: Send + 'static> Call<T> {
     ///
     /// # Errors
     ///
-    /// `TimedOut` if nothing has moved for `stall_timeout`, to be noticed after twice that at the
-    /// latest: the thread then goes on. `Other` if it panicked.
+    /// `TimedOut` if nothing has moved for `stall_timeout`, in which case the thread continues;
+    /// this is noticed after twice that time at the latest. `Other` if the call has panicked.
     pub fn finish_moving(self, stall_timeout: Duration, moved: impl Fn() -> u64) -> io::Result<T> {
         let mut before = moved();
         loop {
@@ -179,7 +179,7 @@ impl<T: Send + 'static> Call<T> {
 fn unfinished(why: RecvTimeoutError) -> io::Error {
     match why {
         RecvTimeoutError::Timeout => {
-            io::Error::new(io::ErrorKind::TimedOut, "the call did not return")
+            io::Error::new(io::ErrorKind::TimedOut, "the call did not return in time")
         }
         RecvTimeoutError::Disconnected => io::Error::other("the call panicked"),
     }

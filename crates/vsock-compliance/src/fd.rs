@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What `/proc` tells about descriptors.
+//! Information about descriptors from `/proc`.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,21 +12,22 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 /// `O_CLOEXEC` in the octal `flags` of `/proc/self/fdinfo`.
 const CLOSE_ON_EXEC: u32 = 0o2_000_000;
 
-/// How many descriptors this process has open.
+/// Returns how many descriptors this process has open.
 ///
 /// # Errors
 ///
-/// Those of reading `/proc/self/fd`; also `EMFILE`, because the reading needs a descriptor itself.
+/// The errors of reading `/proc/self/fd`, including `EMFILE`, because reading it needs a
+/// descriptor.
 pub fn open_count() -> io::Result<usize> {
     let listed = fs::read_dir("/proc/self/fd")?.count();
-    Ok(listed - 1) // the directory itself was open
+    Ok(listed - 1) // Without the directory itself.
 }
 
-/// Whether `fd` is closed when the process runs another program.
+/// Returns whether `fd` is closed when the process executes another program.
 ///
 /// # Errors
 ///
-/// Those of reading `/proc`; `InvalidData` if it does not tell.
+/// The errors of reading `/proc`, and `InvalidData` if it does not contain the flags.
 pub fn is_close_on_exec(fd: RawFd) -> io::Result<bool> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
     info.lines()
@@ -36,11 +37,11 @@ pub fn is_close_on_exec(fd: RawFd) -> io::Result<bool> {
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Another descriptor of the file that `fd` names, to read or write it by hand.
+/// Returns another descriptor for the file that `fd` refers to, to read or write it directly.
 ///
 /// # Errors
 ///
-/// Those of a Unix socket that passes a descriptor.
+/// The errors of a Unix socket that passes a descriptor.
 pub fn duplicate(fd: RawFd) -> io::Result<File> {
     let (sender, receiver) = UnixDatagram::pair()?;
     sender.send_with_fd(&b"x"[..], fd).map_err(into_io)?;

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Judges a stream or a backend by each sentence that the traits of `vsock-backend-api` promise.
+//! Tests a stream or a backend against every promise that the traits of `vsock-backend-api` make.
 //!
-//! A [`Rule`] is a sentence, a name and a check. Add this crate to your `dev-dependencies`, and
-//! write a test for each kind of thing that you have:
+//! A [`Rule`] consists of a promise, a name and a check. Add this crate to your `dev-dependencies`,
+//! and write one test for each type that you implement:
 //!
-//! | what you have | what you implement | what you call |
+//! | To test | Implement | Call |
 //! |---|---|---|
 //! | a stream | [`PairSource`] | [`judge_streams`] |
-//! | a stream that keeps messages apart | [`PairSource`] | [`judge_messages`] |
+//! | a stream with message boundaries | [`PairSource`] | [`judge_messages`] |
 //! | a backend | [`BackendSource`] | [`judge_backends`] |
 //!
-//! # Ten lines
+//! # A complete test
 //!
-//! Say how to get a connected pair, and have it judged; a run takes seconds. Here it is a pair of
-//! Unix sockets. They differ from the contract in a number of sentences, and this test names one of
-//! them:
+//! Define how to create a connected pair, and run all checks, which takes seconds. This example
+//! tests a pair of Unix sockets. They break a number of rules, one of which the example shows:
 //!
 //! ```
 //! use std::io;
@@ -34,14 +33,15 @@
 //! let report = judge_streams(&Sockets, &[]);
 //! assert!(report.held().contains(&"a_drop_is_a_close"), "{report}");
 //!
-//! let failure = report.failures().iter().find(|failure| failure.name() == "hup_is_never_reported");
+//! let mut failures = report.failures().iter();
+//! let failure = failures.find(|failure| failure.name() == "hup_is_never_reported");
 //! let text = failure.expect("a socket reports EPOLLHUP").to_string();
 //! assert!(text.contains("HUP is never reported."), "{text}");
 //! ```
 //!
-//! A transport that differs on purpose lists the rules that it breaks, by the names that the report
-//! prints, each with a reason. Then its test asserts that nothing else fails. It fails, too, if a
-//! listed rule holds after all, so the list cannot go stale:
+//! If a transport deviates from a rule on purpose, list the rule as an exception, by the name that
+//! the report prints and with a reason. The test can then assert that nothing else fails. It also
+//! fails if a listed rule holds, so the list cannot become outdated:
 //!
 //! ```no_run
 //! # use vsock_compliance::{Exception, PairSource, judge_streams};
@@ -52,19 +52,19 @@
 //! # }
 //! ```
 //!
-//! # What tests of a transport are made of
+//! # Tools for tests of a transport
 //!
 //! - [`poll`]: readiness of real descriptors, and waits with a deadline.
-//! - [`call`]: a call that may block, on a thread of its own.
-//! - [`fd`]: what `/proc` tells about descriptors.
-//! - [`pattern`]: bytes that tell where in a stream they belong; [`transfer`]: many of them through
-//!   a connection, each side waiting in its own way.
+//! - [`call`]: calls that may block, on a thread of their own.
+//! - [`fd`]: information about descriptors from `/proc`.
+//! - [`pattern`]: data in which each byte shows its position in the stream; [`transfer`]: sends
+//!   much of it through a connection, with a way of waiting for each side.
 //!
 //! # Invariants
 //!
-//! - No rule sleeps to make something happen: it waits for the thing itself, with a deadline.
-//! - This crate knows the traits of `vsock-backend-api`, and no transport.
-//! - The rules about interrupted calls install a handler for `SIGRTMIN`, which does nothing.
+//! - No rule sleeps to make something happen: it waits for the event itself, with a deadline.
+//! - This crate depends on the traits of `vsock-backend-api`, and on no transport.
+//! - The rules about interrupted calls install a handler for `SIGRTMIN` that does nothing.
 
 #![forbid(unsafe_code)]
 
@@ -96,23 +96,22 @@ pub use self::source::{
     QueuedBytes, ServedBackend, WokenTasks, refusal_threshold,
 };
 
-// What the signatures of this crate name.
+// The types in the signatures of this crate.
 pub use vsock_backend_api;
 
-/// How long a rule waits that is expected not to hold.
+/// How long a rule waits if it is expected to fail.
 const EXCEPTED_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Checks every rule of [`stream_rules`] from both ends.
 ///
-/// The [`ComplianceReport`] is good if every rule holds or is inapplicable, but for those in
-/// `exceptions`, none of which may hold from both ends.
+/// The [`ComplianceReport`] is good if every rule holds or is inapplicable, except for those in
+/// `exceptions`, each of which must fail from at least one end.
 #[must_use]
 pub fn judge_streams(source: &dyn PairSource, exceptions: &[Exception]) -> ComplianceReport {
     judge_pairs(&stream_rules(), source, exceptions)
 }
 
-/// Checks every rule of [`message_rules`] from both ends, as [`judge_streams`] does those of
-/// streams.
+/// Checks every rule of [`message_rules`] from both ends, like [`judge_streams`].
 #[must_use]
 pub fn judge_messages(source: &dyn PairSource, exceptions: &[Exception]) -> ComplianceReport {
     judge_pairs(&message_rules(), source, exceptions)

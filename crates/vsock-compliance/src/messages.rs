@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls of streams that keep messages apart.
+//! Calls of streams with message boundaries.
 
 use std::io::{self, ErrorKind, IoSlice};
 
@@ -9,9 +9,9 @@ use vsock_backend_api::{Received, Record, VsockMessages};
 use crate::breach::{RuleBreach, Verdict, fails, same};
 use crate::source::BoxedStream;
 
-/// The messages of a stream that must have them.
+/// Returns the message interface of a stream. Without one, the rule is inapplicable.
 pub(crate) fn messages_of(stream: &mut BoxedStream) -> Result<&mut dyn VsockMessages, RuleBreach> {
-    let none = RuleBreach::Inapplicable("the stream keeps no messages apart");
+    let none = RuleBreach::Inapplicable("the stream has no message boundaries");
     stream.messages().ok_or(none)
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn send(stream: &mut BoxedStream, message: &[u8]) -> Result<io::Resul
     Ok(messages_of(stream)?.send_message(&[IoSlice::new(message)], Record::Continues))
 }
 
-/// The next message must be this one.
+/// Checks that the next message is this one.
 pub(crate) fn expect(stream: &mut BoxedStream, message: &[u8]) -> Verdict {
     let mut buffer = vec![0; message.len() + 1];
     match messages_of(stream)?.receive_message(&mut buffer)? {
@@ -31,7 +31,7 @@ pub(crate) fn expect(stream: &mut BoxedStream, message: &[u8]) -> Verdict {
     }
 }
 
-/// There must be no message, and this must be why.
+/// Checks that there is no message, for this reason.
 pub(crate) fn expect_none(stream: &mut BoxedStream, kind: ErrorKind) -> Verdict {
     let got = messages_of(stream)?.receive_message(&mut [0; 8]);
     fails("a call without a message", got, kind)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes that tell where in a stream they belong.
+//! Data in which each byte shows its position in the stream.
 
 use std::sync::OnceLock;
 
-/// A prime, so that no power of two that a transport works in is a multiple of it.
+/// A prime, so that no power of two that a transport uses is a multiple of it.
 const PERIOD: usize = 65_521;
 
 fn table() -> &'static [u8] {
@@ -22,10 +22,10 @@ fn table() -> &'static [u8] {
     })
 }
 
-/// A place in an endless stream of known bytes: one side writes them, the other compares.
+/// A position in an endless stream of known bytes: one side writes them, the other compares them.
 ///
-/// A byte that is lost, doubled, changed or out of order shows up as a mismatch, at the speed of a
-/// comparison of memory.
+/// A byte that is lost, duplicated, changed or out of order causes a mismatch. The comparison is as
+/// fast as one of memory.
 ///
 /// ```
 /// use vsock_compliance::pattern::Pattern;
@@ -42,19 +42,19 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// A stream that begins elsewhere, to tell two of them apart.
+    /// Creates a pattern that begins at another position, so that two streams can be distinguished.
     #[must_use]
     pub fn starting_at(position: u64) -> Self {
         Self { position }
     }
 
-    /// How many bytes have been passed, from the beginning at zero.
+    /// Returns the current position, which starts at zero.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next `len` bytes, without moving on.
+    /// Returns the next `len` bytes without advancing.
     #[must_use]
     pub fn peek(&self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
@@ -62,8 +62,8 @@ impl Pattern {
         bytes
     }
 
-    /// Fills `buf` with the next bytes, without moving on: how many of them were written, the
-    /// caller learns later and says to [`advance`](Self::advance).
+    /// Fills `buf` with the next bytes without advancing. When the caller knows how many of them
+    /// were written, it calls [`advance`](Self::advance).
     pub fn fill(&self, buf: &mut [u8]) {
         let table = table();
         let mut at = self.offset();
@@ -77,23 +77,23 @@ impl Pattern {
         }
     }
 
-    /// Moves on by `len` bytes.
+    /// Advances by `len` bytes.
     pub fn advance(&mut self, len: usize) {
         self.position += len as u64;
     }
 
-    /// The next `len` bytes.
+    /// Returns the next `len` bytes and advances.
     pub fn take(&mut self, len: usize) -> Vec<u8> {
         let bytes = self.peek(len);
         self.advance(len);
         bytes
     }
 
-    /// Compares `bytes` with the next ones and moves on.
+    /// Compares `bytes` with the next bytes and advances.
     ///
     /// # Errors
     ///
-    /// The position of the first byte that differs; the pattern is then where it was.
+    /// The position of the first byte that differs, in which case the pattern does not advance.
     pub fn verify(&mut self, bytes: &[u8]) -> Result<(), u64> {
         let table = table();
         let mut at = self.offset();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Takes the steps of a check.
+//! Executes the steps of a check.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::scene::{Pair, Scene, edge, edges, no_edge, ready, ready_fd, unready};
 use crate::source::{BoxedStream, PairSource};
 use crate::step::{Side, Step, Want};
 
-/// A call that was started: whose it is, what it does, and the thread.
+/// A call in progress: its side, its kind and its thread.
 struct Started {
     side: Side,
     op: CallOp,
     call: Call<(BoxedStream, Done)>,
 }
 
-/// What a call returned, and what a read put into its buffer.
+/// The result of a call, and the buffer of a read.
 type Done = (io::Result<usize>, [u8; 8]);
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -32,9 +32,9 @@ enum CallOp {
     Write,
 }
 
-/// One end in the course of a check.
+/// The state of one end during a check.
 struct End {
-    /// `None` after its drop, and while a call of it is under way.
+    /// `None` after the end was dropped, and while one of its calls is in progress.
     stream: Option<BoxedStream>,
     sent: Pattern,
     received: Pattern,
@@ -66,17 +66,17 @@ impl End {
         self.edges(interest).as_mut().ok_or_else(nothing)
     }
 
-    /// What a read returned must be wanted, and be the next bytes.
+    /// Checks the result of a read, and that its bytes are the next ones.
     fn received(&mut self, bytes: &[u8], got: io::Result<usize>, want: Want) -> Verdict {
         let len = *got.as_ref().unwrap_or(&0);
         returned("a read", got, want)?;
         let Some(bytes) = bytes.get(..len) else {
-            let seen = format!("it claims {len} bytes");
+            let seen = format!("it returned {len} bytes");
             return Err(RuleBreach::unmet("a read within its buffer", seen));
         };
         self.received.verify(bytes).map_err(|at| {
             let expected = "the bytes that were written, in order";
-            RuleBreach::unmet(expected, format!("byte {at} is another one"))
+            RuleBreach::unmet(expected, format!("byte {at} differs"))
         })
     }
 
@@ -93,9 +93,9 @@ fn returned(what: &str, got: io::Result<usize>, want: Want) -> Verdict {
     }
 }
 
-/// What a step speaks of is not there: a mistake in the table.
+/// The error for a step without a subject, which is a mistake in the table.
 fn nothing() -> RuleBreach {
-    RuleBreach::unmet("a table of steps that makes sense", "a step has no subject")
+    RuleBreach::unmet("a consistent table of steps", "a step has no subject")
 }
 
 /// A check in progress.
@@ -106,7 +106,7 @@ struct Play<'a> {
     started: Option<Started>,
 }
 
-/// Takes the steps on a new pair whose ends are both non-blocking.
+/// Executes the steps on a new pair with both ends non-blocking.
 pub(crate) fn play(scene: &Scene<'_>, steps: &[Step]) -> Verdict {
     let Pair { near, far } = scene.nonblocking()?;
     let mut play = Play {
@@ -170,7 +170,7 @@ impl Play<'_> {
         self.check_hangup()
     }
 
-    /// Steps that move bytes.
+    /// Executes steps that transfer bytes.
     fn transfer(&mut self, step: &Step) -> Verdict {
         match *step {
             Step::Write(side, wish) => {
@@ -237,16 +237,17 @@ impl Play<'_> {
                 },
             }
         }
-        // A write that is still blocked may have added to it.
+        // A write that is still blocked may have added bytes, so there can be more than `written`.
         let missing = written.saturating_sub(self.end(side).received.position());
         hold(
             missing == 0,
-            "all that was written",
-            format_args!("{missing} bytes of it are missing"),
+            "all bytes that were written",
+            format_args!("{missing} of them are missing"),
         )
     }
 
-    /// Starts a call on a thread of its own: one that wrongly waits must not hold up the check.
+    /// Starts a call on a separate thread, so that a call that blocks by mistake does not block the
+    /// check.
     fn start(&mut self, side: Side, op: CallOp) -> Verdict {
         let byte = self.end(side).sent.peek(1);
         let mut stream = self.take_stream(side)?;
@@ -262,7 +263,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Steps about a call that waits.
+    /// Executes steps about a blocked call.
     fn block(&mut self, step: &Step) -> Verdict {
         match *step {
             Step::BlockedRead(side) => {
@@ -296,7 +297,7 @@ impl Play<'_> {
         }
     }
 
-    /// Steps that look at descriptors.
+    /// Executes steps that check descriptors.
     fn look(&mut self, step: &Step) -> Verdict {
         match *step {
             Step::Watch(side, interest) => {
@@ -336,7 +337,7 @@ impl Play<'_> {
         }
     }
 
-    /// Steps about whole messages.
+    /// Executes steps about messages.
     fn message(&mut self, step: &Step) -> Verdict {
         match *step {
             Step::Send(side, len) => {
@@ -360,7 +361,7 @@ impl Play<'_> {
         }
     }
 
-    /// Nothing that is looked at for a hang-up may have one.
+    /// Checks that no descriptor under observation has reported a hang-up.
     fn check_hangup(&mut self) -> Verdict {
         for watch in [&mut self.near.level, &mut self.far.level]
             .into_iter()
@@ -368,13 +369,13 @@ impl Play<'_> {
         {
             let hung_up = watch.now()?.is_some_and(PollReport::hung_up);
             let expected = "none of HUP, RDHUP and ERR to be reported";
-            hold(!hung_up, expected, "one is")?;
+            hold(!hung_up, expected, "one was")?;
         }
         Ok(())
     }
 }
 
-/// Every write that transfers nothing.
+/// Makes every kind of write that transfers nothing.
 fn empty_writes(stream: &mut BoxedStream) -> Verdict {
     count("an empty write", stream.write(&[]), 0)?;
     let buffers = [IoSlice::new(&[]), IoSlice::new(&[])];
@@ -383,7 +384,7 @@ fn empty_writes(stream: &mut BoxedStream) -> Verdict {
     count("a write of no buffers", stream.write_vectored(&[]), 0)
 }
 
-/// Every call that transfers nothing.
+/// Makes every kind of call that transfers nothing.
 fn empty_calls(source: &dyn PairSource, stream: &mut BoxedStream) -> Verdict {
     empty_writes(stream)?;
     count("an empty read", stream.read(&mut []), 0)?;

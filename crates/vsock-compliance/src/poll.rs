@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Readiness of real descriptors, and waits that have a deadline.
+//! Readiness of real descriptors, and waits with a deadline.
 //!
-//! Every wait of this crate goes through here, so no test sleeps to make something happen: it waits
-//! for the thing itself, and fails when the deadline passes.
+//! Every wait in this crate uses this module. Thus no test sleeps to make something happen: it
+//! waits for the event itself, and fails if the deadline passes.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-/// A moment by which something must have happened.
+/// The time by which something must have happened.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,13 +24,13 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// The moment that lies `wait` ahead. What is too far away for the clock never comes.
+    /// Returns the time after `wait`. If it is too far away for the clock, it never arrives.
     #[must_use]
     pub fn after(wait: Duration) -> Self {
         Self(Instant::now().checked_add(wait))
     }
 
-    /// What is left until then; zero once it has passed.
+    /// Returns the time that is left, or zero if the deadline has passed.
     #[must_use]
     pub fn left(self) -> Duration {
         self.0.map_or(Duration::MAX, |at| {
@@ -38,7 +38,7 @@ impl Deadline {
         })
     }
 
-    /// Whether the moment is over.
+    /// Returns whether the deadline has passed.
     #[must_use]
     pub fn passed(self) -> bool {
         self.left().is_zero()
@@ -50,20 +50,20 @@ impl Deadline {
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts now.
+    /// Starts the measurement.
     #[must_use]
     pub fn start() -> Self {
         Self(Instant::now())
     }
 
-    /// The time since the start.
+    /// Returns the time since the start.
     #[must_use]
     pub fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
 }
 
-/// What of a descriptor is polled for.
+/// The event for which a descriptor is polled.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PollInterest {
     /// `EPOLLIN`, on [`as_raw_fd`](std::os::fd::AsRawFd::as_raw_fd).
@@ -81,24 +81,24 @@ impl PollInterest {
     }
 }
 
-/// One report of epoll about a descriptor.
+/// An event that epoll has reported for a descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PollReport(EventSet);
 
 impl PollReport {
-    /// `EPOLLIN`.
+    /// Returns whether `EPOLLIN` was reported.
     #[must_use]
     pub fn readable(self) -> bool {
         self.0.contains(EventSet::IN)
     }
 
-    /// `EPOLLOUT`.
+    /// Returns whether `EPOLLOUT` was reported.
     #[must_use]
     pub fn writable(self) -> bool {
         self.0.contains(EventSet::OUT)
     }
 
-    /// `EPOLLHUP`, `EPOLLRDHUP` or `EPOLLERR`.
+    /// Returns whether `EPOLLHUP`, `EPOLLRDHUP` or `EPOLLERR` was reported.
     #[must_use]
     pub fn hung_up(self) -> bool {
         self.0
@@ -106,7 +106,7 @@ impl PollReport {
     }
 }
 
-/// A descriptor in an epoll of its own.
+/// A descriptor that is registered in an epoll of its own.
 ///
 /// ```
 /// use std::io::Write;
@@ -134,21 +134,22 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the level: what is ready is reported for as long as it is ready.
+    /// Registers the descriptor level-triggered: an event is reported for as long as it lasts.
     ///
     /// # Errors
     ///
-    /// Those of `epoll_create1` and `epoll_ctl`: no descriptor left, or `fd` is not open.
+    /// The errors of `epoll_create1` and `epoll_ctl`: there is no free descriptor, or `fd` is not
+    /// open.
     pub fn level(fd: RawFd, interest: PollInterest) -> io::Result<Self> {
         Self::register(fd, interest, EventSet::empty())
     }
 
-    /// Watches the edges (`EPOLLET`): each change is reported once. Where `fd` is ready already,
-    /// that is the first edge.
+    /// Registers the descriptor edge-triggered (`EPOLLET`): each change is reported once. If `fd`
+    /// is already ready, that is the first edge.
     ///
     /// # Errors
     ///
-    /// As for [`level`](Self::level).
+    /// The same as [`level`](Self::level).
     pub fn edges(fd: RawFd, interest: PollInterest) -> io::Result<Self> {
         Self::register(fd, interest, EventSet::EDGE_TRIGGERED)
     }
@@ -164,20 +165,21 @@ impl Watch {
         })
     }
 
-    /// What is to report now, without waiting. A watch for edges forgets it then.
+    /// Returns the current event, if any, without waiting. An edge-triggered watch then discards
+    /// it.
     ///
     /// # Errors
     ///
-    /// Those of `epoll_wait`.
+    /// The errors of `epoll_wait`.
     pub fn now(&mut self) -> io::Result<Option<PollReport>> {
         self.poll(Duration::ZERO)
     }
 
-    /// Waits for the next report.
+    /// Waits for the next event.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when there was none by the deadline; else those of `epoll_wait`.
+    /// `TimedOut` if there was none by the deadline, and the errors of `epoll_wait`.
     pub fn wait(&mut self, deadline: Deadline) -> io::Result<PollReport> {
         loop {
             if let Some(report) = self.poll(deadline.left())? {
@@ -192,10 +194,10 @@ impl Watch {
         }
     }
 
-    /// Whether the descriptor that was registered is still open under its number.
+    /// Returns whether the registered descriptor is still open.
     ///
-    /// The kernel forgets a registration with the last reference to its file, so a number that was
-    /// closed and given to another file is not mistaken for it.
+    /// The kernel removes a registration with the last reference to its file, so a number that was
+    /// closed and reused for another file is not mistaken for it.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let event = EpollEvent::new(self.interest.events(), 0);
@@ -215,16 +217,16 @@ impl Watch {
     }
 }
 
-/// Milliseconds for `epoll_wait`, rounded up so that a wait is never early.
+/// Converts to milliseconds for `epoll_wait`, rounded up so that a wait never ends early.
 fn millis(wait: Duration) -> i32 {
     i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }
 
-/// Whether `fd` is ready now.
+/// Returns whether `fd` is ready now.
 ///
 /// # Errors
 ///
-/// As for [`Watch::level`].
+/// The same as [`Watch::level`].
 pub fn is_ready(fd: RawFd, interest: PollInterest) -> io::Result<bool> {
     let report = Watch::level(fd, interest)?.now()?;
     Ok(report.is_some_and(|report| match interest {
@@ -233,20 +235,20 @@ pub fn is_ready(fd: RawFd, interest: PollInterest) -> io::Result<bool> {
     }))
 }
 
-/// Whether `fd` is readable now.
+/// Returns whether `fd` is readable now.
 ///
 /// # Errors
 ///
-/// As for [`Watch::level`].
+/// The same as [`Watch::level`].
 pub fn is_readable(fd: RawFd) -> io::Result<bool> {
     is_ready(fd, PollInterest::Read)
 }
 
-/// Whether `fd` is writable now.
+/// Returns whether `fd` is writable now.
 ///
 /// # Errors
 ///
-/// As for [`Watch::level`].
+/// The same as [`Watch::level`].
 pub fn is_writable(fd: RawFd) -> io::Result<bool> {
     is_ready(fd, PollInterest::Write)
 }
@@ -255,16 +257,16 @@ pub fn is_writable(fd: RawFd) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// As for [`Watch::level`] and [`Watch::wait`].
+/// The same as [`Watch::level`] and [`Watch::wait`].
 pub fn wait_ready(fd: RawFd, interest: PollInterest, deadline: Deadline) -> io::Result<()> {
     Watch::level(fd, interest)?.wait(deadline).map(drop)
 }
 
-/// Looks every millisecond whether `done`, for what no descriptor tells.
+/// Checks `done` every millisecond, for conditions that no descriptor reports.
 ///
 /// # Errors
 ///
-/// `TimedOut` when it was not done by the deadline; else those of `epoll_create1`.
+/// `TimedOut` if it was not done by the deadline, and the errors of `epoll_create1`.
 pub fn wait_until(deadline: Deadline, mut done: impl FnMut() -> bool) -> io::Result<()> {
     while !done() {
         if deadline.passed() {
@@ -275,12 +277,12 @@ pub fn wait_until(deadline: Deadline, mut done: impl FnMut() -> bool) -> io::Res
     Ok(())
 }
 
-/// Slows the caller down by `step`, rounded up to milliseconds: for a peer that must be slow. Not
-/// for waiting until something has happened.
+/// Pauses the caller for `step`, rounded up to milliseconds, to simulate a slow peer. Must not be
+/// used to wait for an event.
 ///
 /// # Errors
 ///
-/// Those of `epoll_create1`.
+/// The errors of `epoll_create1`.
 pub fn pace(step: Duration) -> io::Result<()> {
     let silent = Epoll::new()?;
     let deadline = Deadline::after(step);

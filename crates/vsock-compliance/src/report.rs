@@ -7,16 +7,16 @@ use crate::breach::{RuleBreach, Verdict};
 use crate::rule::Rule;
 use crate::source::ConnectionEnd;
 
-/// A rule that a transport does not share, and why.
+/// A rule from which a transport deviates on purpose, and the reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Exception {
     /// The name of the rule.
     pub name: &'static str,
-    /// Why the transport does otherwise.
+    /// Why the transport deviates.
     pub reason: &'static str,
 }
 
-/// A rule that a transport breaks, or an exception that it does not need.
+/// A rule that a transport breaks, or an exception that is wrong.
 #[derive(Debug)]
 pub struct RuleFailure {
     name: &'static str,
@@ -27,7 +27,7 @@ pub struct RuleFailure {
 enum Cause {
     Broken {
         rule: Rule,
-        /// From whose end; rules about backends have none.
+        /// The end from which the rule was checked; `None` for rules about backends.
         end: Option<ConnectionEnd>,
         breach: RuleBreach,
     },
@@ -38,13 +38,13 @@ enum Cause {
 }
 
 impl RuleFailure {
-    /// The name of the rule, or of the exception.
+    /// Returns the name of the rule or of the exception.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// How the rule was broken; `None` if what is wrong is its exception.
+    /// Returns how the rule was broken, or `None` if its exception is wrong.
     #[must_use]
     pub const fn breach(&self) -> Option<&RuleBreach> {
         match &self.cause {
@@ -59,14 +59,16 @@ impl fmt::Display for RuleFailure {
         let name = self.name;
         let (rule, end, breach) = match &self.cause {
             Cause::HoldsAfterAll { reason } => {
-                return write!(f, "`{name}` holds, but is excepted: {reason}");
+                return write!(f, "`{name}` is an exception, but the rule holds: {reason}");
             }
-            Cause::UnknownException => return write!(f, "`{name}` is excepted, but is no rule"),
+            Cause::UnknownException => {
+                return write!(f, "`{name}` is an exception, but not a rule");
+            }
             Cause::Broken { rule, end, breach } => (rule, end, breach),
         };
         write!(f, "`{name}`")?;
         if let Some(end) = end {
-            write!(f, ", at the {end}'s end")?;
+            write!(f, ", at the {end} end")?;
         }
         write!(f, "\n    {:<8}  {}", rule.section, rule.sentence)?;
         match breach {
@@ -85,7 +87,7 @@ impl Error for RuleFailure {
     }
 }
 
-/// What came of checking a transport. Printed, it lists every rule with its sentence.
+/// The result of checking a transport. Its `Display` output lists every rule and its result.
 #[derive(Debug, Default)]
 pub struct ComplianceReport {
     held: Vec<(&'static str, &'static str)>,
@@ -95,7 +97,7 @@ pub struct ComplianceReport {
 }
 
 impl ComplianceReport {
-    /// Checks every rule and sorts the verdicts. `check` learns what exception the rule has.
+    /// Checks every rule and sorts the results. `check` receives the rule's exception, if any.
     pub(crate) fn of<R: AsRef<Rule>>(
         rules: &[R],
         exceptions: &[Exception],
@@ -150,26 +152,27 @@ impl ComplianceReport {
         self.failures.push(RuleFailure { name, cause });
     }
 
-    /// Whether the transport shares every sentence that it does not except.
+    /// Returns whether the transport passed: only the rules with exceptions failed, and all of
+    /// those did.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.failures.is_empty()
     }
 
-    /// The names of the rules that hold.
+    /// Returns the names of the rules that hold.
     #[must_use]
     pub fn held(&self) -> Vec<&'static str> {
         self.held.iter().map(|(name, _)| *name).collect()
     }
 
-    /// The names of the rules that speak of something that the transport does not have, and what.
-    /// One that does not apply to either direction is listed twice.
+    /// Returns the names of the rules that are about something that the transport does not have,
+    /// and what that is. A rule that applies in neither direction is listed twice.
     #[must_use]
     pub fn inapplicable(&self) -> &[(&'static str, &'static str)] {
         &self.inapplicable
     }
 
-    /// What is wrong.
+    /// Returns the rules that failed and the exceptions that are wrong.
     #[must_use]
     pub fn failures(&self) -> &[RuleFailure] {
         &self.failures
@@ -232,7 +235,7 @@ mod tests {
         assert!(!report.is_good());
         assert_eq!(
             report.failures()[0].to_string(),
-            "`a_drop_is_a_close`, at the device's end\n    \
+            "`a_drop_is_a_close`, at the device end\n    \
              4         After a drop the peer's read is `Ok(0)`.\n    \
              expected  a read to return Ok(0)\n    \
              seen      it returned Ok(1)"
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_is_listed_with_its_sentence_and_needs_no_exception() {
+    fn a_rule_that_holds_is_listed_with_its_sentence_and_must_have_no_exception() {
         let good = report(&[], None);
         assert!(good.is_good() && good.held() == ["a_drop_is_a_close"]);
         assert!(good.to_string().contains("After a drop"), "{good}");
@@ -249,12 +252,12 @@ mod tests {
         assert!(
             stale
                 .to_string()
-                .contains("holds, but is excepted: it is not")
+                .contains("is an exception, but the rule holds: it is not")
         );
     }
 
     #[test]
-    fn an_exception_covers_its_rule_and_must_name_one() {
+    fn an_exception_covers_its_rule_and_must_name_an_existing_one() {
         let excepted = report(&[EXCEPTION], Some(|| RuleBreach::Inapplicable("none")));
         assert!(excepted.is_good(), "{excepted}");
         let name = "a_drop_is_no_rule";
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_apply_is_no_failure() {
+    fn an_inapplicable_rule_is_not_a_failure() {
         let report = report(&[], Some(|| RuleBreach::Inapplicable("no peek")));
         assert!(report.is_good());
         assert_eq!(report.inapplicable(), [("a_drop_is_a_close", "no peek")]);

@@ -6,20 +6,19 @@ use crate::scene::Scene;
 use crate::source::BackendSource;
 use crate::step::Step;
 
-/// A sentence of the contract, under the name of one check of it. Several rules may share a
-/// sentence.
+/// A promise of the traits, under the name of one check of it. Several rules may share a promise.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct Rule {
-    /// What the rule is called, which is unique.
+    /// The name of the rule, which is unique.
     pub name: &'static str,
-    /// The section of the contract.
+    /// The number of the promise's section. Related promises have the same number.
     pub section: &'static str,
-    /// What the contract says.
+    /// The text of the promise.
     pub sentence: &'static str,
 }
 
-/// A rule about a connected pair, seen from one of its ends.
+/// A rule about a connected pair, checked from one of its ends.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamRule {
     rule: Rule,
@@ -29,12 +28,12 @@ pub struct StreamRule {
 impl StreamRule {
     /// Checks the rule on new pairs of the scene.
     ///
-    /// Every check begins with non-blocking calls on a thread of their own: a transport on which
-    /// those wait breaks the rule, and does not hold the check up.
+    /// Every check begins with non-blocking calls on a separate thread, so a transport in which
+    /// these calls block fails the rule but does not block the check.
     ///
     /// # Errors
     ///
-    /// [`RuleBreach`](crate::RuleBreach): why it does not hold.
+    /// [`RuleBreach`](crate::RuleBreach) if the rule does not hold.
     pub fn check(&self, scene: &Scene<'_>) -> Verdict {
         scene.try_nonblocking()?;
         match self.check {
@@ -64,7 +63,7 @@ impl BackendRule {
     ///
     /// # Errors
     ///
-    /// [`RuleBreach`](crate::RuleBreach): why it does not hold.
+    /// [`RuleBreach`](crate::RuleBreach) if the rule does not hold.
     pub fn check(&self, source: &dyn BackendSource) -> Verdict {
         (self.check)(source)
     }
@@ -79,16 +78,16 @@ impl AsRef<Rule> for BackendRule {
 /// How a rule about a pair is checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StreamCheck {
-    /// By steps: each list of them on a new pair whose ends are both non-blocking.
+    /// With steps: each list of steps on a new pair with both ends non-blocking.
     Steps(&'static [&'static [Step]]),
-    /// By a function, where steps cannot say it.
+    /// With a function, if steps cannot express the check.
     Custom(fn(&Scene<'_>) -> Verdict),
 }
 
 /// How a rule about a backend is checked.
 pub(crate) type BackendCheck = fn(&dyn BackendSource) -> Verdict;
 
-/// A sentence of the contract with its checks, by name: a row of the tables in `rules`.
+/// A promise with its checks, by name: a row of the tables in `rules`.
 pub(crate) struct Sentence<C: 'static> {
     pub(crate) section: &'static str,
     pub(crate) text: &'static str,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The tables: each sentence of the contract, with the rules that check it.
+//! The tables of promises, each with the rules that check it.
 
-/// A table of sentences. Under each stand its rules, by name: a function in braces, or lists of
-/// [steps](crate::step), each list for a new pair. `steps` brings the words for those into scope.
+/// Defines a table of promises. Below each promise are its rules, by name: a function in braces, or
+/// lists of [steps](crate::step), each of which is taken on a new pair. `steps` imports the names
+/// of the steps.
 macro_rules! sentences {
     (
         $words:ident $check:ident;
@@ -57,7 +58,7 @@ mod writable;
 
 use crate::rule::{BackendRule, StreamRule, of_backends, of_streams};
 
-/// Every rule about connected pairs, in the order of the contract.
+/// Returns every rule about connected pairs, in the order of the promises.
 #[must_use]
 pub fn stream_rules() -> Vec<StreamRule> {
     of_streams(&[
@@ -75,13 +76,13 @@ pub fn stream_rules() -> Vec<StreamRule> {
     ])
 }
 
-/// Every rule about connected pairs that keep messages apart.
+/// Returns every rule about connected pairs with message boundaries.
 #[must_use]
 pub fn message_rules() -> Vec<StreamRule> {
     of_streams(&[messages::SENTENCES])
 }
 
-/// Every rule about backends.
+/// Returns every rule about backends.
 #[must_use]
 pub fn backend_rules() -> Vec<BackendRule> {
     of_backends(backend::SENTENCES)

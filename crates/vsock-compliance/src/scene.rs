@@ -13,10 +13,10 @@ use crate::pattern::Pattern;
 use crate::poll::{self, Deadline, PollInterest, Stopwatch, Watch};
 use crate::source::{BoxedStream, CapacityPromise, ConnectionEnd, Ends, Mode, PairSource};
 
-/// How long a rule waits for what must happen: plenty for a machine under load.
+/// How long a rule waits for an event: long enough even for a machine under load.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How much a check writes at most where a transport does not tell when it is full.
+/// How many bytes a check writes at most to a transport that never reports that it is full.
 const FLOOD: usize = 64 << 20;
 
 /// A connection, seen from one of its ends.
@@ -35,7 +35,7 @@ impl fmt::Debug for Pair {
     }
 }
 
-/// What a rule is checked in: a source of pairs, seen from one end, and how long to wait for it.
+/// The environment of a check: a source of pairs, the end that is checked, and a timeout.
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
     source: &'a dyn PairSource,
@@ -53,10 +53,10 @@ impl fmt::Debug for Scene<'_> {
 }
 
 impl<'a> Scene<'a> {
-    /// A scene that is seen from the `near` end.
+    /// Creates a scene in which the `near` end is checked.
     ///
-    /// `timeout` is how long a check waits for what must happen; 20 seconds are plenty for a
-    /// machine under load.
+    /// `timeout` is how long a check waits for an event; 20 seconds are enough even for a machine
+    /// under load.
     #[must_use]
     pub fn new(source: &'a dyn PairSource, near: ConnectionEnd, timeout: Duration) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl<'a> Scene<'a> {
         self.source
     }
 
-    /// A new pair, both ends as they start.
+    /// Creates a pair with both ends in their initial modes.
     pub(crate) fn fresh(&self) -> Result<Pair, RuleBreach> {
         let (application, device) = self.source.pair()?;
         Ok(match self.near {
@@ -85,7 +85,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// A new pair in these modes.
+    /// Creates a pair in these modes.
     pub(crate) fn pair(&self, near: Mode, far: Mode) -> Result<Pair, RuleBreach> {
         let mut pair = self.fresh()?;
         pair.near.set_nonblocking(near.is_nonblocking())?;
@@ -93,12 +93,12 @@ impl<'a> Scene<'a> {
         Ok(pair)
     }
 
-    /// A new pair whose ends are both non-blocking.
+    /// Creates a pair with both ends non-blocking.
     pub(crate) fn nonblocking(&self) -> Result<Pair, RuleBreach> {
         self.pair(Mode::Nonblocking, Mode::Nonblocking)
     }
 
-    /// A new pair whose ends are both blocking.
+    /// Creates a pair with both ends blocking.
     pub(crate) fn blocking(&self) -> Result<Pair, RuleBreach> {
         self.pair(Mode::Blocking, Mode::Blocking)
     }
@@ -107,17 +107,18 @@ impl<'a> Scene<'a> {
         self.source.ends()
     }
 
-    /// The mode that the near end must start in.
+    /// Returns the mode in which the near end must start.
     pub(crate) fn near_mode(&self) -> Mode {
         self.source.initial_mode(self.near)
     }
 
-    /// How many bytes the near end can write before the far end reads.
+    /// Returns how many bytes the near end can write before the far end reads.
     pub(crate) fn promise(&self) -> CapacityPromise {
         self.source.capacity(self.near)
     }
 
-    /// The exact number of bytes that the near end can write; the check is about that.
+    /// Returns the exact number of bytes that the near end can write. Without one, the rule is
+    /// inapplicable.
     pub(crate) fn capacity(&self) -> Result<usize, RuleBreach> {
         match self.promise() {
             CapacityPromise::Bytes(capacity) => Ok(capacity),
@@ -130,32 +131,34 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// How many bytes the near end may write without filling the direction, at most `wish`.
+    /// Returns how many bytes, at most `wish`, the near end can write without filling the
+    /// direction.
     pub(crate) fn some(&self, wish: usize) -> usize {
         fitting(self.promise(), wish)
     }
 
-    /// How many bytes the far end may write without filling the direction, at most `wish`.
+    /// Returns how many bytes, at most `wish`, the far end can write without filling the direction.
     pub(crate) fn some_back(&self, wish: usize) -> usize {
         fitting(self.source.capacity(self.near.peer()), wish)
     }
 
-    /// How long to wait for what must happen.
+    /// Returns how long to wait for an event.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// When to give up waiting.
+    /// Returns when to stop waiting for an event that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.timeout)
     }
 
-    /// Writes to the non-blocking near end until it refuses; returns how many bytes it took.
+    /// Writes to the non-blocking near end until a write is refused. Returns how many bytes were
+    /// accepted.
     pub(crate) fn fill(&self, near: &mut BoxedStream) -> Result<usize, RuleBreach> {
         self.fill_with(near, &mut Pattern::default())
     }
 
-    /// As [`fill`](Self::fill), with the next bytes of a pattern.
+    /// Fills the direction like [`fill`](Self::fill), with the next bytes of a pattern.
     pub(crate) fn fill_with(
         &self,
         near: &mut BoxedStream,
@@ -176,12 +179,12 @@ impl<'a> Scene<'a> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let seen = format!("{taken} bytes were taken that were not read");
+        let seen = format!("{taken} bytes were accepted although none was read");
         Err(RuleBreach::unmet("a direction to fill up", seen))
     }
 
-    /// Makes calls that must not wait, on a thread of their own: in a check, which makes them on
-    /// its own, one that waits would never end.
+    /// Makes calls that must not block, on a separate thread. A check makes such calls on its own
+    /// thread, so it would never end if one of them blocked.
     pub(crate) fn try_nonblocking(&self) -> Verdict {
         let Pair { near, far } = self.nonblocking()?;
         let most = |end| match self.source.capacity(end) {
@@ -201,7 +204,7 @@ impl<'a> Scene<'a> {
         returned.map_err(|why| RuleBreach::unmet("non-blocking calls to return", why))
     }
 
-    /// Starts `call` on `stream`, on a thread of its own.
+    /// Starts `call` on `stream`, on a separate thread.
     pub(crate) fn start<T: Send + 'static>(
         &self,
         mut stream: BoxedStream,
@@ -224,8 +227,8 @@ impl<'a> Scene<'a> {
         Ok(call)
     }
 
-    /// Waits until a call sleeps. It must be one that only the check itself can end: one that ends
-    /// by a timeout may be over before anyone looks.
+    /// Waits until a call sleeps. Only for calls that the check itself ends: a call with a timeout
+    /// may have returned before it is checked.
     pub(crate) fn asleep<T: Send + 'static>(&self, call: &Call<T>) -> Verdict {
         let slept = call.asleep(self.deadline());
         slept.map_err(|why| RuleBreach::unmet("the call to wait", why))
@@ -238,7 +241,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The same call, and how long it took.
+/// Wraps a call so that it also returns how long it took.
 pub(crate) fn timed<T>(
     call: impl FnOnce(&mut BoxedStream) -> T,
 ) -> impl FnOnce(&mut BoxedStream) -> (Duration, T) {
@@ -256,7 +259,7 @@ fn fitting(promise: CapacityPromise, wish: usize) -> usize {
     }
 }
 
-/// Reads `want.len()` bytes in as few calls as it takes, and compares.
+/// Reads `want.len()` bytes in any number of calls, and compares them.
 pub(crate) fn read_expecting(stream: &mut BoxedStream, want: &[u8]) -> Verdict {
     let mut got = vec![0; want.len()];
     let mut filled = 0;
@@ -281,7 +284,7 @@ pub(crate) fn read_expecting(stream: &mut BoxedStream, want: &[u8]) -> Verdict {
     }
 }
 
-/// Takes everything that is queued from a non-blocking stream; returns the number of bytes.
+/// Reads everything that is queued in a non-blocking stream. Returns the number of bytes.
 pub(crate) fn drain(stream: &mut BoxedStream) -> Result<usize, RuleBreach> {
     let mut buf = vec![0; 64 * 1024];
     let mut taken = 0;
@@ -295,12 +298,12 @@ pub(crate) fn drain(stream: &mut BoxedStream) -> Result<usize, RuleBreach> {
     }
 }
 
-/// A write that must be accepted whole.
+/// Checks that a write is accepted as a whole.
 pub(crate) fn write(stream: &mut BoxedStream, bytes: &[u8]) -> Verdict {
     count("a write into free space", stream.write(bytes), bytes.len())
 }
 
-/// The descriptor that is polled for this.
+/// Returns the descriptor to poll for this interest.
 pub(crate) fn ready_fd(
     stream: &dyn VsockStream,
     interest: PollInterest,
@@ -313,45 +316,45 @@ pub(crate) fn ready_fd(
 
 fn name(interest: PollInterest) -> &'static str {
     match interest {
-        PollInterest::Read => "the fd",
-        PollInterest::Write => "the write fd",
+        PollInterest::Read => "the descriptor",
+        PollInterest::Write => "the write descriptor",
     }
 }
 
-/// The descriptor must be ready.
+/// Checks that the descriptor is ready.
 pub(crate) fn ready(stream: &BoxedStream, interest: PollInterest, when: &str) -> Verdict {
     let is_ready = poll::is_ready(ready_fd(&**stream, interest)?, interest)?;
     let expected = format!("{} to be ready {when}", name(interest));
-    hold(is_ready, expected, "it is not")
+    hold(is_ready, expected, "it was not")
 }
 
-/// The descriptor must not be ready.
+/// Checks that the descriptor is not ready.
 pub(crate) fn unready(stream: &BoxedStream, interest: PollInterest, when: &str) -> Verdict {
     let is_ready = poll::is_ready(ready_fd(&**stream, interest)?, interest)?;
     let expected = format!("{} not to be ready {when}", name(interest));
-    hold(!is_ready, expected, "it is")
+    hold(!is_ready, expected, "it was")
 }
 
-/// An edge-triggered watch of the descriptor, with whatever it has to report already forgotten.
+/// Returns an edge-triggered watch of the descriptor, with events so far discarded.
 pub(crate) fn edges(stream: &dyn VsockStream, interest: PollInterest) -> Result<Watch, RuleBreach> {
     let mut watch = Watch::edges(ready_fd(stream, interest)?, interest)?;
     watch.now()?;
     Ok(watch)
 }
 
-/// The watch must have an edge to report.
+/// Checks that the watch reports an edge.
 pub(crate) fn edge(watch: &mut Watch, when: &str) -> Verdict {
     let reported = watch.now()?.is_some();
-    hold(reported, format!("an edge {when}"), "there is none")
+    hold(reported, format!("an edge {when}"), "there was none")
 }
 
-/// The watch must have nothing to report.
+/// Checks that the watch reports nothing.
 pub(crate) fn no_edge(watch: &mut Watch, when: &str) -> Verdict {
     let reported = watch.now()?.is_some();
-    hold(!reported, format!("no edge {when}"), "there is one")
+    hold(!reported, format!("no edge {when}"), "there was one")
 }
 
-/// Writes up to `most` bytes, as far as the stream takes them.
+/// Writes up to `most` bytes, or as many as the stream accepts.
 fn flood(end: &mut BoxedStream, most: usize) {
     let mut taken = 0;
     while taken < most {

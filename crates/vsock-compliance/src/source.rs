@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a test needs of a transport: pairs of connected streams, and what is promised of them.
+//! The transport under test, as an implementor describes it: how to create connected streams, and
+//! what they promise.
 
 use std::fmt;
 use std::io;
@@ -13,17 +14,17 @@ pub type BoxedStream = Box<dyn VsockStream>;
 /// One of the two ends of a connection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ConnectionEnd {
-    /// The application's.
+    /// The application end.
     Application,
-    /// The device's.
+    /// The device end.
     Device,
 }
 
 impl ConnectionEnd {
-    /// Both.
+    /// Both ends.
     pub const BOTH: [Self; 2] = [Self::Application, Self::Device];
 
-    /// The other one.
+    /// Returns the other end.
     #[must_use]
     pub const fn peer(self) -> Self {
         match self {
@@ -45,32 +46,32 @@ impl fmt::Display for ConnectionEnd {
 /// Whether calls wait.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Mode {
-    /// They wait until they can make progress.
+    /// Calls wait until they can make progress.
     Blocking,
-    /// They return `WouldBlock` where they cannot make progress.
+    /// Calls return `WouldBlock` if they cannot make progress.
     Nonblocking,
 }
 
 impl Mode {
-    /// The argument of [`VsockStream::set_nonblocking`].
+    /// Returns the argument for [`VsockStream::set_nonblocking`].
     #[must_use]
     pub fn is_nonblocking(self) -> bool {
         self == Self::Nonblocking
     }
 }
 
-/// How many bytes a transport promises that a direction holds.
+/// How many bytes a direction holds, as promised by the transport.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CapacityPromise {
-    /// Exactly that many.
+    /// Exactly this many bytes.
     Bytes(usize),
-    /// As many as there is memory.
+    /// As many as memory allows.
     Unbounded,
-    /// It is bounded, and the bound is not promised.
+    /// A bounded but unspecified number.
     Unknown,
 }
 
-/// How many bytes must be free after a refused write before the next one is accepted.
+/// Returns how many bytes must be free after a refused write before another write is accepted.
 ///
 /// ```
 /// use vsock_compliance::refusal_threshold;
@@ -84,84 +85,87 @@ pub fn refusal_threshold(capacity: usize) -> usize {
     (capacity / 4).clamp(1, 64 * 1024)
 }
 
-/// What an end consists of.
+/// The structure of an end.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Ends {
     /// One object for both directions.
     Whole,
-    /// Two halves that know nothing of each other: the drop of one tells of its direction alone.
+    /// Two independent halves: dropping one of them affects its own direction only.
     Halves,
 }
 
-/// Bytes that are queued in each direction, as one end counts them.
+/// The bytes that are queued in each direction, as one end counts them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct QueuedBytes {
-    /// Those that wait to be read by the end.
+    /// Bytes that the end has not yet read.
     pub incoming: u64,
-    /// Those that the end has written and the peer has not read.
+    /// Bytes that the end has written and the peer has not yet read.
     pub outgoing: u64,
 }
 
-/// What has happened to the tasks that wait for each direction of an end, of a transport that has
-/// such.
+/// Whether the async tasks that wait for each direction of an end were woken, for transports that
+/// support tasks.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct WokenTasks {
-    /// Whether the one that waits to read was woken since it began to wait. `None`: none waits.
+    /// Whether the task that waits to read was woken since it began to wait; `None` if no task
+    /// waits.
     pub reading: Option<bool>,
-    /// Whether the one that waits to write was.
+    /// The same for the task that waits to write.
     pub writing: Option<bool>,
 }
 
-/// Makes connected pairs of streams: the transport under test.
+/// A source of connected pairs of streams: the transport under test.
 pub trait PairSource {
-    /// A new connection that has carried nothing, each end in the mode that it starts in: the
-    /// application's end, and the device's.
+    /// Creates a connection that has transferred nothing, with each end in its initial mode.
+    /// Returns the application end and the device end.
     ///
     /// # Errors
     ///
-    /// Those of connecting.
+    /// The connection cannot be created.
     fn pair(&self) -> io::Result<(BoxedStream, BoxedStream)>;
 
-    /// How many bytes that `writer` has written the direction holds.
-    /// [`Unknown`](CapacityPromise::Unknown) is the default.
+    /// Returns how many bytes the direction from `writer` holds. The default is
+    /// [`Unknown`](CapacityPromise::Unknown).
     fn capacity(&self, _writer: ConnectionEnd) -> CapacityPromise {
         CapacityPromise::Unknown
     }
 
-    /// The mode that an end must start in. [`Blocking`](Mode::Blocking) is the default.
+    /// Returns the mode in which an end must start. The default is [`Blocking`](Mode::Blocking).
     fn initial_mode(&self, _end: ConnectionEnd) -> Mode {
         Mode::Blocking
     }
 
-    /// What an end consists of. [`Whole`](Ends::Whole) is the default.
+    /// Returns the structure of an end. The default is [`Whole`](Ends::Whole).
     fn ends(&self) -> Ends {
         Ends::Whole
     }
 
-    /// A read that takes nothing, on a stream that this source made. `None` is the default: the
-    /// transport has none.
+    /// Reads without removing the bytes, from a stream that this source created. Returns `None`,
+    /// the default, if the transport has no such call.
     fn peek(&self, _stream: &mut dyn VsockStream, _buf: &mut [u8]) -> Option<io::Result<usize>> {
         None
     }
 
-    /// What a stream that this source made counts. `None` is the default: the transport does not
-    /// count.
+    /// Returns the byte counts of a stream that this source created, or `None`, the default, if the
+    /// transport does not count.
     fn queued(&self, _stream: &dyn VsockStream) -> Option<QueuedBytes> {
         None
     }
 
-    /// What has happened to the tasks that wait at a stream that this source made. A task that was
-    /// woken is told of once, and waits no more. `None` is the default: the transport has none.
+    /// Returns whether the tasks that wait at a stream that this source created were woken.
+    ///
+    /// A woken task is reported once and no longer waits. The default is `None`: the transport does
+    /// not support tasks.
     fn woken(&self, _stream: &dyn VsockStream) -> Option<WokenTasks> {
         None
     }
 }
 
-/// A backend, and how an application connects to it.
+/// A backend, and a way to connect to it.
 pub struct ServedBackend {
-    /// The device's side.
+    /// The backend, which belongs to the device.
     pub backend: Box<dyn VsockBackend>,
-    /// The application's side.
+    /// Connects to the backend as an application does.
     pub connect: Box<dyn Fn() -> io::Result<BoxedStream>>,
 }
 
@@ -173,7 +177,7 @@ impl fmt::Debug for ServedBackend {
     }
 }
 
-/// Makes backends: the transport under test.
+/// A source of backends: the transport under test.
 ///
 /// ```no_run
 /// use std::io;
@@ -187,7 +191,7 @@ impl fmt::Debug for ServedBackend {
 ///
 /// impl BackendSource for Mine {
 ///     fn backend(&self) -> io::Result<ServedBackend> {
-///         let (backend, connect) = new_backend()?; // what an application calls to connect to it
+///         let (backend, connect) = new_backend()?; // `connect` creates an application end
 ///         Ok(ServedBackend { backend, connect: Box::new(connect) })
 ///     }
 /// }
@@ -196,10 +200,10 @@ impl fmt::Debug for ServedBackend {
 /// assert!(report.is_good(), "{report}");
 /// ```
 pub trait BackendSource {
-    /// A new backend without any connection.
+    /// Creates a backend without any connections.
     ///
     /// # Errors
     ///
-    /// Those of making it.
+    /// The backend cannot be created.
     fn backend(&self) -> io::Result<ServedBackend>;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Checks as data: what is done with a pair, step by step, and what must come of it.
+//! Checks as data: what is done with a pair, step by step, and what must happen.
 
 pub(crate) mod words;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::poll::PollInterest;
 use crate::source::Mode;
 
-/// Which end does something.
+/// The end that takes a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
     Near,
@@ -21,32 +21,33 @@ pub(crate) enum Side {
 /// What a call must return.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Want {
-    /// A read or write of exactly that many bytes, the next ones of the direction.
+    /// A read or write of exactly this many bytes, the next ones of the direction.
     Count(usize),
     Fails(ErrorKind),
 }
 
-/// One step of a check. Every byte that is written is the next one of its direction's pattern, and
-/// every byte that is read is compared with it.
+/// One step of a check. Written bytes are the next ones of the direction's pattern, and bytes that
+/// are read are compared with it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    /// A write of that many bytes, or of as many as the direction promises to hold, which must be
-    /// accepted whole.
+    /// A write of this many bytes, or of the promised capacity if that is less, which must be
+    /// accepted as a whole.
     Write(Side, usize),
-    /// A write of one byte, and what it returns.
+    /// A write of one byte, and the expected result.
     WriteReturns(Side, Want),
-    /// Writes until one is refused.
+    /// Writes until a write is refused.
     Fill(Side),
-    /// A read into eight bytes, and what it returns.
+    /// A read into eight bytes, and the expected result.
     Read(Side, Want),
-    /// As `Read`, by a peek; left out where the transport has none.
+    /// A peek, like `Read`; skipped if the transport has none.
     Peek(Side, Want),
-    /// Reads until one would block, or the end or a reset: all that was written must arrive.
+    /// Reads until a read would block, or the end or a reset. Everything that was written must have
+    /// arrived.
     Drain(Side),
-    /// Every call that transfers nothing, and every write alone that does.
+    /// Every kind of empty call, and every kind of empty write.
     EmptyCalls(Side),
     EmptyWrites(Side),
-    /// A byte passes from this side to the other.
+    /// Transfers a byte from this side to the other.
     Carry(Side),
     Shutdown(Side, Shutdown),
     Drop(Side),
@@ -54,39 +55,40 @@ pub(crate) enum Step {
     SetMode(Side, Mode),
     ReadTimeout(Side, Option<Duration>),
     WriteTimeout(Side, Option<Duration>),
-    /// Timeouts of zero must be refused, for reads and for writes.
+    /// Timeouts of zero, which must be rejected for reads and writes.
     ZeroTimeoutsRefused(Side),
-    /// Time passes: for what must not happen until then.
+    /// A pause, during which something must not happen.
     Pace(Duration),
-    /// A read on a thread of its own, or a write of one byte, which must wait.
+    /// A read on a separate thread, or a write of one byte, which must block.
     BlockedRead(Side),
     BlockedWrite(Side),
-    /// The blocked call must be waiting still.
+    /// The blocked call must still be waiting.
     StillBlocked,
-    /// A signal interrupts the blocked call, which must go on waiting.
+    /// A signal interrupts the blocked call, which must continue to wait.
     Interrupt,
-    /// The blocked call must return this.
+    /// The blocked call must return this result.
     Returned(Want),
-    /// From here on the edges of the side's descriptor are counted; those before are forgotten.
+    /// Starts to count edges of the side's descriptor. Earlier edges are discarded.
     Watch(Side, PollInterest),
-    /// The side's descriptor is registered anew, and edges are counted from the first.
+    /// Registers the side's descriptor again, and counts edges from the first one.
     Register(Side, PollInterest),
     Edge(Side, PollInterest),
     NoEdge(Side, PollInterest),
     Ready(Side, PollInterest),
     Unready(Side, PollInterest),
-    /// From here on the side's descriptor is looked at for HUP, RDHUP and ERR.
+    /// Checks the side's descriptor for HUP, RDHUP and ERR from here on.
     NoHangup(Side),
-    /// The side must know that its peer was dropped, or that it was not.
+    /// The side must report whether its peer was dropped.
     PeerGone(Side),
     PeerAlive(Side),
-    /// A message of the next that many bytes, which must be taken, or refused in this way.
+    /// Sends the next bytes as a message of this length, which must be accepted or refused in this
+    /// way.
     Send(Side, usize),
     SendFails(Side, ErrorKind),
-    /// The next message, which must have the next that many bytes, or why there is none.
+    /// The next message must have the next bytes in this length, or be missing for this reason.
     Receive(Side, usize),
     ReceiveFails(Side, ErrorKind),
     EndOfMessages(Side),
-    /// These steps, that many times.
+    /// These steps, this many times.
     Repeat(usize, &'static [Self]),
 }

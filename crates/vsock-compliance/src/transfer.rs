@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Moves many bytes from one end of a connection to the other, each side in its own way.
+//! Transfers many bytes from one end of a connection to the other, with a way of waiting for each
+//! side.
 
 use std::convert::identity;
 use std::fmt;
@@ -15,41 +16,42 @@ use crate::pattern::Pattern;
 use crate::poll::{Deadline, PollInterest, Watch, wait_ready};
 use crate::source::BoxedStream;
 
-/// How a side waits when it can make no progress.
+/// How a side waits when it cannot make progress.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum WaitStyle {
-    /// In the call.
+    /// In a blocking call.
     Blocking,
-    /// Non-blocking, in a level-triggered epoll.
+    /// In a level-triggered epoll, in non-blocking mode.
     Level,
-    /// Non-blocking, in an edge-triggered epoll that was registered once, at the start.
+    /// In an edge-triggered epoll that was registered once, at the start, in non-blocking mode.
     Edge,
-    /// Changing between the first two after every few calls.
+    /// In turn like `Blocking` and `Level`, with a change after every few calls.
     Flipping,
 }
 
 impl WaitStyle {
-    /// All of them.
+    /// All styles.
     pub const ALL: [Self; 4] = [Self::Blocking, Self::Level, Self::Edge, Self::Flipping];
 }
 
-/// What a side does.
+/// What one side of a transfer does.
 #[derive(Clone, Copy, Debug)]
 pub struct TransferPlan {
-    /// How many bytes it moves.
+    /// How many bytes it transfers.
     pub bytes: u64,
-    /// The longest single call; the lengths go from 1 to this, small ones as often as large ones.
+    /// The maximum length of one call in bytes. Lengths vary from 1 to this value, and short ones
+    /// are as frequent as long ones.
     pub longest: usize,
     /// How it waits.
     pub style: WaitStyle,
-    /// How long it may go without moving.
+    /// How long it may go without progress.
     pub stall_timeout: Duration,
-    /// Where its lengths begin, so that two sides do not move in step.
+    /// The seed for the lengths, so that the two sides do not run in step.
     pub seed: u64,
 }
 
-/// Bytes of a [`Pattern`] on their way from one end of a connection to the other, each side on a
-/// thread of its own.
+/// A transfer of the bytes of a [`Pattern`] from one end of a connection to the other, with a
+/// thread for each side.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -82,11 +84,11 @@ impl fmt::Debug for Transfer {
 }
 
 impl Transfer {
-    /// Starts to write at the first end and to read at the second one.
+    /// Starts to write at the first end and to read at the second.
     ///
     /// # Errors
     ///
-    /// Those of starting a thread.
+    /// A thread cannot be started.
     pub fn start(
         (near, far): (BoxedStream, BoxedStream),
         writer: TransferPlan,
@@ -98,27 +100,27 @@ impl Transfer {
         })
     }
 
-    /// Whether both sides are done, in one way or the other.
+    /// Returns whether both sides have finished, successfully or not.
     #[must_use]
     pub fn has_returned(&self) -> bool {
         self.writer.call.has_returned() && self.reader.call.has_returned()
     }
 
-    /// Waits for both sides, as long as they move, and returns the ends. Both live until both sides
-    /// are done, so that none cuts the other short.
+    /// Waits for both sides as long as they make progress, and returns the ends. Both ends are kept
+    /// until both sides have finished, so that neither interrupts the other.
     ///
     /// # Errors
     ///
-    /// Those of the streams; `InvalidData` for a byte that is not the next one; `UnexpectedEof`;
-    /// `TimedOut` for a side that has not moved for its `stall_timeout`. The message says how far
-    /// it was.
+    /// The errors of the streams; `InvalidData` for a wrong byte; `UnexpectedEof`; and `TimedOut`
+    /// for a side without progress for its `stall_timeout`. The message contains how far the side
+    /// has come.
     pub fn finish(self) -> io::Result<(BoxedStream, BoxedStream)> {
         let (far, near) = (self.reader.finish("reader"), self.writer.finish("writer"));
         Ok((near?, far?))
     }
 }
 
-/// A side on its thread.
+/// One side on its thread.
 struct Running {
     plan: TransferPlan,
     moved: Arc<AtomicU64>,
@@ -137,19 +139,19 @@ impl Running {
 
     fn finish(self, name: &str) -> io::Result<BoxedStream> {
         let Self { plan, moved, call } = self;
-        // ORDER: Relaxed; partner: the store in `run`, a figure to look at.
+        // ORDER: Relaxed; partner: the store in `run`, an independent count.
         let moved = || moved.load(Ordering::Relaxed);
         let done = call.finish_moving(plan.stall_timeout, moved);
         done.and_then(identity).map_err(|error| {
             let (style, bytes, moved) = (plan.style, plan.bytes, moved());
             let text =
-                format!("the {name}, by {style:?}, has moved {moved} of {bytes} bytes: {error}");
+                format!("the {name} ({style:?}) stopped after {moved} of {bytes} bytes: {error}");
             io::Error::new(error.kind(), text)
         })
     }
 }
 
-/// Calls between two changes of the mode.
+/// How many calls are made between two changes of the mode.
 const CALLS_PER_FLIP: u32 = 7;
 
 struct Side {
@@ -168,8 +170,8 @@ impl Side {
         interest: PollInterest,
     ) -> io::Result<Self> {
         stream.set_nonblocking(matches!(plan.style, WaitStyle::Level | WaitStyle::Edge))?;
-        // A side that never polls never takes the fd, as an application of blocking calls would
-        // not.
+        // A side that never polls never obtains the descriptor, like an application that only makes
+        // blocking calls.
         let fd = match (plan.style, interest) {
             (WaitStyle::Blocking, _) => -1,
             (_, PollInterest::Read) => stream.as_raw_fd(),
@@ -189,7 +191,7 @@ impl Side {
         })
     }
 
-    /// The length of the next call: any number of bits is as likely as any other.
+    /// Returns the length of the next call. Every number of significant bits is equally likely.
     fn length(&mut self, left: u64) -> usize {
         self.lengths ^= self.lengths << 13;
         self.lengths ^= self.lengths >> 7;
@@ -248,13 +250,16 @@ fn receive(stream: &mut BoxedStream, plan: TransferPlan, moved: &AtomicU64) -> i
         |stream, pattern, buf| match stream.read(buf)? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             len => pattern.verify(&buf[..len]).map_err(|at| {
-                io::Error::new(ErrorKind::InvalidData, format!("a wrong byte at {at}"))
+                io::Error::new(
+                    ErrorKind::InvalidData,
+                    format!("wrong byte at position {at}"),
+                )
             }),
         },
     )
 }
 
-/// Makes calls that move the pattern on until it is where the plan ends.
+/// Makes calls that advance the pattern until the end of the plan.
 fn run(
     stream: &mut BoxedStream,
     plan: TransferPlan,
@@ -272,8 +277,7 @@ fn run(
             Err(error) if error.kind() == ErrorKind::WouldBlock => side.wait()?,
             done => done?,
         }
-        // ORDER: Relaxed; partner: the load in `Running::finish`, for which it is a figure to look
-        // at.
+        // ORDER: Relaxed; partner: the load in `Running::finish`, an independent count.
         moved.store(pattern.position(), Ordering::Relaxed);
     }
     Ok(())

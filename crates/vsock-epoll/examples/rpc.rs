@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Many clients in threads, one loop that answers their lines.
+//! Many clients in threads, and one loop that answers their lines.
 //!
 //! `cargo run -p vsock-epoll --features remote --example rpc`
 
@@ -22,7 +22,7 @@ const CALLS: u64 = 1000;
 type Answer = fn(&[u8], &mut Vec<u8>) -> Reply;
 type Service = Lines<Answer>;
 
-/// The procedure: sums the numbers of a line.
+/// The procedure: adds up the numbers in a line.
 fn sum(line: &[u8], answer: &mut Vec<u8>) -> Reply {
     let numbers = String::from_utf8_lossy(line);
     let sum: u64 = numbers

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A Unix socket in front of a service in this process, so that other programs of the host can talk
-//! to it:
+//! A Unix socket for a service in this process, so that other programs on the host can use it:
 //!
 //! ```sh
 //! cargo run -p vsock-epoll --example unix_proxy -- /tmp/service.sock &
 //! echo hello | socat - UNIX-CONNECT:/tmp/service.sock
 //! ```
 //!
-//! It serves until it is killed. With a number after the path, it ends after that many connections.
+//! It runs until it is killed. With a number after the path, it ends after that many connections.
 
 #![expect(clippy::print_stdout, reason = "an example for people")]
 
@@ -25,7 +24,7 @@ use vsock_epoll::{
 };
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 
-/// Connects each client with the service: there is one more connection to the backend for it.
+/// Connects each client to the service, by opening another connection to the backend.
 fn join(
     proxy: &Mutex<StreamSubscriber<Proxy>>,
     connector: &VsockInnerConnector,
@@ -39,7 +38,7 @@ fn join(
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args_os().skip(1);
-    let path = arguments.next().ok_or("name the path of the socket")?;
+    let path = arguments.next().ok_or("expected the path of the socket")?;
     let connections: Option<u64> = match arguments.next() {
         Some(number) => Some(number.to_string_lossy().parse()?),
         None => None,
@@ -59,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let accepted = move |client| match join(&joined, &connector, client) {
         Ok(()) => More::Accept,
         Err(error) => {
-            println!("a client is turned away: {error}");
+            println!("client refused: {error}");
             More::Later
         }
     };
@@ -70,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     manager.add_subscriber(Box::new(echo));
     manager.add_subscriber(Box::new(front));
     manager.add_subscriber(Box::new(Arc::clone(&proxy)));
-    println!("an echo is served at {}", path.to_string_lossy());
+    println!("echo service listening on {}", path.to_string_lossy());
     let closes = || {
         proxy
             .lock()

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Serving what connections come from.
+//! Accepting connections from a backend or a listener.
+//!
+//! An [`AcceptSubscriber`] accepts in batches. It stops watching its source and starts a pause (a
+//! [`Timer`]) when the handler asks for one, when the system lacks a resource, or when the source
+//! only fails. So a flood of connections or errors never keeps the loop busy.
 
 mod handler;
 mod source;
@@ -22,16 +26,15 @@ use crate::error::lacks_resource;
 use crate::watch::{Timer, Watched, Watcher};
 use crate::{AcceptLimits, LoopCounters, LoopError};
 
-/// The words of the source and of the timer in the epoll.
+/// The words of the source and the timer in the epoll.
 const SOURCE: u64 = 0;
 const TIMER: u64 = 1;
 
-/// The longest pause, about a century: one that is said to be longer is for ever, and would be too
-/// much for the clock.
+/// The longest pause, about a century. A longer one would exceed the range of the clock.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Accepts what a backend gives, for a device: the connections that host components open towards
-/// the guest. Whatever accepts them is an [`AcceptSubscriber`].
+/// Accepts connections from a backend, for a device: those that host components open to the guest.
+/// See [`AcceptSubscriber`] for its methods.
 ///
 /// ```
 /// use vsock_epoll::{AcceptLimits, BackendSubscriber, More};
@@ -55,9 +58,9 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// ```
 pub type BackendSubscriber<A> = AcceptSubscriber<dyn VsockBackend, A>;
 
-/// Accepts what comes to a listener, for a host component: the connections that a guest opens to a
-/// port. When the listener says that no more will come (`NotConnected`), the handler is told once,
-/// and the subscriber [is finished](AcceptSubscriber::is_finished).
+/// Accepts connections from a listener, for a host component: those that a guest opens to a port.
+/// If the listener reports that no more will arrive (`NotConnected`), the handler is called once
+/// with that error, and the subscriber [is finished](AcceptSubscriber::is_finished).
 ///
 /// ```
 /// use vsock_epoll::{AcceptLimits, ListenerSubscriber, More, VsockBackend};
@@ -76,21 +79,21 @@ pub type BackendSubscriber<A> = AcceptSubscriber<dyn VsockBackend, A>;
 /// ```
 pub type ListenerSubscriber<A> = AcceptSubscriber<dyn VsockListener, A>;
 
-/// Whether the source is looked at.
+/// Whether the source is watched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Accepting,
-    /// Nothing is accepted until then.
+    /// Nothing is accepted until this time.
     Paused(Instant),
-    /// No more will come.
+    /// No more connections will arrive.
     Over,
 }
 
-/// A source of connections, served as one subscriber of an event manager: accepts what waits, in
-/// bounded batches, and asks a handler what to do with it. It is a [`BackendSubscriber`] or a
+/// A source of connections as a subscriber of an event manager. Accepts waiting connections in
+/// limited batches, and passes each to a handler. Use it as [`BackendSubscriber`] or
 /// [`ListenerSubscriber`].
 ///
-/// As a [`StreamSubscriber`](crate::StreamSubscriber), it can be driven by any loop, through one
+/// Like a [`StreamSubscriber`](crate::StreamSubscriber), any loop can drive it through its single
 /// descriptor.
 pub struct AcceptSubscriber<S: ?Sized, A> {
     source: Box<S>,
@@ -105,7 +108,7 @@ pub struct AcceptSubscriber<S: ?Sized, A> {
 }
 
 impl<A: AcceptHandler> BackendSubscriber<A> {
-    /// Serves `backend`.
+    /// Creates a subscriber that serves `backend`.
     ///
     /// # Errors
     ///
@@ -119,7 +122,7 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
         Self::serve(backend, handler, limits)
     }
 
-    /// The backend, to connect to host components, for example.
+    /// Returns the backend, for example to connect to host components.
     #[must_use]
     pub fn backend(&self) -> &dyn VsockBackend {
         &*self.source
@@ -127,7 +130,7 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
 }
 
 impl<A: AcceptHandler> ListenerSubscriber<A> {
-    /// Serves `listener`, which is made non-blocking.
+    /// Creates a subscriber that serves `listener`, and makes the listener non-blocking.
     ///
     /// # Errors
     ///
@@ -144,7 +147,8 @@ impl<A: AcceptHandler> ListenerSubscriber<A> {
         Self::serve(Box::new(listener), handler, limits)
     }
 
-    /// Whether no more will come. It can be removed from its event manager then.
+    /// Returns whether no more connections will arrive. The subscriber can then be removed from its
+    /// event manager.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.phase == Phase::Over
@@ -171,20 +175,21 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         Ok(subscriber)
     }
 
-    /// Accepts what waits, within the [`AcceptLimits`]; returns how many connections that were. It
-    /// never waits.
+    /// Accepts waiting connections, within the [`AcceptLimits`], and returns how many. Never
+    /// blocks.
     ///
     /// # Errors
     ///
-    /// [`LoopError::Wait`], [`LoopError::Watch`] and [`LoopError::Timer`]; what the kernel refuses
-    /// to watch is offered to it again after another pause. What fails of one accept is told the
-    /// handler.
+    /// [`LoopError::Wait`], [`LoopError::Watch`] and [`LoopError::Timer`]. If the kernel refuses to
+    /// watch the source, the subscriber tries again after another pause. An error of a single
+    /// accept is passed to the handler instead.
     pub fn dispatch(&mut self) -> Result<usize, LoopError> {
         self.counters.wakeups += 1;
         self.counters.events += 1;
         self.see_timer()?;
         match self.phase {
             Phase::Accepting => {}
+            // Woken before the end of the pause: the timer may fire early.
             Phase::Paused(until) if Instant::now() < until => {
                 self.counters.spurious += 1;
                 self.timer.fire_by(until)?;
@@ -193,12 +198,14 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
             Phase::Paused(_) => {
                 self.counters.timers += 1;
                 if let Err(error) = self.watch(EventSet::IN) {
-                    // The timer has fired: without another pause nothing would wake the loop again.
+                    // The timer has fired already. Without another pause, nothing would wake the
+                    // loop again.
                     let until = self.end_of_pause();
                     self.phase = Phase::Paused(until);
                     self.timer.fire_by(until)?;
                     return Err(error);
                 }
+                // A connection that arrived during the pause is found by the batch below.
                 self.phase = Phase::Accepting;
             }
             Phase::Over => {
@@ -208,33 +215,36 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         }
         let (accepted, next) = self.accept_batch();
         match next {
+            // As long as the source is watched, the next event continues where this batch stopped.
             Phase::Accepting => return Ok(accepted),
             Phase::Paused(until) => self.timer.fire_by(until)?,
             Phase::Over => {}
         }
+        // Stop watching the source during a pause, or for good.
         self.phase = next;
         self.watch(EventSet::empty())?;
         Ok(accepted)
     }
 
-    /// The handler.
+    /// Returns the handler.
     pub fn handler(&mut self) -> &mut A {
         &mut self.handler
     }
 
-    /// What was done so far.
+    /// Returns a snapshot of the counters.
     #[must_use]
     pub fn counters(&self) -> LoopCounters {
         self.counters
     }
 
-    /// Takes the first thing that has gone wrong with the subscriber itself, if anything has: an
-    /// event manager has no way to pass it on. To be asked after the subscriber was added.
+    /// Takes the first error of the subscriber itself, if any. An event manager cannot return it,
+    /// so check this after adding the subscriber.
     pub fn take_error(&mut self) -> Option<LoopError> {
         self.error.take()
     }
 
-    /// The timer is edge-triggered: what it tells is to be taken, or the loop would not rest.
+    /// The timer is edge-triggered. Its event must be taken, or the loop's descriptor would stay
+    /// ready.
     fn see_timer(&mut self) -> Result<(), LoopError> {
         let mut events = [EpollEvent::default(); 2];
         let ready = self.watcher.ready(&mut events)?;
@@ -244,11 +254,12 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         Ok(())
     }
 
-    /// Returns how many were accepted, and what is to follow.
+    /// Accepts one batch. Returns the number accepted, and the next phase.
     fn accept_batch(&mut self) -> (usize, Phase) {
         let (mut accepted, mut failed) = (0, 0);
         for _ in 0..self.limits.batch {
             let source = &mut self.source;
+            // A panicking source must not take down the loop.
             let Some(accept) = contain(|| source.next()) else {
                 failed += 1;
                 self.counters.panics += 1;
@@ -258,19 +269,22 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                 Ok(stream) => {
                     accepted += 1;
                     self.counters.accepts += 1;
-                    if self.ask(stream) == More::Later {
+                    if self.hand_over(stream) == More::Later {
                         return (accepted, Phase::Paused(self.end_of_pause()));
                     }
                 }
+                // Everything that waited has been accepted.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.counters.spurious += u64::from(accepted + failed == 0);
                     return (accepted, Phase::Accepting);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // One failed accept says nothing about the next one, unless the system lacks a
+                // resource or the listener is closed.
                 Err(error) => {
                     failed += 1;
                     let (lacks, over) = (lacks_resource(&error), S::is_over(&error));
-                    self.tell(error);
+                    self.report_failure(error);
                     if over {
                         return (accepted, Phase::Over);
                     }
@@ -280,9 +294,9 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                 }
             }
         }
-        // A source that only fails, or is interrupted each time, would be ready for ever.
-        let hopeless = accepted == 0;
-        let next = if hopeless {
+        // A source that only fails, or is interrupted each time, would stay ready: pause.
+        let no_progress = accepted == 0;
+        let next = if no_progress {
             Phase::Paused(self.end_of_pause())
         } else {
             Phase::Accepting
@@ -294,8 +308,8 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         Instant::now() + self.limits.pause.min(LONGEST)
     }
 
-    /// Tells the handler of an accept that has failed.
-    fn tell(&mut self, error: io::Error) {
+    /// Reports a failed accept to the handler.
+    fn report_failure(&mut self, error: io::Error) {
         self.counters.errors += 1;
         let handler = &mut self.handler;
         if contain(|| handler.failed(error)).is_none() {
@@ -303,8 +317,9 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         }
     }
 
-    /// Asks the handler. If it panics, it has lost that stream, and the next one is accepted.
-    fn ask(&mut self, stream: Box<dyn VsockStream>) -> More {
+    /// Passes a stream to the handler. If the handler panics, the stream is lost, and accepting
+    /// continues.
+    fn hand_over(&mut self, stream: Box<dyn VsockStream>) -> More {
         let handler = &mut self.handler;
         contain(|| handler.accepted(stream)).unwrap_or_else(|| {
             self.counters.panics += 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls of code that is not ours, whose panics stay where they are.
+//! Calls of foreign code, whose panics are contained.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice};
@@ -16,7 +16,7 @@ use vsock_backend_api::{VsockBackendType, VsockStream};
 
 use crate::{AddError, Refusal};
 
-/// Makes a call. `None`: it has panicked. The state of the caller must be consistent at that
+/// Runs `call`. Returns `None` if it panicked. The caller's state must be consistent at that
 /// moment.
 pub(crate) fn contain<R>(call: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(call)) {
@@ -28,9 +28,10 @@ pub(crate) fn contain<R>(call: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// Does this with each, however many of them panic. Gives back what the first has panicked with.
+/// Runs `call` for each item, even if some of the calls panic. Returns the payload of the first
+/// panic.
 #[cfg(feature = "muxer")]
-#[must_use = "a panic is to pass through"]
+#[must_use = "the panic must be passed on with `resume`"]
 pub(crate) fn each<T>(
     items: impl Iterator<Item = T>,
     mut call: impl FnMut(T),
@@ -48,7 +49,7 @@ pub(crate) fn each<T>(
     first
 }
 
-/// Lets a panic pass through, if there was one.
+/// Resumes a panic, if there was one.
 #[cfg(feature = "muxer")]
 pub(crate) fn resume(panicked: Option<Box<dyn Any + Send>>) {
     if let Some(payload) = panicked {
@@ -56,20 +57,19 @@ pub(crate) fn resume(panicked: Option<Box<dyn Any + Send>>) {
     }
 }
 
-/// Drops what a panic has brought along. If that panics as well, what it brings along is left
-/// alone.
+/// Drops the payload of a panic. If that panics as well, the second payload is leaked.
 fn dispose(payload: Box<dyn Any + Send>) {
     if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         let _left_alone = ManuallyDrop::new(next);
     }
 }
 
-/// What a stream has failed with that has not said so itself.
+/// An error that a stream has not reported itself.
 #[derive(Clone, Copy, Debug, Error)]
 enum Misbehaviour {
-    #[error("the stream has panicked")]
+    #[error("the stream panicked")]
     Panic,
-    #[error("the stream counts {counted} bytes where {offered} were offered")]
+    #[error("the stream reported {counted} bytes where {offered} were offered")]
     Count { counted: usize, offered: usize },
 }
 
@@ -79,9 +79,9 @@ impl From<Misbehaviour> for io::Error {
     }
 }
 
-/// A stream whose panics, and counts that cannot be, are failures of its own, wherever the call
-/// came from. So they close this stream, not that of the handler at work, and leave no call of the
-/// loop half done.
+/// A stream whose panics and impossible byte counts become errors of that stream, no matter which
+/// call they occur in. So they close this stream and not the one whose handler is running, and no
+/// call of the loop is left half done.
 pub(crate) struct Contained {
     stream: Box<dyn VsockStream>,
     carrier: VsockBackendType,
@@ -89,11 +89,11 @@ pub(crate) struct Contained {
 }
 
 impl Contained {
-    /// Takes a stream in, made non-blocking, or gives it back.
+    /// Takes a stream and makes it non-blocking, or returns it.
     pub(crate) fn take(mut stream: Box<dyn VsockStream>) -> Result<Self, AddError> {
         let prepared = contain(|| {
             match stream.set_nonblocking(true) {
-                // It has one mode only, which for a device's end is the non-blocking one.
+                // It has only one mode, which for a device end is non-blocking.
                 Err(error) if error.kind() != ErrorKind::Unsupported => return Err(error),
                 _ => {}
             }
@@ -142,7 +142,7 @@ impl Contained {
         counted(offered, contain(|| self.stream.write_vectored(bufs)))
     }
 
-    /// One that panics knows no half-close.
+    /// A stream that panics here counts as one without half-close.
     pub(crate) fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         contain(|| self.stream.shutdown(how)).unwrap_or_else(|| Err(ErrorKind::Unsupported.into()))
     }
@@ -151,7 +151,7 @@ impl Contained {
         contain(|| self.stream.write_ready_fd()).unwrap_or_else(|| Err(Misbehaviour::Panic.into()))
     }
 
-    /// The peer of one that panics counts as gone.
+    /// The peer of a stream that panics here counts as gone.
     pub(crate) fn peer_gone(&self) -> bool {
         contain(|| self.stream.peer_gone()).unwrap_or(true)
     }
@@ -165,7 +165,7 @@ impl Contained {
     }
 }
 
-/// The result of a call that was offered `offered` bytes.
+/// Checks the result of a call that was offered `offered` bytes.
 fn counted(offered: usize, called: Option<io::Result<usize>>) -> io::Result<usize> {
     match called {
         None => Err(Misbehaviour::Panic.into()),

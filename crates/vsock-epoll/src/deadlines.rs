@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! When each stream is due: one heap, for one timer.
+//! The deadlines of all streams: one heap, for one timer.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use crate::table::StreamId;
 
-/// A heap may hold this number of stale entries in addition to twice the valid ones.
+/// How many stale entries the heap may hold in addition to twice the valid ones.
 pub(crate) const SLACK: usize = 64;
 
-/// The next moment of each stream that has one. What a stream does not wait for any more stays in
-/// the heap until its turn comes, or until there is too much of it.
+/// The next deadline of each stream that has one. An entry that is no longer valid stays in the
+/// heap until its time comes, or until there are too many.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<(Instant, StreamId)>>,
@@ -23,7 +23,7 @@ impl Deadlines {
         self.heap.push(Reverse((at, id)));
     }
 
-    /// The earliest entry, if it is due.
+    /// Removes the earliest entry, if it is due.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, StreamId)> {
         let Reverse((at, _)) = self.heap.peek()?;
         if *at > now {
@@ -36,7 +36,7 @@ impl Deadlines {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Forgets what `wanted` does not know, if that has become too much for `live` streams.
+    /// Removes the entries that are not `wanted`, if there are too many for `live` streams.
     pub(crate) fn tidy(&mut self, live: usize, wanted: impl Fn(Instant, StreamId) -> bool) {
         if self.heap.len() > 2 * live + SLACK {
             self.heap.retain(|Reverse((at, id))| wanted(*at, *id));
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_entries_are_bounded() {
+    fn the_number_of_stale_entries_is_limited() {
         let mut table = Table::new();
         let id = table.insert(()).unwrap();
         let now = Instant::now();

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The loop around a muxer.
+//! The event loop around a muxer, or around a device that contains one.
+//!
+//! The driver owns the epoll, a timer, a waker and the clock. It passes events and the time to the
+//! device, and then carries out the device's actions: watching, unwatching and closing streams. It
+//! does not handle packets or queues: the embedder moves packets between `dispatch` and
+//! `carry_out`.
 
 mod events;
 mod registrations;
@@ -25,39 +30,40 @@ use crate::LoopError;
 use crate::contain::{each, resume};
 use crate::watch::{EDGE, Timer, Watcher};
 
-/// The words of the loop's own descriptors. No [`Token`] has both of the upper bits.
+/// The words of the loop's own descriptors. No [`Token`] has both of the top bits set.
 const TIMER: u64 = u64::MAX;
 const WAKER: u64 = u64::MAX - 1;
-/// The largest word of a descriptor of the embedder's. No [`Token`] is that small.
+/// The largest word of an embedder's descriptor. Every [`Token`] is larger.
 const OWN: u64 = u32::MAX as u64;
 
-/// What a driver hands over to its embedder.
+/// What a driver passes to its embedder.
 #[derive(Debug)]
 pub enum Handover {
-    /// A stream that is no longer watched: dropping this closes it. It may wake the peer, and a
-    /// close may wait (`SO_LINGER`, a file of a network file system), so it can be dropped
-    /// elsewhere.
+    /// A stream that is no longer watched. Dropping this closes it. That may wake the peer and may
+    /// block (`SO_LINGER`, a file on a network file system), so it can be done on another thread.
     Close(ClosingStream),
-    /// The kernel has refused something; for the log. The loop goes on. What the kernel had no room
-    /// for (`ENOSPC`, `ENOMEM`) is offered to it again after 100 ms.
+    /// The kernel rejected something; to be logged. The loop continues. A descriptor that the
+    /// kernel had no room for (`ENOSPC`, `ENOMEM`) is tried again after 100 ms.
     Failed(LoopError),
 }
 
-/// The event loop of a [`Muxer`](vsock_muxer::Muxer), or of a device around one: of whatever is
-/// [`Driven`].
+/// The event loop of a [`Muxer`](vsock_muxer::Muxer), or of a device around one: of anything that
+/// is [`Driven`].
 ///
-/// It has the epoll with the host's streams and backends, with descriptors of the embedder's own, a
-/// timer and a [`Waker`]; the clock; and it carries out the device's [actions](Action). A loop
-/// turns in three steps:
+/// It owns an epoll, a timer, a [`Waker`] and a clock. The epoll contains the host's streams and
+/// backends, and the embedder's own descriptors. The driver also carries out the device's
+/// [actions](Action). Each iteration has three steps:
 ///
-/// 1. [`DriverEvents::wait`] waits for events. Another loop polls [`as_raw_fd`](AsRawFd::as_raw_fd)
-///    instead, which is readable while there are some, and waits for no time.
-/// 2. [`dispatch`](Self::dispatch) tells the device of them. Then it may have packets to move.
-/// 3. [`carry_out`](Self::carry_out) does what the device wants done, and sets the timer.
+/// 1. [`DriverEvents::wait`] waits for events. A different event loop polls
+///    [`as_raw_fd`](AsRawFd::as_raw_fd) instead, which is readable while there are events, and then
+///    calls `wait` with a timeout of zero.
+/// 2. [`dispatch`](Self::dispatch) passes the events to the device, which may then have packets to
+///    move.
+/// 3. [`carry_out`](Self::carry_out) carries out the device's actions, and sets the timer.
 ///
-/// Everything is watched edge-triggered: what the device leaves alone costs no further wake-up, and
-/// the embedder's descriptors need not be read. Memory is allocated for descriptors, not for
-/// events.
+/// Everything is watched edge-triggered. So a descriptor that the device ignores causes no further
+/// wake-ups, and the embedder's descriptors need not be read. Memory is allocated for descriptors,
+/// but not for events.
 ///
 /// ```
 /// use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -94,7 +100,7 @@ pub struct MuxerDriver {
 }
 
 impl MuxerDriver {
-    /// A loop without descriptors. Its clock starts now.
+    /// Creates a loop without descriptors. Its clock starts now.
     ///
     /// # Errors
     ///
@@ -110,48 +116,49 @@ impl MuxerDriver {
         })
     }
 
-    /// What waits for events, maybe on a thread of its own while others use the driver. One is
-    /// enough: an event is told to one of them, and once.
+    /// Returns an object that waits for events, possibly on a thread of its own while others use
+    /// the driver. One is enough: each event is reported to only one of them, once.
     #[must_use]
     pub fn events(&self) -> DriverEvents {
         DriverEvents::new(Arc::clone(&self.watcher))
     }
 
-    /// Wakes the loop from any thread.
+    /// Returns a handle that wakes the loop from any thread.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// Makes an event, for a loop that polls [`as_raw_fd`](AsRawFd::as_raw_fd) and whose device
-    /// must not sleep: the device continues after the loop has served its other descriptors. A loop
+    /// Creates an event, for a loop that polls [`as_raw_fd`](AsRawFd::as_raw_fd) and whose device
+    /// must not sleep. The device continues after the loop has served its other descriptors. A loop
     /// that waits with [`DriverEvents::wait`] uses [`DriverEvents::set_next_call`] instead, which
     /// costs no system call.
     pub fn wake(&self) {
         self.waker.wake();
     }
 
-    /// The time since the driver was made.
+    /// Returns the time since the driver was created.
     #[must_use]
     pub fn now(&self) -> Tick {
         Tick::ZERO.saturating_add(self.start.elapsed())
     }
 
-    /// Watches a descriptor of the embedder's, such as a kick of a queue: each time that it becomes
-    /// readable is an event of [this number](DriverEvents::own). Several may have the same number.
+    /// Watches a descriptor of the embedder, such as the kick of a queue. Each time it becomes
+    /// readable, there is an event with [this number](DriverEvents::own). Several descriptors may
+    /// have the same number.
     ///
     /// # Errors
     ///
-    /// [`LoopError::Watch`]: the kernel has no room, or cannot poll such a descriptor.
+    /// [`LoopError::Watch`]: the kernel has no room, or cannot poll this descriptor.
     pub fn watch(&mut self, number: u32, descriptor: &impl AsRawFd) -> Result<(), LoopError> {
         let fd = descriptor.as_raw_fd();
         let watched = self.watcher.add(fd, EDGE, number.into());
         watched.map_err(|source| LoopError::Watch { fd, source })
     }
 
-    /// Watches a descriptor of the embedder's no more: to be called before it is closed, because
-    /// another copy of it may stay open elsewhere. An event that was taken before may still bear
-    /// its number.
+    /// Stops watching a descriptor of the embedder. Call this before closing the descriptor,
+    /// because another copy of it may stay open elsewhere. An event that was taken before may still
+    /// have its number.
     ///
     /// # Errors
     ///
@@ -162,12 +169,13 @@ impl MuxerDriver {
         unwatched.map_err(|source| LoopError::Unwatch { fd, source })
     }
 
-    /// Tells the device of events and of the time. Returns whether it is to work now: something has
-    /// happened, or is due, or the device polls. A timer that has come too early is no reason to
-    /// look at the guest's queues.
+    /// Passes the events and the time to the device. Returns whether the device should work now:
+    /// because of an event, because something is due, or because it polls. A timer that fires early
+    /// is no reason to look at the guest's queues.
     ///
-    /// A panic of the device's in one of its calls passes through after the others.
-    #[must_use = "whether the device is to work now"]
+    /// If the device panics in one of its calls, the other calls are still made before the panic is
+    /// resumed.
+    #[must_use = "whether the device should work now"]
     pub fn dispatch(&mut self, now: Tick, events: &DriverEvents, device: &mut impl Driven) -> bool {
         let mut happened = events.has_due_call();
         let panicked = each(events.all(), |event| {
@@ -187,17 +195,18 @@ impl MuxerDriver {
         happened || due
     }
 
-    /// Does what the device wants done, in order, and sets the timer for its deadline. To be called
-    /// after whatever was done to the device, and before the loop waits.
+    /// Carries out the device's actions in order, and sets the timer for its deadline. Call this
+    /// after the device was used in any way, and before the loop waits.
     ///
-    /// A panic of a stream's that is closed, or of `handover`, passes through when all is done.
+    /// If closing a stream or `handover` panics, everything else is still done before the panic is
+    /// resumed.
     pub fn carry_out(
         &mut self,
         now: Tick,
         device: &mut impl Driven,
         mut handover: impl FnMut(Handover),
     ) {
-        // What was refused before comes first: an action that follows may take it back.
+        // Retry rejected descriptors first, because a new action may cancel them.
         let again = self.registrations.take_due(now);
         let actions = again
             .into_iter()
@@ -211,9 +220,9 @@ impl MuxerDriver {
         resume(panicked);
     }
 
-    /// Makes a wake-up at that time, or earlier, for something of the embedder's own. The loop
-    /// forgets it with that wake-up: to be called after each [`carry_out`](Self::carry_out), as
-    /// long as the embedder waits for the time.
+    /// Requests a wake-up at the given time or earlier, for the embedder's own purposes. The
+    /// request is forgotten with the next wake-up of the timer, so repeat it after each
+    /// [`carry_out`](Self::carry_out) for as long as the embedder waits.
     ///
     /// # Errors
     ///
@@ -224,7 +233,7 @@ impl MuxerDriver {
         }
         match self.start.checked_add(at.since(Tick::ZERO)) {
             Some(at) => self.timer.fire_by(at),
-            None => Ok(()), // too far for the clock: it never comes
+            None => Ok(()), // too far ahead for the clock: it never comes
         }
     }
 
@@ -253,7 +262,7 @@ impl MuxerDriver {
                 for fd in fds.into_iter().flatten() {
                     tell(registrations.unwatch(watcher, token, fd));
                 }
-                // Only now may the descriptors' numbers be used again.
+                // Close only now: the descriptors' numbers may be reused immediately.
                 handover(Handover::Close(stream));
             }
         }

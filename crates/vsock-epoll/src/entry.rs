@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One stream of a loop: how its directions stand, what it owes, what it is watched for.
+//! One stream of a loop: the state of its two directions, what its handler must be told, and what
+//! is watched on it.
+//!
+//! The incoming and the outgoing direction are separate state machines. They meet in
+//! [`Entry::has_pending`], which says whether the handler has a call pending, and in
+//! [`Entry::watch`], which derives the registration from both.
 
 mod bytes;
 
@@ -17,10 +22,10 @@ use crate::contain::Contained;
 use crate::watch::{Watched, Watcher};
 use crate::{StreamFailure, StreamId, Trigger};
 
-/// What the kernel reports of a descriptor whether it was asked or not.
+/// What the kernel reports about a descriptor even without being asked.
 const BROKEN: EventSet = EventSet::HANG_UP.union(EventSet::ERROR);
 
-/// The incoming direction. When a stream [is closing](Entry::is_closing), it is left alone.
+/// The incoming direction. It is ignored once a stream [is closing](Entry::is_closing).
 ///
 /// ```text
 /// Paused ◀──▶ Open ──▶ Ending ──▶ Ended
@@ -29,12 +34,12 @@ const BROKEN: EventSet = EventSet::HANG_UP.union(EventSet::ERROR);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Incoming {
     Open,
-    /// What comes is left where it is.
+    /// Data is left in the transport.
     Paused,
-    /// The end was read, and is to be told.
+    /// The end has been read, and the handler must be told.
     Ending,
-    /// Nothing is read any more: the end was told, reading has failed, or the handler wanted no
-    /// more.
+    /// Nothing is read any more: the handler has been told of the end, reading has failed, or the
+    /// handler has stopped reading.
     Ended,
 }
 
@@ -48,46 +53,46 @@ enum Outgoing {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Space {
     NotAwaited,
-    /// A write was refused, or the handler has asked: it is told when there is space.
+    /// A write was refused, or the handler has asked: it is called when there is space.
     Awaited,
 }
 
-/// How far the outgoing direction is closed.
+/// How far the outgoing direction has been closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Closure {
-    /// To be shut down once the backlog is written.
+    /// To be shut down once the backlog has been written.
     Pending,
     Shut,
     /// A write has failed.
     Broken,
 }
 
-/// What follows when the outgoing direction is shut.
+/// What follows once the outgoing direction is shut down.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Then {
-    /// The incoming direction goes on.
+    /// The incoming direction continues.
     ReadOn,
-    /// The stream is closed, whatever comes.
+    /// The stream is closed, whatever the peer does.
     Close,
 }
 
-/// Whether the peer of a paused stream is there.
+/// Whether the peer of a paused stream still exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Peer {
     Present,
-    /// It is gone, which is to be told.
+    /// It has gone, and the handler must be told.
     Gone,
-    GoneAndTold,
+    GoneAndReported,
 }
 
-/// What has come of a turn.
+/// The state of a stream's turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
-    /// What may be read until the next one.
+    /// How many bytes may still be read.
     pub(crate) budget: usize,
-    /// The last read has found nothing, or less than it could take.
+    /// The last read found nothing, or less than it could have taken.
     pub(crate) dry: bool,
-    /// Something has come of this turn.
+    /// The turn has had some result.
     pub(crate) moved: bool,
 }
 
@@ -101,13 +106,13 @@ impl Turn {
     }
 }
 
-/// What a handler is to be told of a stream, or what is to become of it.
-pub(crate) enum Owed {
+/// A pending call of the handler, or a pending close.
+pub(crate) enum Pending {
     Failed(StreamFailure),
     Space,
     End,
     PeerGone,
-    /// Nothing will ever happen again: it is to be closed.
+    /// Nothing more can happen: close the stream.
     Close,
 }
 
@@ -115,20 +120,20 @@ pub(crate) struct Entry<T> {
     pub(crate) stream: Contained,
     pub(crate) state: T,
     pub(crate) turn: Turn,
-    /// It is in the queue of those that have news for the handler.
+    /// It is in the queue of streams with news for the handler.
     pub(crate) noted: bool,
-    /// It is in the queue of those that have more to read, which edges do not tell again.
+    /// It is in the queue of streams with more to read, which no edge will report.
     pub(crate) queued: bool,
-    /// When a byte has moved.
+    /// When a byte was last transferred.
     pub(crate) active: Instant,
     pub(crate) deadline: Option<Instant>,
-    /// The moment of its one entry in the heap that counts.
+    /// The time of its only valid entry in the heap of deadlines.
     pub(crate) wake: Option<Instant>,
     backlog: VecDeque<u8>,
     incoming: Incoming,
     outgoing: Outgoing,
     peer: Peer,
-    /// What it has failed with, to be told.
+    /// Its failure, until the handler is told.
     failure: Option<StreamFailure>,
     incoming_fd: Watched,
     outgoing_fd: Option<Watched>,
@@ -168,7 +173,7 @@ impl<T> Entry<T> {
         !self.backlog.is_empty()
     }
 
-    /// Whether it takes bytes for writing.
+    /// Whether it accepts bytes for writing.
     pub(crate) fn is_writable(&self) -> bool {
         matches!(self.outgoing, Outgoing::Open(_))
     }
@@ -178,7 +183,7 @@ impl<T> Entry<T> {
         self.backlog.len()
     }
 
-    /// To be closed once everything is written.
+    /// Whether it is closed as soon as everything is written.
     fn is_closing(&self) -> bool {
         matches!(self.outgoing, Outgoing::Closed(_, Then::Close))
     }
@@ -187,59 +192,60 @@ impl<T> Entry<T> {
         matches!(self.incoming, Incoming::Ending | Incoming::Ended)
     }
 
-    /// The handler waits for space, and there is some: half of the backlog, so that it is not woken
-    /// for every byte.
-    fn has_space_to_tell(&self, limit: usize) -> bool {
+    /// Whether to tell the handler, which waits for space, that there is some: only when half of
+    /// the backlog is free, so that the handler is not called for every byte.
+    fn has_space_to_report(&self, limit: usize) -> bool {
         self.outgoing == Outgoing::Open(Space::Awaited) && self.backlog.len() <= limit / 2
     }
 
-    /// Nothing will ever happen again.
+    /// Whether nothing more can happen.
     fn is_done(&self) -> bool {
         let Outgoing::Closed(closure, then) = self.outgoing else {
             return false;
         };
-        // A failure is told first, and an end that was not read yet may still bring bytes.
+        // A failure is reported first, and as long as the end has not been read, more bytes may
+        // arrive.
         closure != Closure::Pending
             && !self.writing()
             && (self.has_ended() || then == Then::Close)
             && self.failure.is_none()
     }
 
-    /// Whether something is owed to the handler.
-    pub(crate) fn owes(&self, limit: usize) -> bool {
+    /// Whether a call of the handler, or the close, is pending.
+    pub(crate) fn has_pending(&self, limit: usize) -> bool {
         self.failure.is_some()
-            || self.has_space_to_tell(limit)
+            || self.has_space_to_report(limit)
             || self.incoming == Incoming::Ending
             || self.peer == Peer::Gone
             || self.is_done()
     }
 
-    /// Takes the next thing that is owed. A failure comes first, and the end of everything last.
-    pub(crate) fn take_owed(&mut self, limit: usize) -> Option<Owed> {
+    /// Takes the next pending call. A failure comes first, the close last.
+    pub(crate) fn take_pending(&mut self, limit: usize) -> Option<Pending> {
         if let Some(failure) = self.failure.take() {
-            return Some(Owed::Failed(failure));
+            return Some(Pending::Failed(failure));
         }
-        if self.has_space_to_tell(limit) {
+        if self.has_space_to_report(limit) {
             self.outgoing = Outgoing::Open(Space::NotAwaited);
-            return Some(Owed::Space);
+            return Some(Pending::Space);
         }
         if self.incoming == Incoming::Ending {
             self.incoming = Incoming::Ended;
-            return Some(Owed::End);
+            return Some(Pending::End);
         }
         if self.peer == Peer::Gone {
-            self.peer = Peer::GoneAndTold;
-            return Some(Owed::PeerGone);
+            self.peer = Peer::GoneAndReported;
+            return Some(Pending::PeerGone);
         }
-        self.is_done().then_some(Owed::Close)
+        self.is_done().then_some(Pending::Close)
     }
 
-    /// Leaves alone what comes; says whether that is a change.
+    /// Stops reading for now. Returns whether that is a change.
     pub(crate) fn pause(&mut self) -> bool {
         self.turn_to(Incoming::Open, Incoming::Paused)
     }
 
-    /// Goes on reading; says whether that is a change.
+    /// Continues reading. Returns whether that is a change.
     pub(crate) fn resume(&mut self) -> bool {
         self.turn_to(Incoming::Paused, Incoming::Open)
     }
@@ -253,8 +259,8 @@ impl<T> Entry<T> {
         changes
     }
 
-    /// Reads no more; says whether that is a change. An end that was read before is told all the
-    /// same.
+    /// Stops reading for good. Returns whether that is a change. An end that was already read is
+    /// still reported.
     pub(crate) fn stop_reading(&mut self) -> bool {
         let changes = !self.has_ended();
         if changes {
@@ -263,27 +269,27 @@ impl<T> Entry<T> {
         changes
     }
 
-    /// Tells the handler when there is space.
+    /// Makes the handler be called when there is space.
     pub(crate) fn await_space(&mut self) {
         if let Outgoing::Open(space) = &mut self.outgoing {
             *space = Space::Awaited;
         }
     }
 
-    /// It has failed, which closes it when it is told.
+    /// Records a failure. The stream is closed when the handler has been told.
     pub(crate) fn fail(&mut self, failure: StreamFailure) {
         self.stop_reading();
         self.failure = Some(failure);
     }
 
-    /// Whether an event says that the peer is gone, of a stream that has ended and says nothing
-    /// else.
+    /// Whether an event means that the peer has gone, on a stream whose incoming direction has
+    /// ended and that could still write.
     pub(crate) fn is_deserted(&self, events: EventSet) -> bool {
         let waits = self.has_ended() && !self.writing() && self.is_writable();
         waits && self.peer_is_gone(events)
     }
 
-    /// Sees, once, that the peer of a paused stream is gone.
+    /// Notices, once, that the peer of a paused stream has gone.
     pub(crate) fn see_gone(&mut self, events: EventSet) -> bool {
         let waits = self.incoming == Incoming::Paused && !self.is_closing();
         let gone = waits && self.peer == Peer::Present && self.peer_is_gone(events);
@@ -305,7 +311,7 @@ impl<T> Entry<T> {
         events.intersects(EventSet::OUT | BROKEN)
     }
 
-    /// Watches for what there is to do, and for nothing else.
+    /// Watches the stream for exactly what it waits for.
     pub(crate) fn watch(
         &mut self,
         watcher: &Watcher,
@@ -319,14 +325,14 @@ impl<T> Entry<T> {
         let incoming = match self.incoming {
             _ if self.is_closing() => EventSet::empty(),
             Incoming::Open => EventSet::IN | edge,
-            // Parked: its descriptor is readable for ever, so only an edge tells that the peer
-            // goes.
+            // Its descriptor stays readable, so only an edge can report that the peer goes.
             Incoming::Ending | Incoming::Ended => EventSet::IN | EventSet::EDGE_TRIGGERED,
-            // What comes is left alone, so here, too, only an edge tells that the peer goes. The
-            // set is never that of a stream that is read, so that to go on reading looks at what
-            // has come.
+            // Data is left in the transport, so again only an edge can report that the peer goes.
+            // This set always differs from that of a stream that is read; so on resume the
+            // registration changes, and the kernel reports the data that has arrived.
             Incoming::Paused => {
-                let silent = self.stream.backend_type() == VsockBackendType::Inner; // it has no hang-up
+                // An in-process stream has no hang-up; its peer's drop is an edge of `IN`.
+                let silent = self.stream.backend_type() == VsockBackendType::Inner;
                 let data = if silent {
                     EventSet::IN
                 } else {
@@ -345,8 +351,8 @@ impl<T> Entry<T> {
             let fd = self.stream.write_ready_fd()?;
             self.outgoing_fd = Some(Watched::nothing_of(fd));
         }
-        // One descriptor has one registration, so what both directions want is added up; a stream
-        // with a descriptor of its own for writing has two.
+        // A descriptor can be registered only once, so a socket watches for both directions
+        // together. A stream with a separate descriptor for writing has two registrations.
         match &mut self.outgoing_fd {
             Some(of) if of.fd() != self.incoming_fd.fd() => {
                 self.incoming_fd.set(watcher, incoming, word)?;
@@ -356,10 +362,10 @@ impl<T> Entry<T> {
         }
     }
 
-    /// Watches nothing more. The kernel forgets a descriptor with its last copy, which need not be
+    /// Stops watching. The kernel forgets a descriptor only with its last copy, which need not be
     /// ours.
     pub(crate) fn unwatch(&mut self, watcher: &Watcher) {
-        // It cannot fail for a descriptor that is registered; one that its owner has closed is
+        // This cannot fail for a registered descriptor. If its owner has closed it, it is already
         // gone.
         self.incoming_fd.set(watcher, EventSet::empty(), 0).ok();
         if let Some(fd) = &mut self.outgoing_fd {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What can go wrong with a loop, with adding a stream, and with a stream.
+//! Errors of a loop, of adding a stream, and of a stream.
 
 use std::error::Error;
 use std::fmt;
@@ -12,48 +12,48 @@ use vsock_backend_api::VsockStream;
 
 use crate::LimitError;
 
-/// Why a loop could not be made, or cannot go on.
+/// Why a loop could not be created, or a call of it failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoopError {
-    /// A limit cannot be.
+    /// A limit is out of range.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// The epoll, the timer or the eventfd of a loop could not be made.
-    #[error("a loop has no {what}; raise the limit of open descriptors")]
+    /// An epoll, timer or eventfd could not be created.
+    #[error("cannot create the loop's {what}; raise the limit of open descriptors")]
     Descriptor {
-        /// Which of them.
+        /// The kind of descriptor.
         what: &'static str,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A listener did not become non-blocking.
-    #[error("a listener stays blocking")]
+    /// A listener could not be made non-blocking.
+    #[error("cannot make the listener non-blocking")]
     Blocking(#[source] io::Error),
-    /// The event manager did not take the subscriber's descriptor, so nothing is served.
-    #[error("the event manager refuses the descriptor of a subscriber")]
+    /// The event manager rejected the subscriber's descriptor, so nothing is served.
+    #[error("the event manager rejected the subscriber's descriptor")]
     #[cfg(feature = "event-manager")]
     Manager(#[source] event_manager::Error),
-    /// The readiness of the streams could not be asked for.
-    #[error("epoll does not say which streams are ready")]
+    /// Polling for ready descriptors failed.
+    #[error("cannot poll for ready descriptors")]
     Wait(#[source] io::Error),
     /// The timer could not be set.
-    #[error("the timer of a loop cannot be set")]
+    #[error("cannot set the loop's timer")]
     Timer(#[source] io::Error),
-    /// A descriptor is not watched.
-    #[error("epoll does not watch descriptor {fd}")]
+    /// A descriptor could not be added to the epoll, or changed there.
+    #[error("cannot watch descriptor {fd}")]
     Watch {
         /// The descriptor.
         fd: RawFd,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A descriptor is still watched, or its owner closed it before it was removed here.
-    #[error("epoll does not let go of descriptor {fd}")]
+    /// A descriptor could not be removed from the epoll. Probably its owner closed it too early.
+    #[error("cannot stop watching descriptor {fd}")]
     Unwatch {
         /// The descriptor.
         fd: RawFd,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -75,16 +75,16 @@ impl From<LoopError> for io::Error {
     }
 }
 
-/// Whether the system lacks something that it may have again soon: descriptors, memory, or room for
-/// what is watched. The numbers are the same on every architecture that Linux has (`errno(3)`,
-/// asm-generic).
+/// Whether the system lacks a resource that may become available again: descriptors, memory, or
+/// space for watched descriptors. The numbers are the same on every architecture of Linux
+/// (`errno(3)`, asm-generic).
 pub(crate) fn lacks_resource(error: &io::Error) -> bool {
     const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     const ENOSPC: i32 = 28;
     const ENOBUFS: i32 = 105;
-    // An error that says what was attempted has the system's own inside.
+    // The system's error may be wrapped in one that says what was attempted.
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(inner) = next {
         next = match inner.downcast_ref::<io::Error>() {
@@ -100,41 +100,41 @@ pub(crate) fn lacks_resource(error: &io::Error) -> bool {
     error.kind() == ErrorKind::OutOfMemory
 }
 
-/// Why a stream is not served.
+/// Why a stream was not added.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// There are as many streams as
-    /// [`StreamLimits::streams`](crate::StreamLimits#structfield.streams) allows.
-    #[error("{limit} streams are served, which is the limit")]
+    /// The number of streams has reached
+    /// [`StreamLimits::streams`](crate::StreamLimits#structfield.streams).
+    #[error("the limit of {limit} streams is reached")]
     Full {
         /// The limit.
         limit: usize,
     },
-    /// The loop is being drained, or was stopped.
-    #[error("the loop ends, and takes no more streams")]
+    /// The loop is draining or has been stopped.
+    #[error("the loop is ending and accepts no more streams")]
     Ending,
-    /// The stream did not become non-blocking.
-    #[error("the stream stays blocking")]
+    /// The stream could not be made non-blocking.
+    #[error("cannot make the stream non-blocking")]
     Blocking(#[source] io::Error),
-    /// The kernel did not take the stream's descriptor.
-    #[error("epoll refuses the stream's descriptor")]
+    /// The kernel rejected the stream's descriptor.
+    #[error("cannot watch the stream's descriptor")]
     Register(#[source] io::Error),
 }
 
-/// A stream that is not served, and why. It is given back.
+/// A stream that could not be added, with the reason. The error returns the stream to its owner.
 ///
-/// A stream need not be `Sync`, so neither is this error, and `?` does not turn it into a
+/// A stream need not be `Sync`, so this error is not `Sync` either, and `?` does not convert it to
 /// `Box<dyn Error + Send + Sync>`. `map_err(Refusal::from)?` does: it drops the stream, which
-/// closes it, and keeps the [`Refusal`]. In a function that returns a `Refusal`, `?` alone is
+/// closes it, and keeps the [`Refusal`]. In a function that returns a `Refusal`, a plain `?` is
 /// enough.
 #[derive(Error)]
-#[error("a stream cannot be added")]
+#[error("cannot add the stream")]
 pub struct AddError {
-    /// Why.
+    /// The reason.
     #[source]
     pub refusal: Refusal,
-    /// The stream, as it was but for its mode.
+    /// The stream, unchanged except possibly for its mode.
     pub stream: Box<dyn VsockStream>,
 }
 
@@ -153,24 +153,24 @@ impl fmt::Debug for AddError {
     }
 }
 
-/// What has become of a stream, when it is not its regular end.
+/// Why a stream failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StreamFailure {
     /// Reading failed: a reset, or another error of the stream.
-    #[error("reading a stream")]
+    #[error("cannot read from the stream")]
     Read(#[source] io::Error),
-    /// Writing failed. Bytes that the peer had sent before can still be read.
-    #[error("writing a stream")]
+    /// Writing failed. Bytes that the peer had already sent can still be read.
+    #[error("cannot write to the stream")]
     Write(#[source] io::Error),
-    /// The peer is gone, after it had ended its direction.
-    #[error("the peer of a stream is gone")]
+    /// The peer has closed its end, after it had ended its direction.
+    #[error("the stream's peer has closed its end")]
     PeerGone,
-    /// No byte has moved for as long as
-    /// [`StreamLimits::idle`](crate::StreamLimits#structfield.idle) allows.
-    #[error("a stream was idle for too long")]
+    /// No byte was transferred for the duration of
+    /// [`StreamLimits::idle`](crate::StreamLimits#structfield.idle).
+    #[error("the stream was idle for too long")]
     Idle,
-    /// The kernel did not change what it watches of the stream.
-    #[error("epoll refuses a change of the stream's interest")]
+    /// The kernel rejected a change of what is watched on the stream.
+    #[error("cannot change what is watched on the stream")]
     Register(#[source] io::Error),
 }

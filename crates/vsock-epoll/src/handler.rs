@@ -2,33 +2,32 @@
 
 use crate::{StreamFailure, StreamId, Streams};
 
-/// What becomes of a stream that has failed.
+/// What to do with a stream that has failed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum After {
-    /// It is closed.
+    /// Close it.
     #[default]
     Close,
-    /// It is read to its end, and closed then. Of use after [`StreamFailure::Write`] only: what
-    /// else fails is closed in any case.
+    /// Read it to its end, then close it. Effective only after [`StreamFailure::Write`]; on any
+    /// other failure the stream is closed anyway.
     ReadOn,
 }
 
-/// What a service does with its streams.
+/// The behaviour of a service.
 ///
-/// One handler serves all streams of a loop. It is called on the loop's thread and must not wait.
-/// It may use any stream in any call: [`Streams`] has all that can be done.
+/// One handler serves all streams of a loop. It is called on the loop's thread and must not block.
+/// Any call may use any stream, through the methods of [`Streams`].
 ///
-/// A call that panics is contained: its stream is aborted, and the loop goes on with the others and
-/// with the same handler. A handler whose own state does not survive that should count
-/// [`panics`](crate::LoopCounters#structfield.panics) and stop. A stream that panics in a call, or
-/// counts more bytes than it was offered, has failed as one that returns an error, wherever the
-/// call came from.
+/// If a call panics, its stream is aborted, and the loop continues with the other streams and the
+/// same handler. A handler whose own state may be inconsistent after a panic should watch
+/// [`panics`](crate::LoopCounters#structfield.panics) and stop. If a stream panics, or reports more
+/// bytes than it was offered, that counts as an error of that stream.
 ///
 /// ```
 /// use vsock_epoll::{StreamHandler, Streams, StreamId};
 ///
-/// /// Counts what comes, and answers the count at the end.
+/// /// Counts the incoming bytes, and sends the count at the end.
 /// struct Count;
 ///
 /// impl StreamHandler for Count {
@@ -53,34 +52,33 @@ pub enum After {
 /// }
 /// ```
 pub trait StreamHandler {
-    /// What the handler keeps for each stream. It goes with the stream.
+    /// The handler's state for each stream. [`closed`](Self::closed) receives it at the end.
     type State;
 
-    /// There is something to read. To be read until [`Streams::read`] returns zero, or to be
-    /// [paused](Streams::pause): what is left is reported again, immediately.
+    /// Data is available. Read until [`Streams::read`] returns zero, or [pause](Streams::pause) the
+    /// stream; otherwise this is called again immediately.
     fn readable(&mut self, streams: &mut Streams<Self::State>, id: StreamId);
 
-    /// Half of the backlog, or more, is free again, after a [`Streams::write`] that was not
-    /// accepted whole, or a [`Streams::await_space`].
+    /// At least half of the backlog is free again. Called after a [`Streams::write`] that was not
+    /// accepted completely, or after [`Streams::await_space`].
     fn writable(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
         _ = (streams, id);
     }
 
-    /// The peer has ended its direction, and everything is read. The other direction goes on. The
-    /// default ends it, too.
+    /// The peer has ended its direction, and everything has been read. The other direction is still
+    /// open. The default ends it too.
     fn ended(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
         streams.finish(id);
     }
 
-    /// The peer of a [paused](Streams::pause) stream is gone. What it has sent before can still be
-    /// read, after [`Streams::resume`], and its end or its reset comes after that. This is reported
-    /// once, so that a handler can stop working on an answer that has no reader. The default does
-    /// nothing.
+    /// The peer of a [paused](Streams::pause) stream has closed its end. What it sent before can
+    /// still be read after [`Streams::resume`], followed by its end or reset. This is called once,
+    /// so that a handler can abandon an answer that has no reader. The default does nothing.
     fn peer_gone(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
         _ = (streams, id);
     }
 
-    /// The stream has failed.
+    /// The stream has failed. Returns what to do with it.
     fn failed(
         &mut self,
         streams: &mut Streams<Self::State>,
@@ -92,13 +90,13 @@ pub trait StreamHandler {
         After::Close
     }
 
-    /// The time that [`Streams::set_timer`] has set is over.
+    /// The time set with [`Streams::set_timer`] has passed.
     fn timer(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
         _ = (streams, id);
     }
 
-    /// A stream is gone, for whatever reason: told once of each that was added, unless the loop
-    /// itself is dropped.
+    /// A stream has been removed, for whatever reason. Called exactly once for each stream that was
+    /// added, unless the loop itself is dropped.
     fn closed(&mut self, streams: &mut Streams<Self::State>, id: StreamId, state: Self::State) {
         _ = (streams, id);
         drop(state);

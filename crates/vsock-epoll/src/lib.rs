@@ -1,35 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A vsock backend and its streams on an event loop.
+//! Vsock backends and streams on an event loop.
 //!
-//! - A [`ListenerSubscriber`] accepts what a guest opens to a port of the host, a
-//!   [`BackendSubscriber`] what host components open towards the guest. Each asks an
-//!   [`AcceptHandler`] what to do with a connection.
-//! - A [`StreamSubscriber`] serves many streams of any kind through a [`StreamHandler`].
-//!   [`services`] has an echo, a service of lines, and a proxy.
-//! - With the feature `remote`, a `RemoteHandle` does all of that from other threads.
-//! - With the feature `muxer`, a `MuxerDriver` is the loop of a device: of a muxer's streams and
-//!   backends, of deadlines and of a VMM's own descriptors.
+//! - A [`ListenerSubscriber`] accepts the connections that a guest opens to a port of the host; a
+//!   [`BackendSubscriber`] accepts those that host components open to the guest. Both pass each
+//!   connection to an [`AcceptHandler`].
+//! - A [`StreamSubscriber`] serves many streams of any kind with a [`StreamHandler`]. The module
+//!   [`services`] contains an echo service, a line-based service, and a proxy.
+//! - With the feature `remote`, a `RemoteHandle` controls a [`StreamSubscriber`] from other
+//!   threads.
+//! - With the feature `muxer`, a `MuxerDriver` is the event loop of a device. It handles a muxer's
+//!   streams, backends and deadlines, and the VMM's own descriptors.
 //!
-//! They are subscribers for rust-vmm's `event_manager` (a default feature), whatever its type of
-//! subscriber is: alone, in a `Box<dyn MutEventSubscriber>`, or shared as `Arc<Mutex<..>>`. Each
-//! has one descriptor, so any other loop can drive them, too, and leave the feature out.
+//! The subscribers work with rust-vmm's `event_manager` (a default feature), in any form that it
+//! accepts: alone, in a `Box<dyn MutEventSubscriber>`, or shared as `Arc<Mutex<..>>`. Each
+//! subscriber, and the driver, has a single descriptor, so any other loop can drive it as well,
+//! without the feature.
 //!
-//! # What a loop promises
+//! # Guarantees
 //!
-//! - An id never means another stream than the one that it was made for, whatever descriptors do.
-//! - A busy stream waits for its next turn like every other; work per turn and per wake-up is
-//!   bounded.
-//! - What `write` has accepted is delivered, unless the stream fails or is closed by force; and
-//!   what is lost then is counted.
-//! - Nothing spins: what cannot be served is not watched, and a spurious wake-up is counted.
+//! - An id refers to one stream only, even if its descriptor number is reused.
+//! - A busy stream waits for its next turn like every other. The work per turn and per wake-up is
+//!   limited.
+//! - Bytes that `write` has accepted are delivered, unless the stream fails or is closed by force.
+//!   Bytes lost in that way are counted.
+//! - The loop does not spin: a descriptor that cannot be served is not watched. Spurious wake-ups
+//!   are counted.
 //!
 //! # Invariants
 //!
-//! - Nothing here waits, but for the calls of a `RemoteHandle`.
-//! - A descriptor is unregistered before its stream is dropped, and polled for writing only while
-//!   there is something to write, by `write_ready_fd` alone.
-//! - No handler runs inside of a method of [`Streams`].
+//! - Nothing blocks, except the calls of a `RemoteHandle`.
+//! - A descriptor is unregistered before its stream is dropped. It is polled for writing only while
+//!   there is something to write, and only through `write_ready_fd`.
+//! - No handler is called inside a method of [`Streams`].
 
 #![forbid(unsafe_code)]
 

@@ -4,31 +4,32 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The most streams that a loop can be allowed, and the most events or connections in one wake-up:
-/// 2^24.
+/// The maximum number of streams of a loop, and of events or connections in one wake-up: 2^24.
 const MOST: usize = 1 << 24;
 
-/// The largest number of bytes for a backlog or a turn: 1 GiB.
+/// The maximum number of bytes in a backlog or turn: 1 GiB.
 const MOST_BYTES: usize = 1 << 30;
 
-/// The shortest time that a limit can be: 1 ms.
+/// The shortest duration of a limit: 1 ms.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// How a loop asks the kernel for readiness.
+/// How a loop polls for readiness.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Trigger {
-    /// What is ready is reported for as long as it is ready.
+    /// A descriptor is reported for as long as it is ready.
     #[default]
     Level,
-    /// Each change is reported once (`EPOLLET`); the loop remembers which streams have more to do.
+    /// Each change is reported once (`EPOLLET`). The loop remembers which streams have more to do.
     Edge,
 }
 
-/// A setter of the same name for each field.
+/// Generates a setter of the same name for each field.
 macro_rules! setters {
     ($($field:ident: $type:ty),+ $(,)?) => {$(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+        #[doc = concat!(
+            "Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").",
+        )]
         #[must_use]
         pub const fn $field(mut self, $field: $type) -> Self {
             self.$field = $field;
@@ -37,7 +38,7 @@ macro_rules! setters {
     )+};
 }
 
-/// What a loop of streams may use. Every field is checked when the loop is made.
+/// Limits of a loop of streams. Every field is checked when the loop is created.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,20 +50,21 @@ macro_rules! setters {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StreamLimits {
-    /// How many streams there may be at a time: 1 to 2^24; 65,536 by default.
+    /// The maximum number of streams: 1 to 2^24. Default: 65,536.
     pub streams: usize,
-    /// How many bytes of a stream the loop keeps that the stream has refused: 1 to 1 GiB; 64 KiB by
-    /// default. The worst case of a loop's memory is `streams` times this.
+    /// How many bytes the loop keeps for each stream while the stream cannot take them: 1 to 1 GiB.
+    /// Default: 64 KiB. In the worst case, a loop uses `streams` times this much memory.
     pub backlog: usize,
-    /// How many bytes a stream may be read in one turn, before others are served: 1 to 1 GiB; 256
-    /// KiB by default.
+    /// How many bytes of a stream are read in one turn, before others are served: 1 to 1 GiB.
+    /// Default: 256 KiB.
     pub turn: usize,
-    /// How many events are served in one wake-up, before the VMM's other devices have theirs: 1 to
-    /// 2^24; 256 by default.
+    /// How many events are served in one wake-up, before the VMM's other devices are: 1 to 2^24.
+    /// Default: 256.
     pub events: usize,
-    /// After how long without a byte a stream has failed: at least 1 ms; `None`, never, by default.
+    /// How long a stream may transfer nothing before it fails: at least 1 ms. Default: `None`, no
+    /// limit.
     pub idle: Option<Duration>,
-    /// How the kernel is asked.
+    /// How the loop polls for readiness.
     pub trigger: Trigger,
 }
 
@@ -98,15 +100,15 @@ impl StreamLimits {
     }
 }
 
-/// What serving a backend may use. Every field is checked when the subscriber is made.
+/// Limits of a subscriber that accepts. Every field is checked when the subscriber is created.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct AcceptLimits {
-    /// How many connections are accepted in one wake-up: 1 to 2^24; 64 by default.
+    /// How many connections are accepted in one wake-up: 1 to 2^24. Default: 64.
     pub batch: usize,
-    /// How long nothing is accepted after the backend has lacked a resource, or has failed and
-    /// given nothing: at least 1 ms; 100 ms by default. Without it a full table of descriptors
-    /// would spin.
+    /// How long to pause when the source lacks a resource, or fails without supplying any
+    /// connection: at least 1 ms. Default: 100 ms. Without a pause, the loop would spin while the
+    /// process has no free descriptors.
     pub pause: Duration,
 }
 
@@ -131,26 +133,26 @@ impl AcceptLimits {
     }
 }
 
-/// A limit that cannot be.
+/// A limit that is out of range.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum LimitError {
     /// A number is zero, or too large.
-    #[error("`{name}` is {value}; it must be 1 to {most}")]
+    #[error("invalid value for `{name}`: expected 1 to {most}, found {value}")]
     OutOfRange {
-        /// The field.
+        /// The name of the field.
         name: &'static str,
-        /// What it was.
+        /// Its value.
         value: usize,
-        /// The most that it may be.
+        /// The largest valid value.
         most: usize,
     },
-    /// A time is too short.
-    #[error("`{name}` is {value:?}; it must be at least 1 ms")]
+    /// A duration is too short.
+    #[error("invalid value for `{name}`: expected at least 1 ms, found {value:?}")]
     TooShort {
-        /// The field.
+        /// The name of the field.
         name: &'static str,
-        /// What it was.
+        /// Its value.
         value: Duration,
     },
 }
@@ -178,7 +180,7 @@ mod tests {
     use super::{AcceptLimits, StreamLimits};
 
     #[test]
-    fn every_limit_has_both_of_its_edges() {
+    fn every_limit_accepts_its_bounds_and_rejects_values_beyond() {
         let limits = StreamLimits::default();
         let good = [
             limits,

@@ -8,30 +8,30 @@ use thiserror::Error;
 
 use crate::{StreamHandler, StreamSubscriber, Streams};
 
-/// Why something could not be done from another thread.
+/// Why a call from another thread failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// The event manager is gone, or knows no such subscriber.
-    #[error("the event manager does not answer")]
+    /// The event manager is gone, or has no such subscriber.
+    #[error("cannot reach the subscriber through the event manager")]
     Manager(#[from] event_manager::Error),
-    /// The subscriber is not one of streams.
-    #[error("the subscriber serves no streams")]
+    /// The subscriber is not a [`StreamSubscriber`].
+    #[error("the subscriber is not a `StreamSubscriber` of this handler")]
     OtherSubscriber,
 }
 
 /// Finds the streams in the event manager's type of subscriber.
 type Find<S, H> = fn(&mut S) -> Option<&mut StreamSubscriber<H>>;
 
-/// Control of a [`StreamSubscriber`] from other threads, through the event manager that runs it.
+/// Controls a [`StreamSubscriber`] from other threads, through the event manager that runs it.
 ///
-/// Every call waits for the loop's turn, so **not** to be made on the loop's own thread: it would
-/// wait for itself. A loop that is not run any more, though its event manager is still there, is
-/// waited for, too.
+/// Every call waits for the loop's next turn. So **do not** call it on the loop's own thread, where
+/// it would wait for itself. It also waits if the event manager exists but its loop is no longer
+/// run.
 ///
-/// Where the event manager's subscribers are boxed and cannot be told apart, share the subscriber
-/// instead: an `Arc<Mutex<StreamSubscriber<H>>>` is a subscriber, too, and the thread that has the
-/// lock may use its streams; the loop is woken for what needs it.
+/// If the event manager's subscribers are boxed and cannot be told apart, share the subscriber
+/// instead. An `Arc<Mutex<StreamSubscriber<H>>>` is a subscriber too, and any thread that holds the
+/// lock may use its streams. The loop is woken when necessary.
 ///
 /// ```
 /// use std::thread;
@@ -77,9 +77,9 @@ where
     H: StreamHandler + 'static,
     H::State: Send,
 {
-    /// Control of the subscriber of that id. `find` tells where in an `S` the streams are: in an
-    /// `EventManager<StreamSubscriber<H>>` it is `Some`, in one of an enum it looks for the
-    /// variant.
+    /// Creates a handle for the subscriber with this id. `find` finds the streams in an `S`: in an
+    /// `EventManager<StreamSubscriber<H>>` it returns `Some`, and with an enum of subscribers it
+    /// matches the variant.
     #[must_use]
     pub fn new(endpoint: RemoteEndpoint<S>, subscriber: SubscriberId, find: Find<S, H>) -> Self {
         Self {
@@ -89,12 +89,12 @@ where
         }
     }
 
-    /// Does something with the streams, on the loop's thread, and gives back its result. If it
-    /// panics, the loop goes on, and the panic is the caller's.
+    /// Runs `what` with the streams on the loop's thread, and returns its result. If it panics, the
+    /// loop continues, and the panic is resumed in the caller.
     ///
     /// # Errors
     ///
-    /// [`RemoteError`]
+    /// [`RemoteError`], if the subscriber cannot be reached.
     pub fn call<R: Send + 'static>(
         &self,
         what: impl FnOnce(&mut Streams<H::State>) -> R + Send + 'static,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Ready-made handlers: an echo, a service of lines, and a proxy.
+//! Ready-made handlers: an echo service, a line-based service, and a proxy.
 
 mod echo;
 mod lines;
@@ -10,5 +10,5 @@ pub use echo::Echo;
 pub use lines::{Lines, LinesError, Reply};
 pub use proxy::Proxy;
 
-/// How much a service reads in one call, into a buffer that all its streams share.
+/// The size of the read buffer that all streams of a service share.
 const PIECE: usize = 64 * 1024;

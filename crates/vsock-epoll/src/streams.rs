@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The streams of a loop, and everything that can be done with them.
+//! The streams of a loop, and every operation on them.
+//!
+//! Each operation changes an [`Entry`] and then calls `changed`, which updates what is watched and
+//! queues the stream if its handler must be told something (`news`). The subscriber takes news from
+//! that queue between calls, so no handler runs inside a method of [`Streams`].
 
 mod ending;
 mod news;
@@ -22,25 +26,25 @@ use crate::table::Table;
 use crate::watch::{OwnWaker, Timer, Watcher};
 use crate::{AddError, LoopCounters, LoopError, Refusal, StreamFailure, StreamId, StreamLimits};
 
-/// The words of the waker and of the timer in the epoll. No id has generation zero.
+/// The words of the waker and the timer in the epoll. No id has generation zero.
 pub(crate) const WAKE: u64 = 0;
 pub(crate) const TIMER: u64 = 1;
 
-/// Whether there is more to come.
+/// The phase of the loop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Serving,
-    /// What was accepted is being written, until then at the latest.
+    /// Backlogs are being written, until this time at the latest.
     Draining(Option<Instant>),
     Stopped,
 }
 
-/// The streams of one loop, each with a state `T` of the handler's.
+/// The streams of one loop, each with a state `T` of the handler.
 ///
-/// A handler gets it in every call, and may do anything with any stream: what it does takes effect
-/// immediately. An id whose stream is gone is no error: nothing is read, nothing is written.
+/// A handler receives it in every call, and may use any stream. Every operation takes effect
+/// immediately. Using the id of a stream that is gone is not an error: it reads and writes nothing.
 ///
-/// Nothing here ever waits.
+/// No method blocks.
 pub struct Streams<T> {
     limits: StreamLimits,
     watcher: Watcher,
@@ -50,12 +54,12 @@ pub struct Streams<T> {
     deadlines: Deadlines,
     /// Streams with news for the handler.
     news: VecDeque<StreamId>,
-    /// Streams with more to read, of which no edge will tell.
+    /// Streams with more to read, which no edge will report.
     more: VecDeque<StreamId>,
-    /// What is gone, and the handler has not been told of.
+    /// Removed streams that the handler has not been told of.
     departed: VecDeque<(StreamId, T)>,
     phase: Phase,
-    /// The handler's turn: news is told before the loop rests.
+    /// The subscriber is dispatching, and will report news before it returns.
     dispatching: bool,
     error: Option<LoopError>,
     pub(crate) counters: LoopCounters,
@@ -84,12 +88,12 @@ impl<T> Streams<T> {
         })
     }
 
-    /// Serves one stream more. It is made non-blocking.
+    /// Adds a stream, and makes it non-blocking.
     ///
     /// # Errors
     ///
-    /// [`AddError`] gives the stream back, and says why: there are too many, the loop is ending, or
-    /// the kernel lacks something. `state` is dropped then.
+    /// [`AddError`] returns the stream with the reason: there are too many streams, the loop is
+    /// ending, or the kernel lacks a resource. `state` is dropped.
     pub fn add(&mut self, stream: Box<dyn VsockStream>, state: T) -> Result<StreamId, AddError> {
         self.try_add(stream, state).inspect_err(|_| {
             self.counters.refused += 1;
@@ -130,13 +134,13 @@ impl<T> Streams<T> {
         Ok(id)
     }
 
-    /// Reads what is there into `buf`, and returns how much that was. Zero says that there is
-    /// nothing to read in this turn: nothing has come, the stream has had its share, it is paused,
-    /// or its end has come, of which [`ended`](crate::StreamHandler::ended) or
-    /// [`failed`](crate::StreamHandler::failed) will tell.
+    /// Reads available data into `buf`, and returns its length. Zero means that there is nothing to
+    /// read in this turn: no data has arrived, the stream has used its share, it is paused, or its
+    /// end has come, which is reported to [`ended`](crate::StreamHandler::ended) or
+    /// [`failed`](crate::StreamHandler::failed).
     ///
-    /// A handler reads until zero, or pauses the stream.
-    #[must_use = "what is read is in the first bytes of the buffer only"]
+    /// A handler must read until zero, or pause the stream.
+    #[must_use = "only this many bytes of the buffer contain data"]
     pub fn read(&mut self, id: StreamId, buf: &mut [u8]) -> usize {
         let Some(entry) = self.table.get_mut(id) else {
             return 0;
@@ -163,12 +167,12 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Writes `bytes`, and returns how many of them were accepted: the stream has them, or they
-    /// wait in the backlog for it to have space. If it is not all of them,
-    /// [`writable`](crate::StreamHandler::writable) tells when there is space again.
+    /// Writes `bytes`, and returns how many were accepted: by the stream, or into the backlog,
+    /// where they wait for space. If not all were accepted,
+    /// [`writable`](crate::StreamHandler::writable) is called when there is space again.
     ///
-    /// Zero is also the answer when the direction has ended or failed, of which
-    /// [`failed`](crate::StreamHandler::failed) tells.
+    /// Returns zero also if the direction has ended or failed; a failure is reported to
+    /// [`failed`](crate::StreamHandler::failed).
     pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> usize {
         let limit = self.limits.backlog;
         let Some(entry) = self.table.get_mut(id) else {
@@ -196,7 +200,7 @@ impl<T> Streams<T> {
         }
     }
 
-    /// How many bytes [`write`](Self::write) is sure to accept.
+    /// Returns how many bytes [`write`](Self::write) is certain to accept.
     #[must_use]
     pub fn room(&self, id: StreamId) -> usize {
         let entry = self.table.get(id).filter(|entry| entry.is_writable());
@@ -205,8 +209,8 @@ impl<T> Streams<T> {
         })
     }
 
-    /// Asks to be told by [`writable`](crate::StreamHandler::writable), once, when half of the
-    /// backlog is free. If it is already, that is soon.
+    /// Requests one call of [`writable`](crate::StreamHandler::writable) when half of the backlog
+    /// is free. If it already is, the call comes soon.
     pub fn await_space(&mut self, id: StreamId) {
         if let Some(entry) = self.table.get_mut(id) {
             entry.await_space();
@@ -214,41 +218,41 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Reads no more until [`resume`](Self::resume). What comes meanwhile waits in the transport,
-    /// which pushes back. That the peer is gone is told by
-    /// [`peer_gone`](crate::StreamHandler::peer_gone).
+    /// Stops reading until [`resume`](Self::resume). New data waits in the transport, which exerts
+    /// back-pressure. If the peer closes its end, [`peer_gone`](crate::StreamHandler::peer_gone) is
+    /// called.
     pub fn pause(&mut self, id: StreamId) {
         if self.table.get_mut(id).is_some_and(Entry::pause) {
             self.watch(id);
         }
     }
 
-    /// Goes on reading.
+    /// Continues reading.
     pub fn resume(&mut self, id: StreamId) {
         if self.table.get_mut(id).is_some_and(Entry::resume) {
             self.watch(id);
         }
     }
 
-    /// Ends the incoming direction: what has not been read is never read, and the peer's writes
-    /// fail.
+    /// Ends the incoming direction: unread data is never read, and the peer's writes fail.
     pub fn stop_reading(&mut self, id: StreamId) {
         if let Some(entry) = self.table.get_mut(id) {
             if entry.stop_reading() {
-                // Whether the peer can be told, or is gone: nothing is read here any more.
+                // Ignore errors: whether or not the peer can be notified, nothing is read here any
+                // more.
                 entry.stream.shutdown(Shutdown::Read).ok();
                 self.changed(id);
             }
         }
     }
 
-    /// Ends the outgoing direction, after everything that was accepted for writing. When the
-    /// incoming one has ended too, the stream is closed.
+    /// Ends the outgoing direction, after everything that was accepted for writing. Once the
+    /// incoming direction has ended too, the stream is closed.
     pub fn finish(&mut self, id: StreamId) {
         self.finish_then(id, Then::ReadOn);
     }
 
-    /// As [`finish`](Self::finish), and then closes the stream, whatever the peer does.
+    /// Like [`finish`](Self::finish), but then closes the stream, whatever the peer does.
     pub fn finish_and_close(&mut self, id: StreamId) {
         self.finish_then(id, Then::Close);
     }
@@ -260,9 +264,9 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Closes a stream immediately. What waits in its backlog is lost, and then the peer gets a
-    /// reset, as by [`abort`](Self::abort): an end would look as if all had come. Says whether
-    /// there was one.
+    /// Closes a stream immediately. If its backlog is not empty, that data is lost and the peer
+    /// gets a reset, as with [`abort`](Self::abort), because an ordinary end would suggest that
+    /// everything had arrived. Returns whether the stream existed.
     pub fn close(&mut self, id: StreamId) -> bool {
         let last = if self.backlog(id) > 0 {
             Contained::abort
@@ -272,13 +276,13 @@ impl<T> Streams<T> {
         self.remove(id, last)
     }
 
-    /// Closes a stream immediately, with a reset for the peer where the stream knows one
-    /// ([`VsockStream::abort`]). What waits in its backlog is lost. Says whether there was one.
+    /// Closes a stream immediately, with a reset for the peer if the stream supports it
+    /// ([`VsockStream::abort`]). Data in its backlog is lost. Returns whether the stream existed.
     pub fn abort(&mut self, id: StreamId) -> bool {
         self.remove(id, Contained::abort)
     }
 
-    /// Takes a stream out; `last` is the last that is done to it.
+    /// Removes a stream; `last` disposes of it.
     fn remove(&mut self, id: StreamId, last: fn(Contained)) -> bool {
         let Some(mut entry) = self.table.remove(id) else {
             return false;
@@ -293,63 +297,63 @@ impl<T> Streams<T> {
         true
     }
 
-    /// Calls [`timer`](crate::StreamHandler::timer) once, after so long, or not at all. Setting it
-    /// anew forgets what was set before.
+    /// Calls [`timer`](crate::StreamHandler::timer) once, after the given time, or never. Replaces
+    /// the previous setting.
     pub fn set_timer(&mut self, id: StreamId, after: Option<Duration>) {
         if let Some(entry) = self.table.get_mut(id) {
-            // What is too far away for the clock never comes.
+            // A time too far ahead for the clock never comes.
             entry.deadline = after.and_then(|after| Instant::now().checked_add(after));
             self.schedule(id);
         }
     }
 
-    /// The state of a stream.
+    /// Returns the state of a stream.
     pub fn state_mut(&mut self, id: StreamId) -> Option<&mut T> {
         self.table.get_mut(id).map(|entry| &mut entry.state)
     }
 
-    /// The state of a stream.
+    /// Returns the state of a stream.
     #[must_use]
     pub fn state(&self, id: StreamId) -> Option<&T> {
         self.table.get(id).map(|entry| &entry.state)
     }
 
-    /// The stream itself, to ask it what its kind knows.
+    /// Returns the stream itself, for methods that are specific to its type.
     #[must_use]
     pub fn stream(&self, id: StreamId) -> Option<&dyn VsockStream> {
         self.table.get(id).map(|entry| entry.stream.get())
     }
 
-    /// How many bytes of a stream wait to be written.
+    /// Returns how many bytes of a stream wait to be written.
     #[must_use]
     pub fn backlog(&self, id: StreamId) -> usize {
         self.table.get(id).map_or(0, Entry::waiting)
     }
 
-    /// The streams that there are.
+    /// Returns the ids of all streams.
     pub fn ids(&self) -> impl Iterator<Item = StreamId> {
         self.table.ids()
     }
 
-    /// How many streams there are.
+    /// Returns the number of streams.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether there is no stream.
+    /// Returns whether there are no streams.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What was done so far.
+    /// Returns a snapshot of the counters.
     #[must_use]
     pub fn counters(&self) -> LoopCounters {
         self.counters
     }
 
-    /// The limits that it was made with.
+    /// Returns the limits of this loop.
     #[must_use]
     pub fn limits(&self) -> &StreamLimits {
         &self.limits
@@ -357,7 +361,7 @@ impl<T> Streams<T> {
 }
 
 impl<T> AsRawFd for Streams<T> {
-    /// The one descriptor of the loop: readable while there is something to do.
+    /// The loop's only descriptor, readable while there is something to do.
     fn as_raw_fd(&self) -> RawFd {
         self.watcher.as_raw_fd()
     }
@@ -375,7 +379,7 @@ impl<T> fmt::Debug for Streams<T> {
 }
 
 impl<T> Drop for Streams<T> {
-    /// As [`stop`](Self::stop): what waits in a backlog is lost, and its peer gets a reset.
+    /// Like [`stop`](Self::stop): data in a backlog is lost, and its peer gets a reset.
     fn drop(&mut self) {
         self.stop();
     }

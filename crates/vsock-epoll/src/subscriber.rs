@@ -14,18 +14,16 @@ use crate::{
     After, LoopCounters, LoopError, StreamFailure, StreamHandler, StreamId, StreamLimits, Streams,
 };
 
-/// For each event that a wake-up may serve, the handler may be told this number of things that
-/// follow from it. All that one event of a stream can cause is told in the same wake-up: that there
-/// is space, that its end has come or it has failed, that its peer is gone, that it is closed. Not
-/// more: a handler that causes news by what it does when it is told some would keep the thread from
-/// everything else.
+/// How many calls of the handler each event in a wake-up may cause. This is enough for everything
+/// that one event can entail: space, an end or failure, the peer's departure, and the close. It is
+/// not more, because a handler whose calls cause further calls would otherwise occupy the thread.
 const NEWS_FOR_AN_EVENT: usize = 4;
 
 /// Many streams and their handler, as one subscriber of an event manager.
 ///
-/// It has an epoll of its own for its streams, and the event manager knows that one descriptor. So
-/// any loop can drive it: one that is not an event manager polls [`as_raw_fd`](AsRawFd::as_raw_fd)
-/// for reading, and calls [`dispatch`](Self::dispatch) when it is readable.
+/// It has its own epoll for its streams, and the event manager polls only that one descriptor. So
+/// any other loop can drive it too: poll [`as_raw_fd`](AsRawFd::as_raw_fd) for reading, and call
+/// [`dispatch`](Self::dispatch) when it is readable.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -62,12 +60,12 @@ pub struct StreamSubscriber<H: StreamHandler> {
     streams: Streams<H::State>,
     handler: H,
     events: Vec<EpollEvent>,
-    /// How many more calls this wake-up may make to tell what has become of streams.
+    /// How many more calls this wake-up may make to report news of streams.
     news_left: usize,
 }
 
 impl<H: StreamHandler> StreamSubscriber<H> {
-    /// A loop without streams.
+    /// Creates a loop without streams.
     ///
     /// # Errors
     ///
@@ -82,54 +80,54 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         })
     }
 
-    /// Serves what is ready, within the [`StreamLimits`], and returns how many events that were. It
-    /// never waits.
+    /// Serves ready streams, within the [`StreamLimits`], and returns the number of events. Never
+    /// blocks.
     ///
     /// # Errors
     ///
-    /// [`LoopError::Wait`] and [`LoopError::Timer`], after which the loop can be tried again. As a
-    /// subscriber of an event manager it keeps the first one for [`take_error`](Self::take_error).
+    /// [`LoopError::Wait`] and [`LoopError::Timer`]; the loop can be tried again. As a subscriber
+    /// of an event manager, it stores the first error for [`take_error`](Self::take_error).
     pub fn dispatch(&mut self) -> Result<usize, LoopError> {
         self.streams.counters.wakeups += 1;
         self.streams.begin_dispatch();
         self.news_left = NEWS_FOR_AN_EVENT * self.events.len();
         let served = self.serve();
-        self.tell_news();
+        self.report_news();
         self.streams.end_dispatch();
         served
     }
 
-    /// The streams, to do something with them between the turns of the loop.
+    /// Returns the streams, to use them between the turns of the loop.
     pub fn streams(&mut self) -> &mut Streams<H::State> {
         &mut self.streams
     }
 
-    /// The handler.
+    /// Returns the handler.
     pub fn handler(&mut self) -> &mut H {
         &mut self.handler
     }
 
-    /// What was done so far.
+    /// Returns a snapshot of the counters.
     #[must_use]
     pub fn counters(&self) -> LoopCounters {
         self.streams.counters()
     }
 
-    /// Takes the first thing that has gone wrong with the loop itself, if anything has: an event
-    /// manager has no way to pass it on. To be asked after the subscriber was added.
+    /// Takes the first error of the loop itself, if any. An event manager cannot return it, so
+    /// check this after adding the subscriber.
     pub fn take_error(&mut self) -> Option<LoopError> {
         self.streams.take_error()
     }
 
     fn serve(&mut self) -> Result<usize, LoopError> {
-        // Those that stood in line before this turn, not those that join it.
+        // Only those that were in line before this turn, not those that join it.
         let in_line = self.streams.in_line().min(self.events.len());
         let ready = self.streams.ready(&mut self.events)?;
         self.streams.counters.events += ready as u64;
         for at in 0..ready {
             let event = self.events[at];
             match event.data() {
-                WAKE => self.streams.woken(), // what it was for is done in every turn
+                WAKE => self.streams.woken(), // every turn does what the wake-up was for
                 TIMER => self.serve_timers(),
                 word => self.serve_stream(StreamId::from_word(word), event.event_set()),
             }
@@ -148,7 +146,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
             self.call(id, |handler, streams| handler.readable(streams, id));
         }
         self.streams.end(id);
-        self.tell_news();
+        self.report_news();
     }
 
     fn serve_timers(&mut self) {
@@ -159,12 +157,12 @@ impl<H: StreamHandler> StreamSubscriber<H> {
                 break;
             };
             self.call(id, |handler, streams| handler.timer(streams, id));
-            self.tell_news();
+            self.report_news();
         }
         self.streams.arm();
     }
 
-    fn tell_news(&mut self) {
+    fn report_news(&mut self) {
         while self.news_left > 0 {
             let Some(news) = self.streams.next_news() else {
                 break;
@@ -180,7 +178,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
                 News::Gone(id) => {
                     self.call(id, |handler, streams| handler.peer_gone(streams, id));
                 }
-                News::Failed(id, failure) => self.tell_failure(id, failure),
+                News::Failed(id, failure) => self.report_failure(id, failure),
                 News::Closed(id, state) => {
                     self.call(id, |handler, streams| {
                         handler.closed(streams, id, state);
@@ -190,7 +188,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         }
     }
 
-    fn tell_failure(&mut self, id: StreamId, failure: StreamFailure) {
+    fn report_failure(&mut self, id: StreamId, failure: StreamFailure) {
         let read_on = matches!(failure, StreamFailure::Write(_));
         let after = self.call(id, |handler, streams| handler.failed(streams, id, failure));
         if !(read_on && after == Some(After::ReadOn)) {
@@ -198,16 +196,16 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         }
     }
 
-    /// Calls the handler. If it panics, its stream is aborted and the loop goes on.
+    /// Calls the handler. If it panics, its stream is aborted and the loop continues.
     fn call<R>(
         &mut self,
         id: StreamId,
         what: impl FnOnce(&mut H, &mut Streams<H::State>) -> R,
     ) -> Option<R> {
         let (handler, streams) = (&mut self.handler, &mut self.streams);
-        // The streams are whole at any time that a handler runs: it runs in none of their methods,
-        // and what panics in these is contained. Of its own state the handler's documentation
-        // speaks.
+        // The streams are consistent whenever a handler runs, because it runs inside none of their
+        // methods, and panics inside those are contained. The handler's documentation covers its
+        // own state.
         let called = contain(|| what(handler, streams));
         if called.is_none() {
             self.streams.counters.panics += 1;

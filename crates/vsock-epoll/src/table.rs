@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where the streams are: slots with generations.
+//! A table of streams: slots with generations.
 
-/// A stream of a loop.
+/// Identifies a stream of a loop.
 ///
-/// It stays unambiguous when the stream is closed: what comes after it in the same slot, even with
-/// the same descriptor, has another id.
+/// It stays unique after the stream is closed: a later stream in the same slot, even with the same
+/// descriptor, has a different id.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct StreamId {
     index: u32,
@@ -13,7 +13,7 @@ pub struct StreamId {
 }
 
 impl StreamId {
-    /// The id as one word, as epoll keeps it.
+    /// The id as one word, for the user data of an epoll event.
     pub(crate) fn word(self) -> u64 {
         u64::from(self.index) | u64::from(self.generation) << 32
     }
@@ -30,12 +30,12 @@ impl StreamId {
 
 #[derive(Debug)]
 struct Slot<V> {
-    /// Of the value that is here, or of the next one.
+    /// The generation of the current value, or of the next one.
     generation: u32,
     value: Option<V>,
 }
 
-/// Values by their ids.
+/// Values by id.
 #[derive(Debug)]
 pub(crate) struct Table<V> {
     slots: Vec<Slot<V>>,
@@ -52,14 +52,14 @@ impl<V> Table<V> {
         }
     }
 
-    /// A slot for a value that is to come. `None` if 2^32 slots are taken or used up.
+    /// Reserves a slot. Returns `None` if all 2^32 slots are taken or used up.
     pub(crate) fn reserve(&mut self) -> Option<StreamId> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
                 let index = u32::try_from(self.slots.len()).ok()?;
                 self.slots.push(Slot {
-                    generation: 1, // so no word of an id is a word of the loop's own
+                    generation: 1, // so that no id has a word of the loop's own descriptors
                     value: None,
                 });
                 index
@@ -69,12 +69,12 @@ impl<V> Table<V> {
         Some(StreamId { index, generation })
     }
 
-    /// Gives back a slot that was reserved and not filled.
+    /// Frees a slot that was reserved but not filled.
     pub(crate) fn release(&mut self, id: StreamId) {
         self.free.push(id.index);
     }
 
-    /// Puts a value where a slot was reserved for it.
+    /// Stores a value in its reserved slot.
     pub(crate) fn fill(&mut self, id: StreamId, value: V) {
         if let Some(slot) = self.slots.get_mut(id.index as usize) {
             slot.value = Some(value);
@@ -89,7 +89,7 @@ impl<V> Table<V> {
         }
         let value = slot.value.take()?;
         self.len -= 1;
-        // A slot whose generations are used up stays empty for ever: no id comes twice.
+        // A slot that has used all its generations stays empty, so that no id is used twice.
         if let Some(next) = slot.generation.checked_add(1) {
             slot.generation = next;
             self.free.push(id.index);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_in_the_same_slot_has_another_id() {
+    fn a_successor_in_the_same_slot_has_a_different_id() {
         let mut table = Table::new();
         let first = table.insert('a').unwrap();
         assert_eq!(table.remove(first), Some('a'));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_whose_generations_are_used_up_is_left() {
+    fn a_slot_without_generations_left_is_not_reused() {
         let mut table = Table::new();
         let first = table.insert(1).unwrap();
         table.remove(first);

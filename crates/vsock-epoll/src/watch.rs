@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The descriptors of a loop: its epoll, what it watches of each, its timer and its waker.
+//! The descriptors of a loop: its epoll, what is watched on each descriptor, its timer and its
+//! waker.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,10 +13,10 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::LoopError;
 
-/// What never has to be read: each change is an event.
+/// For descriptors that are never read, because each change is an event.
 pub(crate) const EDGE: EventSet = EventSet::IN.union(EventSet::EDGE_TRIGGERED);
 
-/// An epoll of a loop's own. Only this one descriptor is known to the VMM's loop.
+/// The loop's own epoll. The VMM's loop needs to poll only this descriptor.
 #[derive(Debug)]
 pub(crate) struct Watcher(Epoll);
 
@@ -33,7 +34,7 @@ impl Watcher {
         self.0.ctl(ControlOperation::Add, fd, event)
     }
 
-    /// An eventfd that is watched. Each write to it is an edge, so it is never read.
+    /// Creates an eventfd and watches it. Each write to it is an edge, so it is never read.
     pub(crate) fn eventfd(&self, word: u64) -> Result<EventFd, LoopError> {
         let made = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).and_then(|eventfd| {
             self.add(eventfd.as_raw_fd(), EDGE, word)?;
@@ -55,12 +56,12 @@ impl Watcher {
         self.0.ctl(ControlOperation::Delete, fd, event)
     }
 
-    /// What is ready now, without waiting.
+    /// Polls for ready descriptors without waiting.
     pub(crate) fn ready(&self, events: &mut [EpollEvent]) -> Result<usize, LoopError> {
         self.wait(0, events)
     }
 
-    /// Waits for something to be ready, for `millis` milliseconds at most; -1 waits for ever.
+    /// Waits up to `millis` milliseconds for ready descriptors; -1 waits indefinitely.
     pub(crate) fn wait(&self, millis: i32, events: &mut [EpollEvent]) -> Result<usize, LoopError> {
         match self.0.wait(millis, events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
@@ -75,8 +76,8 @@ impl AsRawFd for Watcher {
     }
 }
 
-/// A descriptor, and what is watched of it. Nothing watched is nothing registered: of a registered
-/// descriptor the kernel always reports `HUP` and `ERR`, again and again.
+/// A descriptor, and what is watched on it. If nothing is watched, it is not registered, because
+/// the kernel reports `HUP` and `ERR` of a registered descriptor over and over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watched {
     fd: RawFd,
@@ -109,11 +110,11 @@ impl Watched {
     }
 }
 
-/// Wakes the loop for what no descriptor of a stream tells.
+/// Wakes the loop for an event that no descriptor of a stream reports.
 #[derive(Debug)]
 pub(crate) struct OwnWaker {
     eventfd: EventFd,
-    /// The loop was woken, and has not looked since.
+    /// The loop has been woken, and has not looked since.
     pending: bool,
 }
 
@@ -125,20 +126,20 @@ impl OwnWaker {
         })
     }
 
-    /// Makes the loop wake. Only the first call until it does costs a system call.
+    /// Wakes the loop. Costs a system call only if no wake-up is pending.
     pub(crate) fn wake(&mut self) {
-        // It cannot fail: the counter has a place for each wake-up of the next centuries.
+        // Cannot fail: the counter is large enough for centuries of wake-ups.
         self.pending = self.pending || self.eventfd.write(1).is_ok();
     }
 
-    /// The loop has woken for it.
+    /// Called when the loop has woken.
     pub(crate) fn woken(&mut self) {
         self.pending = false;
     }
 }
 
-/// One `timerfd`, which is set only where it would fire too late, so it may fire before anything is
-/// due. It is watched edge-triggered: each firing is an edge, so it is never read.
+/// One `timerfd`. It is set only if it would fire too late, so it may fire before anything is due.
+/// It is watched edge-triggered: each expiry is an edge, so it is never read.
 #[derive(Debug)]
 pub(crate) struct Timer {
     timer: TimerFd,
@@ -158,12 +159,12 @@ impl Timer {
         })
     }
 
-    /// Lets it fire at that moment, if it would not fire before anyway.
+    /// Makes it fire at `at`, unless it fires earlier anyway.
     pub(crate) fn fire_by(&mut self, at: Instant) -> Result<(), LoopError> {
         if self.at.is_some_and(|set| set <= at) {
             return Ok(());
         }
-        // A time of zero would disarm it.
+        // A duration of zero would disarm the timer.
         let left = at.saturating_duration_since(Instant::now());
         let set = self.timer.reset(left.max(Duration::from_nanos(1)), None);
         set.map_err(|error| LoopError::Timer(error.into()))?;
@@ -171,7 +172,7 @@ impl Timer {
         Ok(())
     }
 
-    /// It has fired.
+    /// Called when it has fired.
     pub(crate) fn fired(&mut self) {
         self.at = None;
     }

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The line by which a device confirms a request in text: `OK <number>\n`.
+//! The line with which a device confirms a request as text: `OK <number>\n`.
 //!
-//! It is read where it is written, at the device's end, and never lies in the pipe: so the opener's
-//! descriptors tell of the guest's bytes alone, however many pieces the line comes in.
+//! It is parsed where it is written, at the device end, and never enters the pipe. So the opener's
+//! descriptors become ready only for the guest's bytes, no matter how the line is split.
 
-/// No line is longer, its newline included.
+/// The longest accepted line, including its newline.
 const MAX_LINE: usize = 32;
-/// How it begins.
+/// How the line begins.
 const OK: &[u8] = b"OK ";
 
-/// A line, as far as it has come.
+/// The part of a line that has arrived so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Answer {
     len: usize,
     number: Option<u32>,
 }
 
-/// What a line has come to.
+/// The state of a line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Parsed {
     Unfinished,
     Confirmed,
-    /// It is none.
+    /// The bytes are not such a line.
     Bad,
 }
 
 impl Answer {
-    /// Takes bytes up to the end of the line, or up to the one that is wrong; returns how many.
+    /// Consumes bytes up to the end of the line, or up to the first wrong one. Returns how many.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> (usize, Parsed) {
         for (at, byte) in bytes.iter().enumerate() {
             match self.take_byte(*byte) {
@@ -42,9 +42,12 @@ impl Answer {
         let expected = OK.get(self.len);
         self.len += 1;
         match (expected, byte) {
+            // Still within `OK `.
             (Some(expected), byte) if byte == *expected => Parsed::Unfinished,
+            // Complete, if there is at least one digit.
             (None, b'\n') if self.number.is_some() => Parsed::Confirmed,
             (None, b'0'..=b'9') if self.len < MAX_LINE => {
+                // A number that does not fit in 32 bits is not a port.
                 let longer = self.number.unwrap_or(0).checked_mul(10);
                 self.number = longer.and_then(|number| number.checked_add(u32::from(byte - b'0')));
                 match self.number {
@@ -65,7 +68,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_may_be_cut_anywhere(number in any::<u32>(), cut in 0..20_usize, rest in "[a-z]{0,4}") {
+        fn a_line_can_be_split_anywhere(
+            number in any::<u32>(),
+            cut in 0..20_usize,
+            rest in "[a-z]{0,4}",
+        ) {
             let line = format!("OK {number}\n");
             let (first, second) = line.split_at(cut.min(line.len()));
             let mut answer = Answer::default();

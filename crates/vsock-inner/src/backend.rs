@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The device's side: where a muxer gets its streams from.
+//! The device's side: the backend that supplies a muxer with streams.
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
@@ -20,12 +20,12 @@ use crate::sync::{Arc, EventFd};
 
 /// An in-process vsock backend.
 ///
-/// A device holds the backend: it accepts what [connectors](Self::get_connector) open and connects
-/// to what [listeners](Self::listen) serve. Dropping the backend refuses further connections and
-/// resets those that wait; what was accepted lives on.
+/// The backend belongs to a device, which accepts what [connectors](Self::get_connector) open, and
+/// connects to [listeners](Self::listen). Dropping the backend refuses further connections and
+/// resets those that wait to be accepted. Accepted connections continue.
 ///
 /// ```
-/// use std::io::{Read, Write};
+/// use std::io::{ErrorKind, Read, Write};
 /// use vsock_inner::{VsockBackend, VsockInnerBackend};
 ///
 /// let mut backend = VsockInnerBackend::new()?;
@@ -40,7 +40,7 @@ use crate::sync::{Arc, EventFd};
 /// // What a muxer does for its guest:
 /// let mut device = loop {
 ///     match backend.accept() {
-///         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
+///         Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
 ///         accepted => break accepted?,
 ///     }
 /// };
@@ -60,7 +60,7 @@ pub struct VsockInnerBackend {
 }
 
 impl VsockInnerBackend {
-    /// Makes a backend with the default limits.
+    /// Creates a backend with the default limits.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl VsockInnerBackend {
         Self::with_config(VsockInnerConfig::default())
     }
 
-    /// Makes a backend.
+    /// Creates a backend with the given limits.
     ///
     /// # Errors
     ///
@@ -82,24 +82,24 @@ impl VsockInnerBackend {
         Ok(Self { hub, fd })
     }
 
-    /// A handle that opens connections, for host components.
+    /// Returns a handle with which host components open connections to the guest.
     #[must_use]
     pub fn get_connector(&self) -> VsockInnerConnector {
         VsockInnerConnector::new(&self.hub)
     }
 
-    /// Accepts the connections that the guest opens to `port`.
+    /// Creates a listener for connections that the guest opens to `port`.
     ///
     /// # Errors
     ///
-    /// - `AddrInUse`: the port has a listener.
+    /// - `AddrInUse`: the port already has a listener.
     /// - `InvalidInput`: the port is 0 or `u32::MAX`.
     /// - Those of `eventfd(2)`: a listener needs a descriptor.
     pub fn listen(&self, port: u32) -> io::Result<VsockInnerListener> {
         VsockInnerListener::new(&self.hub, port)
     }
 
-    /// What the backend counts.
+    /// Returns a snapshot of the backend's counters.
     #[must_use]
     pub fn counters(&self) -> BackendCounters {
         self.hub.counters()
@@ -113,7 +113,7 @@ impl VsockBackend for VsockInnerBackend {
                 Carries::Bytes => Box::new(stream),
                 Carries::Messages => Box::new(VsockInnerSeqpacket::over(stream)),
             }),
-            // It closes only with the backend itself, and so is empty.
+            // The backlog closes only with the backend itself, so it can only be empty here.
             Err(_) => Err(ErrorKind::WouldBlock.into()),
         }
     }
@@ -149,7 +149,7 @@ impl AsRawFd for VsockInnerBackend {
 }
 
 impl AsFd for VsockInnerBackend {
-    /// For polling only, as `as_raw_fd`.
+    /// For polling only, like `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.hub.backlog.take_fd(&self.fd);
         self.fd.as_fd()

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! Connections that wait to be accepted, at a backend or at a listener.
+//!
+//! Threads, a descriptor and tasks can wait for the next connection, all under one lock. Wakers,
+//! and anything else that can wake a peer, are dropped or called after the lock is released.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -15,10 +18,10 @@ use crate::sync::{Arc, Condvar, EventFd, Mutex, MutexGuard};
 use crate::task::Task;
 use crate::tasks::Tasks;
 
-/// How many may wait before requests that were given up are looked for.
+/// With fewer connections than this, abandoned requests are not searched for.
 const FEW: usize = 16;
 
-/// A bounded queue with a descriptor that is readable exactly while there is something to accept.
+/// A bounded queue with a descriptor that is readable exactly while an accept would not wait.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     limit: usize,
@@ -29,12 +32,13 @@ pub(crate) struct Backlog {
 #[derive(Debug)]
 struct State {
     waiting: Waiting,
-    /// With this many that wait, requests that were given up are looked for again.
+    /// The queue length at which abandoned requests are searched for again.
     look_at: usize,
-    /// Threads that sleep in `pop`: a notification is a system call even if there are none.
+    /// Number of threads that sleep in `pop`. A notification costs a system call even if it is
+    /// zero.
     sleepers: usize,
     tasks: Tasks,
-    /// The descriptor, from the moment at which it is polled. Until then nothing is spent on it.
+    /// The descriptor, once it is polled. Until then it costs nothing.
     fd: Option<ReadyFd>,
     cancels: Cancels,
 }
@@ -42,25 +46,25 @@ struct State {
 #[derive(Debug)]
 enum Waiting {
     Open(VecDeque<VsockInnerStream>),
-    /// There is no more accepting.
+    /// No more connections can be accepted.
     Closed,
 }
 
-/// Why a connection was not queued. It is dropped, and so is its other end.
+/// Why a connection was not queued. The connection and its other end are dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PushError {
-    /// The backlog is full, with this number of connections.
+    /// The backlog already contains this many connections, its limit.
     Full(usize),
-    /// There is no more accepting.
+    /// No more connections can be accepted.
     Closed,
 }
 
-/// Why there is no connection.
+/// Why no connection was returned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PopError {
-    /// None waits.
+    /// No connection waits.
     Empty,
-    /// None will come.
+    /// No connection will ever arrive.
     Closed,
     /// The deadline came first.
     TimedOut,
@@ -84,16 +88,16 @@ impl Backlog {
         }
     }
 
-    /// Whether a connection would be refused now: then there is no need to make one.
+    /// Whether a connection would be refused now, so that it need not be created.
     pub(crate) fn check(&self) -> Result<(), PushError> {
         self.lock().room(self.limit).map(drop)
     }
 
-    /// Drops requests whose openers have left, where they may be many: each keeps a descriptor and
-    /// a place, and a device that would take them may be long in coming.
+    /// Drops requests whose openers have left, if there may be many. Each occupies a descriptor and
+    /// a place, and it may be long before a device takes them.
     pub(crate) fn drop_given_up(&self) {
         let given_up = self.lock().take_given_up(self.limit);
-        // Not under the lock.
+        // Not under the lock: this wakes the other ends.
         drop(given_up);
     }
 
@@ -111,16 +115,17 @@ impl Backlog {
         Ok(())
     }
 
-    /// The next connection, if one waits.
+    /// Returns the next connection, if one waits.
     pub(crate) fn try_pop(&self) -> Result<VsockInnerStream, PopError> {
         self.lock().pop()
     }
 
-    /// The next connection; waits for it, at most until `deadline`.
+    /// Returns the next connection. Waits for it until `deadline`.
     pub(crate) fn pop(&self, deadline: Option<Instant>) -> Result<VsockInnerStream, PopError> {
         let mut state = self.lock();
         let since = state.cancels;
         loop {
+            // A connection that waits is returned even if waits are cancelled.
             match state.pop() {
                 Err(PopError::Empty) => {}
                 popped => return popped,
@@ -128,6 +133,7 @@ impl Backlog {
             if state.cancels.end(since) {
                 return Err(PopError::Cancelled);
             }
+            // The condition variable may wake spuriously, so the remaining time is computed again.
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(PopError::TimedOut);
@@ -138,12 +144,12 @@ impl Backlog {
         }
     }
 
-    /// The next connection, for a task, which is woken when one arrives.
+    /// Returns the next connection, or leaves a waker that is woken when one arrives.
     pub(crate) fn poll_pop(&self, waker: &Waker) -> Poll<Result<VsockInnerStream, PopError>> {
         let mut fresh: Option<Task> = None;
         loop {
-            // Declared before the lock, so that a removed task is dropped or woken after the lock
-            // is released.
+            // Declared before the lock, so that a removed task is dropped after the lock is
+            // released.
             let cancelled;
             let mut state = self.lock();
             cancelled = state.tasks.take_cancelled(waker);
@@ -158,11 +164,13 @@ impl Backlog {
                 return Poll::Pending;
             }
             if let Some(task) = fresh.take() {
+                // The waker was cloned without the lock, and nothing arrived in the meantime.
                 let longest = state.tasks.push(task);
                 drop(state);
                 longest.into_iter().for_each(Task::wake);
                 return Poll::Pending;
             }
+            // Cloning a waker runs a caller's code: unlock, clone it, and look again.
             drop(state);
             fresh = Some(Task::new(waker));
         }
@@ -181,7 +189,7 @@ impl Backlog {
         woken.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Ends every wait, and every later one, until [`resume`](Self::resume).
+    /// Ends all current waits, and every later one until [`resume`](Self::resume).
     pub(crate) fn cancel(&self) {
         let mut state = self.lock();
         state.cancels = state.cancels.cancelled();
@@ -197,7 +205,7 @@ impl Backlog {
         state.cancels = state.cancels.resumed();
     }
 
-    /// Resets what waits, refuses what comes, and wakes everybody.
+    /// Resets the waiting connections, refuses further ones, and wakes all waiters.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         let waiting = mem::replace(&mut state.waiting, Waiting::Closed);
@@ -219,14 +227,14 @@ impl Backlog {
         }
     }
 
-    /// From now on `fd` is kept readable exactly while there is something to accept.
+    /// Keeps `fd` readable exactly while an accept would not wait, from now on.
     pub(crate) fn take_fd(&self, fd: &Arc<EventFd>) {
         let mut state = self.lock();
         state.fd.get_or_insert_with(|| ReadyFd::readable(fd));
         state.settle();
     }
 
-    /// Closes the descriptor: the side that polled it is being dropped.
+    /// Closes the descriptor: the end that polled it is being dropped.
     pub(crate) fn close_fd(&self) {
         self.lock().fd = None;
     }
@@ -237,7 +245,7 @@ impl Backlog {
 }
 
 impl State {
-    /// The queue, if it takes another connection.
+    /// The queue, if it has room for another connection.
     fn room(&mut self, limit: usize) -> Result<&mut VecDeque<VsockInnerStream>, PushError> {
         match &mut self.waiting {
             Waiting::Closed => Err(PushError::Closed),
@@ -246,8 +254,9 @@ impl State {
         }
     }
 
-    /// The requests whose openers have left. It looks at the queue if that is full, or has doubled
-    /// since: so connecting costs the same however many wait.
+    /// Removes the requests whose openers have left. Searches only if the queue is full or has
+    /// doubled since the last search, so the cost per connection does not depend on the queue's
+    /// length.
     fn take_given_up(&mut self, limit: usize) -> VecDeque<VsockInnerStream> {
         let mut given_up = VecDeque::new();
         let Waiting::Open(waiting) = &mut self.waiting else {
@@ -275,7 +284,7 @@ impl State {
         Ok(next)
     }
 
-    /// Brings the descriptor in line: an accept would not wait.
+    /// Makes the descriptor show whether an accept would return without waiting.
     fn settle(&mut self) {
         let ready = match &self.waiting {
             Waiting::Open(waiting) => !waiting.is_empty(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Ends waits from another thread.
+//! Ending waits from another thread.
 
 use std::fmt;
 
@@ -13,22 +13,22 @@ use crate::stream::VsockInnerStream;
 use crate::sync::{Weak, downgrade};
 use crate::writer::VsockInnerWriter;
 
-/// Ends the waits of a stream, of a half or of a listener, from any thread.
+/// Ends waits on a stream, a half or a listener, from any thread.
 ///
-/// [`cancel`](Self::cancel) makes the call that waits fail with `Interrupted`, and so every later
-/// one that would wait, until [`resume`](Self::resume). It costs no byte: a call that can make
-/// progress does so as ever, and a blocking write that has moved a part returns how much. Calls in
-/// non-blocking mode do not wait, and go on as ever. A waiting task is woken, and its next poll
-/// fails with `Interrupted`.
+/// [`cancel`](Self::cancel) makes a waiting call fail with `Interrupted`, and every later call that
+/// would have to wait, until [`resume`](Self::resume). No data is lost: a call that can make
+/// progress does so as usual, and a blocking write that has written a part returns its length.
+/// Non-blocking calls do not wait, so they are not affected. A waiting task is woken, and its next
+/// poll fails with `Interrupted`.
 ///
-/// A stream or half has this one state, which all of its cancellers set; the last one to do so
-/// counts. The canceller of a stream goes on to work for its halves after
-/// [`into_split`](crate::VsockInnerStream::into_split). It does not keep alive what it was made
-/// from, and afterwards does nothing.
+/// A stream or half has one such state, shared by all its cancellers; the most recent call
+/// determines it. After [`into_split`](crate::VsockInnerStream::into_split), the canceller of a
+/// stream applies to both halves. A canceller does not keep its target alive, and has no effect
+/// after the target is dropped.
 ///
-/// The helpers of `std` that call again after `Interrupted` (`read_exact`, `read_to_end`,
-/// `write_all`, `io::copy`) do so without a pause while a wait is cancelled. A thread that is to be
-/// ended in this way calls `read` and `write`, or shuts its direction down for good.
+/// The helpers of `std` that retry after `Interrupted` (`read_exact`, `read_to_end`, `write_all`,
+/// `io::copy`) loop without a pause while waits are cancelled. A thread that should stop when
+/// cancelled must use `read` and `write`, or its direction must be shut down.
 ///
 /// ```
 /// use std::io::{ErrorKind, Read, Write};
@@ -50,7 +50,7 @@ use crate::writer::VsockInnerWriter;
 #[derive(Clone)]
 pub struct Canceller(Waits);
 
-/// Whose waits; weak, so that a canceller keeps no memory of theirs.
+/// What is cancelled. Weak references, so that a canceller keeps no memory alive.
 #[derive(Clone)]
 enum Waits {
     Reads(Weak<Pipe>),
@@ -63,12 +63,12 @@ enum Waits {
 }
 
 impl Canceller {
-    /// Ends the wait that is going on, and every later one, until [`resume`](Self::resume).
+    /// Ends the current wait, and every later one until [`resume`](Self::resume).
     pub fn cancel(&self) {
         self.each(Doorbell::cancel, Backlog::cancel);
     }
 
-    /// Lets calls wait again. A wait that was cancelled before is ended all the same.
+    /// Lets calls wait again. A wait that was already cancelled still ends.
     pub fn resume(&self) {
         self.each(Doorbell::resume, Backlog::resume);
     }
@@ -93,7 +93,7 @@ impl Canceller {
 }
 
 impl VsockInnerReader {
-    /// Ends the waits of this half, from any thread.
+    /// Returns a handle that ends the waits of this half, from any thread.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller(Waits::Reads(downgrade(self.half.incoming())))
@@ -101,7 +101,7 @@ impl VsockInnerReader {
 }
 
 impl VsockInnerWriter {
-    /// Ends the waits of this half, from any thread.
+    /// Returns a handle that ends the waits of this half, from any thread.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller(Waits::Writes(downgrade(self.half.outgoing())))
@@ -109,7 +109,7 @@ impl VsockInnerWriter {
 }
 
 impl VsockInnerStream {
-    /// Ends the waits of this end, and of its halves later, from any thread.
+    /// Returns a handle that ends the waits of this end, and later of its halves, from any thread.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller(Waits::Both {
@@ -120,7 +120,7 @@ impl VsockInnerStream {
 }
 
 impl VsockInnerListener {
-    /// Ends the waits of all threads that accept here, from any thread.
+    /// Returns a handle that ends the waits of all threads that accept here, from any thread.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller(Waits::Accepts(downgrade(&self.backlog)))

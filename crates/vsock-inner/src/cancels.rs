@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whether waits are cancelled, and whether they were since a call began.
+//! A count of cancellations: whether waits are cancelled, and whether they were since a call began.
 
-/// How often waits were cancelled and resumed; they are cancelled while the count is odd.
+/// The number of cancels and resumes. Waits are cancelled while it is odd.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Cancels(u64);
 
 impl Cancels {
-    /// Waits end from now on.
+    /// The count after a cancel.
     pub(crate) const fn cancelled(self) -> Self {
         Self(self.0 | 1)
     }
 
-    /// Calls may wait again.
+    /// The count after a resume.
     pub(crate) const fn resumed(self) -> Self {
         Self((self.0 + 1) & !1)
     }
 
-    /// Whether a call that began at `since` may wait no more: also where its cancellation was taken
-    /// back meanwhile.
+    /// Whether a call that began at `since` must stop waiting. It must even if it has been resumed
+    /// since, because it was cancelled in between.
     pub(crate) fn end(self, since: Self) -> bool {
         self != since || self.0 % 2 == 1
     }

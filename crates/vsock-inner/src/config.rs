@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The capacity of a direction unless configured otherwise: 256 KiB.
+/// The default capacity of a direction: 256 KiB.
 pub const DEFAULT_CAPACITY: usize = 256 * 1024;
 
-/// The largest capacity of a direction that can be configured: 1 GiB.
+/// The largest capacity of a direction: 1 GiB.
 pub const MAX_CAPACITY: usize = 1 << 30;
 
-/// How many bytes a direction holds before its writer has to wait.
+/// How many bytes a direction holds before its writer must wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Capacity {
-    /// Exactly this many, from 1 to [`MAX_CAPACITY`].
+    /// This many bytes, from 1 to [`MAX_CAPACITY`].
     Bytes(usize),
     /// As many as there is memory for: a write never waits.
     ///
-    /// Towards the application this lets a guest fill the memory of the host. It is for programs
-    /// that rely on writes that never wait, and never the default.
+    /// In the direction to the application, this lets a guest fill the memory of the host. Use it
+    /// only for programs that rely on writes that never wait.
     Unbounded,
 }
 
@@ -31,10 +31,12 @@ impl Default for Capacity {
     }
 }
 
-/// A setter of the same name for each field.
+/// Generates a setter of the same name for each field.
 macro_rules! setters {
     ($($field:ident: $type:ty),+ $(,)?) => {$(
-        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+        #[doc = concat!(
+            "Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").",
+        )]
         #[must_use]
         pub const fn $field(mut self, $field: $type) -> Self {
             self.$field = $field;
@@ -43,17 +45,21 @@ macro_rules! setters {
     )+};
 }
 
-/// What a [backend](crate::VsockInnerBackend) and its streams are allowed to use.
+/// Limits of a [backend](crate::VsockInnerBackend) and its streams.
 ///
 /// Set the fields, or chain the setters of the same names. Every field is checked when a backend or
-/// a pair is made.
+/// a pair is created.
 ///
-/// Bytes lie in blocks of 16 KiB. A direction that was never used holds no block; one in use what
-/// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the
-/// process keeps up to 8 MiB of blocks that are unused, or that drained directions keep while their
-/// readers are at work; what is beyond goes back to the system. So a backend holds at most the
-/// connections that its users keep open, and up to [`pending`] that wait to be accepted, times both
-/// capacities and 1 MiB.
+/// # Memory
+///
+/// Data is stored in blocks of 16 KiB. A direction that was never used holds no block. A direction
+/// in use holds what is queued and at most 512 KiB more; after it has been drained, it keeps one
+/// block. In addition, the process keeps up to 8 MiB of blocks for all streams together: unused
+/// ones, and those that drained directions keep while their readers are busy. Excess blocks are
+/// returned to the system.
+///
+/// A backend therefore uses, for each connection, at most both capacities plus 1 MiB. Connections
+/// are those that its users keep open, and up to [`pending`] that wait to be accepted.
 ///
 /// [`pending`]: Self::pending
 ///
@@ -71,21 +77,23 @@ pub struct VsockInnerConfig {
     pub to_device: Capacity,
     /// The capacity from the device to the application. Default: [`DEFAULT_CAPACITY`].
     pub to_application: Capacity,
-    /// How many connections may wait to be accepted, at the backend and at each listener; one more
-    /// is refused; with 0, all are. Connections to a port of the guest that were given up before
+    /// How many connections may wait to be accepted, at the backend and at each listener. Further
+    /// connections are refused; with 0, all are. Connections to the guest that were given up before
     /// the device took them make room for others. Default: 1,024.
     pub pending: usize,
-    /// How long [`connect_to`](crate::VsockInnerConnector::connect_to) takes at most, until the
-    /// guest has confirmed: more than 0. Default: 5 s.
+    /// How long [`connect_to`](crate::VsockInnerConnector::connect_to) waits for the guest to
+    /// confirm; must not be zero. Default: 5 s.
     ///
-    /// The muxer has limits of its own for a guest that is silent, `deliver_timeout` (3 s) and
-    /// `connect_timeout` (2 s) of its `Config`: what comes first counts.
+    /// The muxer has its own limits for an unresponsive guest, `deliver_timeout` (3 s) and
+    /// `connect_timeout` (2 s) in its `Config`. Whichever expires first applies.
     pub connect_timeout: Duration,
-    /// How long a blocking call polls before its thread sleeps. A side that polls is reached
-    /// without a system call, at the price of its processor's time; polling that finds nothing is
-    /// tried less and less often. A read that drains a stream whose descriptor is polled looks for
-    /// more in the same way, and a write that answers it looks for the next request, for 2 us at
-    /// most. Zero: never polls. Default: 50 us.
+    /// How long a blocking call polls before its thread sleeps. Waking a polling thread takes no
+    /// system call, but polling uses processor time. Polling that repeatedly finds nothing is tried
+    /// less and less often.
+    ///
+    /// Within the same budget, but for at most 2 us, a read that drains a stream with a polled
+    /// descriptor looks for more data, and a write that answers such a read looks for the next
+    /// request. Zero disables polling. Default: 50 us.
     pub spin_budget: Duration,
 }
 
@@ -126,18 +134,18 @@ impl VsockInnerConfig {
     }
 }
 
-/// Why a configuration was refused. As an [`io::Error`] it is `InvalidInput`.
+/// Why a configuration was rejected. As an [`io::Error`] it is `InvalidInput`.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum VsockInnerConfigError {
     /// The capacity of a direction is out of range.
-    #[error("the capacity is {bytes} bytes; it must be 1 to {MAX_CAPACITY}, or unbounded")]
+    #[error("invalid capacity: expected 1 to {MAX_CAPACITY} bytes or unbounded, found {bytes}")]
     Capacity {
-        /// What was asked for.
+        /// The configured number of bytes.
         bytes: usize,
     },
-    /// The time to connect is zero.
-    #[error("`connect_timeout` is zero; it must be more")]
+    /// The connect timeout is zero.
+    #[error("invalid value for `connect_timeout`: expected more than zero")]
     ConnectTimeout,
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the two ends of a connection share: a pipe each way, and which ends still exist.
+//! The state that the two ends of a connection share: a pipe for each direction, and which halves
+//! still exist.
 
 use std::sync::OnceLock;
 
@@ -13,12 +14,12 @@ use crate::pipe::Pipe;
 use crate::sync::{Arc, AtomicBool, AtomicU8, Ordering};
 use crate::word::{CONNECTING, FIN, READ_SHUT, WRITER_RESET};
 
-/// The two ends.
+/// The two ends of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
-    /// From a connector or a listener.
+    /// The end from a connector or a listener.
     Application,
-    /// From the backend.
+    /// The end from the backend.
     Device,
 }
 
@@ -37,44 +38,44 @@ const HOST_CID: u64 = 2;
 /// The addresses of both ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
-    /// The guest's, which the device stands for.
+    /// The address of the guest that the device serves.
     pub(crate) guest: VsockAddr,
-    /// The application's: the host's, or another guest's.
+    /// The address of the application end: the host's, or another guest's.
     pub(crate) host: VsockAddr,
 }
 
-/// How far an end is connected.
+/// The connection state of an end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ConnectState {
     Connected,
-    /// The device has not answered.
+    /// The device has not answered yet.
     Connecting,
-    /// The device has ended the connection instead.
+    /// The device closed the connection without confirming it.
     Refused,
-    /// The device's answer was none.
+    /// The device's answer was malformed.
     BadAnswer,
 }
 
-/// See the documentation of the module.
+/// The state that the two ends of a connection share.
 #[derive(Debug)]
 pub(crate) struct Connection {
     to_device: Arc<Pipe>,
     to_application: Arc<Pipe>,
-    /// What each end is told of the other one's guest.
+    /// The credit reported to each end.
     for_application: CreditCell,
     for_device: CreditCell,
-    /// How many halves of each end are not dropped.
+    /// How many halves of each end still exist.
     application_halves: AtomicU8,
     device_halves: AtomicU8,
-    /// Empty until the device has told them.
+    /// Empty until the device passes them on.
     addresses: OnceLock<Addresses>,
-    /// The device has answered something that is no answer.
+    /// The device's answer was malformed.
     bad_answer: AtomicBool,
     _open: Option<OpenGuard>,
 }
 
 impl Connection {
-    /// Makes the shared part.
+    /// Creates the shared state.
     pub(crate) fn new(config: &VsockInnerConfig, open: Option<OpenGuard>) -> Arc<Self> {
         Arc::new(Self {
             to_device: Arc::new(Pipe::new(config.to_device)),
@@ -102,7 +103,7 @@ impl Connection {
         self.outgoing(side.peer())
     }
 
-    /// What `side` is told of its peer's guest.
+    /// The credit reported to `side` by its peer.
     pub(crate) const fn credit_for(&self, side: Side) -> &CreditCell {
         match side {
             Side::Application => &self.for_application,
@@ -112,13 +113,13 @@ impl Connection {
 
     /// Whether both halves of `side` have been dropped.
     pub(crate) fn is_gone(&self, side: Side) -> bool {
-        // ORDER: Acquire; partner: the release in `leave`: a thread that sees an end gone sees its
-        // directions ended.
+        // ORDER: Acquire; partner: the release in `leave`. A thread that sees an end gone also sees
+        // that its directions have ended.
         self.halves(side).load(Ordering::Acquire) == 0
     }
 
-    /// One half of `side` is being dropped, and has ended its direction. With the last one the peer
-    /// gets a new edge, whatever its descriptor showed before.
+    /// Called when one half of `side` is dropped, after it has ended its direction. With the last
+    /// half, the peer gets a new edge, whether or not its descriptor was ready before.
     pub(crate) fn leave(&self, side: Side) {
         // ORDER: AcqRel; partners: `is_gone`, and the other half's `leave`.
         if self.halves(side).fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -127,22 +128,22 @@ impl Connection {
         }
     }
 
-    /// The reading half of `side` has shut down, and its peer has not ended its writing. Between
-    /// two guests the peer's device is to know before it writes: it has an event, which the next
-    /// read takes back.
+    /// Called when the reading half of `side` has shut down before its peer ended its writing.
+    /// Between two guests, the peer's device must learn of it before it writes, so its descriptor
+    /// becomes ready until the next read.
     pub(crate) fn stopped_reading(&self, side: Side) {
         if self.is_between_guests() {
             self.outgoing(side).data.new_edge();
         }
     }
 
-    /// Whether both ends are guests, each of which a device stands for.
+    /// Whether both ends belong to guests, each served by a device.
     pub(crate) fn is_between_guests(&self) -> bool {
         let addresses = self.addresses.get();
         addresses.is_some_and(|addresses| addresses.host.cid != HOST_CID)
     }
 
-    /// How far `side` is connected. What has no request to wait for is so from the beginning.
+    /// The connection state of `side`. Without a request, an end is connected from the start.
     pub(crate) fn connect_state(&self, side: Side) -> ConnectState {
         let is_connected = || !self.outgoing(side).space.load().has(CONNECTING);
         if is_connected() {
@@ -151,12 +152,13 @@ impl Connection {
         if !self.incoming(side).data.load().has(FIN | WRITER_RESET) {
             return ConnectState::Connecting;
         }
-        // Look again: the device may have confirmed and ended since. It confirms before it ends.
+        // Check again: the device may have confirmed and closed in between. It confirms before it
+        // closes.
         if is_connected() {
             return ConnectState::Connected;
         }
-        // ORDER: Acquire; partner: the release in `reject`. It comes before the end, and so is seen
-        // by a thread that sees the end.
+        // ORDER: Acquire; partner: the release in `reject`, which precedes the end. A thread that
+        // sees the end also sees this flag.
         if self.bad_answer.load(Ordering::Acquire) {
             ConnectState::BadAnswer
         } else {
@@ -164,18 +166,18 @@ impl Connection {
         }
     }
 
-    /// The device at `side` confirms the request of its peer.
+    /// The device at `side` accepts its peer's request.
     pub(crate) fn confirm(&self, side: Side) {
         self.incoming(side).space.set_connected();
     }
 
-    /// The device at `side` has ended its writing without a confirmation: its peer's writing ends,
+    /// The device at `side` has ended its writing without confirming, so its peer's writing ends
     /// too.
     pub(crate) fn refuse(&self, side: Side) {
         self.incoming(side).space.end(|_| READ_SHUT);
     }
 
-    /// The device at `side` has answered something that is no answer.
+    /// The device at `side` has sent a malformed answer.
     pub(crate) fn reject(&self, side: Side) {
         // ORDER: Release; partner: the acquire in `connect_state`.
         self.bad_answer.store(true, Ordering::Release);
@@ -183,12 +185,12 @@ impl Connection {
         self.refuse(side);
     }
 
-    /// Tells both ends their addresses, once.
+    /// Makes the addresses known to both ends. Only the first call counts.
     pub(crate) fn set_addresses(&self, addresses: Addresses) {
         self.addresses.get_or_init(|| addresses);
     }
 
-    /// The address of `side`, if it is known.
+    /// The address of `side`, if known.
     pub(crate) fn address(&self, side: Side) -> Option<VsockAddr> {
         let addresses = self.addresses.get()?;
         Some(match side {

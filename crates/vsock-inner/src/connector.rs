@@ -19,7 +19,8 @@ use crate::sync::Arc;
 
 /// Opens connections to the device of a backend.
 ///
-/// It can be cloned and sent about, and outlives the backend; after the backend's drop it refuses.
+/// It can be cloned and sent to other threads. It may outlive the backend, after which every
+/// connection is refused.
 ///
 /// ```
 /// use vsock_inner::{VsockBackend, VsockInnerBackend};
@@ -42,21 +43,21 @@ impl VsockInnerConnector {
         }
     }
 
-    /// Connects to the device, without waiting for it. The stream is in blocking mode.
+    /// Connects to the device without waiting for it. The stream is in blocking mode.
     ///
-    /// What the device makes of the bytes is its affair; a muxer expects `CONNECT <port>\n` first.
-    /// [`connect_to`](Self::connect_to) does that.
+    /// The interpretation of the bytes is up to the device; a muxer expects `CONNECT <port>\n`
+    /// first. [`connect_to`](Self::connect_to) takes care of that.
     ///
     /// # Errors
     ///
-    /// - `ConnectionRefused`: the backlog is full, or the backend has been dropped; the source is a
+    /// - `ConnectionRefused`: the backlog is full, or the backend has been dropped. The source is a
     ///   [`ConnectError`](crate::ConnectError).
     /// - Those of `eventfd(2)`: a connection needs two descriptors.
     pub fn connect(&self) -> io::Result<Box<dyn VsockStream>> {
         Ok(Box::new(self.connect_stream()?))
     }
 
-    /// As [`connect`](Self::connect), with the concrete type.
+    /// Like [`connect`](Self::connect), with the concrete type.
     ///
     /// # Errors
     ///
@@ -66,29 +67,29 @@ impl VsockInnerConnector {
     }
 
     /// Connects to a port of the guest, and waits until the muxer has confirmed. The stream is in
-    /// blocking mode, without timeouts, and carries the bytes of the guest alone.
+    /// blocking mode, without timeouts, and carries only the guest's bytes.
     ///
-    /// A muxer may ask the stream for the port
+    /// The muxer can obtain the port from the stream
     /// ([`requested_port`](VsockStream::requested_port)), or read it as text.
     ///
     /// # Errors
     ///
-    /// As for [`connect`](Self::connect), and, with a [`HandshakeError`](crate::HandshakeError) as
-    /// source:
+    /// As for [`connect`](Self::connect). The following have a
+    /// [`HandshakeError`](crate::HandshakeError) as their source:
     ///
-    /// - `ConnectionRefused`: the muxer ended the connection. The guest refused it; or it did not
-    ///   take the request or answer it within `deliver_timeout` (3 s by default) and
-    ///   `connect_timeout` (2 s) of the muxer's `Config`; or a limit of that is reached.
-    /// - `TimedOut`: the muxer said nothing within this backend's
-    ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout) (5 s by default):
-    ///   no VMM serves the backend, no guest driver is ready, or that time is shorter than the
+    /// - `ConnectionRefused`: the muxer ended the connection. The guest refused it, a limit of the
+    ///   muxer is reached, or the guest was too slow to take the request (`deliver_timeout` of the
+    ///   muxer, 3 s by default) or to answer it (`connect_timeout` of the muxer, 2 s).
+    /// - `TimedOut`: the muxer did not answer within this backend's
+    ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout) (5 s by default).
+    ///   No VMM serves the backend, no guest driver is ready, or this timeout is shorter than the
     ///   muxer's.
     /// - `InvalidData`: the answer was not `OK <number>\n`.
     pub fn connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
         self.connect_to_timeout(port, self.hub.config.connect_timeout)
     }
 
-    /// As [`connect_to`](Self::connect_to), with another time than the configured one.
+    /// Like [`connect_to`](Self::connect_to), with the given timeout instead of the configured one.
     ///
     /// ```
     /// use std::io::ErrorKind;
@@ -104,7 +105,7 @@ impl VsockInnerConnector {
     ///
     /// # Errors
     ///
-    /// As for [`connect_to`](Self::connect_to), and
+    /// As for [`connect_to`](Self::connect_to), and:
     ///
     /// - `InvalidInput`: the timeout is zero.
     pub fn connect_to_timeout(&self, port: u32, timeout: Duration) -> io::Result<VsockInnerStream> {
@@ -115,26 +116,26 @@ impl VsockInnerConnector {
         match handshake::wait(&stream, port, timeout, self.hub.config.spin_budget) {
             Ok(()) => Ok(stream),
             Err(error) => {
-                // The caller never had the connection: for the guest this is no orderly end.
+                // Abort rather than close: the caller never had the connection.
                 stream.abort();
                 Err(error.into())
             }
         }
     }
 
-    /// Begins to connect to a port of the guest, and does not wait for it.
+    /// Starts to connect to a port of the guest, and returns without waiting.
     ///
-    /// Until the muxer has confirmed, reads and writes of the stream are `WouldBlock` in either
-    /// mode, and its descriptors are not ready. Then
-    /// [`write_ready_fd`](VsockStream::write_ready_fd) becomes ready, which is an edge,
-    /// [`is_connected`](VsockInnerStream::is_connected) is `true`, and the stream is one as
-    /// [`connect_to`](Self::connect_to) returns it. If the muxer refuses, both descriptors become
-    /// ready, and reads and writes are `ConnectionRefused` from then on (after an answer that was
-    /// none, `InvalidData`).
+    /// Until the muxer confirms, reads and writes of the stream return `WouldBlock` in either mode,
+    /// and its descriptors are not ready. When it confirms,
+    /// [`write_ready_fd`](VsockStream::write_ready_fd) becomes ready (a new edge),
+    /// [`is_connected`](VsockInnerStream::is_connected) returns `true`, and the stream is like one
+    /// that [`connect_to`](Self::connect_to) returns. If the muxer refuses, both descriptors become
+    /// ready, and reads and writes fail with `ConnectionRefused`. If the muxer's answer is
+    /// malformed, they fail with `InvalidData`.
     ///
-    /// There is no limit of time but the muxer's: a caller that does not want to wait any longer
-    /// drops the stream. The request itself may exceed the capacity
-    /// [`to_device`](crate::VsockInnerConfig#structfield.to_device), by 19 bytes at most.
+    /// Only the muxer's timeouts apply. To stop waiting, drop the stream. The request itself may
+    /// exceed the capacity [`to_device`](crate::VsockInnerConfig#structfield.to_device), by at most
+    /// 19 bytes.
     ///
     /// ```
     /// use std::io::{ErrorKind, Read, Write};
@@ -162,12 +163,12 @@ impl VsockInnerConnector {
         self.hub.connect_to_device(Some(port))
     }
 
-    /// As [`start_connect_to`](Self::start_connect_to), from an address of its own: for connections
-    /// between guests, which a device of another guest asks for.
+    /// Like [`start_connect_to`](Self::start_connect_to), with the opener's address. The device of
+    /// another guest uses it for connections between guests.
     ///
-    /// The [`peer`](VsockStream::peer) of the stream that the device accepts is `from` already
-    /// before it confirms. If that is the address of another guest, then each end's descriptor
-    /// becomes readable also when the other end [stops reading](VsockStream::peer_stopped_reading),
+    /// The stream that the device accepts returns `from` as its [`peer`](VsockStream::peer) even
+    /// before the device confirms. If `from` is the address of another guest, each end's descriptor
+    /// also becomes readable when the other end [stops reading](VsockStream::peer_stopped_reading),
     /// until the next read.
     ///
     /// ```
@@ -202,7 +203,7 @@ impl VsockInnerConnector {
         self.hub.connect_from(addresses, Carries::Bytes)
     }
 
-    /// As [`start_connect_from`](Self::start_connect_from), for messages.
+    /// Like [`start_connect_from`](Self::start_connect_from), for messages.
     ///
     /// # Errors
     ///
@@ -220,13 +221,13 @@ impl VsockInnerConnector {
         Ok(VsockInnerSeqpacket::over(stream))
     }
 
-    /// Accepts the connections that the guest opens to `port`, as
-    /// [`VsockInnerBackend::listen`](crate::VsockInnerBackend::listen) does; for when the backend
-    /// is in the hands of a muxer.
+    /// Creates a listener for connections that the guest opens to `port`, like
+    /// [`VsockInnerBackend::listen`](crate::VsockInnerBackend::listen). Use it once a muxer owns
+    /// the backend.
     ///
     /// # Errors
     ///
-    /// - `AddrInUse`: the port has a listener.
+    /// - `AddrInUse`: the port already has a listener.
     /// - `InvalidInput`: the port is 0 or `u32::MAX`.
     /// - `ConnectionRefused`: the backend has been dropped.
     /// - Those of `eventfd(2)`: a listener needs a descriptor.
@@ -234,7 +235,7 @@ impl VsockInnerConnector {
         VsockInnerListener::new(&self.hub, port)
     }
 
-    /// What the backend counts.
+    /// Returns a snapshot of the backend's counters.
     #[must_use]
     pub fn counters(&self) -> BackendCounters {
         self.hub.counters()

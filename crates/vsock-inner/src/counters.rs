@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a backend counts.
+//! Counters of a backend.
 
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering};
 
@@ -18,15 +18,15 @@ use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering};
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct BackendCounters {
-    /// Connections of which at least one end is not dropped, waiting ones included.
+    /// Connections of which at least one end exists, including those that wait to be accepted.
     pub open: usize,
-    /// Connections that were refused since the backend was made, in either direction.
+    /// Connections that were refused since the backend was created, in either direction.
     pub refused: u64,
     /// Connections that wait to be accepted, at the backend and at its listeners.
     pub pending: usize,
 }
 
-/// The counters themselves. They guard no memory, so all accesses are relaxed.
+/// The shared counters. They guard no memory, so all accesses are relaxed.
 #[derive(Debug)]
 pub(crate) struct Counters {
     open: AtomicUsize,
@@ -57,7 +57,7 @@ impl Counters {
     }
 }
 
-/// Counts as an open connection for as long as it lives.
+/// Counts one connection as open while it exists.
 #[derive(Debug)]
 pub(crate) struct OpenGuard(Arc<Counters>);
 

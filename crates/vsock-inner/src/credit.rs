@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What one device tells the other of its guest's buffer, where both ends of a connection are
-//! guests.
+//! The credit that one device reports to the other, if both ends of a connection are guests.
 //!
-//! The newest word counts, so it is a cell and not a queue. Telling and looking cost an atomic
-//! access. Who wants to hear of a change says what it knows, under a lock that is held for no
-//! longer than a system call which does not wait. The teller stores before it takes the lock, and
-//! the one that waits looks under it: whichever comes first, either the new word is seen or the
-//! wait.
+//! Only the newest credit matters, so this is a cell rather than a queue. Reporting and reading
+//! cost one atomic access each. The end that waits for a change states what it already knows, under
+//! a lock that is held for at most one non-blocking system call. The reporting end stores the
+//! credit before it takes the lock, and the waiting end reads it under the lock. So either the
+//! waiting end sees the new credit, or the reporting end sees that it waits.
 
 use std::io;
 use std::mem;
@@ -18,36 +17,36 @@ use vsock_backend_api::VsockCredit;
 
 use crate::sync::{AtomicU64, EventFd, Mutex, MutexGuard, Ordering};
 
-/// See the documentation of the module.
+/// The newest credit reported to one end.
 #[derive(Debug)]
 pub(crate) struct CreditCell {
     word: AtomicU64,
     wait: Mutex<Wait>,
 }
 
-/// The end that is told, and its descriptor.
+/// The end that receives the reports, and its descriptor.
 #[derive(Debug, Default)]
 struct Wait {
-    /// From its first use to the drop of the end.
+    /// From its first use until the end is dropped.
     fd: Option<EventFd>,
     state: State,
-    /// The end that tells has left, which is news once.
+    /// The reporting end has left. Makes the descriptor ready once.
     left: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum State {
-    /// It hears of nothing.
+    /// Not waiting for a change.
     #[default]
     Idle,
-    /// The descriptor is not ready, and the next word makes it so.
+    /// The descriptor is not ready, and the next report makes it ready.
     Waiting,
     /// The descriptor is ready.
     Ready,
 }
 
-/// Nothing was told. As a credit it would be a buffer of four gigabytes, which is told as one byte
-/// less.
+/// The value while nothing has been reported. A real credit with a buffer of 2^32 - 1 bytes could
+/// collide with it, so such a buffer is reported as one byte smaller.
 const NOTHING: u64 = u64::MAX;
 
 impl CreditCell {
@@ -58,11 +57,12 @@ impl CreditCell {
         }
     }
 
-    /// Stores the newest word, and makes the descriptor of the other end ready if it waits for one.
-    pub(crate) fn tell(&self, credit: VsockCredit) {
+    /// Stores the newest credit, and makes the other end's descriptor ready if it waits for a
+    /// change.
+    pub(crate) fn report(&self, credit: VsockCredit) {
         let word = to_word(credit);
-        // ORDER: AcqRel; partner: the acquire in `look`. What the device did before it told is seen
-        // by who sees the word.
+        // ORDER: AcqRel; partner: the acquire in `newest`. An end that sees the credit also sees
+        // what the device did before it reported it.
         if self.word.swap(word, Ordering::AcqRel) == word {
             return;
         }
@@ -72,19 +72,21 @@ impl CreditCell {
         }
     }
 
-    /// The newest word.
-    pub(crate) fn look(&self) -> Option<VsockCredit> {
-        // ORDER: Acquire; partner: the release in `tell`.
+    /// Returns the newest credit.
+    pub(crate) fn newest(&self) -> Option<VsockCredit> {
+        // ORDER: Acquire; partner: the release in `report`.
         from_word(self.word.load(Ordering::Acquire))
     }
 
-    /// The descriptor, which is ready once the newest word is not `known`.
+    /// Returns the descriptor, which is ready once the newest credit is not `known`.
     pub(crate) fn await_change(&self, known: Option<VsockCredit>) -> io::Result<RawFd> {
         let mut wait = self.lock();
         if wait.fd.is_none() {
             wait.fd = Some(EventFd::new()?);
         }
-        if mem::take(&mut wait.left) || self.look() != known {
+        // `report` stores before it locks. So a report either is seen by `newest` here, or finds
+        // `Waiting`.
+        if mem::take(&mut wait.left) || self.newest() != known {
             wait.make_ready();
         } else if wait.state == State::Ready {
             wait.make_unready();
@@ -95,7 +97,7 @@ impl CreditCell {
         fd.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// The end that tells has been dropped: who waits for its word has an event.
+    /// The reporting end has been dropped: makes the descriptor ready if the other end waits.
     pub(crate) fn leave(&self) {
         let mut wait = self.lock();
         if wait.state == State::Waiting {
@@ -105,12 +107,12 @@ impl CreditCell {
         }
     }
 
-    /// The end that is told is being dropped: closes its descriptor.
+    /// The receiving end is being dropped: closes its descriptor.
     pub(crate) fn close(&self) {
         *self.lock() = Wait::default();
     }
 
-    /// What a poll of the descriptor would say.
+    /// What a poll of the descriptor would report.
     #[cfg(all(test, loom))]
     pub(crate) fn polls_ready(&self) -> bool {
         let wait = self.lock();
@@ -123,7 +125,7 @@ impl CreditCell {
 }
 
 impl Wait {
-    /// An error of the descriptor can only be that its owner has read or written it by hand.
+    /// Writing or reading fails only if the owner has accessed its descriptor itself.
     fn make_ready(&mut self) {
         if self.state != State::Ready {
             if let Some(fd) = &self.fd {
@@ -180,43 +182,43 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_word_counts_and_the_greatest_buffer_is_told_as_one_less() {
+    fn the_newest_credit_counts_and_the_largest_buffer_is_reported_as_one_less() {
         let cell = CreditCell::new();
-        assert_eq!(cell.look(), None);
-        cell.tell(credit(1));
-        cell.tell(credit(7));
-        assert_eq!(cell.look(), Some(credit(7)));
+        assert_eq!(cell.newest(), None);
+        cell.report(credit(1));
+        cell.report(credit(7));
+        assert_eq!(cell.newest(), Some(credit(7)));
         let (buf_alloc, fwd_cnt) = (u32::MAX, u32::MAX);
-        cell.tell(VsockCredit { buf_alloc, fwd_cnt });
+        cell.report(VsockCredit { buf_alloc, fwd_cnt });
         let buf_alloc = u32::MAX - 1;
-        assert_eq!(cell.look(), Some(VsockCredit { buf_alloc, fwd_cnt }));
+        assert_eq!(cell.newest(), Some(VsockCredit { buf_alloc, fwd_cnt }));
     }
 
     #[test]
-    fn the_descriptor_is_ready_while_there_is_something_that_is_not_known() {
+    fn the_descriptor_is_ready_while_the_credit_is_not_the_known_one() {
         let cell = CreditCell::new();
         let fd = cell.await_change(None).ok();
         assert!(!is_ready(&cell));
-        cell.tell(credit(1));
+        cell.report(credit(1));
         assert!(is_ready(&cell));
         for known in [None, Some(credit(1)), Some(credit(1))] {
             assert_eq!(cell.await_change(known).ok(), fd);
             assert_eq!(is_ready(&cell), known.is_none());
         }
-        cell.tell(credit(1));
+        cell.report(credit(1));
         assert!(!is_ready(&cell), "it is no news");
-        cell.tell(credit(2));
-        cell.tell(credit(3));
+        cell.report(credit(2));
+        cell.report(credit(3));
         assert!(is_ready(&cell));
-        assert_eq!(cell.look(), Some(credit(3)));
+        assert_eq!(cell.newest(), Some(credit(3)));
     }
 
     #[test]
-    fn who_has_left_is_told_nothing_and_has_no_descriptor() {
+    fn an_end_that_has_left_receives_nothing_and_has_no_descriptor() {
         let cell = CreditCell::new();
         assert_ne!(cell.await_change(None).ok(), None);
         cell.close();
-        cell.tell(credit(1));
+        cell.report(credit(1));
         assert!(cell.lock().fd.is_none());
     }
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What can go wrong on a stream.
+//! Errors of a stream.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
 use thiserror::Error;
 
-/// What a call on a stream has failed with; the source of the [`io::Error`] that it returns.
+/// Why a call on a stream failed; the source of the [`io::Error`] that it returns.
 ///
-/// `WouldBlock` has no such source: it is no failure, and costs no allocation.
+/// `WouldBlock` has no source, because it is not a failure and must not allocate.
 ///
 /// ```
 /// use std::io::{ErrorKind, Read};
@@ -26,58 +26,60 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The peer has aborted, or was dropped by a panic or with bytes unread: `ConnectionReset`.
-    #[error("{call} the stream of fd {fd}: the peer aborted, panicked, or left bytes unread")]
+    /// The peer aborted, or was dropped during a panic or with bytes unread: `ConnectionReset`.
+    #[error(
+        "cannot {call} the stream of fd {fd}: the peer aborted, panicked, or left bytes unread"
+    )]
     Reset {
-        /// What was attempted.
+        /// The call that failed.
         call: &'static str,
         /// The descriptor of this end.
         fd: RawFd,
     },
-    /// The device has refused the connection, or ended it without an answer: `ConnectionRefused`.
+    /// The device refused the connection, or closed it without an answer: `ConnectionRefused`.
     #[error("{call} the stream of fd {fd}: the connection was refused")]
     Refused {
-        /// What was attempted.
+        /// The call that failed.
         call: &'static str,
         /// The descriptor of this end.
         fd: RawFd,
     },
-    /// The device has answered something else than `OK <number>`: `InvalidData`.
+    /// The device's answer was not `OK <number>`: `InvalidData`.
     #[error("{call} the stream of fd {fd}: the answer to its request is no `OK <number>`")]
     BadAnswer {
-        /// What was attempted.
+        /// The call that failed.
         call: &'static str,
         /// The descriptor of this end.
         fd: RawFd,
     },
-    /// This end has shut down writing; or the peer has shut down reading, or was dropped:
+    /// This end has shut down writing, or the peer has shut down reading or was dropped:
     /// `BrokenPipe`.
     #[error("{call} the stream of fd {fd}: the direction was shut down, or the peer dropped")]
     ShutDown {
-        /// What was attempted.
+        /// The call that failed.
         call: &'static str,
         /// The descriptor of this end.
         fd: RawFd,
     },
-    /// The timeout has expired before anything could be done: `TimedOut`.
+    /// The timeout expired before anything was transferred: `TimedOut`.
     #[error("{call} the stream of fd {fd}: the timeout has expired")]
     TimedOut {
-        /// What was attempted.
+        /// The call that failed.
         call: &'static str,
         /// The descriptor of this end.
         fd: RawFd,
     },
-    /// A [`Canceller`](crate::Canceller) has ended the wait, before anything was done:
+    /// A [`Canceller`](crate::Canceller) ended the wait before anything was transferred:
     /// `Interrupted`.
     #[error("{call} the stream of fd {fd}: the wait was cancelled")]
     Cancelled {
-        /// What was attempted.
+        /// The call that failed.
         call: &'static str,
         /// The descriptor of this end.
         fd: RawFd,
     },
-    /// A timeout of zero was set: `InvalidInput`.
-    #[error("a timeout of zero: use the non-blocking mode to not wait at all")]
+    /// The timeout is zero: `InvalidInput`.
+    #[error("invalid timeout: expected more than zero; use non-blocking mode to not wait")]
     ZeroTimeout,
 }
 

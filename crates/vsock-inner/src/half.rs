@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What both halves of an end have: which end they belong to, how they wait, how they end.
+//! What the reading and the writing half of an end have in common.
+//!
+//! A half knows its connection, how it waits, and whether its drop is a close or a reset.
 
 use std::fmt;
+use std::io::IoSlice;
 use std::os::fd::RawFd;
 use std::thread::panicking;
 use std::time::Duration;
@@ -12,12 +15,12 @@ use crate::pipe::Pipe;
 use crate::sync::Arc;
 use crate::wait::Waiter;
 
-/// See the documentation of the module.
+/// The common part of a reading or writing half.
 #[derive(Clone)]
 pub(crate) struct Half {
     pub(crate) connection: Arc<Connection>,
     pub(crate) side: Side,
-    /// The descriptor of this end, by which errors name it.
+    /// The descriptor of this end, which identifies it in errors.
     pub(crate) fd: RawFd,
     pub(crate) waiter: Waiter,
     pub(crate) owner: Owner,
@@ -27,16 +30,16 @@ pub(crate) struct Half {
 /// What a half belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Owner {
-    /// A stream: both halves are dropped together, the reading one first.
+    /// A stream. Both halves are dropped together, the reading one first.
     Stream,
-    /// An owner of its own.
+    /// A separate owner, after a split.
     Alone,
 }
 
-/// What the drop of a half is.
+/// The effect of dropping a half.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum OnDrop {
-    /// A close, or by a panic a reset.
+    /// A close, or during a panic a reset.
     Close,
     /// A reset.
     Reset,
@@ -59,17 +62,17 @@ impl Half {
         }
     }
 
-    /// From now on the drop is a reset.
+    /// Makes the drop a reset.
     pub(crate) const fn reset_on_drop(&mut self) {
         self.on_drop = OnDrop::Reset;
     }
 
-    /// Whether a drop at this moment is a reset, whatever was read.
+    /// Whether a drop now would be a reset, regardless of unread bytes.
     pub(crate) fn drop_resets(&self) -> bool {
         self.on_drop == OnDrop::Reset || panicking()
     }
 
-    /// The half is being dropped, and has ended its direction.
+    /// Called when the half is dropped, after it has ended its direction.
     pub(crate) fn leave(&self) {
         self.connection.leave(self.side);
     }
@@ -92,7 +95,7 @@ impl Half {
         self.connection.is_gone(self.side.peer())
     }
 
-    /// Shows the half of the type `name`, with `queued` bytes.
+    /// Formats the half as the type `name`, with `queued` bytes.
     pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>, name: &str, queued: u64) -> fmt::Result {
         f.debug_struct(name)
             .field("side", &self.side)
@@ -103,7 +106,23 @@ impl Half {
     }
 }
 
-/// The length of all buffers of a vectored call.
+/// The total length of the buffers of a vectored call.
 pub(crate) fn total(lens: impl Iterator<Item = usize>) -> usize {
     lens.fold(0, usize::saturating_add)
+}
+
+/// The first non-empty buffer of `bufs`.
+pub(crate) fn first<'a>(bufs: &'a [IoSlice<'_>]) -> &'a [u8] {
+    let first = bufs.iter().find(|buf| !buf.is_empty());
+    first.map_or(&[], |buf| buf)
+}
+
+/// What remains of `bufs` after the first `done` bytes.
+pub(crate) fn rest<'a>(bufs: &'a [IoSlice<'_>], done: usize) -> impl Iterator<Item = &'a [u8]> {
+    let mut skip = done;
+    bufs.iter().map(move |buf| {
+        let skipped = skip.min(buf.len());
+        skip -= skipped;
+        &buf[skipped..]
+    })
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Waiting for a port of the guest that a muxer was asked for.
+//! Waiting for the muxer to confirm a connection to a guest port.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -13,32 +13,32 @@ use crate::stream::VsockInnerStream;
 use crate::wait::{Deadline, Waiter};
 use crate::word::Position;
 
-/// Why a guest's port was not reached.
+/// Why a connection to a guest port failed.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The muxer ended the connection without a confirmation: `ConnectionRefused`.
-    #[error("connecting to guest port {port}: refused")]
+    /// The muxer closed the connection without confirming it: `ConnectionRefused`.
+    #[error("cannot connect to guest port {port}: refused")]
     Refused {
         /// The guest's port.
         port: u32,
     },
-    /// There was no answer in time: `TimedOut`.
-    #[error("connecting to guest port {port}: no answer within {timeout:?}")]
+    /// No answer arrived in time: `TimedOut`.
+    #[error("cannot connect to guest port {port}: no answer within {timeout:?}")]
     TimedOut {
         /// The guest's port.
         port: u32,
-        /// The time that was given, or configured.
+        /// The timeout of the call, or the configured one.
         timeout: Duration,
     },
-    /// A timeout of zero was given: `InvalidInput`.
-    #[error("connecting to guest port {port}: a timeout of zero, in which nothing can connect")]
+    /// The timeout is zero: `InvalidInput`.
+    #[error("cannot connect to guest port {port} with a timeout of zero: expected more")]
     ZeroTimeout {
         /// The guest's port.
         port: u32,
     },
     /// The answer was not `OK <number>\n`: `InvalidData`.
-    #[error("connecting to guest port {port}: the answer is no `OK <number>`")]
+    #[error("cannot connect to guest port {port}: the muxer's answer is not `OK <number>`")]
     BadAnswer {
         /// The guest's port.
         port: u32,
@@ -67,7 +67,7 @@ pub(crate) fn wait(
     let mut waiter = Waiter::new(spin_budget, Some(timeout));
     let half = &stream.writer.half;
     let doorbell = &half.outgoing().space;
-    // Until it is connected, no position counts; then any does.
+    // While connecting, no position counts as reached. Once connected, even the start does.
     let waited = waiter.wait(
         doorbell,
         Position::START,

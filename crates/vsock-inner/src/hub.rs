@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a backend shares with its connectors and listeners.
+//! The state that a backend shares with its connectors and listeners.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,36 +19,36 @@ use crate::seqpacket::VsockInnerSeqpacket;
 use crate::stream::{Carries, VsockInnerStream};
 use crate::sync::{Arc, EventFd, Mutex, MutexGuard};
 
-/// The port that stands for any, in virtio and in Linux.
+/// The port that means "any", in virtio and in Linux.
 const ANY_PORT: u32 = u32::MAX;
 
 /// Why a connection was refused. As an [`io::Error`] it is `ConnectionRefused`.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// As many connections wait to be accepted as the configuration allows.
-    #[error("connecting to {to}: backlog full ({limit} connections wait)")]
+    /// The maximum number of connections already wait to be accepted.
+    #[error("cannot connect to {to}: backlog full ({limit} connections wait)")]
     BacklogFull {
-        /// What was to be reached.
+        /// The intended target.
         to: Target,
-        /// How many may wait.
+        /// The limit.
         limit: usize,
     },
     /// The port has no listener.
-    #[error("connecting to port {port}: it has no listener")]
+    #[error("cannot connect to port {port}: it has no listener")]
     NoListener {
         /// The port of the host.
         port: u32,
     },
     /// The backend, or the listener, has been dropped.
-    #[error("connecting to {to}, which has been dropped")]
+    #[error("cannot connect to {to}: it has been dropped")]
     Dropped {
-        /// What was to be reached.
+        /// The intended target.
         to: Target,
     },
 }
 
-/// What a connection was to reach.
+/// The target of a connection.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum Target {
@@ -64,33 +64,33 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// The port has a listener: `AddrInUse`.
-    #[error("listening on port {port}: it is already in use")]
+    /// The port already has a listener: `AddrInUse`.
+    #[error("cannot listen on port {port}: it is already in use")]
     InUse {
         /// The port.
         port: u32,
     },
-    /// The port is 0 or `u32::MAX`, which name no port: `InvalidInput`.
-    #[error("listening on port {port}: it is reserved; use one from 1 to {}", ANY_PORT - 1)]
+    /// The port is 0 or `u32::MAX`, which are not usable ports: `InvalidInput`.
+    #[error("cannot listen on port {port}: it is reserved; expected 1 to {}", ANY_PORT - 1)]
     Reserved {
         /// The port.
         port: u32,
     },
     /// The backend has been dropped: `ConnectionRefused`.
-    #[error("listening on port {port}: the backend has been dropped")]
+    #[error("cannot listen on port {port}: the backend has been dropped")]
     Dropped {
         /// The port.
         port: u32,
     },
 }
 
-/// See the documentation of the module.
+/// The state that a backend shares with its connectors and listeners.
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) config: VsockInnerConfig,
-    /// Connections for the device.
+    /// Connections that wait for the device.
     pub(crate) backlog: Backlog,
-    /// Those of the listeners; `None` after the backend's drop.
+    /// The backlogs of the listeners; `None` after the backend's drop.
     listeners: Mutex<Option<HashMap<u32, Arc<Backlog>>>>,
     counters: Arc<Counters>,
 }
@@ -106,13 +106,13 @@ impl Hub {
         })
     }
 
-    /// A connection from the application to the device, which is to connect it to `port` of the
-    /// guest, if there is one.
+    /// Opens a connection from the application to the device, which connects it to `port` of the
+    /// guest, if given.
     pub(crate) fn connect_to_device(&self, port: Option<u32>) -> io::Result<VsockInnerStream> {
         self.connect(port, None, &self.config, Carries::Bytes)
     }
 
-    /// As [`connect_to_device`](Self::connect_to_device), from an address that the device is told.
+    /// Like [`connect_to_device`](Self::connect_to_device), from an address that the device learns.
     pub(crate) fn connect_from(
         &self,
         addresses: Addresses,
@@ -134,8 +134,11 @@ impl Hub {
         carries: Carries,
     ) -> io::Result<VsockInnerStream> {
         let to = Target::Device;
+        // Openers that have given up make room before the limit is checked.
         self.backlog.drop_given_up();
         let (mut application, mut device) = self.connection(&self.backlog, config, to)?;
+        // All of this precedes `push`, because afterwards the device can accept its end at any
+        // time.
         device.carries = carries;
         if let Some(addresses) = addresses {
             device.reader.half.connection.set_addresses(addresses);
@@ -148,7 +151,7 @@ impl Hub {
         Ok(application)
     }
 
-    /// A connection from the device to the listener of `port`, which is told the addresses.
+    /// Opens a connection from the device to the listener of `port`, which learns the addresses.
     pub(crate) fn connect_to_listener(
         &self,
         port: u32,
@@ -172,7 +175,7 @@ impl Hub {
         Ok(device)
     }
 
-    /// Gives the port a backlog, and the descriptor that its listener is polled by.
+    /// Creates a backlog for the port, and the descriptor of its listener.
     pub(crate) fn listen(&self, port: u32) -> io::Result<(Arc<Backlog>, Arc<EventFd>)> {
         if port == 0 || port == ANY_PORT {
             return Err(ListenError::Reserved { port }.into());
@@ -185,7 +188,8 @@ impl Hub {
             None => Err(ListenError::Dropped { port }.into()),
             Some(Entry::Occupied(_)) => Err(ListenError::InUse { port }.into()),
             Some(Entry::Vacant(free)) => {
-                // Last: a process without descriptors is still told what is wrong with the port.
+                // Create the descriptor last, so that an invalid port is reported even without
+                // descriptors.
                 let fd = Arc::new(EventFd::new()?);
                 let backlog = Arc::new(Backlog::new(self.config.pending));
                 Ok((Arc::clone(free.insert(backlog)), fd))
@@ -193,7 +197,7 @@ impl Hub {
         }
     }
 
-    /// Frees the port, unless the backend's drop has done so.
+    /// Frees the port, unless the backend's drop has already done so.
     pub(crate) fn stop_listening(&self, port: u32) {
         let backlog = self
             .listeners()
@@ -204,7 +208,7 @@ impl Hub {
         }
     }
 
-    /// The backend is being dropped.
+    /// Refuses further connections: the backend is being dropped.
     pub(crate) fn close(&self) {
         self.backlog.close();
         let listeners = self.listeners().take();
@@ -224,7 +228,7 @@ impl Hub {
         }
     }
 
-    /// Both ends of a connection, unless the backlog would refuse it.
+    /// Creates both ends of a connection, unless the backlog would refuse it.
     fn connection(
         &self,
         backlog: &Backlog,

@@ -3,10 +3,10 @@
 //! An in-process vsock backend: a VMM talks to its own guest without a socket to itself.
 //!
 //! A [`VsockInnerBackend`] goes into the vsock device. Host components in the same process open
-//! connections to the guest through a [`VsockInnerConnector`], and accept the guest's through a
-//! [`VsockInnerListener`]. Both get a [`VsockInnerStream`]: a byte stream with the semantics of a
-//! socket, which costs no system call while both sides are at work, and which can be polled when
-//! one is not.
+//! connections to the guest through a [`VsockInnerConnector`], and accept connections from the
+//! guest through a [`VsockInnerListener`]. Both yield a [`VsockInnerStream`], a byte stream with
+//! the semantics of a socket. It makes no system call while both ends are busy, and can be polled
+//! when one of them waits.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -22,25 +22,27 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! # Bytes
+//! # Data
 //!
-//! They arrive once, in order, unchanged. A read gathers as many writes as fit. Each direction
-//! holds at most its capacity, 256 KiB unless [configured](VsockInnerConfig) otherwise; then the
-//! writer waits, times out, or gets `WouldBlock`. After a refused write, space counts again once a
-//! quarter of the capacity is free, and no more than 64 KiB of it.
+//! Bytes arrive exactly once, in order and unchanged. A read collects the bytes of as many writes
+//! as fit. Each direction holds at most its capacity, which is 256 KiB unless
+//! [configured](VsockInnerConfig) otherwise. When it is full, the writer waits, times out, or gets
+//! `WouldBlock`. After a refused write, the stream is writable again once a quarter of the capacity
+//! is free, or 64 KiB if that is less.
 //!
 //! # Readiness
 //!
-//! `as_raw_fd` is readable exactly when a read would not return `WouldBlock`: there is data, or the
-//! end, or a reset. [`write_ready_fd`] is writable (`EPOLLOUT`) exactly when a write would not.
-//! Both hold for level-triggered and edge-triggered polls, whenever the descriptor is first taken,
-//! as soon as no call is in progress on either end. A descriptor that was not taken costs nothing.
+//! `as_raw_fd` is readable exactly when a read would not return `WouldBlock`: when there is data,
+//! an end, or a reset. [`write_ready_fd`] is writable (`EPOLLOUT`) exactly when a write would not
+//! return `WouldBlock`. Both hold for level-triggered and edge-triggered polls, no matter when the
+//! descriptor is first taken, as soon as no call is in progress at either end. A descriptor that is
+//! never taken costs nothing.
 //!
 //! [`write_ready_fd`]: VsockStream::write_ready_fd
 //!
-//! Async tasks need no descriptor: [`poll_read`](VsockInnerStream::poll_read) and similar calls
-//! leave the waker of their task, which costs no system call. Threads, descriptors and tasks may
-//! take turns at one end.
+//! Async tasks need no descriptor. [`poll_read`](VsockInnerStream::poll_read) and similar calls
+//! store the waker of their task, which requires no system call. One end may be used by threads,
+//! descriptors and tasks in turn.
 //!
 //! # Ends
 //!
@@ -50,28 +52,27 @@
 //! | `shutdown(Read)` | unaffected | `BrokenPipe` |
 //! | drop | `Ok(0)`, or a reset | `BrokenPipe`, or a reset |
 //!
-//! A drop is a close. It is a reset, `ConnectionReset` in both directions, if the dropped end
-//! left bytes unread, was dropped while its thread panics, or was
-//! [aborted](VsockInnerStream::abort), and had not shut down Write before. A byte that is written
-//! while the peer is being dropped either counts as left unread, or comes after the drop; the two
-//! directions always end alike. Where a direction was shut down before, by either side, it stays
-//! so.
+//! A drop is a close. It is a reset instead (`ConnectionReset` in both directions) if the dropped
+//! end left bytes unread, was dropped while its thread panicked, or was
+//! [aborted](VsockInnerStream::abort), and had not shut down writing before. A byte that is written
+//! while the peer is being dropped either counts as left unread or comes after the drop; the two
+//! directions always end alike. A direction that either side had already shut down keeps that end.
 //!
-//! A [half](VsockInnerStream::into_split) that is dropped closes its direction alone, by the same
-//! rules: the reading half resets what the peer writes if it left bytes unread, the writing half
+//! Dropping a [half](VsockInnerStream::into_split) closes only its direction, by the same rules.
+//! The reading half resets what the peer writes if it left bytes unread; the writing half resets
 //! what the peer reads if its thread panics.
 //!
 //! # Features
 //!
-//! - `vm-memory` (off): streams and halves implement `ReadVolatile` and `WriteVolatile` of the
-//!   `vm-memory` crate, copying between pipe and guest memory directly.
+//! - `vm-memory` (off by default): streams and halves implement `ReadVolatile` and `WriteVolatile`
+//!   of the `vm-memory` crate. They copy directly between pipe and guest memory.
 //!
 //! # Invariants
 //!
-//! - A mode, a timeout or a descriptor of one end never changes what the other end sees.
-//! - A byte that was written with `Ok` is never dropped while the reader goes on reading.
-//! - No call panics for anything that a peer, a guest or the operating system does. A panic of
-//!   guest memory's bitmap passes through, and nothing was moved then.
+//! - The mode, timeouts and descriptors of one end never affect what the other end sees.
+//! - A byte whose write returned `Ok` is never lost while the reader keeps reading.
+//! - No call panics because of anything that a peer, a guest or the operating system does. A panic
+//!   in the dirty bitmap of guest memory passes through, and nothing has been transferred then.
 
 mod answer;
 mod backend;

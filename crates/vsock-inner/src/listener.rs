@@ -18,7 +18,7 @@ use crate::sync::{Arc, AtomicBool, EventFd, Ordering};
 
 /// Accepts the connections that the guest opens to a port of the host.
 ///
-/// It starts blocking. Dropping it frees the port and resets what waits.
+/// It starts in blocking mode. Dropping it frees the port and resets the connections that wait.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -45,34 +45,32 @@ pub struct VsockInnerListener {
     hub: Arc<Hub>,
 }
 
-/// Why nothing was accepted. `WouldBlock` has no such source.
+/// Why no connection was accepted; the source of the [`io::Error`]. `WouldBlock` has no source.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum AcceptError {
     /// The backend has been dropped: `NotConnected`.
-    #[error("accepting on port {port}: the backend has been dropped")]
+    #[error("cannot accept on port {port}: the backend has been dropped")]
     Dropped {
         /// The listener's port.
         port: u32,
     },
-    /// No connection came in time: `TimedOut`.
-    #[error("accepting on port {port}: no connection within {timeout:?}")]
+    /// No connection arrived in time: `TimedOut`.
+    #[error("cannot accept on port {port}: no connection within {timeout:?}")]
     TimedOut {
         /// The listener's port.
         port: u32,
-        /// The time that was given.
+        /// The timeout of the call.
         timeout: Duration,
     },
     /// A [`Canceller`](crate::Canceller) has ended the wait: `Interrupted`.
-    #[error("accepting on port {port}: the wait was cancelled")]
+    #[error("cannot accept on port {port}: the wait was cancelled")]
     Cancelled {
         /// The listener's port.
         port: u32,
     },
-    /// A timeout of zero was given: `InvalidInput`.
-    #[error(
-        "accepting on port {port} with a timeout of zero: use the non-blocking mode to not wait"
-    )]
+    /// The timeout is zero: `InvalidInput`.
+    #[error("cannot accept on port {port} with a timeout of zero: use non-blocking mode instead")]
     ZeroTimeout {
         /// The listener's port.
         port: u32,
@@ -103,21 +101,21 @@ impl VsockInnerListener {
         })
     }
 
-    /// Takes the next connection, which is in blocking mode; waits for one if need be. A call that
-    /// waits ends with a connection, with the backend's drop, or by a
-    /// [`canceller`](Self::canceller).
+    /// Takes the next connection, which is in blocking mode. Waits for one in blocking mode. The
+    /// wait ends when a connection arrives, the backend is dropped, or a
+    /// [`canceller`](Self::canceller) cancels it.
     ///
     /// # Errors
     ///
-    /// - `WouldBlock`: none waits, in non-blocking mode.
+    /// - `WouldBlock`: no connection waits, in non-blocking mode.
     /// - `Interrupted`: the wait was cancelled.
     /// - `NotConnected`: the backend has been dropped.
     pub fn accept(&self) -> io::Result<VsockInnerStream> {
         self.next(None)
     }
 
-    /// As [`accept`](Self::accept), and waits no longer than `timeout`, which non-blocking mode
-    /// ignores.
+    /// Like [`accept`](Self::accept), but waits no longer than `timeout`. Non-blocking mode ignores
+    /// the timeout.
     ///
     /// ```
     /// use std::io::ErrorKind;
@@ -133,9 +131,9 @@ impl VsockInnerListener {
     ///
     /// # Errors
     ///
-    /// Those of [`accept`](Self::accept), and
+    /// As for [`accept`](Self::accept), and:
     ///
-    /// - `TimedOut`: none came in time.
+    /// - `TimedOut`: no connection arrived in time.
     /// - `InvalidInput`: the timeout is zero.
     pub fn accept_timeout(&self, timeout: Duration) -> io::Result<VsockInnerStream> {
         if timeout.is_zero() {
@@ -144,12 +142,12 @@ impl VsockInnerListener {
         self.next(Some(timeout))
     }
 
-    /// Takes the next connection for an async task, in any mode. If no connection waits, the call
-    /// is `Pending`, and the task is woken when one arrives.
+    /// Takes the next connection for an async task, in either mode. If no connection waits, returns
+    /// `Pending`, and wakes the task when one arrives.
     ///
-    /// Several tasks may wait: all of them are woken, and those that find nothing ask again. So a
-    /// dropped future takes no wake-up from the others. At most 1,024 tasks sleep; if one more
-    /// wants to, the task that has slept longest is woken to ask again.
+    /// Several tasks may wait. A connection wakes all of them, and those that find none poll again;
+    /// so a dropped future takes no wake-up away from the others. At most 1,024 tasks can wait: one
+    /// more wakes the task that has waited longest, to poll again.
     ///
     /// ```
     /// use std::task::{Context, Poll, Waker};
@@ -179,7 +177,7 @@ impl VsockInnerListener {
         let next = if self.nonblocking.load(Ordering::Relaxed) {
             self.backlog.try_pop()
         } else {
-            // A moment too far for the clock never comes.
+            // A time too far ahead for the clock never comes.
             let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             self.backlog.pop(deadline)
         };
@@ -199,8 +197,8 @@ impl VsockInnerListener {
         }
     }
 
-    /// Makes [`accept`](Self::accept) return `WouldBlock` (`true`) or wait (`false`). A call that
-    /// waits already goes on waiting.
+    /// Chooses what [`accept`](Self::accept) does if no connection waits: return `WouldBlock`
+    /// (`true`) or wait (`false`). A call that is already waiting is not affected.
     ///
     /// # Errors
     ///
@@ -211,7 +209,7 @@ impl VsockInnerListener {
         Ok(())
     }
 
-    /// The port.
+    /// Returns the port.
     #[must_use]
     pub const fn port(&self) -> u32 {
         self.port
@@ -237,7 +235,7 @@ impl AsRawFd for VsockInnerListener {
 }
 
 impl AsFd for VsockInnerListener {
-    /// For polling only, as `as_raw_fd`.
+    /// For polling only, like `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.backlog.take_fd(&self.fd);
         self.fd.as_fd()

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Every interleaving of two ends that do a few things at the same time.
+//! Every interleaving of two ends that do a few things concurrently.
 //!
-//! The streams are the shipping ones, over the models of `sync`. A lost wake-up shows as a
-//! deadlock, a byte that two threads reach as a race, and a descriptor that does not agree with the
-//! stream as a failed assertion, once all threads have come to rest.
+//! The streams are the ones that ship, built on the models in `sync`. A lost wake-up shows as a
+//! deadlock, and a byte that two threads access as a race. A descriptor that does not match the
+//! state of the stream shows as a failed assertion, once all threads have stopped.
 
 mod cancelling;
 mod closing;
@@ -23,15 +23,15 @@ use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
 /// Explores the interleavings with up to four preemptions, or as many as `LOOM_MAX_PREEMPTIONS`
-/// says. Most of these are complete within a minute without any bound.
+/// specifies. Most of these models complete within a minute even without a limit.
 fn explore(execution: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(4);
     builder.check(execution);
 }
 
-/// Two ends that never spin: the checker would only explore that one sees nothing new, and what a
-/// thread learns by it would reach the next execution.
+/// Creates two ends that never spin. With spinning, the checker would only find that polling sees
+/// nothing new, and what a thread learns by it would carry over to the next execution.
 fn pair(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     let config = VsockInnerConfig::default()
         .to_device(Capacity::Bytes(capacity))
@@ -40,7 +40,7 @@ fn pair(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     VsockInnerStream::pair_with(&config).unwrap()
 }
 
-/// A direction: its writer and its reader, and the other halves, to be kept.
+/// One direction: its writer and its reader, and the other two halves, to be kept alive.
 fn direction(capacity: usize) -> (VsockInnerWriter, VsockInnerReader, impl Sized) {
     let (near, far) = pair(capacity);
     let (near_reader, writer) = near.into_split();
@@ -48,7 +48,7 @@ fn direction(capacity: usize) -> (VsockInnerWriter, VsockInnerReader, impl Sized
     (writer, reader, (near_reader, far_writer))
 }
 
-/// Everything up to the end, and how it ended.
+/// Reads everything up to the end. Returns the bytes and how the stream ended.
 fn read_all(reader: &mut impl Read) -> (Vec<u8>, Option<ErrorKind>) {
     let mut all = Vec::new();
     let mut buf = [0; 4];
@@ -61,7 +61,7 @@ fn read_all(reader: &mut impl Read) -> (Vec<u8>, Option<ErrorKind>) {
     }
 }
 
-/// At rest, the descriptor says what a read would do.
+/// At rest, the descriptor shows what a read would do.
 fn assert_readability(reader: &mut VsockInnerReader) {
     let polls_ready = reader.half.incoming().data.polls_ready();
     reader.set_nonblocking(true).unwrap();
@@ -74,7 +74,7 @@ fn assert_readability(reader: &mut VsockInnerReader) {
     );
 }
 
-/// At rest, the descriptor says what a write would do.
+/// At rest, the descriptor shows what a write would do.
 fn assert_writability(writer: &mut VsockInnerWriter) {
     let polls_ready = writer.half.outgoing().space.polls_ready();
     writer.set_nonblocking(true).unwrap();

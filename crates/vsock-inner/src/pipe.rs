@@ -2,10 +2,10 @@
 
 //! One direction of a connection: a bounded queue of bytes with one writer and one reader.
 //!
-//! The bytes lie in a chain of [blocks](block). The writer appends to the last block and publishes
-//! its position; the reader takes from the first one, and hands it back when the writer has gone on
-//! to the next. So an untouched direction owns no memory, a full one owns its capacity, and a
-//! drained one keeps the block that the writer would go on in.
+//! The bytes are stored in a chain of [blocks](block). The writer appends to the last block and
+//! publishes its position. The reader takes from the first block, and returns it once the writer
+//! has moved on to the next. So an unused direction owns no memory, a full one owns its capacity,
+//! and a drained one keeps the block in which the writer will continue.
 
 #![expect(
     unsafe_code,
@@ -31,30 +31,30 @@ use crate::config::Capacity;
 use crate::doorbell::Doorbell;
 use crate::word::Word;
 
-/// A refused write asks for this share of the capacity before it counts as refused no more.
+/// A refused write waits until this fraction of the capacity is free ...
 const RESUME_SHARE: u64 = 4;
-/// And for no more than this many bytes.
+/// ... or this many bytes, if that is less.
 const RESUME_MAX: u64 = 64 * 1024;
 
-/// What came of an attempt to transfer bytes.
+/// The result of an attempt to transfer bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Progress {
-    /// This number of bytes, at least one.
+    /// This many bytes were transferred, at least one.
     Done(usize),
-    /// There is nothing to read, or no space.
+    /// Nothing to read, or no space.
     Blocked,
-    /// There will be nothing to read any more, or no reader.
+    /// Nothing will ever be readable again, or the reader has gone.
     Ended,
 }
 
-/// What writer and reader share.
+/// The state that writer and reader share.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    /// The writer's position; here the reader waits.
+    /// The writer's position, for which the reader waits.
     pub(crate) data: Doorbell,
-    /// The reader's position; here the writer waits.
+    /// The reader's position, for which the writer waits.
     pub(crate) space: Doorbell,
-    /// The first block, for a reader that has not begun.
+    /// The link to the first block, for a reader that has not begun.
     first: Link,
     chain: Chain,
     /// `None`: unbounded.
@@ -75,32 +75,32 @@ impl Pipe {
         }
     }
 
-    /// Ends the direction for both sides, for the reason that `flags` gives. Returns the writer's
-    /// position and the flags from before.
+    /// Ends the direction for both sides by setting `flags`. Returns the writer's position and the
+    /// flags from before.
     pub(crate) fn end(&self, flags: u64) -> Word {
         self.end_by(|_| flags)
     }
 
-    /// As [`end`](Self::end), for a reason that depends on the writer's position: what is published
-    /// before the end is seen, and what is not comes after it.
+    /// Like [`end`](Self::end), with flags that depend on the writer's position. What is published
+    /// before the end is seen by `reason`; everything else comes after the end.
     pub(crate) fn end_by(&self, reason: impl Fn(Word) -> u64) -> Word {
         let (before, flags) = self.data.end(reason);
         self.space.end(|_| flags);
         before
     }
 
-    /// Whether this many bytes can ever be queued together.
+    /// Whether this many bytes could ever be queued together.
     pub(crate) fn may_hold(&self, len: usize) -> bool {
         self.capacity.is_none_or(|capacity| len as u64 <= capacity)
     }
 
-    /// How many bytes are queued. A moment later it may be wrong.
+    /// The number of queued bytes. It may be out of date immediately.
     pub(crate) fn queued(&self) -> u64 {
         let (space, data) = (self.space.load(), self.data.load());
         data.position().since(space.position())
     }
 
-    /// How much must be free before a refused write counts on space again.
+    /// How much space must be free before a refused write is worth another attempt.
     fn resume(&self) -> u64 {
         self.capacity
             .map_or(1, |capacity| (capacity / RESUME_SHARE).clamp(1, RESUME_MAX))

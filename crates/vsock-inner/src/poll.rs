@@ -2,26 +2,25 @@
 
 //! The calls for async tasks.
 //!
-//! A call that cannot proceed is `Pending`, and the task of its context is woken when it can. There
-//! is no other difference from a non-blocking call: a call that finds something to do pays nothing
-//! for being able to wait.
+//! A call that cannot make progress returns `Pending`, and the task is woken when it can. Otherwise
+//! it is like a non-blocking call: a call that makes progress costs nothing extra.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::iter::once;
 use std::ops::DerefMut;
 use std::task::{Context, Poll};
 
-use crate::half::total;
+use crate::half::{first, total};
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
-use crate::writer::{VsockInnerWriter, first};
+use crate::writer::VsockInnerWriter;
 
 impl VsockInnerReader {
     /// Reads for an async task.
     ///
-    /// Where a blocking read would wait, this one is `Pending`, and the task is woken when a read
+    /// Where a blocking read would wait, this returns `Pending`, and the task is woken when a read
     /// would no longer wait. Mode and timeout have no effect. If several tasks have polled, the
-    /// last one is woken. A wake-up may be spurious, as always. Dropping a future loses no byte;
+    /// last one is woken. As always, a wake-up may be spurious. Dropping a future loses no data;
     /// its waker is kept until it is woken or replaced, or this half is dropped. Threads and
     /// descriptors may be used before and after.
     ///
@@ -62,7 +61,7 @@ impl VsockInnerReader {
     ///
     /// # Errors
     ///
-    /// Those of a read; `Interrupted` if a [`Canceller`](crate::Canceller) has ended the wait.
+    /// As for a read; `Interrupted` if a [`Canceller`](crate::Canceller) has ended the wait.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
@@ -76,7 +75,7 @@ impl VsockInnerReader {
     ///
     /// # Errors
     ///
-    /// Those of [`poll_read`](Self::poll_read).
+    /// As for [`poll_read`](Self::poll_read).
     pub fn poll_read_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -91,8 +90,8 @@ impl VsockInnerReader {
         })
     }
 
-    /// Like [`poll_read`](Self::poll_read), but passes the bytes, at most `max`, to `take` piece by
-    /// piece: for reads into uninitialized memory. If `take` panics, nothing has been read.
+    /// Like [`poll_read`](Self::poll_read), but passes at most `max` bytes to `take`, piece by
+    /// piece, for reads into uninitialized memory. If `take` panics, nothing has been read.
     ///
     /// ```
     /// use std::io::Write;
@@ -113,7 +112,7 @@ impl VsockInnerReader {
     ///
     /// # Errors
     ///
-    /// Those of [`poll_read`](Self::poll_read).
+    /// As for [`poll_read`](Self::poll_read).
     #[inline]
     pub fn poll_read_with(
         &mut self,
@@ -129,25 +128,25 @@ impl VsockInnerReader {
 }
 
 impl VsockInnerWriter {
-    /// Writes for an async task, and returns how many bytes there was space for.
+    /// Writes for an async task. Returns how many bytes there was space for.
     ///
-    /// Where a blocking write would wait before its first byte, this one is `Pending`, and the task
-    /// is woken when a write would no longer wait: after a refusal, when a quarter of the capacity
-    /// is free, or 64 KiB. Mode and timeout have no effect. If several tasks have polled, the last
-    /// one is woken. A wake-up may be spurious, as always. The waker is kept until it is woken or
-    /// replaced, or this half is dropped.
+    /// Where a blocking write would wait before its first byte, this returns `Pending`, and the
+    /// task is woken when a write would no longer wait. After a refusal, that is when a quarter of
+    /// the capacity is free, or 64 KiB if that is less. Mode and timeout have no effect. If several
+    /// tasks have polled, the last one is woken. As always, a wake-up may be spurious. The waker is
+    /// kept until it is woken or replaced, or this half is dropped.
     ///
     /// See [`poll_read`](crate::VsockInnerReader::poll_read) for an example.
     ///
     /// # Errors
     ///
-    /// Those of a write; `Interrupted` if a [`Canceller`](crate::Canceller) has ended the wait.
+    /// As for a write; `Interrupted` if a [`Canceller`](crate::Canceller) has ended the wait.
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return Poll::Ready(self.take_answer(buf));
         }
         self.poll_transfer(cx, |producer| producer.write(once(buf), buf.len()))
@@ -157,7 +156,7 @@ impl VsockInnerWriter {
     ///
     /// # Errors
     ///
-    /// Those of [`poll_write`](Self::poll_write).
+    /// As for [`poll_write`](Self::poll_write).
     pub fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -167,7 +166,7 @@ impl VsockInnerWriter {
         if len == 0 {
             return Poll::Ready(Ok(0));
         }
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return Poll::Ready(self.take_answer(first(bufs)));
         }
         self.poll_transfer(cx, |producer| {
@@ -175,7 +174,7 @@ impl VsockInnerWriter {
         })
     }
 
-    /// Like [`shutdown`](Self::shutdown); it never waits.
+    /// Like [`shutdown`](Self::shutdown). Never waits.
     ///
     /// # Errors
     ///
@@ -186,10 +185,10 @@ impl VsockInnerWriter {
 }
 
 impl VsockInnerStream {
-    /// Waits for the connection that
+    /// Waits for a connection that
     /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) has begun, for an async
-    /// task. There is no time limit; a task that does not want to wait any longer drops the
-    /// stream. The call uses the same place for its waker as [`poll_write`](Self::poll_write).
+    /// task. There is no time limit; to stop waiting, drop the stream. The waker replaces one left
+    /// by [`poll_write`](Self::poll_write), and vice versa.
     ///
     /// ```
     /// use std::task::{Context, Poll, Waker};
@@ -212,9 +211,9 @@ impl VsockInnerStream {
     /// # Errors
     ///
     /// - `ConnectionRefused`: the device refused.
-    /// - `InvalidData`: the device's answer was not a valid one.
-    /// - `BrokenPipe`: this end has shut down writing before there was an answer.
-    /// - `Interrupted`: a [`Canceller`](crate::Canceller) has ended the wait.
+    /// - `InvalidData`: the device's answer was malformed.
+    /// - `BrokenPipe`: this end shut down writing before the answer.
+    /// - `Interrupted`: a [`Canceller`](crate::Canceller) ended the wait.
     pub fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.writer.poll_connected(cx)
     }
@@ -223,7 +222,7 @@ impl VsockInnerStream {
     ///
     /// # Errors
     ///
-    /// Those of [`VsockInnerReader::poll_read`].
+    /// As for [`VsockInnerReader::poll_read`].
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         self.reader.poll_read(cx, buf)
@@ -233,7 +232,7 @@ impl VsockInnerStream {
     ///
     /// # Errors
     ///
-    /// Those of [`VsockInnerReader::poll_read`].
+    /// As for [`VsockInnerReader::poll_read`].
     pub fn poll_read_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -242,12 +241,12 @@ impl VsockInnerStream {
         self.reader.poll_read_vectored(cx, bufs)
     }
 
-    /// Like [`poll_read`](Self::poll_read), into memory that may be uninitialized; see
+    /// Like [`poll_read`](Self::poll_read), into possibly uninitialized memory; see
     /// [`VsockInnerReader::poll_read_with`].
     ///
     /// # Errors
     ///
-    /// Those of [`VsockInnerReader::poll_read`].
+    /// As for [`VsockInnerReader::poll_read`].
     #[inline]
     pub fn poll_read_with(
         &mut self,
@@ -262,7 +261,7 @@ impl VsockInnerStream {
     ///
     /// # Errors
     ///
-    /// Those of [`VsockInnerWriter::poll_write`].
+    /// As for [`VsockInnerWriter::poll_write`].
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.writer.poll_write(cx, buf)
@@ -272,7 +271,7 @@ impl VsockInnerStream {
     ///
     /// # Errors
     ///
-    /// Those of [`VsockInnerWriter::poll_write`].
+    /// As for [`VsockInnerWriter::poll_write`].
     pub fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -281,7 +280,7 @@ impl VsockInnerStream {
         self.writer.poll_write_vectored(cx, bufs)
     }
 
-    /// Ends the writing direction; it never waits.
+    /// Shuts down the writing direction. Never waits.
     ///
     /// # Errors
     ///

@@ -22,9 +22,10 @@ use crate::word::{FIN, READ_SHUT};
 
 /// The reading half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
-/// It has its own mode and timeout. Dropping it closes its direction alone: the peer's writes are
-/// `BrokenPipe`; `ConnectionReset` if bytes were left unread, if its thread panics, or by
-/// [`abort`](Self::abort). After [`shutdown`](Self::shutdown) they stay `BrokenPipe`.
+/// It has its own mode and timeout. Dropping it closes only its direction. The peer's writes then
+/// fail with `BrokenPipe`, or with `ConnectionReset` if bytes were left unread, the thread panics,
+/// or the half was [aborted](Self::abort). After [`shutdown`](Self::shutdown) they always fail with
+/// `BrokenPipe`.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -47,14 +48,14 @@ pub struct VsockInnerReader {
     pub(crate) half: Half,
     consumer: Consumer,
     last: LastTransfer,
-    /// It is closed when this half is dropped.
+    /// The descriptor of this end, closed when this half is dropped.
     handle: Arc<EventFd>,
 }
 
-/// What a read attempts, for errors.
-pub(crate) const READING: &str = "reading from";
+/// The name of a read, for errors.
+pub(crate) const READING: &str = "read from";
 
-/// What this end has moved last: where requests and answers alternate, it tells what comes next.
+/// The last transfer of this end. Where requests and answers alternate, it predicts the next one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum LastTransfer {
     None,
@@ -65,8 +66,8 @@ enum LastTransfer {
 }
 
 impl VsockInnerReader {
-    /// The half with the descriptor of its end, which is made already because `as_raw_fd` cannot
-    /// fail.
+    /// Creates the half with the descriptor of its end, which must exist from the start because
+    /// `as_raw_fd` cannot fail.
     pub(crate) fn new(half: Half, handle: Arc<EventFd>, spin_budget: Duration) -> Self {
         Self {
             consumer: Consumer::new(Arc::clone(half.incoming()), spin_budget),
@@ -76,19 +77,20 @@ impl VsockInnerReader {
         }
     }
 
-    /// Reads without taking: the next read returns the same bytes. Waits as a read does.
+    /// Reads without consuming: the next read returns the same bytes. Waits like a read.
     ///
     /// # Errors
     ///
-    /// As a read.
+    /// As for a read.
     pub fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.transfer("peeking at", |consumer| consumer.peek(buf))
+        self.transfer("peek at", |consumer| consumer.peek(buf))
     }
 
-    /// Makes reads return `WouldBlock` (`true`) or wait (`false`) where nothing is there.
+    /// Chooses what reads do if no data is available: return `WouldBlock` (`true`) or wait
+    /// (`false`).
     ///
     /// # Errors
     ///
@@ -98,7 +100,7 @@ impl VsockInnerReader {
         Ok(())
     }
 
-    /// Bounds how long a blocking read waits; `None` waits for ever.
+    /// Limits how long a blocking read waits. `None` waits indefinitely.
     ///
     /// # Errors
     ///
@@ -107,7 +109,7 @@ impl VsockInnerReader {
         self.half.waiter.set_timeout(timeout)
     }
 
-    /// Ends the direction: what is queued can still be read, and the peer's writes fail with
+    /// Shuts the direction down. What is queued can still be read; the peer's writes fail with
     /// `BrokenPipe`.
     ///
     /// # Errors
@@ -120,25 +122,25 @@ impl VsockInnerReader {
         Ok(())
     }
 
-    /// Drops the half, with a reset of its direction: the peer's writes are `ConnectionReset`,
-    /// unless either side has shut the direction down before.
+    /// Drops the half and resets its direction: the peer's writes fail with `ConnectionReset`,
+    /// unless either side had already shut the direction down.
     pub fn abort(mut self) {
         self.half.reset_on_drop();
     }
 
-    /// Whether the peer's end has been dropped, or both halves of it.
+    /// Returns whether the peer has dropped its end, or both of its halves.
     #[must_use]
     pub fn peer_gone(&self) -> bool {
         self.half.peer_gone()
     }
 
-    /// How many bytes wait to be read.
+    /// Returns the number of bytes that wait to be read.
     #[must_use]
     pub fn queued(&self) -> u64 {
         self.consumer.queued()
     }
 
-    /// Takes the next `len` bytes, which are there, and throws them away.
+    /// Discards the next `len` bytes, which must be available.
     pub(crate) fn skip(&mut self, mut len: usize) -> io::Result<()> {
         while len > 0 {
             match self.transfer(READING, |consumer| consumer.read_with(len, |_| {}))? {
@@ -155,13 +157,13 @@ impl VsockInnerReader {
         &self.handle
     }
 
-    /// Whether something has been taken.
+    /// Whether any bytes have been read.
     pub(crate) fn has_begun(&self) -> bool {
         self.consumer.has_begun()
     }
 
-    /// A write of this end has come to this. Only one that moved bytes is an answer, or awaits
-    /// one.
+    /// Notes the result of a write of this end. Only a write that moved bytes is an answer, or
+    /// expects one.
     #[inline]
     pub(crate) fn wrote<E>(&mut self, written: &Result<usize, E>) {
         if !matches!(written, Ok(1..)) {
@@ -173,7 +175,7 @@ impl VsockInnerReader {
         self.last = LastTransfer::Written;
     }
 
-    /// Attempts until it got somewhere, or may wait no longer.
+    /// Repeats `attempt` until it makes progress or the wait ends.
     #[inline]
     pub(crate) fn transfer(
         &mut self,
@@ -193,7 +195,7 @@ impl VsockInnerReader {
         }
     }
 
-    /// Like [`transfer`](Self::transfer), but leaves the waker of `cx` where that would wait.
+    /// Like [`transfer`](Self::transfer), but leaves the waker of `cx` instead of waiting.
     #[inline]
     pub(crate) fn poll_transfer(
         &mut self,
@@ -227,9 +229,11 @@ impl VsockInnerReader {
             return Err(ErrorKind::WouldBlock.into());
         }
         if self.half.connection.is_between_guests() {
-            // The event may have told of the peer's reading, and not of bytes.
+            // The event may have reported that the peer stopped reading, without any data: clear
+            // it.
             self.consumer.settle();
         }
+        // After a write of this end, the wait is probably for the answer to it, which comes soon.
         let pace = match self.last {
             LastTransfer::Written => Pace::Hurry,
             LastTransfer::None | LastTransfer::Read => Pace::Calm,
@@ -239,13 +243,15 @@ impl VsockInnerReader {
         if polled == Ok(true) {
             return Ok(());
         }
+        // This call is about to sleep or return, so the blocks kept for a busy reader can be
+        // returned.
         self.consumer.rest();
         let doorbell = &self.consumer.pipe().data;
         let waited = polled.and_then(|_| deadline.park(doorbell, want));
         waited.map_err(|gave_up| gave_up.into_error(call, self.half.fd))
     }
 
-    /// What a read at the end returns: a reset, if nothing else has ended the direction.
+    /// The result of a read at the end: a reset, unless the direction ended in another way.
     #[cold]
     fn end(&self, call: &'static str) -> io::Result<usize> {
         let fd = self.half.fd;
@@ -289,7 +295,7 @@ impl AsRawFd for VsockInnerReader {
 }
 
 impl AsFd for VsockInnerReader {
-    /// For polling only, as `as_raw_fd`.
+    /// For polling only, like `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.take_fd().as_fd()
     }
@@ -303,9 +309,9 @@ impl fmt::Debug for VsockInnerReader {
 
 impl Drop for VsockInnerReader {
     fn drop(&mut self) {
-        // First, because the end would wake by it.
+        // Close the descriptor first, because ending the direction would make it ready.
         self.consumer.pipe().data.close();
-        // An end that has shut down its writing has told the peer all that it had to tell.
+        // After this end has shut down its writing, its drop is never a reset.
         let has_ended =
             self.half.owner == Owner::Stream && self.half.outgoing().data.load().has(FIN);
         let resets = self.half.drop_resets();

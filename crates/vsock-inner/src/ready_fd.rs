@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! An eventfd that shows whether its owner would make progress.
+//! An eventfd that shows whether its owner could make progress.
 
 use crate::sync::{Arc, EventFd};
 
-/// For which event a descriptor is polled.
+/// The event for which a descriptor is polled.
 ///
-/// An eventfd is readable while its counter is above zero, and writable while it is below its
-/// maximum. So one that is not touched from elsewhere can stand for either.
+/// An eventfd is readable while its counter is above zero, and writable while the counter is below
+/// its maximum. So one that only this crate touches can represent either.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Interest {
     /// `EPOLLIN`: ready means a counter above zero.
@@ -16,10 +16,10 @@ enum Interest {
     Writable,
 }
 
-/// A descriptor that is polled, and what it shows.
+/// A polled descriptor, and what it shows.
 ///
-/// It lives under a lock: two threads never change the counter at the same time. The descriptor is
-/// shared with its owner alone, and is closed when both have let go of it.
+/// It is kept under a lock, so two threads never change the counter at the same time. The
+/// descriptor is shared only with its owner, and is closed when both have dropped it.
 #[derive(Debug)]
 pub(crate) struct ReadyFd {
     fd: Arc<EventFd>,
@@ -28,7 +28,7 @@ pub(crate) struct ReadyFd {
 }
 
 impl ReadyFd {
-    /// A fresh one, to poll for `EPOLLIN`. It does not show ready.
+    /// Creates one to poll for `EPOLLIN`. It does not show ready.
     pub(crate) fn readable(fd: &Arc<EventFd>) -> Self {
         Self {
             fd: Arc::clone(fd),
@@ -37,7 +37,7 @@ impl ReadyFd {
         }
     }
 
-    /// A fresh one, to poll for `EPOLLOUT`. It shows ready.
+    /// Creates one to poll for `EPOLLOUT`. It shows ready.
     pub(crate) fn writable(fd: &Arc<EventFd>) -> Self {
         Self {
             fd: Arc::clone(fd),
@@ -46,7 +46,7 @@ impl ReadyFd {
         }
     }
 
-    /// Makes the descriptor show ready or not; a change to ready is a new edge for an
+    /// Makes the descriptor show ready or not. A change to ready is a new edge for an
     /// edge-triggered poll.
     pub(crate) fn set_ready(&mut self, ready: bool) {
         if self.shows_ready != ready {
@@ -54,15 +54,15 @@ impl ReadyFd {
         }
     }
 
-    /// Makes the descriptor show ready, with a new edge for `EPOLLIN` also where it did before.
+    /// Makes the descriptor show ready, with a new edge for `EPOLLIN` even if it already did.
     pub(crate) fn new_edge(&mut self) {
         self.change(true);
     }
 
-    /// Raises the counter, or takes it to zero.
+    /// Raises the counter, or resets it to zero.
     ///
-    /// An error can only be that the counter is there already, because the owner has read or
-    /// written its descriptor by hand; for that there is no remedy but the next change.
+    /// This fails only if the counter already has the new value, because the owner has read or
+    /// written the descriptor itself. The next change repairs that.
     fn change(&mut self, ready: bool) {
         self.shows_ready = ready;
         drop(match (self.interest, ready) {
@@ -72,7 +72,7 @@ impl ReadyFd {
         });
     }
 
-    /// What a poll would say.
+    /// What a poll would report.
     #[cfg(all(test, loom))]
     pub(crate) fn polls_ready(&self) -> bool {
         match self.interest {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The port that a connection was requested for, which the device's end knows out of band.
+//! The requested guest port of a connection, which the device end knows out of band.
 //!
-//! The command line stands in the pipe all the same, so that the descriptor is readable and a
-//! device that knows nothing of this reads it as ever. One that asks for the port gets it, and the
-//! line is gone. Its confirmation releases the opener, as that in text does, which never comes into
-//! the pipe either. So there is one way to wait, whichever way the device has gone.
+//! The pipe contains the command line as well. It makes the descriptor readable, and a device that
+//! is unaware of this interface reads it as usual. If a device takes the port out of band, the line
+//! is removed from the pipe. The confirmation, whether out of band or as text, never enters the
+//! opposite pipe; it only releases the opener. So the opener waits in the same way in both cases.
 
 use std::io::{self, ErrorKind, Read};
 use std::mem;
@@ -14,35 +14,35 @@ use crate::connection::Addresses;
 use crate::reader::VsockInnerReader;
 use crate::writer::VsockInnerWriter;
 
-/// No command is longer: `CONNECT `, ten digits, newline.
+/// The longest command: `CONNECT `, ten digits, newline.
 const MAX_COMMAND: usize = 19;
 
-/// What a device's end knows of the port that was asked for.
+/// What the device end knows of the requested port.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Request {
-    /// Nothing, or nothing any more.
+    /// No port was requested, or it is no longer available.
     #[default]
     None,
     /// The pipe begins with the command for this port.
     Offered(u32),
-    /// The device has taken the port, and owes a confirmation.
+    /// The device has taken the port and must confirm.
     Taken,
 }
 
 impl Request {
-    /// Asks for `port`, before the device has its end; what its end knows of it then.
+    /// Requests `port`, before the device receives its end. Returns the state for the device end.
     pub(crate) fn ask(
         port: u32,
         opener: &mut VsockInnerWriter,
         device: &mut VsockInnerWriter,
     ) -> Self {
         opener.request(command(port).as_bytes());
-        device.owe_answer();
+        device.set_answer_pending();
         Self::Offered(port)
     }
 
-    /// Takes the port that was asked for, and the command out of the pipe; nothing, if there is
-    /// none or the device has begun to read.
+    /// Takes the requested port, and removes the command from the pipe. Returns `None` if no port
+    /// was requested, or if the device has begun to read.
     pub(crate) fn take(&mut self, reader: &mut VsockInnerReader) -> Option<u32> {
         let Self::Offered(port) = *self else {
             return None;
@@ -51,8 +51,8 @@ impl Request {
         let command = command(port);
         let mut bytes = [0; MAX_COMMAND];
         let bytes = bytes.get_mut(..command.len())?;
-        // All of it came before the device had the stream: nothing here waits.
-        // What looks like it further on is the opener's.
+        // The whole command was queued before the device received the stream, so this never waits.
+        // If reading has begun, the command is gone; similar bytes further on are the opener's.
         if reader.has_begun() || reader.read_exact(bytes).is_err() {
             return None;
         }
@@ -60,7 +60,7 @@ impl Request {
         Some(port)
     }
 
-    /// Completes the opener's wait; the opener then knows the addresses.
+    /// Releases the opener, which then knows the addresses.
     pub(crate) fn confirm(
         &mut self,
         writer: &mut VsockInnerWriter,

@@ -2,9 +2,9 @@
 
 //! Whole messages through a pipe of bytes.
 //!
-//! A message lies in the pipe behind a word that says how long it is, and both are published
-//! together. So a reader finds nothing or a whole message, and everything else is as with bytes:
-//! bound, readiness, ends.
+//! In the pipe, each message follows a word that contains its length, and both are published
+//! together. So a reader finds either nothing or a whole message. Limits, readiness and ends work
+//! as for bytes.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -22,23 +22,23 @@ use crate::half::total;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
-/// Bytes of the word in front of a message: its length, and in the lowest bit whether a record ends
-/// with it.
+/// Size in bytes of the word in front of a message. It contains the length, and in the lowest bit
+/// whether the message ends a record.
 const WORD: usize = 4;
 
-/// One end of an in-process connection that keeps messages apart, and knows [records](Record):
-/// between two guests, the connection of their seqpacket sockets (virtio 1.3, section 5.10.6.6).
+/// One end of an in-process connection that preserves message boundaries and [records](Record). It
+/// connects the seqpacket sockets of two guests (virtio 1.3, section 5.10.6.6).
 ///
-/// It comes from
-/// [`start_connect_seqpacket_from`](crate::VsockInnerConnector::start_connect_seqpacket_from), and
-/// at the other end from a backend's [`accept`](crate::VsockBackend::accept). What a device asks it
-/// for by [`requested_port`](VsockStream::requested_port) is told in no other way, and must be
-/// taken before the first message.
+/// One end comes from
+/// [`start_connect_seqpacket_from`](crate::VsockInnerConnector::start_connect_seqpacket_from), the
+/// other from a backend's [`accept`](crate::VsockBackend::accept). The accepting device learns the
+/// requested port only from [`requested_port`](VsockStream::requested_port), which it must call
+/// before it receives the first message.
 ///
-/// A message takes four bytes more than it has. One may have as many bytes as the
-/// [capacity](crate::VsockInnerConfig) of its direction; a longer one is `InvalidInput`. After one
-/// was refused, space counts again once there is enough for it. Otherwise it is as a
-/// [`VsockInnerStream`].
+/// A message occupies four bytes in addition to its content. Its content can be as long as the
+/// [capacity](crate::VsockInnerConfig) of its direction; sending a longer message fails with
+/// `InvalidInput`. After a message was refused for lack of space, the stream is writable again once
+/// that message fits. In all other respects it behaves like a [`VsockInnerStream`].
 ///
 /// ```
 /// use std::io::IoSlice;
@@ -70,7 +70,8 @@ impl VsockInnerSeqpacket {
         Self { stream }
     }
 
-    /// The limits of the bytes for these limits of messages: the longest one fits with its word.
+    /// Converts limits for messages into limits for bytes: the longest message must fit with its
+    /// word.
     pub(crate) const fn config(config: VsockInnerConfig) -> VsockInnerConfig {
         VsockInnerConfig {
             to_device: with_word(config.to_device),
@@ -87,26 +88,26 @@ const fn with_word(capacity: Capacity) -> Capacity {
     }
 }
 
-/// A message is too long for the direction, whatever is queued.
+/// The error for a message that is too long for the direction even when nothing is queued.
 fn too_long(len: usize) -> io::Error {
     io::Error::new(
         ErrorKind::InvalidInput,
-        format!("a message of {len} bytes is longer than the connection's capacity"),
+        format!("cannot send a message of {len} bytes: it exceeds the connection's capacity"),
     )
 }
 
 impl VsockInnerWriter {
-    /// Writes `len` bytes together, or none of them: never fewer. A connection that is not
-    /// confirmed takes none.
+    /// Writes all `len` bytes together, or none of them. Writes nothing while the connection is not
+    /// confirmed.
     ///
     /// # Errors
     ///
-    /// As a write, and `InvalidInput`: they are more than the capacity.
+    /// As for a write, and `InvalidInput` if `len` exceeds the capacity.
     fn write_whole<'a, P>(&mut self, parts: impl Fn() -> P, len: usize) -> io::Result<usize>
     where
         P: Iterator<Item = &'a [u8]>,
     {
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return Err(ErrorKind::WouldBlock.into());
         }
         if !self.half.outgoing().may_hold(len) {
@@ -138,7 +139,7 @@ impl VsockMessages for VsockInnerSeqpacket {
         if reader.read(&mut word)? == 0 {
             return Ok(Received::End);
         }
-        // The rest of the message came with it.
+        // The rest of the message was published together with its word, so these reads never wait.
         let word = u32::from_le_bytes(word);
         let len = usize::try_from(word / 2).unwrap_or(usize::MAX);
         if let Some(message) = buffer.get_mut(..len) {
@@ -154,12 +155,12 @@ impl VsockMessages for VsockInnerSeqpacket {
     }
 }
 
-/// One message. An empty one looks like the end.
+/// Reads one message. An empty message looks like the end.
 impl Read for VsockInnerSeqpacket {
     /// # Errors
     ///
-    /// Those of [`VsockMessages::receive_message`], and `InvalidData`: the message was longer than
-    /// the buffer, and is lost.
+    /// Those of [`VsockMessages::receive_message`], and `InvalidData` if the message was longer
+    /// than the buffer. That message has been discarded.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.receive_message(buf)? {
             Received::Message { len, .. } => Ok(len),
@@ -169,7 +170,7 @@ impl Read for VsockInnerSeqpacket {
     }
 }
 
-/// One message.
+/// Writes one message.
 impl Write for VsockInnerSeqpacket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(buf)])
@@ -186,14 +187,14 @@ impl Write for VsockInnerSeqpacket {
 }
 
 impl AsRawFd for VsockInnerSeqpacket {
-    /// For polling only, for `EPOLLIN`: readable when a message or an end is there.
+    /// For polling only, and only for `EPOLLIN`: readable when a message or an end is available.
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }
 }
 
 impl AsFd for VsockInnerSeqpacket {
-    /// For polling only, as `as_raw_fd`.
+    /// For polling only, like `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! Polling for a short while before sleeping.
+//!
+//! A [`Spinner`] polls only while that pays off: after repeated misses it skips most of its turns
+//! ([`Backoff`]). A stream too young to have a history borrows that of its thread
+//! ([`ThreadBackoff`]).
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -8,69 +12,68 @@ use std::time::{Duration, Instant};
 
 use crate::sync::spin_loop;
 
-/// After this number of unsuccessful spins in a row, spin less often.
+/// After this many unsuccessful spins in a row, spin less often.
 const MISSES: u32 = 2;
-/// Then one wait in this many spins, and each unsuccessful spin doubles the number ...
+/// Then spin once in this many waits. Each further unsuccessful spin doubles the number ...
 const BACKOFF_FIRST: u32 = 16;
-/// ... up to this. At 50 us for an unsuccessful spin that is 0.2 us for each wait, where sleeping
-/// and waking take several; and a peer that becomes quick is found within this many waits.
+/// ... up to this. An unsuccessful spin of 50 us then costs 0.2 us per wait, while sleeping and
+/// waking take several. A peer that becomes fast is noticed within this many waits.
 const BACKOFF_LAST: u32 = 256;
-/// Pauses between two turns of a poll.
+/// Number of pauses between two checks.
 const PAUSES: u32 = 4;
-/// In a hurry, the clock is read once in this many turns.
+/// In a hurry, the clock is read once in this many checks.
 const TURNS_PER_GLANCE: u32 = 16;
-/// The times between two looks without hurry, at first and at most.
+/// The interval between two checks at the calm pace: at first, and at most.
 const CALM: Range<Duration> = Duration::from_nanos(400)..Duration::from_nanos(3200);
 
-/// How often a side that polls looks.
+/// How often a polling side checks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pace {
-    /// All the time: what it waits for will come immediately.
+    /// Constantly: the event is expected immediately.
     Hurry,
-    /// Seldom: each look takes the other side's cache line away from it, and what is found sooner
-    /// is little. The more there is to find, the more seldom.
+    /// Rarely. Each check takes the cache line away from the other side, and finding a little data
+    /// early gains little. The more data arrives, the longer the interval.
     Calm,
 }
 
-/// What a spell of polling came to.
+/// The outcome of one period of polling.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Polled {
     Found,
     Missed,
 }
 
-/// Decides how long to poll, by how it went before.
+/// Decides whether and how long to poll, from previous results.
 ///
-/// Polling spares two system calls and the time of a wake-up if the other side is at work on
-/// another processor. If it is not, polling only keeps it from its work; so after two unsuccessful
-/// attempts polling is tried once in sixteen waits, then once in thirty-two, and so on. The budget
-/// itself never shrinks: an attempt that is too short would tell nothing. On a machine with one
-/// processor no attempt succeeds, which soon costs little; how many there are is not asked, because
-/// a thread may be tied to one of many.
+/// If the other side is running on another processor, polling saves two system calls and the
+/// latency of a wake-up. If it is not, polling only delays it. So after two unsuccessful attempts,
+/// only one wait in sixteen polls, then one in thirty-two, and so on. The budget itself never
+/// shrinks, because an attempt that is too short would prove nothing. With a single processor every
+/// attempt fails, which soon costs little. The number of processors is not consulted, because a
+/// thread may be pinned to one of many.
 #[derive(Clone, Debug)]
 pub(crate) struct Spinner {
     budget: Duration,
     experience: Experience,
-    /// The time between two looks without hurry.
+    /// The current interval between two checks at the calm pace.
     calm: Duration,
 }
 
-/// How it went before: where, and what has come of it.
+/// Where the results are remembered, and what they were.
 #[derive(Clone, Copy, Debug)]
 enum Experience {
-    /// At waits of streams where polling has never been of use: the thread's history counts
-    /// instead. A stream that lives for one request is too short to have a history of its own.
+    /// For waits of a stream where polling has not succeeded yet: the thread's history is used. A
+    /// stream that serves a single request is too short-lived to have its own.
     Unproven,
-    /// At waits of one stream, since polling has been of use there.
+    /// For waits of a stream where polling has succeeded: its own history.
     Proven(Backoff),
-    /// At looks of one stream among the many that a thread may poll by their descriptors: the
-    /// thread's counts, too. A loop with a thousand of them has better things to do than to learn
-    /// it anew of each.
+    /// For a stream that is one of many whose descriptors a thread may poll: both its own history
+    /// and the thread's. A loop with a thousand streams should not have to learn this for each.
     AmongMany(Backoff),
 }
 
 impl Spinner {
-    /// For a side that would sleep otherwise.
+    /// For a side that would otherwise sleep.
     pub(crate) const fn new(budget: Duration) -> Self {
         Self::with(budget, Experience::Unproven)
     }
@@ -88,8 +91,8 @@ impl Spinner {
         }
     }
 
-    /// Polls `ready` at the given pace, until it holds or the budget is spent, or what is left of
-    /// the caller's time.
+    /// Polls `ready` at the given pace until it holds, the budget is spent, or the caller's time is
+    /// up. Returns whether it held. May skip polling altogether.
     pub(crate) fn spin(
         &mut self,
         left: Option<Duration>,
@@ -108,14 +111,14 @@ impl Spinner {
         polled == Polled::Found
     }
 
-    /// A first look that finds something says that there is much to find: the next one may come
-    /// later. A later one says that there is little.
+    /// Checks at intervals. If the first check succeeds, data arrives quickly and the next interval
+    /// can be longer; if only a later one succeeds, the next interval is shorter.
     fn calm(&mut self, budget: Duration, ready: impl Fn() -> bool) -> Polled {
         let start = Instant::now();
         let mut next = self.calm;
         loop {
             let elapsed = pause_until(start, next.min(budget));
-            // One look for each interval: in between the other side has its cache line to itself.
+            // Check once per interval. In between, the other side has its cache line to itself.
             if ready() {
                 self.calm = if next == self.calm {
                     (self.calm * 2).min(CALM.end)
@@ -133,7 +136,7 @@ impl Spinner {
 }
 
 impl Experience {
-    /// Whether this wait is one of those without a spin.
+    /// Whether this wait is one of those that skip polling. Counts it as skipped.
     fn skips(&mut self) -> bool {
         match self {
             Self::Unproven => ThreadBackoff::Waits.skips(),
@@ -159,12 +162,12 @@ impl Experience {
     }
 }
 
-/// How many waits go without a spin.
+/// Tracks unsuccessful spins, and how many waits still skip polling.
 #[derive(Clone, Copy, Debug)]
 struct Backoff {
     /// Unsuccessful spins in a row.
     misses: u32,
-    /// Waits to go without a spin.
+    /// Number of waits left that skip polling.
     skips: u32,
 }
 
@@ -186,6 +189,7 @@ impl Backoff {
             return;
         }
         self.misses += 1;
+        // Each further miss doubles the distance between spins, up to `BACKOFF_LAST` waits.
         if self.misses >= MISSES {
             let doublings = (self.misses - MISSES).min((BACKOFF_LAST / BACKOFF_FIRST).ilog2());
             self.misses = MISSES + doublings;
@@ -194,7 +198,7 @@ impl Backoff {
     }
 }
 
-/// What a thread has learnt at all streams of a kind.
+/// The history of a thread, over all its streams of a kind.
 #[derive(Clone, Copy)]
 enum ThreadBackoff {
     Looks,
@@ -242,7 +246,7 @@ fn hurry(budget: Duration, ready: impl Fn() -> bool) -> Polled {
     }
 }
 
-/// Returns how long after `start` it is then.
+/// Pauses until `moment` after `start`. Returns the time elapsed since `start`.
 fn pause_until(start: Instant, moment: Duration) -> Duration {
     loop {
         pause();
@@ -266,7 +270,7 @@ mod tests {
 
     use super::{BACKOFF_FIRST, BACKOFF_LAST, Pace, Spinner};
 
-    /// How many of `waits` fruitless waits have polled at all.
+    /// How many of `waits` unsuccessful waits have polled at all.
     fn spins_in(spinner: &mut Spinner, waits: u32) -> usize {
         let polled = Cell::new(false);
         let spins = |_: &u32| {
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn vain_spins_at_many_streams_become_rare_for_their_thread() {
+    fn unsuccessful_polls_of_many_streams_make_polling_rare_for_their_thread() {
         let polls = |stream: &&Spinner| {
             let polled = Cell::new(false);
             let mut stream = Spinner::clone(stream);
@@ -300,7 +304,7 @@ mod tests {
         let spins = streams.iter().filter(polls).count();
         assert!(
             (2..10).contains(&spins),
-            "{spins}: one for each would be 1000"
+            "{spins}: one for each stream would be 1000"
         );
         let found = |_: &u32| {
             let mut fresh = Spinner::among_many(Duration::from_nanos(1));
@@ -310,22 +314,22 @@ mod tests {
         assert_eq!(
             (0..100).filter(found).count(),
             100,
-            "one success and it polls as at first"
+            "after one success it polls as at first"
         );
     }
 
     #[test]
-    fn vain_waits_at_one_new_stream_after_the_other_become_rare_for_their_thread() {
+    fn unsuccessful_waits_of_successive_new_streams_make_polling_rare_for_their_thread() {
         let polls = |_: &u32| spins_in(&mut Spinner::new(Duration::from_nanos(1)), 1) == 1;
         let spins = (0..1000).filter(polls).count();
         assert!(
             (2..10).contains(&spins),
-            "{spins}: one for each would be 1000"
+            "{spins}: one for each stream would be 1000"
         );
     }
 
     #[test]
-    fn a_stream_at_which_polling_was_of_use_goes_on_however_it_goes_at_others() {
+    fn a_stream_where_polling_has_succeeded_ignores_the_results_of_others() {
         let mut useful = Spinner::new(Duration::from_nanos(1));
         assert!(useful.spin(None, Pace::Hurry, || true));
         spins_in(&mut Spinner::new(Duration::from_nanos(1)), 1000);
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn vain_spins_become_rare() {
+    fn unsuccessful_spins_make_polling_rare() {
         let mut spinner = Spinner::new(Duration::from_nanos(1));
         assert_eq!(spins_in(&mut spinner, 2), 2);
         assert_eq!(spins_in(&mut spinner, BACKOFF_FIRST - 1), 0);
@@ -342,12 +346,11 @@ mod tests {
         assert_eq!(
             spins_in(&mut spinner, 4 * BACKOFF_LAST),
             4,
-            "no rarer than the last step"
+            "not rarer than the last step"
         );
-        // As figures: half a per cent of the waits, and a peer that has become quick is noticed
-        // soon.
+        // In numbers: half a per cent of the waits, and a peer that becomes fast is noticed soon.
         let share = spins_in(&mut spinner, 10_000);
-        assert!(share <= 50, "{share} fruitless spins in 10,000 waits");
+        assert!(share <= 50, "{share} unsuccessful spins in 10,000 waits");
         while spins_in(&mut spinner, 1) == 0 {}
         let mut quick = spinner.clone();
         let noticed = (1..).find(|_| quick.spin(None, Pace::Hurry, || true));
@@ -357,7 +360,7 @@ mod tests {
         assert_eq!(
             spins_in(&mut woken, 2),
             2,
-            "one success and it polls as at first"
+            "after one success it polls as at first"
         );
     }
 }

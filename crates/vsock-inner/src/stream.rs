@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Both halves together: one end of a connection.
+//! One end of a connection: both halves together.
 
 use std::any::Any;
 use std::fmt;
@@ -23,18 +23,22 @@ use crate::writer::VsockInnerWriter;
 
 /// One end of an in-process connection.
 ///
-/// It behaves as a connected [`UnixStream`](std::os::unix::net::UnixStream) does, with these
-/// differences: what a reset is for the peer, it learns of after it has read everything, and a drop
-/// by a panic is one; expired timeouts are `TimedOut`; a blocking write returns when all is
-/// written; and `as_raw_fd` is for polling only, for `EPOLLIN` only. For `EPOLLOUT` there is
-/// [`write_ready_fd`](VsockStream::write_ready_fd).
+/// It behaves like a connected [`UnixStream`](std::os::unix::net::UnixStream), with these
+/// differences:
 ///
-/// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`]. They have
-/// no effect on [`poll_read`](Self::poll_read) and the other calls for async tasks.
+/// - The peer learns of a reset only after it has read everything that was queued. A drop during a
+///   panic is a reset.
+/// - An expired timeout is `TimedOut`.
+/// - A blocking write returns when everything is written.
+/// - `as_raw_fd` is for polling only, and only for `EPOLLIN`. For `EPOLLOUT`, use
+///   [`write_ready_fd`](VsockStream::write_ready_fd).
 ///
-/// It cannot be cloned, and only its owner reads and writes: an end can be used by two threads
+/// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`]. They do not
+/// affect [`poll_read`](Self::poll_read) and the other calls for async tasks.
+///
+/// A stream cannot be cloned, and only its owner can read and write. Two threads can use one end
 /// after [`into_split`](Self::into_split). Another thread can end a waiting call with a
-/// [`canceller`](Self::canceller), as it could with the `shutdown` of a cloned socket.
+/// [`canceller`](Self::canceller), as it could with `shutdown` on a cloned socket.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -53,26 +57,26 @@ use crate::writer::VsockInnerWriter;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct VsockInnerStream {
-    // Is dropped before the writer, which ends as this one has.
+    // Dropped before the writer, because the writer ends in the same way as the reader has.
     pub(crate) reader: VsockInnerReader,
     pub(crate) writer: VsockInnerWriter,
-    /// At a device's end: the port that it was opened for.
+    /// At the device end: the port that the connection was opened for.
     pub(crate) request: Request,
-    /// At a device's end: what its bytes are.
+    /// At the device end: what the stream carries.
     pub(crate) carries: Carries,
 }
 
-/// What passes through a stream.
+/// What a stream carries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Carries {
     Bytes,
-    /// Whole messages: a backend gives it out as a
+    /// Whole messages. A backend returns such a stream as a
     /// [`VsockInnerSeqpacket`](crate::VsockInnerSeqpacket).
     Messages,
 }
 
 impl VsockInnerStream {
-    /// Makes a connection of its own, without a backend; both ends start blocking.
+    /// Creates a connection without a backend, and returns both ends in blocking mode.
     ///
     /// # Errors
     ///
@@ -81,7 +85,7 @@ impl VsockInnerStream {
         Self::pair_with(&VsockInnerConfig::default())
     }
 
-    /// As [`pair`](Self::pair), with other limits. The first end is the application's, the second
+    /// Like [`pair`](Self::pair), with other limits. The first end is the application's, the second
     /// the device's.
     ///
     /// # Errors
@@ -93,14 +97,14 @@ impl VsockInnerStream {
         Self::connection(config, None)
     }
 
-    /// Makes a connection with a configuration that was checked.
+    /// Creates a connection with a configuration that has been checked.
     pub(crate) fn connection(
         config: &VsockInnerConfig,
         open: Option<OpenGuard>,
     ) -> io::Result<(Self, Self)> {
         let connection = Connection::new(config, open);
-        // Both first: an end that is dropped for want of the other would count as one that has
-        // left.
+        // Create both descriptors before either end. If the second failed, dropping the first end
+        // would count as a peer that has left.
         let handles = (Arc::new(EventFd::new()?), Arc::new(EventFd::new()?));
         let end = |side, handle: Arc<EventFd>| {
             let half = Half::new(&connection, side, handle.as_raw_fd(), config.spin_budget);
@@ -115,26 +119,27 @@ impl VsockInnerStream {
         Ok((application, end(Side::Device, handles.1)))
     }
 
-    /// Whether this is a request that no device has taken, whose opener has left. It carries
-    /// nothing.
+    /// Whether this is a request that no device has taken and whose opener has left. Such a stream
+    /// carries nothing.
     pub(crate) fn is_given_up(&self) -> bool {
         matches!(self.request, Request::Offered(_)) && self.reader.peer_gone()
     }
 
-    /// Reads without taking: the next read returns the same bytes. Waits as a read does.
+    /// Reads without consuming: the next read returns the same bytes. Waits like a read.
     ///
     /// # Errors
     ///
-    /// As a read.
+    /// As for a read.
     pub fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.reader.peek(buf)
     }
 
-    /// Ends one direction, or both.
+    /// Shuts down one direction, or both.
     ///
-    /// After `Write` the peer reads what is queued, then the end, and writes here are `BrokenPipe`.
-    /// After `Read` what is queued can still be read here, then the end, and the peer's writes are
-    /// `BrokenPipe`. To shut down twice, or after the peer's drop, is no error.
+    /// After `Write`, the peer reads what is queued, then the end, and writes at this end fail with
+    /// `BrokenPipe`. After `Read`, this end can still read what is queued, then the end, and the
+    /// peer's writes fail with `BrokenPipe`. Shutting down again, or after the peer's drop,
+    /// succeeds.
     ///
     /// # Errors
     ///
@@ -149,7 +154,7 @@ impl VsockInnerStream {
         Ok(())
     }
 
-    /// Borrows the two directions, to use them in turn without giving up the stream.
+    /// Borrows the two directions separately, without giving up the stream.
     ///
     /// ```
     /// use std::io;
@@ -169,8 +174,9 @@ impl VsockInnerStream {
         (&mut self.reader, &mut self.writer)
     }
 
-    /// Gives the two directions to two owners. Each half begins with the mode and the timeout that
-    /// the stream had, and has its own from then on. The halves cannot be put together again.
+    /// Splits the stream into its two directions, which can have different owners. Each half starts
+    /// with the mode and timeout of the stream, and then has its own. The halves cannot be
+    /// rejoined.
     #[must_use]
     pub fn into_split(mut self) -> (VsockInnerReader, VsockInnerWriter) {
         self.reader.half.owner = Owner::Alone;
@@ -178,27 +184,29 @@ impl VsockInnerStream {
         (self.reader, self.writer)
     }
 
-    /// Drops the stream, with a reset: the peer reads what is queued, then `ConnectionReset`, which
-    /// its writes are as well. After `shutdown(Write)` it is as any drop: the end, and
-    /// `BrokenPipe`.
+    /// Drops the stream and resets the connection. The peer reads what is queued, then gets
+    /// `ConnectionReset`; its writes fail with `ConnectionReset` as well. After `shutdown(Write)`
+    /// this is like any drop: the end, and `BrokenPipe`.
     pub fn abort(mut self) {
         self.reader.half.reset_on_drop();
         self.writer.half.reset_on_drop();
     }
 
-    /// Whether the connection is made. Only one that was begun by
-    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) is not from the
-    /// beginning.
+    /// Returns whether the connection is established. Always `true`, except for a stream that was
+    /// begun with a method such as
+    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to).
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.reader.half.connect_state() == ConnectState::Connected
     }
 
-    /// The address of the other end: at an application's end the CID and the port of the guest.
+    /// Returns the address of the other end. At the application end, this is the guest's CID and
+    /// port.
     ///
-    /// It is known at what a listener has accepted from a device that tells it
-    /// ([`connect_from`](crate::VsockBackend::connect_from)), and after `connect_to` if the device
-    /// took the request out of band. The device's end knows the same two, the other way round.
+    /// It is known for a stream from a listener if the device passed it on
+    /// ([`connect_from`](crate::VsockBackend::connect_from)), and for a stream from `connect_to` if
+    /// the device took the request out of band. The device end knows the same two addresses, the
+    /// other way round.
     ///
     /// ```
     /// use vsock_inner::{VsockAddr, VsockBackend, VsockInnerBackend};
@@ -220,20 +228,20 @@ impl VsockInnerStream {
         half.connection.address(half.side.peer())
     }
 
-    /// The address of this end, known where that of the [`peer`](Self::peer) is.
+    /// Returns the address of this end, which is known whenever the [`peer`](Self::peer)'s is.
     #[must_use]
     pub fn local(&self) -> Option<VsockAddr> {
         let half = &self.reader.half;
         half.connection.address(half.side)
     }
 
-    /// How many bytes wait to be read here.
+    /// Returns the number of bytes that wait to be read at this end.
     #[must_use]
     pub fn queued_in(&self) -> u64 {
         self.reader.queued()
     }
 
-    /// How many bytes wait for the peer to read them.
+    /// Returns the number of bytes that wait for the peer to read them.
     #[must_use]
     pub fn queued_out(&self) -> u64 {
         self.writer.queued()
@@ -265,21 +273,22 @@ impl Write for VsockInnerStream {
         written
     }
 
-    /// Does nothing: what is written is on its way.
+    /// Does nothing: written bytes are already visible to the peer.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
 impl AsRawFd for VsockInnerStream {
-    /// For polling only, for `EPOLLIN`: readable when a read would not return `WouldBlock`.
+    /// For polling only, and only for `EPOLLIN`: readable when a read would not return
+    /// `WouldBlock`.
     fn as_raw_fd(&self) -> RawFd {
         self.reader.as_raw_fd()
     }
 }
 
 impl AsFd for VsockInnerStream {
-    /// For polling only, as `as_raw_fd`.
+    /// For polling only, like `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
@@ -350,12 +359,12 @@ impl VsockStream for VsockInnerStream {
 
     fn tell_credit(&self, credit: VsockCredit) {
         let half = &self.writer.half;
-        half.connection.credit_for(half.side.peer()).tell(credit);
+        half.connection.credit_for(half.side.peer()).report(credit);
     }
 
     fn peer_credit(&self) -> Option<VsockCredit> {
         let half = &self.writer.half;
-        half.connection.credit_for(half.side).look()
+        half.connection.credit_for(half.side).newest()
     }
 
     fn credit_fd(&self, known: Option<VsockCredit>) -> io::Result<RawFd> {

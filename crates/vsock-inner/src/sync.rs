@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The one switch between the real primitives and those of the model checker.
+//! The only switch between the real primitives and those of the model checker.
 //!
-//! Under `cfg(loom)`, in tests, atomics, locks, cells and the eventfd are models; everything else
-//! in this crate is compiled unchanged, so what the checker explores is the code that ships.
+//! Under `cfg(loom)` in tests, atomics, locks, cells and the eventfd are models. The rest of this
+//! crate is compiled unchanged, so the checker explores the code that ships.
 
 #[cfg(all(test, loom))]
 mod model;

@@ -6,10 +6,10 @@ use std::task::Waker;
 
 use crate::sync::contain;
 
-/// A waker, which runs a caller's code: it may call back into any stream, and it may panic.
+/// A waker. It runs a caller's code, which may call back into any stream and may panic.
 ///
-/// It is cloned, woken and dropped under no lock of this crate. A panic while it is woken or
-/// dropped concerns its task, and must not reach the peer that happens to wake or drop it.
+/// It must be cloned, woken and dropped without holding a lock of this crate. A panic in it is the
+/// task's problem, and must not reach the peer that happens to wake or drop it.
 #[derive(Debug)]
 pub(crate) struct Task(Option<Waker>);
 
@@ -18,7 +18,7 @@ impl Task {
         Self(Some(waker.clone()))
     }
 
-    /// Whether `waker` wakes the same task. Runs no caller's code.
+    /// Whether `waker` wakes the same task. Does not run a caller's code.
     pub(crate) fn is(&self, waker: &Waker) -> bool {
         self.0.as_ref().is_some_and(|own| own.will_wake(waker))
     }

@@ -1,34 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The place of the waker that a side leaves, whose turn at it a flag of the word tells.
+//! The slot for a waker of the waiting side. A flag in the doorbell's word says who owns it.
 //!
-//! The waiting side *lends* the place: it puts the waker there, and then sets [`TASK`] in the
-//! word. Whoever takes that flag away, by one atomic change, has the place to itself: a side that
-//! publishes, ends or cancels takes the waker out and gives the place back; the waiting side may
-//! also take the flag away itself. So there is no lock on the way, and a waker leaves the place
-//! once.
+//! The waiting side *lends* the slot: it puts the waker in, then sets [`TASK`] in the word. The
+//! side that clears the flag, by one atomic change, owns the slot. A side that publishes, ends or
+//! cancels takes the waker out and gives the slot back. The waiting side can also clear the flag
+//! itself. So no lock is needed, and each waker is taken out exactly once.
 //!
-//! The methods for the waiting side are called under a `&mut` of its half, so one at a time.
+//! ```text
+//! waiting side owns it --lend, arm (sets TASK)--> lent --clear TASK--> taker owns it
+//!         ^                                                                  |
+//!         +-------------------------- give back -----------------------------+
+//! ```
+//!
+//! The methods for the waiting side are called with `&mut` access to its half, so only one at a
+//! time.
 
 #![expect(
     unsafe_code,
-    reason = "two sides share the place; the flag says whose turn it is"
+    reason = "two sides share the slot; the flag says which one owns it"
 )]
 
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Shared};
 use crate::task::Task;
 use crate::word::TASK;
 
-/// See the documentation of the module.
+/// A slot for one waker.
 #[derive(Debug)]
 pub(crate) struct TaskSlot {
     task: Shared<Option<Task>>,
-    /// Set by the waiting side when it lends the place, and cleared by whoever gives it back.
-    /// While it is clear, the place is empty, and the waiting side's.
+    /// Set by the waiting side when it lends the slot, and cleared when the slot is given back.
+    /// While it is clear, the slot is empty and belongs to the waiting side.
     lent: AtomicBool,
 }
 
-// SAFETY: a `Task` may be used by any thread, and whose turn it is at the place, the flag says.
+// SAFETY: a `Task` may be used by any thread, and the flag says which side may access the slot.
 unsafe impl Sync for TaskSlot {}
 
 impl TaskSlot {
@@ -39,10 +45,11 @@ impl TaskSlot {
         }
     }
 
-    /// For the waiting side: takes the place back, and out of it what was left. `Err`: a wake-up
-    /// is at it, and will wake the task that was left.
+    /// For the waiting side: takes the slot back, with the task in it, if any. `Err`: a wake-up is
+    /// in progress and will wake that task.
     pub(crate) fn reclaim(&self, word: &AtomicU64) -> Result<Option<Task>, InFlight> {
-        // ORDER: Acquire; partner: the release in `give_back`: the place is empty, and left.
+        // ORDER: Acquire; partner: the release in `give_back`. The slot is empty and no longer
+        // accessed.
         if !self.lent.load(Ordering::Acquire) {
             return Ok(None);
         }
@@ -56,25 +63,25 @@ impl TaskSlot {
         Ok(None)
     }
 
-    /// For the waiting side, after it has [reclaimed](Self::reclaim) the place: puts a task there,
-    /// for whoever takes the flag away that the caller is about to set.
+    /// For the waiting side, after it has [reclaimed](Self::reclaim) the slot: puts a task in. The
+    /// caller then sets the flag, and whoever clears it takes the task.
     pub(crate) fn lend(&self, task: Task) {
-        // ORDER: Relaxed; partner: `reclaim`, on this side. The flag, which is set after it,
-        // publishes it to `give_back`.
+        // ORDER: Relaxed; partner: `reclaim`, on this side. Setting the flag afterwards publishes
+        // this to `give_back`.
         self.lent.store(true, Ordering::Relaxed);
-        // SAFETY: the place was given back, so no thread is at it, and none comes before the flag
-        // is set. What came before, the acquire in `reclaim` has seen.
+        // SAFETY: the slot has been given back, so no other thread accesses it, and none will
+        // before the flag is set. The acquire in `reclaim` has seen all earlier accesses.
         let none = unsafe { self.task.replace(Some(task)) };
         debug_assert!(none.is_none());
     }
 
-    /// For the waiting side, if the flag could not be set after [`lend`](Self::lend): takes the
-    /// task out again.
+    /// For the waiting side, if the flag was not set after [`lend`](Self::lend): takes the task out
+    /// again.
     pub(crate) fn withdraw(&self) -> Option<Task> {
         self.give_back()
     }
 
-    /// Wakes the task, if one is there.
+    /// Wakes the task, if there is one.
     pub(crate) fn wake(&self, word: &AtomicU64) {
         if let Some(task) = self.claim(word) {
             task.wake();
@@ -82,11 +89,11 @@ impl TaskSlot {
     }
 
     /// Changes the word from `old`, which has the flag, to `new` without it, and wakes the task.
-    /// `false`: the word was another, and is as it was.
+    /// Returns `false` without changing anything if the word is not `old`.
     pub(crate) fn wake_and_change(&self, word: &AtomicU64, old: u64, new: u64) -> bool {
         debug_assert!(old & TASK != 0);
-        // ORDER: AcqRel; partners: as in `claim`, and as for a publication, which this is. Relaxed
-        // of the failure: nothing is concluded from it.
+        // ORDER: AcqRel; partners: as in `claim`, and as for a publication, which this is too.
+        // Relaxed on failure, because nothing is concluded from it.
         let changed = word.compare_exchange(old, new & !TASK, Ordering::AcqRel, Ordering::Relaxed);
         if changed.is_err() {
             return false;
@@ -97,11 +104,11 @@ impl TaskSlot {
         true
     }
 
-    /// Takes the flag away, and if it was there, the task.
+    /// Clears the flag, and takes the task if the flag was set.
     fn claim(&self, word: &AtomicU64) -> Option<Task> {
-        // ORDER: AcqRel; partners: the acquire sees the task that was left before the flag was
-        // set; the release is for a waiting side that sets it again, and sees what this thread has
-        // done before (a cancellation).
+        // ORDER: AcqRel; partners: the acquire sees the task, which was put in before the flag was
+        // set. The release is for a waiting side that sets the flag again, which then sees what
+        // this thread has done before (a cancellation).
         let before = word.fetch_and(!TASK, Ordering::AcqRel);
         if before & TASK == 0 {
             return None;
@@ -110,15 +117,16 @@ impl TaskSlot {
     }
 
     fn give_back(&self) -> Option<Task> {
-        // SAFETY: this thread has taken the flag away, which only one does each time it is set; or
-        // is the waiting side, and has not set it. So the place is its own until it gives it back.
+        // SAFETY: either this thread has cleared the flag, which only one thread does each time it
+        // is set, or it is the waiting side and has not set it. So it owns the slot until it gives
+        // it back.
         let task = unsafe { self.task.replace(None) };
-        // ORDER: Release; partner: the acquire in `reclaim`, for the next one to be put there.
+        // ORDER: Release; partner: the acquire in `reclaim`, before the next task is put in.
         self.lent.store(false, Ordering::Release);
         task
     }
 }
 
-/// A wake-up has taken the flag away, and not yet the task.
+/// A wake-up has cleared the flag, but has not yet taken the task.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct InFlight;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams read into guest memory and write from it, any number of pieces by one publication.
+//! Reading into guest memory and writing from it, any number of pieces in one publication.
 
 use std::io;
 use std::slice;
@@ -15,12 +15,12 @@ use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
 impl VsockInnerReader {
-    /// As a vectored read, into pieces of guest memory: no buffer lies in between. If a bitmap of
-    /// theirs panics, nothing was read.
+    /// Like a vectored read, directly into pieces of guest memory. If a bitmap of a piece panics,
+    /// nothing has been read.
     ///
     /// # Errors
     ///
-    /// As a read.
+    /// As for a read.
     pub fn read_volatile_vectored<B: BitmapSlice>(
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
@@ -33,18 +33,18 @@ impl VsockInnerReader {
 }
 
 impl VsockInnerWriter {
-    /// As a vectored write, from pieces of guest memory: no buffer lies in between.
+    /// Like a vectored write, directly from pieces of guest memory.
     ///
     /// # Errors
     ///
-    /// As a write.
+    /// As for a write.
     pub fn write_volatile_vectored<B: BitmapSlice>(
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
         match total(pieces.iter().map(VolatileSlice::len)) {
             0 => Ok(0),
-            _ if self.owes_answer() => {
+            _ if self.is_answer_pending() => {
                 let mut line = [0; 32];
                 let first = pieces.iter().find(|piece| !piece.is_empty());
                 let len = first.map_or(0, |piece| piece.copy_to(&mut line));
@@ -79,7 +79,7 @@ impl VsockVolatileStream for VsockInnerStream {
     }
 }
 
-/// One of `vm-memory`'s traits, by the call that takes any number of pieces.
+/// Implements one of `vm-memory`'s traits with the call for any number of pieces.
 macro_rules! one_piece {
     ($trait:ident for $type:ty: $method:ident($($buf:tt)+) by $vectored:ident) => {
         impl $trait for $type {
@@ -113,7 +113,7 @@ mod tests {
 
     use crate::{Capacity, VsockInnerConfig, VsockInnerStream};
 
-    /// More than two blocks, so that the seams are met.
+    /// More than two blocks, so that their boundaries are crossed.
     const LEN: usize = 40_000;
 
     fn pattern() -> Vec<u8> {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn guest_memory_is_read_into_and_written_from_by_streams_and_halves() {
+    fn streams_and_halves_read_into_guest_memory_and_write_from_it() {
         let (mut near, mut far) = VsockInnerStream::pair().unwrap();
         let (mut source, mut target) = (pattern(), vec![0; LEN + 9]);
         let memory = VolatileSlice::from(&mut source[..]);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volatile_write_stops_at_the_capacity_and_goes_on_where_it_stopped() {
+    fn a_volatile_write_stops_at_the_capacity_and_continues_from_there() {
         let config = VsockInnerConfig::default().to_device(Capacity::Bytes(17_000));
         let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
         near.set_nonblocking(true).unwrap();
@@ -172,7 +172,7 @@ mod tests {
         assert!(all[..17_000] == pattern()[..17_000] && all[17_000..] == pattern());
     }
 
-    /// Memory in pieces of these lengths, the last one as long as what is left.
+    /// Splits memory into pieces of these lengths, and a last one with the rest.
     fn pieces<'m>(mut memory: &'m mut [u8], lens: &[usize]) -> Vec<VolatileSlice<'m>> {
         let mut pieces = Vec::new();
         for &len in lens {
@@ -186,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_one_write_and_one_read_wherever_they_are_cut(
+        fn pieces_are_one_write_and_one_read_however_they_are_cut(
             capacity in 1..60_000_usize,
             len in 1..60_000_usize,
             (from, into) in (vec(0..9000_usize, 0..12), vec(0..9000_usize, 0..12)),
@@ -202,14 +202,14 @@ mod tests {
 
             let mut target = vec![0xee; 60_000];
             let read = far.read_volatile_vectored(&pieces(&mut target, &into)).unwrap();
-            prop_assert_eq!(read, written, "all that is there, in one call");
+            prop_assert_eq!(read, written, "everything available, in one call");
             prop_assert!(target[..read] == expected[..read]);
             prop_assert!(target[read..].iter().all(|&byte| byte == 0xee));
         }
     }
 
     #[test]
-    fn a_blocking_write_of_pieces_goes_on_within_one() {
+    fn a_blocking_write_of_pieces_continues_within_a_piece() {
         let config = VsockInnerConfig::default().to_device(Capacity::Bytes(5_000));
         let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
         let mut source = pattern();

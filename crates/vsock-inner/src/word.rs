@@ -16,23 +16,24 @@ pub(crate) const PARKED: u64 = 1 << 0;
 pub(crate) const FD: u64 = 1 << 1;
 /// The writer has shut down, or was dropped: the end of the bytes.
 pub(crate) const FIN: u64 = 1 << 2;
-/// The writer was dropped, and the end of the bytes is a reset; not if [`FIN`] is set as well.
+/// The writer was dropped, and the bytes end in a reset. Ignored if [`FIN`] is set as well.
 pub(crate) const WRITER_RESET: u64 = 1 << 3;
 /// The reader has shut down, or was dropped.
 pub(crate) const READ_SHUT: u64 = 1 << 4;
-/// The reader was dropped, and writes find a reset; not if [`READ_SHUT`] is set as well.
+/// The reader was dropped, and writes fail with a reset. Ignored if [`READ_SHUT`] is set as well.
 pub(crate) const READER_RESET: u64 = 1 << 5;
-/// The side that waits for this word has no connection yet: no position counts, only an end.
+/// The side that waits for this word is not connected yet. No position counts as reached, only an
+/// end.
 pub(crate) const CONNECTING: u64 = 1 << 6;
 
-/// The side that waits for this word has a sleeping task.
+/// A task of the side that waits for this word is asleep.
 pub(crate) const TASK: u64 = 1 << 7;
 
-/// The word is armed: the side that waits for it is to be woken.
+/// The word is armed: the waiting side wants to be woken.
 pub(crate) const ARMED: u64 = PARKED | FD | TASK;
-/// What ends a direction for its writer.
+/// The flags that end a direction for its writer.
 pub(crate) const WRITE_ENDED: u64 = FIN | READ_SHUT | READER_RESET;
-/// All ends: no side waits for a position any more.
+/// The flags that end a direction. No side waits for a position any more.
 pub(crate) const ENDED: u64 = FIN | WRITER_RESET | READ_SHUT | READER_RESET;
 
 /// A position in the stream of bytes, modulo 2^56.
@@ -42,7 +43,7 @@ pub(crate) struct Position(u64);
 impl Position {
     pub(crate) const START: Self = Self(0);
 
-    /// Bits that a position has.
+    /// Number of bits in a position.
     const BITS: u32 = u64::BITS - FLAG_BITS;
 
     #[inline]
@@ -61,7 +62,7 @@ impl Position {
         self.0.wrapping_sub(earlier.0) & (u64::MAX >> FLAG_BITS)
     }
 
-    /// Whether this position is at `other` or ahead of it, by less than half of all positions.
+    /// Whether this position is equal to `other` or ahead of it, by less than half of the range.
     #[inline]
     pub(crate) const fn reached(self, other: Self) -> bool {
         self.since(other) >> (Self::BITS - 1) == 0
@@ -81,7 +82,7 @@ impl Position {
 pub(crate) struct Word(pub(crate) u64);
 
 impl Word {
-    /// What is added to a word to advance its position; flags stay as they are.
+    /// The amount to add to a word to advance its position. Leaves the flags unchanged.
     #[inline]
     pub(crate) const fn step(bytes: u64) -> u64 {
         bytes << FLAG_BITS
@@ -97,7 +98,7 @@ impl Word {
         self.0 & flags != 0
     }
 
-    /// Whether a side that waits for `want` can go on.
+    /// Whether a side that waits for `want` can continue.
     #[inline]
     pub(crate) const fn is_ready(self, want: Position) -> bool {
         self.has(ENDED) || (!self.has(CONNECTING) && self.position().reached(want))
@@ -112,7 +113,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_step_moves_the_position_and_keeps_the_flags(start in any::<u64>(), bytes in 0..1u64 << 40) {
+        fn a_step_moves_the_position_and_keeps_the_flags(
+            start in any::<u64>(),
+            bytes in 0..1u64 << 40,
+        ) {
             let word = Word(start);
             let next = Word(start.wrapping_add(Word::step(bytes)));
             assert_eq!(next.position(), word.position().advanced_by(bytes));
@@ -130,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_side_that_is_not_connected_waits_for_an_end_alone() {
+    fn a_side_that_is_not_connected_waits_only_for_an_end() {
         assert!(Word(0).is_ready(Position::START));
         assert!(!Word(CONNECTING).is_ready(Position::START));
         assert!(Word(CONNECTING | FIN).is_ready(Position::START));

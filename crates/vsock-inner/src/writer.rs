@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::answer::{Answer, Parsed};
 use crate::connection::ConnectState;
 use crate::error::StreamError;
-use crate::half::{Half, Owner, total};
+use crate::half::{Half, Owner, first, rest, total};
 use crate::pipe::{Producer, Progress};
 use crate::ready_fd::ReadyFd;
 use crate::spin::Pace;
@@ -23,25 +23,25 @@ use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 
 /// The writing half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
-/// It has its own mode and timeout. Dropping it closes its direction alone, as
-/// [`shutdown`](Self::shutdown) does: the peer reads what is queued, then the end. If its thread
-/// panics, or by [`abort`](Self::abort), then `ConnectionReset` instead, unless it was shut down
-/// before.
+/// It has its own mode and timeout. Dropping it closes only its direction, like
+/// [`shutdown`](Self::shutdown): the peer reads what is queued, then the end. If its thread panics,
+/// or after [`abort`](Self::abort), the peer gets `ConnectionReset` instead, unless the direction
+/// was already shut down.
 ///
 /// See [`VsockInnerReader`](crate::VsockInnerReader) for an example.
 pub struct VsockInnerWriter {
     pub(crate) half: Half,
     producer: Producer,
-    /// At a device's end that owes an answer: what is written is this, and no bytes yet.
+    /// At a device end that must answer a request as text: the part of the answer written so far.
     answer: Option<Answer>,
-    /// The descriptor for writing, once it was lent. It is closed when this half is dropped.
+    /// The descriptor for writing, once it was requested. Closed when this half is dropped.
     handle: OnceLock<Arc<EventFd>>,
 }
 
-/// What a write attempts, for errors.
-const WRITING: &str = "writing to";
-/// What a task attempts while it waits for its connection, for errors.
-const CONNECTING: &str = "connecting";
+/// The name of a write, for errors.
+const WRITING: &str = "write to";
+/// The name of a task's wait for its connection, for errors.
+const CONNECTING: &str = "connect";
 
 impl VsockInnerWriter {
     pub(crate) fn new(half: Half) -> Self {
@@ -53,17 +53,17 @@ impl VsockInnerWriter {
         }
     }
 
-    /// The descriptor to poll for `EPOLLOUT`, and for nothing else: ready when a write would not
-    /// return `WouldBlock`. It is made when first asked for, and closed when the half is dropped.
+    /// Returns the descriptor to poll for `EPOLLOUT`, and for nothing else. It is ready when a
+    /// write would not return `WouldBlock`. The first call creates it; dropping the half closes it.
     ///
     /// # Errors
     ///
-    /// Those of `eventfd(2)`, `EMFILE` among them. The half is then as it was.
+    /// Those of `eventfd(2)`, including `EMFILE`. The half is then unchanged.
     pub fn write_ready_fd(&self) -> io::Result<RawFd> {
         Ok(self.take_fd()?.as_raw_fd())
     }
 
-    /// As [`write_ready_fd`](Self::write_ready_fd), borrowed from this half.
+    /// Like [`write_ready_fd`](Self::write_ready_fd), borrowed from this half.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl VsockInnerWriter {
         Ok(handle)
     }
 
-    /// Makes writes return `WouldBlock` (`true`) or wait (`false`) where there is no space.
+    /// Chooses what writes do if there is no space: return `WouldBlock` (`true`) or wait (`false`).
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl VsockInnerWriter {
         Ok(())
     }
 
-    /// Bounds how long a blocking write waits in all; `None` waits for ever.
+    /// Limits how long a blocking write waits in total. `None` waits indefinitely.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl VsockInnerWriter {
         self.half.waiter.set_timeout(timeout)
     }
 
-    /// Ends the direction: the peer reads what is queued, then the end.
+    /// Shuts the direction down: the peer reads what is queued, then the end.
     ///
     /// # Errors
     ///
@@ -115,25 +115,25 @@ impl VsockInnerWriter {
         Ok(())
     }
 
-    /// Drops the half, with a reset of its direction: the peer reads what is queued, then
-    /// `ConnectionReset`, unless either side has shut the direction down before.
+    /// Drops the half and resets its direction: the peer reads what is queued, then gets
+    /// `ConnectionReset`, unless either side had already shut the direction down.
     pub fn abort(mut self) {
         self.half.reset_on_drop();
     }
 
-    /// Whether the peer's end has been dropped, or both halves of it.
+    /// Returns whether the peer has dropped its end, or both of its halves.
     #[must_use]
     pub fn peer_gone(&self) -> bool {
         self.half.peer_gone()
     }
 
-    /// How many bytes wait for the peer to read them.
+    /// Returns the number of bytes that wait for the peer to read them.
     #[must_use]
     pub fn queued(&self) -> u64 {
         self.producer.pipe().queued()
     }
 
-    /// Whether the device has answered the request of this end.
+    /// Returns `Ok` once the device has accepted the request of this end.
     pub(crate) fn finish_connect(&self) -> io::Result<()> {
         match self.half.connect_state() {
             ConnectState::Connected => Ok(()),
@@ -142,18 +142,19 @@ impl VsockInnerWriter {
         }
     }
 
-    /// Asks for a connection, before the device has its end: until it answers, no byte is taken.
+    /// Requests a connection, before the device has its end. Until it answers, nothing can be
+    /// written.
     pub(crate) fn request(&mut self, request: &[u8]) {
         self.producer.request(request);
     }
 
-    /// The peer has asked for a connection.
-    pub(crate) fn owe_answer(&mut self) {
+    /// Notes that the peer has requested a connection.
+    pub(crate) fn set_answer_pending(&mut self) {
         self.answer = Some(Answer::default());
     }
 
-    /// Whether what is written is the answer that is owed.
-    pub(crate) const fn owes_answer(&self) -> bool {
+    /// Whether the next bytes written belong to the answer.
+    pub(crate) const fn is_answer_pending(&self) -> bool {
         self.answer.is_some()
     }
 
@@ -167,19 +168,20 @@ impl VsockInnerWriter {
         Ok(())
     }
 
-    /// Writes of the answer that is owed what is in `buf`, then the bytes after it.
+    /// Parses the answer in `buf`, and writes the bytes after it to the pipe.
     #[cold]
     pub(crate) fn write_answer(&mut self, buf: &[u8]) -> io::Result<usize> {
         let taken = self.take_answer(buf)?;
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return Ok(taken);
         }
+        // Part of `buf` has been consumed, so an error of the rest is left to the next call.
         let rest = self.write(&buf[taken..]);
         Ok(taken + rest.unwrap_or(0))
     }
 
-    /// Takes the part of the owed answer that is in `buf`; returns how many bytes of `buf` need not
-    /// be written any more.
+    /// Parses the part of the answer in `buf`. Returns how many bytes of `buf` are thereby
+    /// consumed.
     #[cold]
     pub(crate) fn take_answer(&mut self, buf: &[u8]) -> io::Result<usize> {
         let gone = self.peer_gone();
@@ -196,21 +198,21 @@ impl VsockInnerWriter {
         self.answer = None;
         if parsed == Parsed::Bad {
             self.half.connection.reject(self.half.side);
-            return Ok(buf.len()); // it will not be read, as with a socket
+            return Ok(buf.len()); // as with a socket, the bytes count as written but are not read
         }
         self.half.connection.confirm(self.half.side);
         Ok(taken)
     }
 
-    /// If an answer is owed, there will be none.
+    /// If an answer is pending, there will be none.
     fn refuse(&mut self) {
         if self.answer.take().is_some() {
             self.half.connection.refuse(self.half.side);
         }
     }
 
-    /// Attempts until all `len` bytes are queued, or it may wait no longer. An attempt is told how
-    /// many bytes are queued already.
+    /// Repeats `attempt`, which receives the number of bytes queued so far, until all `len` bytes
+    /// are queued or the wait ends.
     #[inline]
     pub(crate) fn transfer(
         &mut self,
@@ -234,12 +236,13 @@ impl VsockInnerWriter {
                     Err(refusal) => refusal,
                 },
             };
+            // Bytes that are queued cannot be taken back, so a partial write is a success. The next
+            // call returns the error.
             return if done > 0 { Ok(done) } else { Err(refusal) };
         }
     }
 
-    /// Makes an attempt. If that would wait, leaves the waker of `cx`, or tries again if it need
-    /// not wait by then.
+    /// Repeats `attempt` until it makes progress, or leaves the waker of `cx` instead of waiting.
     #[inline]
     pub(crate) fn poll_transfer(
         &mut self,
@@ -273,8 +276,7 @@ impl VsockInnerWriter {
             ConnectState::Connecting => self.poll_task(cx),
             _ => Poll::Ready(Ok(())),
         };
-        // Look at the state again: after an answer that came before the waker was left, the waker
-        // is woken only for space, or not at all.
+        // Check the state again. An answer that arrived before the waker was left does not wake it.
         match (self.half.connect_state(), waited) {
             (ConnectState::Connected, _) => {
                 self.half.waiter.end_task_wait();
@@ -307,7 +309,7 @@ impl VsockInnerWriter {
         waited.map_err(|gave_up| gave_up.into_error(WRITING, self.half.fd))
     }
 
-    /// What a write after the end fails with.
+    /// The error of a write after the end.
     #[cold]
     fn end(&self, call: &'static str) -> StreamError {
         let fd = self.half.fd;
@@ -315,6 +317,8 @@ impl VsockInnerWriter {
             let space = &self.producer.pipe().space;
             space.load().has(READ_SHUT | READER_RESET)
         };
+        // Before the connection is established, an end by the device is a refusal; an end by this
+        // end's own `shutdown` is not.
         match self.half.connect_state() {
             ConnectState::BadAnswer => return StreamError::BadAnswer { call, fd },
             ConnectState::Refused => return StreamError::Refused { call, fd },
@@ -334,7 +338,7 @@ impl Write for VsockInnerWriter {
         if buf.is_empty() {
             return Ok(0);
         }
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return self.write_answer(buf);
         }
         self.transfer(buf.len(), |producer, done| {
@@ -347,7 +351,7 @@ impl Write for VsockInnerWriter {
         if len == 0 {
             return Ok(0);
         }
-        if self.owes_answer() {
+        if self.is_answer_pending() {
             return self.write_answer(first(bufs));
         }
         self.transfer(len, |producer, done| {
@@ -355,26 +359,10 @@ impl Write for VsockInnerWriter {
         })
     }
 
-    /// Does nothing: what is written is on its way.
+    /// Does nothing: written bytes are already visible to the peer.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The first buffer of `bufs` that is not empty.
-pub(crate) fn first<'a>(bufs: &'a [IoSlice<'_>]) -> &'a [u8] {
-    let first = bufs.iter().find(|buf| !buf.is_empty());
-    first.map_or(&[], |buf| buf)
-}
-
-/// What is left of `bufs` after the first `done` bytes.
-fn rest<'a>(bufs: &'a [IoSlice<'_>], done: usize) -> impl Iterator<Item = &'a [u8]> {
-    let mut skip = done;
-    bufs.iter().map(move |buf| {
-        let skipped = skip.min(buf.len());
-        skip -= skipped;
-        &buf[skipped..]
-    })
 }
 
 impl fmt::Debug for VsockInnerWriter {
@@ -386,11 +374,11 @@ impl fmt::Debug for VsockInnerWriter {
 impl Drop for VsockInnerWriter {
     fn drop(&mut self) {
         let pipe = self.producer.pipe();
-        // First, because the end would wake by it.
+        // Close the descriptor first, because ending the direction would make it ready.
         pipe.space.close();
         self.half.connection.credit_for(self.half.side).close();
-        // The reading half of a whole stream has been dropped just now, and found out about
-        // its bytes.
+        // In a whole stream, the reading half was dropped just before and has checked for unread
+        // bytes.
         let follows =
             self.half.owner == Owner::Stream && self.half.incoming().data.load().has(READER_RESET);
         let resets = self.half.drop_resets() || follows;

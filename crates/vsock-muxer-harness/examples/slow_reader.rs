@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A component that does not read holds its guest up, and loses nothing: in virtual time, in no
-//! time.
+//! A component that does not read makes its guest block, without losing any bytes. Five minutes
+//! pass in virtual time.
 
-#![expect(clippy::print_stdout, reason = "an example talks to its reader")]
+#![expect(clippy::print_stdout, reason = "the example prints its result")]
 
 use std::error::Error;
 use std::time::Duration;
@@ -24,14 +24,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for minute in 1..=5 {
         sent += sim.guest.write(socket, &[1; 1 << 20])?;
         sim.pass(Duration::from_secs(60))?;
-        println!("after {minute} min the guest has sent {sent} bytes, and may send no more");
+        println!("after {minute} min, the guest has sent {sent} bytes and may send no more");
     }
     let mut read = 0;
     while let HostRead::Bytes(bytes) = host.read(10_000) {
         read += bytes.len();
         sim.settle()?;
     }
-    println!("the component has read {read} bytes; the guest may go on");
+    println!("the component has read {read} bytes; the guest may send again");
     assert_eq!(read, sent);
     assert!(sim.guest.tx_room(socket) > 0);
     Ok(())

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A simulated guest: applications with sockets, above a kernel that speaks packets as the vsock
-//! driver of Linux does.
+//! A simulated guest: programs with sockets, and a kernel that sends and receives packets as the
+//! vsock driver of Linux does.
 //!
-//! Nothing of it is real, and all of it is deterministic: [`Guest::next_packet`] is what the driver
-//! puts into the transmit queue, [`Guest::rx_queue`] is its receive queue, and the time is passed
-//! in. The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand, with any
-//! device that can be handed a header and a payload.
+//! The guest uses nothing real and is fully deterministic: [`Guest::next_packet`] returns what the
+//! driver puts into the transmit queue, [`Guest::rx_queue`] is its receive queue, and the time is
+//! passed in. The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand,
+//! with any device that accepts a header and a payload.
 //!
-//! What it does as Linux does, because a device has to get along with it:
+//! It behaves like Linux in the following ways, which a device must cope with:
 //!
-//! - It sends within the peer's credit, and never asks for credit.
-//! - It has no more under way than its own receive buffer holds ([`GuestConfig::caps_credit`]).
-//! - It tells of credit when less than a packet of 64 KiB is left of its window, or when it has
-//!   read everything, or left less than its reader waits for; and whenever it has received a
-//!   message.
-//! - It adds a small packet of a stream to the one before.
-//! - A packet beyond its buffer, or beyond what its packets may cost, resets the connection.
-//! - It closes with a SHUTDOWN and waits eight seconds for the RST before it sends one itself.
-//! - A packet that it has no socket for is answered by an RST, unless it is one.
-//! - It takes packets from the host and from other guests.
-//! - It stops looking at received packets while too many of its own replies wait.
+//! - It sends within the peer's credit, and never requests credit.
+//! - It has no more bytes in flight than its own receive buffer holds
+//!   ([`GuestConfig::caps_credit`]).
+//! - It reports credit when less than a packet of 64 KiB is left of its window, when it has read
+//!   everything or left less than its reader waits for, and whenever it has received a message.
+//! - It merges a small packet of a stream into the previous one.
+//! - It resets the connection if a packet exceeds its buffer, or the allowed overhead of packets.
+//! - It closes with a SHUTDOWN, and waits eight seconds for the RST before it sends one itself.
+//! - It answers a packet for which it has no socket with an RST, unless the packet is one.
+//! - It accepts packets from the host and from other guests.
+//! - It stops handling received packets while too many of its own replies wait.
 
 mod calls;
 mod config;
@@ -39,39 +39,39 @@ pub use rx_queue::GuestRxQueue;
 use socket::Socket;
 pub use socket::{GuestRead, SocketState};
 
-/// The first port that a connect uses.
+/// The first port that `connect` uses.
 const FIRST_PORT: u32 = 49_152;
 
-/// A socket of the guest's applications. It is never the name of another one.
+/// The identity of a socket of the guest's programs. It is never reused.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SocketId(u64);
 
-/// Why a call of the guest's application fails.
+/// Why a call of a guest program fails.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum GuestError {
-    /// There is no such socket: it was closed, or the guest has rebooted since.
+    /// The socket does not exist: it was closed, or the guest has rebooted.
     #[error("the guest has no such socket")]
     NoSuchSocket,
-    /// It is not connected, or this direction has been shut down.
-    #[error("the socket is not connected for this")]
+    /// The socket is not connected, or this direction was shut down.
+    #[error("the socket is not connected in this direction")]
     NotConnected,
-    /// The peer's buffer cannot hold so long a message.
+    /// The message is longer than the peer's buffer.
     #[error("the message is longer than the peer's buffer")]
     MessageTooLong,
-    /// Another program listens there already.
-    #[error("port {0} has a listener")]
+    /// Another program already listens on the port.
+    #[error("port {0} already has a listener")]
     PortTaken(u32),
 }
 
 /// A packet in the driver's queue.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SentPacket {
-    /// Its header.
+    /// The header.
     pub header: Header,
-    /// Its payload. An honest guest's has `header.len` bytes.
+    /// The payload. If the guest is honest, it has `header.len` bytes.
     pub payload: Vec<u8>,
-    /// Whether it answers one that was received.
+    /// Whether it answers a received packet.
     reply: bool,
 }
 
@@ -87,7 +87,7 @@ pub struct Guest {
     config: GuestConfig,
     route: Route,
     sockets: BTreeMap<SocketId, Socket>,
-    /// The live tuples, as the guest sees them.
+    /// The tuples of live connections, as the guest sees them.
     tuples: BTreeMap<ConnKey, SocketId>,
     listeners: BTreeMap<u32, Listener>,
     next_socket: u64,
@@ -95,12 +95,12 @@ pub struct Guest {
     tx: VecDeque<SentPacket>,
     replies: usize,
     rx_queue: GuestRxQueue,
-    /// The driver does not post buffers again.
+    /// Whether the driver has stopped to provide buffers.
     starving: bool,
 }
 
 impl Guest {
-    /// A guest that has booted: its buffers are posted, and no program listens.
+    /// Creates a guest that has booted: its buffers are provided, and no program listens.
     #[must_use]
     pub fn new(config: GuestConfig) -> Self {
         let route = Route::to_host(config.cid, config.types).to_guests_too();
@@ -127,8 +127,8 @@ impl Guest {
         }
     }
 
-    /// Begins anew: no socket, no listener, no packet in any queue. The device is reset by the same
-    /// reboot, which is not this method's to do.
+    /// Reboots: no sockets, listeners or queued packets remain. The caller must reset the device as
+    /// well.
     pub fn reboot(&mut self) {
         self.sockets.clear();
         self.tuples.clear();
@@ -141,8 +141,8 @@ impl Guest {
         self.post_all();
     }
 
-    /// The device has announced a transport reset (virtio 1.3, 5.10.6.7): every connection is over,
-    /// listeners stay.
+    /// Handles a transport reset that the device has announced (virtio 1.3, 5.10.6.7): every
+    /// connection ends, and listeners stay.
     pub fn on_transport_reset(&mut self) {
         for (_, id) in std::mem::take(&mut self.tuples) {
             if let Some(socket) = self.sockets.get_mut(&id) {
@@ -151,11 +151,11 @@ impl Guest {
         }
     }
 
-    /// An application listens; `backlog` connections may wait to be accepted.
+    /// Makes a program listen on a port; `backlog` connections may wait to be accepted.
     ///
     /// # Errors
     ///
-    /// [`GuestError::PortTaken`].
+    /// [`GuestError::PortTaken`] if the port has a listener.
     pub fn listen(&mut self, port: u32, backlog: usize) -> Result<(), GuestError> {
         if self.listeners.contains_key(&port) {
             return Err(GuestError::PortTaken(port));
@@ -165,31 +165,31 @@ impl Guest {
         Ok(())
     }
 
-    /// Takes the next connection that waits.
+    /// Accepts the next waiting connection.
     pub fn accept(&mut self, port: u32) -> Option<SocketId> {
         self.listeners.get_mut(&port)?.waiting.pop_front()
     }
 
-    /// What has become of a socket; `None` if there is none.
+    /// Returns the state of a socket, or `None` if it does not exist.
     #[must_use]
     pub fn state(&self, id: SocketId) -> Option<SocketState> {
         self.sockets.get(&id).map(|socket| socket.state)
     }
 
-    /// The ports of a socket, the guest's first.
+    /// Returns the ports of a socket, the guest's first.
     #[must_use]
     pub fn ports(&self, id: SocketId) -> Option<(u32, u32)> {
         let key = self.sockets.get(&id)?.key;
         Some((key.local.into(), key.peer.into()))
     }
 
-    /// The CID that a socket is connected to.
+    /// Returns the CID that a socket is connected to.
     #[must_use]
     pub fn peer_cid(&self, id: SocketId) -> Option<Cid> {
         Some(self.sockets.get(&id)?.key.host_cid)
     }
 
-    /// Puts any header and payload into the transmit queue: what a hostile driver would do.
+    /// Puts any header and payload into the transmit queue, as a hostile driver might.
     pub fn send_raw(&mut self, header: Header, payload: Vec<u8>) {
         self.queue(SentPacket {
             header,
@@ -198,36 +198,36 @@ impl Guest {
         });
     }
 
-    /// From now on the driver posts no buffer again, until it is [fed](Self::feed).
+    /// Stops the driver from providing buffers, until it is [fed](Self::feed).
     pub fn starve(&mut self) {
         self.starving = true;
     }
 
-    /// The packet that is next in the transmit queue.
+    /// Takes the next packet out of the transmit queue.
     pub fn next_packet(&mut self) -> Option<SentPacket> {
         let packet = self.tx.pop_front()?;
         self.replies -= usize::from(packet.reply);
         Some(packet)
     }
 
-    /// Packets in the transmit queue.
+    /// Returns the number of packets in the transmit queue.
     #[must_use]
     pub fn tx_len(&self) -> usize {
         self.tx.len()
     }
 
-    /// The receive queue.
+    /// Returns the receive queue.
     pub fn rx_queue(&mut self) -> &mut GuestRxQueue {
         &mut self.rx_queue
     }
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    /// Returns when [`on_timeout`](Self::on_timeout) must be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         self.sockets.values().filter_map(|s| s.deadline).min()
     }
 
-    /// Does what is due: connects and closes without an answer are given up.
+    /// Does the work that is due: gives up connects and closes without an answer.
     pub fn on_timeout(&mut self, now: Tick) {
         let due: Vec<SocketId> = self
             .sockets
@@ -236,7 +236,7 @@ impl Guest {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            // A connect that is given up tells no peer; a close does.
+            // A connect that is given up sends nothing to the peer; a close sends an RST.
             if self.state(id) == Some(SocketState::Closing) {
                 self.reset(id);
                 self.sockets.remove(&id);
@@ -246,12 +246,12 @@ impl Guest {
         }
     }
 
-    /// The sockets whose connections the kernel knows.
+    /// Returns the sockets of whose connections the kernel has a record.
     pub fn live(&self) -> impl Iterator<Item = SocketId> + '_ {
         self.tuples.values().copied()
     }
 
-    /// What the guest is like.
+    /// Returns the configuration.
     #[must_use]
     pub const fn config(&self) -> &GuestConfig {
         &self.config
@@ -270,7 +270,7 @@ impl Guest {
         id
     }
 
-    /// The tuple is free; the application may still look at the socket.
+    /// Frees the tuple. The program can still query the socket.
     fn forget(&mut self, id: SocketId, state: SocketState) {
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.end(state);
@@ -281,7 +281,7 @@ impl Guest {
         }
     }
 
-    /// A peer that has closed altogether is answered once everything has been read.
+    /// Answers a peer that has closed both directions, once everything has been read.
     fn settle(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.get(&id) else {
             return;
@@ -316,7 +316,7 @@ impl Guest {
         });
     }
 
-    /// The answer to a packet that belongs to no socket.
+    /// Answers a packet that belongs to no socket.
     fn refuse(&mut self, packet: &Packet) {
         if packet.body == Body::Reset {
             return;

@@ -2,11 +2,11 @@
 
 //! A simulated host: backends and streams without descriptors, and the components that use them.
 //!
-//! The numbers that `as_raw_fd` returns are names, not descriptors: an [`EventLoop`] looks up how
-//! ready they are. They are given out as a kernel does, the lowest free one first, so a number is
-//! used again as soon as it is free. A stream is like a [socket](StreamKind::Socket), with one
-//! descriptor and hang-ups, or like a [channel](StreamKind::Channel), with two and none. Every call
-//! on it can be made to [fail](StreamFault).
+//! The numbers that `as_raw_fd` returns are names, not descriptors: an [`EventLoop`] looks up their
+//! readiness. As in a kernel, the lowest free number is used first, so numbers are reused as soon
+//! as possible. A stream behaves like a [socket](StreamKind::Socket), with one descriptor and
+//! hang-ups, or like a [channel](StreamKind::Channel), with two descriptors and no hang-ups. Every
+//! call of a stream can be made to [fail](StreamFault).
 //!
 //! [`EventLoop`]: crate::sim::EventLoop
 
@@ -31,13 +31,13 @@ pub use world::StreamKind;
 use world::{Backend, FdUse, PortListener, Shared, TYPE, lock};
 pub(crate) use world::{Edges, Polled};
 
-/// The host. See the [module](self). A clone is the same host.
+/// The simulated host. See the [module](self). A clone refers to the same host.
 #[derive(Clone, Debug, Default)]
 pub struct SimHost {
     world: Shared,
 }
 
-/// A backend of a [`SimHost`], as its components know it. A clone is the same backend.
+/// A backend of a [`SimHost`], as seen by its components. A clone refers to the same backend.
 #[derive(Clone, Debug)]
 pub struct HostBackend {
     world: Shared,
@@ -46,24 +46,24 @@ pub struct HostBackend {
     capacity: usize,
 }
 
-/// How a component asks for a port of the guest.
+/// How a component requests a port of the guest.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum RequestForm {
-    /// By a line of text, or a first message.
+    /// With a line of text, or a first message.
     Text,
     /// Out of band.
     OutOfBand,
 }
 
 impl SimHost {
-    /// A host without backends.
+    /// Creates a host without backends.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A backend, and the object that goes into a muxer. Its streams hold `capacity` bytes in each
-    /// direction.
+    /// Creates a backend, and the object to add to a muxer. Its streams hold `capacity` bytes in
+    /// each direction.
     #[must_use]
     pub fn backend(
         &self,
@@ -94,13 +94,13 @@ impl SimHost {
         (ours, theirs)
     }
 
-    /// Descriptors that are open: those of backends, and of the device's ends of streams.
+    /// Returns the number of open descriptors: those of backends and of the device ends of streams.
     #[must_use]
     pub fn open_fds(&self) -> usize {
         lock(&self.world).open_fds()
     }
 
-    /// Connections of which an end is left.
+    /// Returns the number of connections with at least one open end.
     #[must_use]
     pub fn connections(&self) -> usize {
         lock(&self.world).conns.len()
@@ -114,36 +114,36 @@ impl SimHost {
         std::mem::take(&mut lock(&self.world).closed)
     }
 
-    /// Calls of the device on streams that made progress.
+    /// Returns how many calls of the device on streams have made progress.
     pub(crate) fn activity(&self) -> u64 {
         lock(&self.world).activity
     }
 }
 
 impl HostBackend {
-    /// A component opens a stream that has carried nothing. What it asks for, its first bytes say.
+    /// Opens a stream that has transferred nothing. Its first bytes must name the port.
     ///
     /// # Errors
     ///
-    /// `ConnectionRefused`: the backend is gone.
+    /// `ConnectionRefused` if the backend was dropped.
     pub fn connect_stream(&self) -> io::Result<HostEnd> {
         self.open(SocketType::Stream, None)
     }
 
-    /// A component asks for a port of the guest out of band.
+    /// Requests a port of the guest out of band.
     ///
     /// # Errors
     ///
-    /// As [`connect_stream`](Self::connect_stream).
+    /// The same as [`connect_stream`](Self::connect_stream).
     pub fn connect_to(&self, port: u32) -> io::Result<HostEnd> {
         self.connect_as(SocketType::Stream, RequestForm::OutOfBand, port)
     }
 
-    /// A component opens a connection of any type, and asks for a port in one form or the other.
+    /// Opens a connection of any type, and requests a port in either form.
     ///
     /// # Errors
     ///
-    /// As [`connect_stream`](Self::connect_stream).
+    /// The same as [`connect_stream`](Self::connect_stream).
     pub fn connect_as(
         &self,
         socket_type: SocketType,
@@ -164,7 +164,7 @@ impl HostBackend {
         Ok(end)
     }
 
-    /// A connection in the backend's queue, with a port that is asked for out of band, if any.
+    /// Adds a connection to the backend's queue, with the port if it is requested out of band.
     fn open(&self, socket_type: SocketType, port: Option<u32>) -> io::Result<HostEnd> {
         let mut world = lock(&self.world);
         if world.backends[self.index].gone {
@@ -181,8 +181,8 @@ impl HostBackend {
         Ok(HostEnd::new(&self.world, id))
     }
 
-    /// A component serves a port, by streams or by messages as the guest has it; `backlog`
-    /// connections may wait.
+    /// Makes a component listen on a port, with streams or messages as the guest requests;
+    /// `backlog` connections may wait.
     pub fn listen(&self, port: u32, backlog: usize) {
         let waiting = VecDeque::new();
         let listener = PortListener { backlog, waiting };
@@ -191,7 +191,7 @@ impl HostBackend {
             .insert(port, listener);
     }
 
-    /// The component takes the next connection that waits.
+    /// Accepts the next waiting connection.
     #[must_use]
     pub fn accept(&self, port: u32) -> Option<HostEnd> {
         let id = lock(&self.world).backends[self.index]
@@ -202,7 +202,7 @@ impl HostBackend {
         Some(HostEnd::new(&self.world, id))
     }
 
-    /// Lets the accept with this index, counted from the first one, fail: with an error, or with
+    /// Makes the `accept` with this index, counted from the first one, fail: with an error, or with
     /// a spurious `WouldBlock`.
     pub fn fail_accept(&self, index: usize, kind: ErrorKind) {
         let fault = match kind {
@@ -215,7 +215,7 @@ impl HostBackend {
     }
 }
 
-/// The backend as a device has it.
+/// The backend, as seen by the device.
 #[derive(Debug)]
 struct DeviceBackend {
     ours: HostBackend,

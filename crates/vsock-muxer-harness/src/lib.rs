@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tests for authors of a vsock muxer, or of a transport under one.
+//! Tests for authors of a vsock muxer, or of a transport below one.
 //!
-//! - [`model`]: what a connection does, as two byte queues with ends; [`lockstep`] drives a real
-//!   connection and the model with the same steps, which [`strategy`] makes for `proptest`.
-//! - [`sim`]: a muxer between a simulated [`guest`] and a simulated [`host`], in virtual time, with
-//!   every packet and every readiness checked; [`scenario`] lets them live.
+//! - [`model`] is a reference model of a connection: two byte queues, each with two ends.
+//!   [`lockstep`] drives a real connection and the model with the same steps, which [`strategy`]
+//!   generates for `proptest`.
+//! - [`sim`] runs a muxer between a simulated [`guest`] and a simulated [`host`] in virtual time,
+//!   and checks every packet and every readiness event. [`scenario`] generates what guest and host
+//!   do.
 //!
-//! The sentences that a single stream or backend must keep are checked by `vsock-compliance`.
+//! `vsock-compliance` checks the promises that a single stream or backend must keep.
 //!
 //! # Testing a muxer
 //!
-//! Another muxer than [`vsock_muxer::Muxer`] implements [`sim::DeviceUnderTest`], and is given
-//! streams by [`host::SimHost::backend`]. Then [`sim::Sim::with_device`] simulates it; every method
-//! of the simulation says what the muxer did wrong, if it did. The example `slow_reader` of this
-//! crate watches a guest being blocked.
+//! To test a muxer other than [`vsock_muxer::Muxer`], implement [`sim::DeviceUnderTest`] for it,
+//! pass it to [`sim::Sim::with_device`], and take backends for it from [`host::SimHost::backend`].
+//! Every method of the simulation returns an error if the muxer breaks a rule. The example
+//! `slow_reader` of this crate shows how a slow host makes the guest block.
 //!
 //! # Invariants
 //!
-//! - No test of this crate sleeps to make something happen: it waits for the thing, with a
+//! - No test of this crate sleeps to make something happen: it waits for the event itself, with a
 //!   deadline.
-//! - This crate knows the traits of `vsock-backend-api` and the seam of `vsock-muxer`, and no
-//!   transport.
-//! - What a simulation does depends on its operations alone: on no clock, thread, or address.
+//! - This crate depends on the traits of `vsock-backend-api` and the interface of `vsock-muxer`,
+//!   and on no transport.
+//! - A simulation depends only on its operations: on no clock, thread or address.
 
 #![forbid(unsafe_code)]
 
@@ -34,5 +36,5 @@ pub mod scenario;
 pub mod sim;
 pub mod strategy;
 
-// What the signatures of this crate name.
+// The types in the signatures of this crate.
 pub use {proptest, vsock_backend_api, vsock_compliance, vsock_muxer, vsock_proto};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A real connection and the model, driven by the same operations on one thread.
+//! A real connection and the model, driven with the same operations on one thread.
 
 mod mismatch;
 mod polled;
@@ -21,7 +21,7 @@ use self::polled::Polled;
 use crate::model::{Direction, Model, ModelResult, index};
 use crate::strategy::{EndAction, PairStep};
 
-/// What the test knows of one end.
+/// The state of one end, as far as the test knows it.
 struct Local {
     stream: BoxedStream,
     mode: Mode,
@@ -46,14 +46,14 @@ impl fmt::Debug for Lockstep<'_> {
     }
 }
 
-/// Whether a read takes what it returns.
+/// Whether a read removes the bytes that it returns.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Taking {
     Consume,
     Peek,
 }
 
-/// How a call ends that makes no progress immediately.
+/// How a call ends that cannot make progress.
 enum Wait {
     /// It returns `WouldBlock`.
     Never,
@@ -74,11 +74,11 @@ impl Wait {
 }
 
 impl<'a> Lockstep<'a> {
-    /// A new pair of `source`, and a model of it.
+    /// Creates a new pair of `source`, and a model of it.
     ///
     /// # Errors
     ///
-    /// Those of [`PairSource::pair`]; `Unsupported` if the capacity is not promised.
+    /// The errors of [`PairSource::pair`], and `Unsupported` if the capacity is not promised.
     pub fn new(source: &'a dyn PairSource) -> io::Result<Self> {
         let (application, device) = source.pair()?;
         let local = |stream, end, start| {
@@ -103,14 +103,15 @@ impl<'a> Lockstep<'a> {
         })
     }
 
-    /// Does one operation and compares: what it returned, every descriptor that was taken, and
-    /// whether tasks that wait were woken.
+    /// Executes one operation and compares its result, the readiness of every descriptor that was
+    /// obtained, and whether waiting tasks were woken.
     ///
-    /// An operation at an end that was dropped is left out, and so is one that would wait for ever.
+    /// An operation at an end that was dropped is skipped, and so is one that would block
+    /// indefinitely.
     ///
     /// # Errors
     ///
-    /// What differs.
+    /// Returns the first difference.
     pub fn step(&mut self, step: &PairStep) -> Result<(), Mismatch> {
         let before = self.polled.expected(&self.model);
         let Some(mut local) = self.locals[index(step.end)].take() else {
@@ -139,7 +140,7 @@ impl<'a> Lockstep<'a> {
         self.check_counts()
     }
 
-    /// A task that waits was woken exactly if it need not wait any more.
+    /// Checks that a waiting task was woken if and only if it need not wait any longer.
     fn check_tasks(&self) -> Result<(), Mismatch> {
         for end in ConnectionEnd::BOTH {
             let local = self.locals[index(end)].as_ref();
@@ -147,11 +148,11 @@ impl<'a> Lockstep<'a> {
                 continue;
             };
             if let Some(woken) = woken.reading {
-                let what = format!("whether {end:?}'s task that reads was woken");
+                let what = format!("whether the reading task of {end:?} was woken");
                 agree(what, &woken, &self.model.is_readable(end))?;
             }
             if let Some(woken) = woken.writing {
-                let what = format!("whether {end:?}'s task that writes was woken");
+                let what = format!("whether the writing task of {end:?} was woken");
                 agree(what, &woken, &self.model.is_writable(end))?;
             }
         }
@@ -278,7 +279,7 @@ impl<'a> Lockstep<'a> {
             |outcome: &ModelResult<Vec<u8>>| outcome.as_ref().map(Vec::len).map_err(|kind| *kind);
         agree(format!("{step:?} returned"), &len(&got), &len(&want))?;
         agree(
-            format!("the bytes of {step:?} are the next ones"),
+            format!("whether the bytes of {step:?} are the next ones"),
             &(got == want),
             &true,
         )
@@ -313,7 +314,7 @@ impl<'a> Lockstep<'a> {
     }
 }
 
-/// Whether a blocking write cannot take everything immediately.
+/// Returns whether a blocking write cannot transfer everything immediately.
 fn must_wait(direction: &Direction, bytes: &[u8]) -> bool {
     match direction.clone().write(bytes) {
         Ok(len) => len < bytes.len(),
@@ -345,7 +346,7 @@ fn set_timeout(
 
 fn not_early(step: &PairStep, took: Duration, least: Duration) -> Result<(), Mismatch> {
     agree(
-        format!("{step:?} gave up after {took:?} with a timeout of {least:?}"),
+        format!("whether {step:?} returned early, after {took:?} with a timeout of {least:?}"),
         &(took < least),
         &false,
     )

@@ -2,8 +2,8 @@
 
 //! The reference model of a connection: two byte queues with ends.
 //!
-//! It says what a call on one end returns when no other call is in progress, and what its
-//! descriptors then are. It is written to be obviously right, not fast.
+//! The model determines what a call at one end returns while no other call is in progress, and the
+//! readiness of its descriptors afterwards. It is written to be obviously correct rather than fast.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -11,17 +11,17 @@ use std::net::Shutdown;
 
 use vsock_compliance::{ConnectionEnd, Ends, refusal_threshold};
 
-/// What a call returns.
+/// The result of a call.
 pub type ModelResult<T> = Result<T, ErrorKind>;
 
-/// How one side of a direction is.
+/// The state of one side of a direction.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Side {
     #[default]
     Open,
-    /// It was shut down, or closed by a drop.
+    /// The side was shut down, or closed by a drop.
     Shut,
-    /// It was broken off without being shut down before.
+    /// The side was broken off without having been shut down.
     Reset,
 }
 
@@ -43,16 +43,16 @@ impl Side {
 #[derive(Clone, Debug)]
 pub struct Direction {
     bytes: VecDeque<u8>,
-    /// `None` is unbounded.
+    /// `None` if unbounded.
     capacity: Option<usize>,
     writer: Side,
     reader: Side,
-    /// Whether a write was refused since there was last space enough.
+    /// Whether a write was refused and there has not been enough space since.
     refused: bool,
 }
 
 impl Direction {
-    /// A direction that has carried nothing; without a `capacity` it is unbounded.
+    /// Creates a direction that has transferred nothing. Without a `capacity`, it is unbounded.
     #[must_use]
     pub fn new(capacity: Option<usize>) -> Self {
         let (bytes, writer, reader) = Default::default();
@@ -65,17 +65,17 @@ impl Direction {
         }
     }
 
-    /// How many bytes are queued.
+    /// Returns the number of queued bytes.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.bytes.len()
     }
 
-    /// What a read of at most `len` bytes returns without waiting; it takes nothing.
+    /// Returns the result of a non-blocking read of at most `len` bytes, without removing them.
     ///
     /// # Errors
     ///
-    /// The kind that the read fails with.
+    /// The kind of error that the read returns.
     pub fn peek(&self, len: usize) -> ModelResult<Vec<u8>> {
         if len == 0 {
             return Ok(Vec::new());
@@ -90,22 +90,22 @@ impl Direction {
         }
     }
 
-    /// A read of at most `len` bytes that does not wait.
+    /// Reads at most `len` bytes without blocking.
     ///
     /// # Errors
     ///
-    /// The kind that the read fails with.
+    /// The kind of error that the read returns.
     pub fn read(&mut self, len: usize) -> ModelResult<Vec<u8>> {
         let bytes = self.peek(len)?;
         self.bytes.drain(..bytes.len());
         Ok(bytes)
     }
 
-    /// A write that does not wait: how many of the `bytes` are taken.
+    /// Writes without blocking. Returns how many of the `bytes` were accepted.
     ///
     /// # Errors
     ///
-    /// The kind that the write fails with.
+    /// The kind of error that the write returns.
     pub fn write(&mut self, bytes: &[u8]) -> ModelResult<usize> {
         if bytes.is_empty() {
             return Ok(0);
@@ -121,15 +121,15 @@ impl Direction {
         Ok(len)
     }
 
-    /// A blocking write that times out, because the peer does not read meanwhile.
+    /// Makes a blocking write that times out, because the peer does not read in the meantime.
     ///
     /// # Errors
     ///
-    /// The kind that the write fails with.
+    /// The kind of error that the write returns.
     pub fn write_until_timeout(&mut self, bytes: &[u8]) -> ModelResult<usize> {
         match self.write(bytes) {
             Ok(len) if len < bytes.len() => {
-                self.refused = true; // the rest was, while the call waited
+                self.refused = true; // The rest was refused while the call waited.
                 Ok(len)
             }
             Err(ErrorKind::WouldBlock) => Err(ErrorKind::TimedOut),
@@ -137,19 +137,19 @@ impl Direction {
         }
     }
 
-    /// Whether a read would not wait.
+    /// Returns whether a read would not block.
     #[must_use]
     pub fn is_readable(&self) -> bool {
         self.peek(1) != Err(ErrorKind::WouldBlock)
     }
 
-    /// Whether a write would not wait.
+    /// Returns whether a write would not block.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.writable() != Ok(0)
     }
 
-    /// How many bytes a write may take now.
+    /// Returns how many bytes a write may transfer now.
     fn writable(&self) -> ModelResult<usize> {
         match (self.writer, self.reader) {
             (Side::Shut, _) | (_, Side::Shut) => return Err(ErrorKind::BrokenPipe),
@@ -165,7 +165,7 @@ impl Direction {
     }
 }
 
-/// A connection.
+/// The reference model of a connection.
 ///
 /// ```
 /// use std::io::ErrorKind;
@@ -188,22 +188,22 @@ pub struct Model {
     ends: Ends,
 }
 
-/// What an end breaks off as it goes.
+/// What an end breaks off when it is dropped.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Breaks {
     Nothing,
-    /// Its own reading, and so the peer's writing.
+    /// Its own reading, and therefore the peer's writing.
     Reading,
     Both,
 }
 
-/// The direction that an end writes to.
+/// Returns the index of the direction that an end writes to.
 pub(crate) fn index(end: ConnectionEnd) -> usize {
     usize::from(end == ConnectionEnd::Device)
 }
 
 impl Model {
-    /// A fresh connection with these capacities; `None` is unbounded.
+    /// Creates a new connection with these capacities; `None` is unbounded.
     #[must_use]
     pub fn new(to_device: Option<usize>, to_application: Option<usize>) -> Self {
         let directions = [Direction::new(to_device), Direction::new(to_application)];
@@ -214,24 +214,24 @@ impl Model {
         }
     }
 
-    /// The same with other ends: a half that is dropped closes its direction alone.
+    /// Sets the structure of the ends. A half that is dropped closes only its own direction.
     #[must_use]
     pub const fn ends(mut self, ends: Ends) -> Self {
         self.ends = ends;
         self
     }
 
-    /// The direction that `end` writes to.
+    /// Returns the direction that `end` writes to.
     pub fn outgoing(&mut self, end: ConnectionEnd) -> &mut Direction {
         &mut self.directions[index(end)]
     }
 
-    /// The direction that `end` reads from.
+    /// Returns the direction that `end` reads from.
     pub fn incoming(&mut self, end: ConnectionEnd) -> &mut Direction {
         &mut self.directions[index(end.peer())]
     }
 
-    /// `end` shuts down.
+    /// Shuts down one or both directions of `end`.
     pub fn shutdown(&mut self, end: ConnectionEnd, how: Shutdown) {
         if how != Shutdown::Write {
             self.incoming(end).reader.shut();
@@ -241,7 +241,7 @@ impl Model {
         }
     }
 
-    /// `end` is dropped: with a reset, if it leaves bytes unread.
+    /// Drops `end`, which resets the connection if bytes are left unread.
     pub fn drop_end(&mut self, end: ConnectionEnd) {
         let breaks = match (self.incoming(end).queued(), self.ends) {
             (0, _) => Breaks::Nothing,
@@ -251,13 +251,13 @@ impl Model {
         self.end(end, breaks);
     }
 
-    /// `end` is aborted: what it has not ended in order is broken off.
+    /// Aborts `end`, which breaks off every direction that it has not ended in order.
     pub fn abort_end(&mut self, end: ConnectionEnd) {
         self.end(end, Breaks::Both);
     }
 
-    /// `end` is gone, and each of its directions broken off or closed. Where a whole one has ended
-    /// its writing before, nothing is broken off.
+    /// Removes `end`, which breaks off or closes each of its directions. If a whole end has already
+    /// ended its writing, nothing is broken off.
     fn end(&mut self, end: ConnectionEnd, breaks: Breaks) {
         if self.ends == Ends::Halves || self.outgoing(end).writer == Side::Open {
             if breaks != Breaks::Nothing {
@@ -271,25 +271,25 @@ impl Model {
         self.dropped[index(end)] = true;
     }
 
-    /// Whether `end` lives.
+    /// Returns whether `end` still exists.
     #[must_use]
     pub fn is_alive(&self, end: ConnectionEnd) -> bool {
         !self.dropped[index(end)]
     }
 
-    /// Whether the peer of `end` was dropped.
+    /// Returns whether the peer of `end` was dropped.
     #[must_use]
     pub fn peer_gone(&self, end: ConnectionEnd) -> bool {
         !self.is_alive(end.peer())
     }
 
-    /// Whether the read fd of `end` is readable.
+    /// Returns whether the read descriptor of `end` is readable.
     #[must_use]
     pub fn is_readable(&self, end: ConnectionEnd) -> bool {
         self.directions[index(end.peer())].is_readable()
     }
 
-    /// Whether the write fd of `end` is writable.
+    /// Returns whether the write descriptor of `end` is writable.
     #[must_use]
     pub fn is_writable(&self, end: ConnectionEnd) -> bool {
         self.directions[index(end)].is_writable()

@@ -2,11 +2,11 @@
 
 //! Whole lives of a guest and a host, as sequences of steps.
 //!
-//! A [`Scenario`] is a [`Sim`] with programs in the guest and components on the host, which are
-//! told by [`ScenarioStep`]s what to do. Each byte that one of them sends is known, so that each
-//! that arrives can be compared. [`calm`] and [`rough`] make steps for `proptest`; [`from_seed`]
-//! makes a sequence that can be made again. [`Scenario::wind_down`] ends everything and looks at
-//! what is left: nothing may be.
+//! A [`Scenario`] is a [`Sim`] with programs in the guest and components on the host, which act
+//! according to [`ScenarioStep`]s. All bytes that they send are known, so all bytes that arrive can
+//! be compared. [`calm`] and [`rough`] generate steps for `proptest`; [`from_seed`] generates a
+//! sequence that can be reproduced. [`Scenario::wind_down`] ends everything and checks that nothing
+//! is left.
 //!
 //! ```
 //! use vsock_muxer_harness::guest::GuestConfig;
@@ -38,11 +38,11 @@ use crate::sim::{Sim, SimConfig, SimFailure};
 use link::{Component, Harm, Link, Opener};
 pub use step::{LinkStep, ScenarioStep, calm, from_seed, rough};
 
-/// Bytes that a simulated stream holds.
+/// The capacity of a simulated stream in bytes.
 const CAPACITY: usize = 20_000;
-/// Packets of a message of the host at most, if they are full.
+/// The maximum number of packets of a message from the host, if the packets are full.
 const PACKETS: usize = 300;
-/// Connections of one scenario at most.
+/// The maximum number of connections in one scenario.
 const MOST: usize = 6;
 /// The first port of a component, and of a program in the guest.
 const FIRST_PORT: u32 = 1000;
@@ -50,29 +50,29 @@ const FIRST_PORT: u32 = 1000;
 /// What must have arrived when a scenario ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Delivery {
-    /// Every byte that was sent on a connection that nothing has harmed.
+    /// Every byte that was sent on a connection that was not harmed.
     Complete,
-    /// Anything: connections may have been broken off.
+    /// Any part: connections may have been broken off.
     Partial,
 }
 
-/// A life. See the [module](self).
+/// One life of a guest and a host. See the [module](self).
 #[derive(Debug)]
 pub struct Scenario {
     sim: Sim<Muxer>,
     backends: [HostBackend; 2],
     links: Vec<Link>,
     next_port: u32,
-    /// Bytes that a message of the host may have.
+    /// The maximum length of a message from the host, in bytes.
     longest: usize,
 }
 
 impl Scenario {
-    /// Two backends, one of each kind of stream, without connections.
+    /// Creates a scenario with two backends, one for each kind of stream, and no connections.
     ///
     /// # Errors
     ///
-    /// What the muxer did wrong.
+    /// The muxer breaks a rule.
     pub fn new(config: SimConfig, guest: GuestConfig) -> Result<Self, SimFailure> {
         let room = guest.rx_buffer_bytes.saturating_sub(Header::LEN);
         let longest = guest.buf_alloc.min(config.muxer.max_message()) as usize;
@@ -91,16 +91,16 @@ impl Scenario {
         })
     }
 
-    /// The simulation.
+    /// Returns the simulation.
     pub const fn sim(&mut self) -> &mut Sim<Muxer> {
         &mut self.sim
     }
 
-    /// Lets something happen, and one turn after it.
+    /// Takes a step, followed by one turn of the event loop.
     ///
     /// # Errors
     ///
-    /// What the muxer did wrong.
+    /// The muxer breaks a rule.
     pub fn apply(&mut self, step: &ScenarioStep) -> Result<(), SimFailure> {
         match step {
             ScenarioStep::Steps(turns) => {
@@ -110,7 +110,7 @@ impl Scenario {
             }
             ScenarioStep::Settles => {
                 self.sim.settle()?;
-                self.meet();
+                self.accept_waiting();
                 self.check_flow()?;
             }
             ScenarioStep::Passes(time) => self.sim.pass(*time)?,
@@ -142,17 +142,17 @@ impl Scenario {
             ScenarioStep::Raw(header, len) => self.send_raw(*header, *len),
             ScenarioStep::On(at, step) => self.on_link(*at, step)?,
         }
-        self.meet();
+        self.accept_waiting();
         Ok(())
     }
 
-    /// Reads everything, closes everything, waits for everything, and looks at what is left.
+    /// Reads everything, closes everything, waits for everything, and checks what is left.
     ///
     /// With [`Delivery::Complete`], every byte must have arrived.
     ///
     /// # Errors
     ///
-    /// What is left, or was lost.
+    /// Returns what is left or was lost.
     pub fn wind_down(mut self, delivery: Delivery) -> Result<(), SimFailure> {
         self.sim.guest.feed();
         self.drain()?;
@@ -177,7 +177,7 @@ impl Scenario {
         self.check_empty()
     }
 
-    /// Drops connections that were never accepted.
+    /// Closes connections that were never accepted.
     fn refuse_waiting(&mut self) {
         let now = self.sim.now();
         for port in FIRST_PORT..self.next_port {
@@ -197,14 +197,15 @@ impl Scenario {
     fn drain(&mut self) -> Result<(), SimFailure> {
         for _ in 0..200_000 {
             self.sim.settle()?;
-            self.meet();
+            self.accept_waiting();
             let mut any = false;
             for link in &mut self.links {
                 any |= link.guest_reads(&mut self.sim.guest, usize::MAX)?;
                 any |= link.host_reads(usize::MAX)?;
             }
             if !any {
-                // What was read may have been the last that a question for credit waits for.
+                // The last read may have made room for which the device waits, so let it request
+                // credit again.
                 let probe = self.sim.device().deadline();
                 let soon = self.sim.now().saturating_add(Duration::from_secs(2));
                 if probe.is_none_or(|at| at > soon) {
@@ -213,10 +214,10 @@ impl Scenario {
                 self.sim.pass(Duration::from_millis(100))?;
             }
         }
-        Err(SimFailure::new("bytes never end"))
+        Err(SimFailure::new("bytes arrive without end"))
     }
 
-    /// Nothing is left of any connection, on either side.
+    /// Checks that no connection is left on either side.
     fn check_empty(&mut self) -> Result<(), SimFailure> {
         let fds = self.backends.len();
         let left = [
@@ -229,13 +230,13 @@ impl Scenario {
         for (what, count, want) in left {
             if count != want {
                 return Err(SimFailure::new(format!(
-                    "{count} {what} are left, not {want}"
+                    "{count} {what} are left, expected {want}"
                 )));
             }
         }
         match self.sim.device().deadline() {
             None => Ok(()),
-            Some(at) => Err(SimFailure::new(format!("a deadline is left: {at:?}"))),
+            Some(at) => Err(SimFailure::new(format!("a deadline is left at {at:?}"))),
         }
     }
 
@@ -272,10 +273,10 @@ impl Scenario {
         Ok(())
     }
 
-    /// The guest uses the ports of a connection again immediately.
+    /// Makes the guest reuse the ports of a connection immediately.
     fn reconnect(&mut self, at: usize) -> Result<(), SimFailure> {
         self.sim.settle()?;
-        self.meet();
+        self.accept_waiting();
         let Some(at) = self.index(at) else {
             return Ok(());
         };
@@ -291,7 +292,8 @@ impl Scenario {
         if self.links.len() < MOST {
             let now = self.sim.now();
             let mut link = Link::new(port, Opener::Guest);
-            // A forged packet may have opened a stream to this port, which waits to be accepted.
+            // A forged packet may have opened a stream to this port, which still waits to be
+            // accepted.
             link.harm(self.links[at].harm);
             link.socket = Some(self.sim.guest.connect_from(now, from, port));
             self.links.push(link);
@@ -307,8 +309,8 @@ impl Scenario {
         at.checked_rem(self.links.len())
     }
 
-    /// Programs and components take the connections that wait for them.
-    fn meet(&mut self) {
+    /// Makes programs and components accept the connections that wait for them.
+    fn accept_waiting(&mut self) {
         for link in &mut self.links {
             if link.opener != Opener::Guest {
                 link.socket = link.socket.or_else(|| self.sim.guest.accept(link.port));
@@ -320,7 +322,7 @@ impl Scenario {
         }
     }
 
-    /// After everything has settled: bytes that wait have a reason to wait.
+    /// Checks, after everything has settled, that waiting bytes have a reason to wait.
     fn check_flow(&self) -> Result<(), SimFailure> {
         let guest = &self.sim.guest;
         if guest.posted() == 0 {
@@ -339,7 +341,7 @@ impl Scenario {
                 guest.unseen(id) == 0 && !link.guest_shut.contains(ShutdownFlags::RECEIVE);
             if host.unread_by_device() > 0 && could_go && all_known {
                 return Err(SimFailure::new(format!(
-                    "port {}: {} bytes for the guest wait for nothing",
+                    "port {}: {} bytes for the guest wait without a reason",
                     link.port,
                     host.unread_by_device()
                 )));

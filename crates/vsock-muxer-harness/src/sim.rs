@@ -2,11 +2,11 @@
 
 //! A muxer between a simulated guest and simulated host components, in virtual time.
 //!
-//! [`Sim`] has all three, the event loop of a driver, and a [`Checker`] that sees every packet. One
-//! [`step`](Sim::step) is one turn of a driver: packets of the guest, readiness, buffers of the
-//! guest, each with a budget. [`settle`](Sim::settle) turns until nothing is left to do, and then
-//! knows what must be true: [`quiescence`](Sim::check_quiescence), which finds every wake-up that
-//! was missed. Nothing depends on a clock, a thread or an address, so a run can be repeated.
+//! [`Sim`] contains all three, an event loop, and a [`Checker`] that sees every packet. One
+//! [`step`](Sim::step) is one turn of the event loop: packets of the guest, readiness events and
+//! buffers of the guest, each with a budget. [`settle`](Sim::settle) takes turns until nothing is
+//! left to do, and then checks for [quiescence](Sim::check_quiescence), which reveals every missed
+//! wake-up. Nothing depends on a clock, a thread or an address, so every run can be repeated.
 //!
 //! ```
 //! use vsock_muxer_harness::guest::{GuestConfig, GuestRead};
@@ -52,22 +52,22 @@ use failure::require;
 use crate::guest::{Guest, GuestConfig};
 use crate::host::{HostBackend, SimHost, StreamKind};
 
-/// How a simulated driver drives.
+/// The configuration of a simulation.
 #[derive(Clone, Debug)]
 pub struct SimConfig {
-    /// The muxer's limits.
+    /// The muxer's configuration.
     pub muxer: Config,
-    /// How the event loop reports.
+    /// How the event loop reports readiness.
     pub trigger: SimTrigger,
-    /// How the packets of a turn are handed over.
+    /// How the packets of one turn are passed to the device.
     pub arrival: Arrival,
-    /// Packets of the guest that a turn takes at most.
+    /// The maximum number of packets of the guest per turn.
     pub tx_packets: usize,
-    /// Bytes that a turn puts into the guest's buffers at most.
+    /// The maximum number of bytes put into the guest's buffers per turn.
     pub rx_bytes: usize,
-    /// Events of one wake-up at most.
+    /// The maximum number of events per wake-up.
     pub events: usize,
-    /// Turns after which a simulation that still has something to do is given up.
+    /// The number of turns after which a simulation that is not finished fails.
     pub turns: usize,
 }
 
@@ -85,35 +85,35 @@ impl Default for SimConfig {
     }
 }
 
-/// How a device is given the packets of the guest that one turn takes.
+/// How the guest's packets of one turn are passed to the device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Arrival {
-    /// Each by itself: [`Muxer::on_packet`].
+    /// One by one: [`Muxer::on_packet`].
     Alone,
-    /// All of them as one batch: [`Muxer::on_packet_of_batch`].
+    /// As one batch: [`Muxer::on_packet_of_batch`].
     Together,
 }
 
 /// A packet that has passed between device and guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TracedPacket {
-    /// The device has taken it.
+    /// A packet that the device has taken from the guest.
     FromGuest(Header),
-    /// The device has put it into a buffer.
+    /// A packet that the device has put into a buffer of the guest.
     ToGuest(Header),
 }
 
-/// How often a device may ask to be called again immediately, to do what is due in turns.
+/// How many times a device may postpone due work to the next call.
 const TURNS: usize = 1000;
 
-/// Wake-ups in a row that may lead to nothing: each watch may report once without effect before it
-/// is taken back.
+/// How many wake-ups in a row may have no effect: each watch may report once without effect before
+/// it is withdrawn.
 const IDLE_WAKEUPS: usize = 3;
 
 /// The simulation. See the [module](self).
 #[derive(Debug)]
 pub struct Sim<D = Muxer> {
-    /// The guest, to be used as its applications would.
+    /// The guest, to be used as its programs would use it.
     pub guest: Guest,
     /// The host.
     pub host: SimHost,
@@ -128,21 +128,21 @@ pub struct Sim<D = Muxer> {
 }
 
 impl Sim<Muxer> {
-    /// A muxer that is active, and a guest that has booted.
+    /// Creates a simulation with an active muxer and a guest that has booted.
     ///
     /// # Errors
     ///
-    /// What goes wrong while the muxer is activated.
+    /// The muxer breaks a rule while it is activated.
     pub fn new(config: SimConfig, guest: GuestConfig) -> Result<Self, SimFailure> {
         let muxer = Muxer::new(guest.cid, config.muxer.clone());
         Self::with_device(muxer, config, guest)
     }
 
-    /// Gives the muxer a backend of the simulated host.
+    /// Adds a backend of the simulated host to the muxer.
     ///
     /// # Errors
     ///
-    /// Those of [`Muxer::add_backend`].
+    /// The errors of [`Muxer::add_backend`].
     pub fn add_backend(
         &mut self,
         kind: StreamKind,
@@ -150,7 +150,7 @@ impl Sim<Muxer> {
     ) -> Result<HostBackend, SimFailure> {
         let (ours, theirs) = self.host.backend(kind, capacity);
         self.add(theirs)
-            .map_err(|error| SimFailure::new(format!("the backend was refused: {error}")))?;
+            .map_err(|error| SimFailure::new(format!("cannot add a backend: {error}")))?;
         self.apply()?;
         Ok(ours)
     }
@@ -161,11 +161,12 @@ impl Sim<Muxer> {
 }
 
 impl<D: DeviceUnderTest> Sim<D> {
-    /// As [`new`](Sim::new), with any device. Backends for it come from [`host`](Self::host).
+    /// Creates a simulation like [`new`](Sim::new), with any device. Take backends for it from
+    /// [`host`](Self::host).
     ///
     /// # Errors
     ///
-    /// What goes wrong while the device is activated.
+    /// The device breaks a rule while it is activated.
     pub fn with_device(
         device: D,
         config: SimConfig,
@@ -190,39 +191,39 @@ impl<D: DeviceUnderTest> Sim<D> {
         Ok(sim)
     }
 
-    /// One turn of the driver; returns whether anything happened.
+    /// Takes one turn of the event loop. Returns whether anything happened.
     ///
     /// # Errors
     ///
-    /// What the device did wrong.
+    /// The device breaks a rule.
     pub fn step(&mut self) -> Result<bool, SimFailure> {
         let mut busy = self.take_packets()?;
         busy |= self.dispatch()?;
         busy |= self.transmit()?;
         busy |= self.guest.receive() > 0;
-        // What the last read did may be an event of the next turn.
+        // The last read may have caused an event for the next turn.
         Ok(busy || self.event_loop.is_due())
     }
 
-    /// Turns until nothing is left to do, and checks that nothing was forgotten.
+    /// Takes turns until nothing is left to do, and checks that nothing was forgotten.
     ///
     /// # Errors
     ///
-    /// What the device did wrong; also that it never comes to rest.
+    /// The device breaks a rule, or never comes to rest.
     pub fn settle(&mut self) -> Result<(), SimFailure> {
         for _ in 0..self.config.turns {
             if !self.step()? {
                 return self.check_quiescence();
             }
         }
-        Err(SimFailure::new("it never comes to rest"))
+        Err(SimFailure::new("the device never comes to rest"))
     }
 
-    /// Lets time pass, with all that is due on the way, and settles.
+    /// Lets time pass, including all deadlines on the way, and settles.
     ///
     /// # Errors
     ///
-    /// As [`settle`](Self::settle).
+    /// The same as [`settle`](Self::settle).
     pub fn pass(&mut self, time: Duration) -> Result<(), SimFailure> {
         let end = self.now.saturating_add(time);
         self.settle()?;
@@ -230,16 +231,16 @@ impl<D: DeviceUnderTest> Sim<D> {
             self.reach(next)?;
         }
         self.now = end;
-        self.device.on_timeout(end); // too early for anything, which must do nothing
+        self.device.on_timeout(end); // Nothing is due, so this must have no effect.
         self.apply()?;
         self.settle()
     }
 
-    /// Turns, and lets time pass, until `done`.
+    /// Takes turns and lets time pass until `done`.
     ///
     /// # Errors
     ///
-    /// As [`settle`](Self::settle); also that `done` is not so after `bound`, or ever.
+    /// The same as [`settle`](Self::settle), and `done` does not become true within `bound`.
     pub fn drive_until(
         &mut self,
         bound: Duration,
@@ -254,23 +255,23 @@ impl<D: DeviceUnderTest> Sim<D> {
             let next = self.next_deadline().filter(|next| *next <= end);
             let Some(next) = next else {
                 return Err(SimFailure::new(format!(
-                    "it does not happen within {bound:?}"
+                    "the expected state is not reached within {bound:?}"
                 )));
             };
             self.reach(next)?;
         }
     }
 
-    /// The guest reboots: the device is reset, and activated when the driver is ready again.
+    /// Reboots the guest: the device is reset, and activated again when the driver is ready.
     ///
     /// # Errors
     ///
-    /// What the device did wrong.
+    /// The device breaks a rule.
     pub fn reboot(&mut self) -> Result<(), SimFailure> {
         self.restart(Guest::reboot)
     }
 
-    /// The device is reset, which the guest learns in this way, and activated again.
+    /// Resets the device, which the guest learns through `tell`, and activates it again.
     fn restart(&mut self, tell: fn(&mut Guest)) -> Result<(), SimFailure> {
         self.device.reset(self.now);
         self.apply()?;
@@ -281,11 +282,11 @@ impl<D: DeviceUnderTest> Sim<D> {
         self.apply().map(drop)
     }
 
-    /// A transport reset: the device has forgotten all connections, and the guest is told.
+    /// Resets the transport: the device forgets all connections, and the guest is told.
     ///
     /// # Errors
     ///
-    /// What the device did wrong.
+    /// The device breaks a rule.
     pub fn transport_reset(&mut self) -> Result<(), SimFailure> {
         self.device.transport_reset(self.now);
         self.apply()?;
@@ -294,14 +295,14 @@ impl<D: DeviceUnderTest> Sim<D> {
         Ok(())
     }
 
-    /// The device says farewell and stops, and another one takes its place under the same guest.
+    /// Shuts the device down and replaces it by another one for the same guest.
     ///
-    /// A guest with buffers must know by then of the end of every connection; one without any is
-    /// told by a transport reset.
+    /// If the guest has buffers, it must have learned by then that every connection has ended.
+    /// Otherwise, a transport reset tells it.
     ///
     /// # Errors
     ///
-    /// What the device did wrong.
+    /// The device breaks a rule.
     pub fn replace_device(&mut self) -> Result<(), SimFailure> {
         self.device.begin_shutdown(self.now);
         self.apply()?;
@@ -309,7 +310,7 @@ impl<D: DeviceUnderTest> Sim<D> {
         let starved = self.guest.posted() == 0;
         let left = self.checker.connections();
         require(starved || left == 0, || {
-            format!("the guest was not told of the end of {left} connections")
+            format!("the guest did not learn that {left} connections ended")
         })?;
         self.restart(if starved {
             Guest::on_transport_reset
@@ -318,56 +319,55 @@ impl<D: DeviceUnderTest> Sim<D> {
         })
     }
 
-    /// The time.
+    /// Returns the current virtual time.
     #[must_use]
     pub const fn now(&self) -> Tick {
         self.now
     }
 
-    /// The device.
+    /// Returns the device.
     pub const fn device(&mut self) -> &mut D {
         &mut self.device
     }
 
-    /// The event loop.
+    /// Returns the event loop.
     #[must_use]
     pub const fn event_loop(&self) -> &EventLoop {
         &self.event_loop
     }
 
-    /// What has been seen between device and guest.
+    /// Returns the checker, which has seen every packet.
     #[must_use]
     pub const fn checker(&self) -> &Checker {
         &self.checker
     }
 
-    /// From now on, every packet is kept.
+    /// Starts to record every packet.
     pub fn record(&mut self) {
         self.trace = Some(Vec::new());
     }
 
-    /// The packets that were kept.
+    /// Returns the recorded packets.
     #[must_use]
     pub fn trace(&self) -> &[TracedPacket] {
         self.trace.as_deref().unwrap_or_default()
     }
 
-    /// What must be so whenever nothing is left to do: see [`settle`](Self::settle), which checks
-    /// it.
+    /// Checks what must be true when nothing is left to do. [`settle`](Self::settle) calls this.
     ///
     /// # Errors
     ///
-    /// What was forgotten.
+    /// Returns what was forgotten.
     pub fn check_quiescence(&self) -> Result<(), SimFailure> {
         let starved = self.guest.posted() == 0;
         require(starved || self.checker.owed_resets() == 0, || {
-            format!("{} RSTs were never sent", self.checker.owed_resets())
+            format!("{} pending RSTs were not sent", self.checker.owed_resets())
         })?;
         require(starved || !self.device.wants_transmit(), || {
-            "there are buffers, and something to send is not sent".to_owned()
+            "the guest has buffers, but pending packets are not sent".to_owned()
         })?;
         require(self.guest.tx_len() == 0 || starved, || {
-            "there are buffers, and packets of the guest are not taken".to_owned()
+            "the guest has packets and buffers, but the device takes no packets".to_owned()
         })
     }
 
@@ -376,7 +376,7 @@ impl<D: DeviceUnderTest> Sim<D> {
         device.into_iter().chain(guest).min()
     }
 
-    /// Moves on to a deadline and does what is due.
+    /// Advances to a deadline and does the work that is due.
     fn reach(&mut self, at: Tick) -> Result<(), SimFailure> {
         self.now = self.now.max(at);
         let due = |sim: &Self| sim.device.deadline().is_some_and(|next| next <= sim.now);
@@ -388,7 +388,7 @@ impl<D: DeviceUnderTest> Sim<D> {
             self.apply()?;
         }
         require(!due(self), || {
-            "a deadline is still due after it was served".to_owned()
+            "a deadline is still due after its work was done".to_owned()
         })?;
         self.guest.on_timeout(self.now);
         self.settle()

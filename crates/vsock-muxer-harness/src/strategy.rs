@@ -7,57 +7,58 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_oneof};
+use proptest::sample::select;
 use vsock_compliance::poll::PollInterest;
 use vsock_compliance::{ConnectionEnd, Mode, refusal_threshold};
 
-/// Something done at one end.
+/// An operation at one end.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EndAction {
-    /// A read into a buffer of this length.
+    /// Reads into a buffer of this length.
     Read(usize),
-    /// A read into buffers of these lengths.
+    /// Reads into buffers of these lengths.
     ReadVectored(Vec<usize>),
-    /// A read that takes nothing.
+    /// Reads without removing the bytes.
     Peek(usize),
-    /// A write of this many bytes.
+    /// Writes this many bytes.
     Write(usize),
-    /// A write of buffers of these lengths.
+    /// Writes buffers of these lengths.
     WriteVectored(Vec<usize>),
-    /// A change of the mode.
+    /// Changes the mode.
     SetMode(Mode),
-    /// A change of the read timeout.
+    /// Changes the read timeout.
     SetReadTimeout(Option<Duration>),
-    /// A change of the write timeout.
+    /// Changes the write timeout.
     SetWriteTimeout(Option<Duration>),
-    /// A shutdown.
+    /// Shuts down.
     Shutdown(Shutdown),
-    /// From here on, the descriptor is polled.
+    /// Obtains the descriptor and polls it from here on.
     TakeFd(PollInterest),
-    /// The end is dropped.
+    /// Drops the end.
     Drop,
-    /// The end is aborted.
+    /// Aborts the end.
     Abort,
 }
 
 impl EndAction {
-    /// Whether nothing is left of the end.
+    /// Returns whether this consumes the end.
     #[must_use]
     pub fn is_last(&self) -> bool {
         matches!(self, Self::Drop | Self::Abort)
     }
 }
 
-/// An [`EndAction`] and where it is done.
+/// An [`EndAction`] at one of the ends.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PairStep {
     /// The end.
     pub end: ConnectionEnd,
-    /// What it does.
+    /// The operation.
     pub action: EndAction,
 }
 
-/// Lengths of calls for a direction of this capacity: those around which something changes, and any
-/// other up to beyond it.
+/// Generates lengths of calls for a direction of this capacity: those near a limit, and any others
+/// up to more than the capacity.
 fn length(capacity: usize) -> impl Strategy<Value = usize> + Clone {
     let beyond = capacity + capacity / 2 + 2;
     let threshold = refusal_threshold(capacity);
@@ -66,26 +67,26 @@ fn length(capacity: usize) -> impl Strategy<Value = usize> + Clone {
         .flat_map(|edge| [edge.saturating_sub(1), edge, edge + 1])
         .collect();
     prop_oneof![
-        3 => proptest::sample::select(edges),
+        3 => select(edges),
         2 => 0..=beyond,
         2 => 0..=beyond.min(64),
         1 => Just(0_usize),
     ]
 }
 
-/// Lengths of the buffers of a vectored call.
+/// Generates lengths for the buffers of a vectored call.
 fn lengths(capacity: usize) -> impl Strategy<Value = Vec<usize>> + Clone {
     vec(length(capacity), 0..5)
 }
 
-/// The ways to shut down.
+/// Generates directions to shut down.
 fn shutdown() -> impl Strategy<Value = Shutdown> + Clone {
-    proptest::sample::select(vec![Shutdown::Read, Shutdown::Write, Shutdown::Both])
+    select(vec![Shutdown::Read, Shutdown::Write, Shutdown::Both])
 }
 
-/// None, a short one, one that is refused, and one too long for any clock.
+/// Generates no timeout, short ones, one that is rejected, and one that is too long for any clock.
 fn timeout() -> impl Strategy<Value = Option<Duration>> + Clone {
-    proptest::sample::select(vec![
+    select(vec![
         None,
         Some(Duration::from_millis(1)),
         Some(Duration::from_micros(50)),
@@ -94,7 +95,7 @@ fn timeout() -> impl Strategy<Value = Option<Duration>> + Clone {
     ])
 }
 
-/// Actions that move bytes or look at them.
+/// Generates operations that transfer or peek at bytes.
 fn transfer(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
     prop_oneof![
         5 => length(capacity).prop_map(EndAction::Read),
@@ -105,27 +106,27 @@ fn transfer(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
     ]
 }
 
-/// Actions at one end of a pair whose directions have about this capacity.
+/// Generates operations at one end of a pair whose directions have about this capacity.
 fn action(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
     prop_oneof![
         48 => transfer(capacity),
-        3 => proptest::sample::select(vec![Mode::Blocking, Mode::Nonblocking]).prop_map(EndAction::SetMode),
+        3 => select(vec![Mode::Blocking, Mode::Nonblocking]).prop_map(EndAction::SetMode),
         1 => timeout().prop_map(EndAction::SetReadTimeout),
         1 => timeout().prop_map(EndAction::SetWriteTimeout),
         2 => shutdown().prop_map(EndAction::Shutdown),
-        3 => proptest::sample::select(vec![PollInterest::Read, PollInterest::Write]).prop_map(EndAction::TakeFd),
-        1 => proptest::sample::select(vec![EndAction::Drop, EndAction::Abort]),
+        3 => select(vec![PollInterest::Read, PollInterest::Write]).prop_map(EndAction::TakeFd),
+        1 => select(vec![EndAction::Drop, EndAction::Abort]),
     ]
 }
 
-/// Operations at both ends, at most `longest`.
+/// Generates at most `longest` operations at both ends.
 pub fn steps(capacity: usize, longest: usize) -> impl Strategy<Value = Vec<PairStep>> {
-    let end = proptest::sample::select(ConnectionEnd::BOTH.to_vec());
+    let end = select(ConnectionEnd::BOTH.to_vec());
     let step = (end, action(capacity)).prop_map(|(end, action)| PairStep { end, action });
     vec(step, 1..=longest)
 }
 
-/// Actions at one end, at most `longest`.
+/// Generates at most `longest` operations at one end.
 pub fn actions(capacity: usize, longest: usize) -> impl Strategy<Value = Vec<EndAction>> {
     vec(action(capacity), 1..=longest)
 }

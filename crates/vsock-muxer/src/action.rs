@@ -11,50 +11,52 @@ use vsock_proto::Interest;
 
 use crate::Token;
 
-/// Something for the event loop to do, in order.
+/// An action for the event loop. Actions must be executed in order.
 ///
 /// Each descriptor is registered once, by `Watch`, and unregistered once, by `Unwatch` or before
-/// the stream of `Close` is dropped. Edge-triggered registration is best; level-triggered works
-/// too: the muxer takes a watch back as soon as it sees an event that it cannot use.
+/// the stream of `Close` is dropped. Edge-triggered registration is best. Level-triggered
+/// registration works too, because the muxer withdraws a watch as soon as it sees an event that it
+/// cannot use.
 #[derive(Debug)]
 pub enum Action {
-    /// Registers the descriptor for reading, with hang-ups (`EPOLLIN | EPOLLRDHUP`), and for
-    /// writing (`EPOLLOUT`), as the interest says; or changes its registration. With neither it
-    /// stays registered for hang-ups alone.
+    /// Registers the descriptor, or changes its registration: for reading and hang-ups (`EPOLLIN |
+    /// EPOLLRDHUP`) and for writing (`EPOLLOUT`), as `interest` says. With neither, it stays
+    /// registered for hang-ups only.
     Watch {
-        /// What events of it belong to.
+        /// The token to pass with events of the descriptor.
         token: Token,
         /// The descriptor.
         fd: RawFd,
-        /// What to watch it for.
+        /// The events to watch for.
         interest: Interest,
     },
     /// Unregisters the descriptor.
     Unwatch {
-        /// What it belonged to.
+        /// The descriptor's token.
         token: Token,
         /// The descriptor.
         fd: RawFd,
     },
     /// Unregisters these descriptors, then drops the stream, which closes or aborts it.
     Close {
-        /// What it was.
+        /// The stream's token.
         token: Token,
-        /// Its descriptors that are registered.
+        /// The stream's registered descriptors.
         fds: [Option<RawFd>; 2],
-        /// The stream; dropping it closes it.
+        /// The stream, which is closed by dropping this.
         stream: ClosingStream,
     },
 }
 
-/// A stream that is to be closed or aborted: dropping this does it.
+/// A stream that is closed or aborted when this is dropped.
 ///
-/// Dropping it may wake the peer, so do that last: after the notification of the guest, and
-/// whatever else others wait for.
+/// Dropping it can wake the peer, so do it last, after notifying the guest and any other thread
+/// that waits for something.
 ///
-/// A stream that panics then may panic again in its own drop: one of the panics passes through.
+/// If the stream panics when it is closed and again when it is dropped, only one of the panics
+/// propagates.
 pub struct ClosingStream {
-    /// `None` only within the drop.
+    /// `None` only during the drop.
     stream: Option<Box<dyn VsockStream>>,
     mode: CloseMode,
 }
@@ -62,16 +64,17 @@ pub struct ClosingStream {
 /// How a stream is closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CloseMode {
-    /// `shutdown(Write)` and a drop: the peer reads an end, whatever the guest has left unread.
+    /// `shutdown(Write)` and a drop: the peer reads the end of the stream even if the guest has
+    /// left bytes unread.
     Shutdown,
-    /// A drop: an end, unless the guest has left bytes unread.
+    /// A drop: the peer reads the end of the stream unless the guest has left bytes unread.
     Drop,
-    /// [`abort`](VsockStream::abort): the connection was broken off.
+    /// [`abort`](VsockStream::abort): the peer sees a broken connection.
     Abort,
 }
 
 impl ClosingStream {
-    /// The stream, and how it is closed when this is dropped.
+    /// Wraps a stream that is to be closed in this way.
     #[must_use]
     pub const fn new(stream: Box<dyn VsockStream>, mode: CloseMode) -> Self {
         let stream = Some(stream);
@@ -89,10 +92,11 @@ impl Drop for ClosingStream {
             CloseMode::Drop => return,
             CloseMode::Abort => return stream.abort(),
         }
-        // A stream that knows no half-close, or has ended already, shows the end by its drop.
+        // A stream that does not support half-close, or has already ended, shows its end when it is
+        // dropped.
         let end = || drop(stream.shutdown(Shutdown::Write));
         if let Err(panic) = catch_unwind(AssertUnwindSafe(end)) {
-            // Dropped while the panic unwinds, it would end the process by another.
+            // If the stream's drop also panicked while this panic unwinds, the process would abort.
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(stream)));
             let _left_alone = ManuallyDrop::new(dropped);
             resume_unwind(panic);

@@ -13,14 +13,14 @@ use crate::backoff::Backoff;
 use crate::busy::Target;
 use crate::token::{BackendId, Token};
 
-/// The backends, and which of them has which port.
+/// The backends, and the ports that each one serves.
 #[derive(Default)]
 pub(crate) struct Backends {
     list: Vec<Backend>,
     ports: HashMap<Port, BackendId>,
-    /// Those that serve every other port, in order.
+    /// The backends for all other ports, in the order in which they were added.
     rest: Vec<BackendId>,
-    /// The one for connections with other guests.
+    /// The backend for connections with siblings.
     siblings: Option<BackendId>,
 }
 
@@ -31,23 +31,23 @@ pub(crate) struct Backend {
     pub(crate) pause: Option<Backoff>,
     fd: RawFd,
     token: Token,
-    /// How its descriptor is registered.
+    /// How the descriptor is registered.
     watch: Option<Interest>,
 }
 
-/// Which of the guest's connections are for a backend.
+/// The connections of the guest that a backend serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Serves<'p> {
-    /// Those to these ports alone.
+    /// Connections to these ports only.
     Ports(&'p [u32]),
-    /// Those to every port that no backend has for itself.
+    /// Connections to every port without a backend of its own.
     Rest,
-    /// Those to other guests.
+    /// Connections to siblings.
     Siblings,
 }
 
 impl Backends {
-    /// No muxer takes more.
+    /// The maximum number of backends in a muxer.
     pub(crate) const MAX: usize = 1024;
 
     pub(crate) fn add(
@@ -71,7 +71,7 @@ impl Backends {
                 return Err(MuxerError::PortTaken { port });
             }
         }
-        let fd = backend.as_raw_fd(); // if it panics, nothing has changed
+        let fd = backend.as_raw_fd(); // A panic here leaves everything unchanged.
         self.ports
             .extend(ports.iter().map(|&port| (Port::new(port), id)));
         self.list.push(Backend {
@@ -105,9 +105,9 @@ impl Backends {
         Ok(())
     }
 
-    /// Asks for a stream from the guest's address to another guest, or to a port of the host: the
-    /// backend that has it for itself, or the first of those that serve the rest, which for
-    /// messages is the first of them that has any.
+    /// Requests a stream from the guest's address to a sibling or to a port of the host. The port's
+    /// own backend is asked, or the first one for all other ports; for a seqpacket connection, the
+    /// first of those that support it.
     pub(crate) fn connect(
         &self,
         from: VsockAddr,
@@ -119,14 +119,15 @@ impl Backends {
             SocketType::Stream => backend.connect_from(from, to)?,
             SocketType::SeqPacket => backend.connect_seqpacket_from(from, to)?,
         };
-        // Boundaries would be made up, or lost.
+        // A stream of the other type would invent message boundaries, or lose them.
         if stream.messages().is_some() != (target.socket_type == SocketType::SeqPacket) {
             return Err(ErrorKind::Unsupported.into());
         }
         Ok(stream)
     }
 
-    /// The listener that [`connect`](Self::connect) would meet now, where that can be told.
+    /// Returns the listener that [`connect`](Self::connect) would use now, if the backend reports
+    /// it.
     pub(crate) fn listener(&self, target: Target) -> Option<ListenerId> {
         if target.cid != Cid::HOST {
             return None;
@@ -148,17 +149,17 @@ impl Backends {
         backend.map(|one| &*one.backend)
     }
 
-    /// Whether the guest's seqpacket sockets can be served at all.
+    /// Returns whether any backend serves the guest's seqpacket sockets.
     pub(crate) fn has_seqpacket(&self) -> bool {
         self.list.iter().any(|one| one.backend.has_seqpacket())
     }
 
-    /// Whether connections with other guests are served.
+    /// Returns whether a backend serves connections with siblings.
     pub(crate) const fn has_siblings(&self) -> bool {
         self.siblings.is_some()
     }
 
-    /// Whether this is the backend for connections with other guests.
+    /// Returns whether this is the backend for connections with siblings.
     pub(crate) fn is_for_siblings(&self, id: BackendId) -> bool {
         self.siblings == Some(id)
     }
@@ -199,31 +200,31 @@ impl Backend {
     }
 }
 
-/// Why a muxer cannot be set up as asked.
+/// An error in the setup of a muxer.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum MuxerError {
-    /// The port has a backend already.
-    #[error("guest connections to port {port} have a backend already")]
+    /// The port already has a backend.
+    #[error("port {port} already has a backend")]
     PortTaken {
         /// The port.
         port: u32,
     },
-    /// Connections with other guests have a backend already.
-    #[error("connections with other guests have a backend already")]
+    /// Connections with siblings already have a backend.
+    #[error("connections between guests already have a backend")]
     SiblingsTaken,
     /// The backend belongs to another muxer.
-    #[error("the backend belongs to another muxer")]
+    #[error("unknown backend: expected one that was added to this muxer")]
     UnknownBackend,
-    /// There are as many backends as a muxer takes.
-    #[error("a muxer takes {limit} backends")]
+    /// The muxer has the maximum number of backends.
+    #[error("too many backends: expected at most {limit}")]
     TooManyBackends {
-        /// How many it takes.
+        /// The maximum number of backends.
         limit: usize,
     },
 }
 
-/// An address, as streams and backends know it.
+/// Converts an address to the form that streams and backends use.
 pub(crate) fn addr(cid: Cid, port: Port) -> VsockAddr {
     VsockAddr {
         cid: cid.into(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use vsock_proto::Tick;
 
-/// When to try again what cannot succeed now: after 10 ms, then after twice as long each time, up
-/// to 100 ms.
+/// The time of the next attempt after a failure: 10 ms later at first, then twice as long each
+/// time, up to 100 ms.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     wait: Duration,
@@ -16,7 +16,7 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(10);
     const LONGEST: Duration = Duration::from_millis(100);
 
-    /// The first failure, or another one after `before`.
+    /// Returns the pause after a first failure, or after another failure following `before`.
     pub(crate) fn after(before: Option<Self>, now: Tick) -> Self {
         let wait = before.map_or(Self::FIRST, |before| {
             before.wait.saturating_mul(2).min(Self::LONGEST)
@@ -27,7 +27,7 @@ impl Backoff {
         }
     }
 
-    /// A pause that is over: the rest was only put off to be fair to others.
+    /// Returns a pause that is already over, for work that was only postponed to be fair to others.
     pub(crate) const fn over(now: Tick) -> Self {
         Self {
             wait: Self::FIRST,
@@ -35,7 +35,7 @@ impl Backoff {
         }
     }
 
-    /// When it is time.
+    /// Returns the time of the next attempt.
     pub(crate) const fn at(self) -> Tick {
         self.at
     }

@@ -8,10 +8,10 @@ use vsock_proto::{Cid, Packet, Port, SocketType, Tick};
 use crate::backoff::Backoff;
 use crate::slot::Slot;
 
-/// Connections of the guest that wait for busy host components, in a queue for each: first
-/// come, first served.
+/// The connections of the guest that wait for busy host components, in one queue per component,
+/// served in the order of arrival.
 ///
-/// The guest chooses ports, so the map hashes with a secret.
+/// The guest chooses ports, so the map uses a keyed hash against deliberate collisions.
 #[derive(Debug, Default)]
 pub(crate) struct Busy {
     queues: HashMap<Target, Queue>,
@@ -19,7 +19,7 @@ pub(crate) struct Busy {
     next: u64,
 }
 
-/// What the guest wants to reach.
+/// The host component or sibling that the guest connects to.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Target {
     pub(crate) cid: Cid,
@@ -27,23 +27,23 @@ pub(crate) struct Target {
     pub(crate) socket_type: SocketType,
 }
 
-/// The position of one connection in its queue.
+/// The place of one connection in its queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Ticket {
     target: Target,
     number: u64,
 }
 
-/// The connections that wait for one component: at least one.
+/// The connections that wait for one component. Never empty.
 #[derive(Debug)]
 struct Queue {
-    /// The listener that was busy, for which all in the queue are.
+    /// The listener that was busy. All connections in the queue are meant for it.
     met: Option<ListenerId>,
     pause: Backoff,
     waiting: BTreeMap<u64, Slot>,
 }
 
-/// The next connection, and how it is tried.
+/// The first connection in a queue, and the state of the queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct First {
     pub(crate) slot: Slot,
@@ -68,17 +68,17 @@ impl Ticket {
 }
 
 impl Busy {
-    /// Connections that wait.
+    /// Returns the number of waiting connections.
     pub(crate) const fn len(&self) -> usize {
         self.waiting
     }
 
-    /// Whether a connection waits for this component.
+    /// Returns whether a connection waits for this component.
     pub(crate) fn has(&self, target: Target) -> bool {
         self.queues.contains_key(&target)
     }
 
-    /// Begins to wait, after those that do; `met` is asked if there are none.
+    /// Appends a connection to a queue. If the queue is new, `met` returns the listener.
     pub(crate) fn add(
         &mut self,
         now: Tick,
@@ -98,7 +98,7 @@ impl Busy {
         Ticket { target, number }
     }
 
-    /// Waits no more.
+    /// Removes a connection from its queue.
     pub(crate) fn remove(&mut self, ticket: Ticket) {
         let Some(queue) = self.queues.get_mut(&ticket.target) else {
             return;
@@ -111,7 +111,7 @@ impl Busy {
         }
     }
 
-    /// The connection that has waited for this component for the longest time.
+    /// Returns the connection that has waited longest for this component.
     pub(crate) fn first(&self, target: Target) -> Option<First> {
         let queue = self.queues.get(&target)?;
         let (_, slot) = queue.waiting.first_key_value()?;
@@ -122,14 +122,14 @@ impl Busy {
         })
     }
 
-    /// When the component is asked again for this one, if it is the first.
+    /// Returns when the component is asked again on behalf of this connection, if it is the first.
     pub(crate) fn retry(&self, ticket: Ticket) -> Option<Backoff> {
         let queue = self.queues.get(&ticket.target)?;
         let (first, _) = queue.waiting.first_key_value()?;
         (*first == ticket.number).then_some(queue.pause)
     }
 
-    /// Says when the component is asked again.
+    /// Sets when the component is asked again.
     pub(crate) fn set_pause(&mut self, target: Target, pause: Backoff) {
         if let Some(queue) = self.queues.get_mut(&target) {
             queue.pause = pause;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a connection is like at the moment, for those who watch a muxer.
+//! Information about a connection, for monitoring.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -9,18 +9,20 @@ use std::time::Duration;
 
 use vsock_proto::{ConnKey, Phase, SocketType, Tick};
 
-/// The side that begins a connection.
+/// The side that initiated a connection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Initiator {
-    /// The guest, by a REQUEST.
+    /// The guest, with a REQUEST.
     Guest,
-    /// A host client, or another guest, of a backend's
+    /// A host client or a sibling, through a backend's
     /// [`accept`](vsock_backend_api::VsockBackend::accept).
     Host,
 }
 
-/// The number of a connection, by which it can be [reset](crate::Muxer::reset_connection). A muxer
-/// counts from 1 and uses no number twice, so an old one never means another connection.
+/// The number of a connection, which can be used to [reset](crate::Muxer::reset_connection) it.
+///
+/// A muxer counts from 1 and never reuses a number, so an old number cannot refer to another
+/// connection.
 ///
 /// ```
 /// use vsock_muxer::ConnectionId;
@@ -58,14 +60,14 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// Which connection it is, and since when.
+/// The identity of a connection and the time it began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Birth {
     pub(crate) id: ConnectionId,
     pub(crate) at: Tick,
 }
 
-/// Gives each connection its number.
+/// The source of connection numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Births(u64);
 
@@ -79,55 +81,55 @@ impl Births {
     }
 }
 
-/// One connection, as it is at the moment.
+/// Information about one connection at the present time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// Its number.
+    /// The number of the connection.
     pub id: ConnectionId,
-    /// The ports, and the CID on the host's side: `local` is the host's, or another guest's.
+    /// The ports, and the CID on the host's side. `local` is the host's port, or a sibling's.
     pub key: ConnKey,
-    /// The type of its sockets.
+    /// The socket type.
     pub socket_type: SocketType,
-    /// Where it is in its life.
+    /// The stage of its life.
     pub phase: Phase,
-    /// The side that has begun it.
+    /// The side that initiated it.
     pub initiator: Initiator,
-    /// When it was begun, in the muxer's time.
+    /// When it began, in the muxer's time.
     pub begun: Tick,
     /// Bytes that wait for the host.
     pub waiting: usize,
-    /// Bytes that the guest was sent and has not yet taken out of its buffer.
+    /// Bytes sent to the guest that it has not yet taken out of its buffer.
     pub in_flight: u32,
-    /// Bytes of payload that came from the guest.
+    /// Bytes of payload from the guest.
     pub bytes_from_guest: u64,
-    /// Bytes of payload that went to the guest.
+    /// Bytes of payload to the guest.
     pub bytes_to_guest: u64,
 }
 
 impl ConnectionInfo {
-    /// How long ago it was begun.
+    /// Returns how long ago the connection began.
     #[must_use]
     pub fn age(&self, now: Tick) -> Duration {
         now.since(self.begun)
     }
 }
 
-/// Where a listing of the connections goes on: see
+/// The position at which a listing of connections continues: see
 /// [`Muxer::connections_from`](crate::Muxer::connections_from).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ListPosition(pub(crate) usize);
 
-/// How much a muxer has at the moment.
+/// How many objects a muxer holds at the present time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct MuxerGauges {
     /// Connections, in any phase.
     pub connections: usize,
-    /// Host clients that have not yet sent their command.
+    /// Host clients whose command is not complete.
     pub handshakes: usize,
     /// Connections of the guest that wait for a busy host component.
     pub accepting: usize,
-    /// RSTs to packets without a connection that wait for buffers of the guest.
+    /// Pending RSTs for packets without a connection, which wait for buffers of the guest.
     pub resets_owed: usize,
 }

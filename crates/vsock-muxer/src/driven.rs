@@ -4,18 +4,18 @@ use vsock_proto::Tick;
 
 use crate::{Action, Muxer, Readiness, Token};
 
-/// What an event loop drives: a [`Muxer`], or a device around one.
+/// A component that an event loop drives: a [`Muxer`], or a device around one.
 ///
-/// A loop that is written for this drives both; `MuxerDriver` of the crate `vsock-epoll` is one. It
-/// tells of readiness and of time, and carries out what comes back, in this order, before it waits
-/// again:
+/// A loop written for this trait can drive either; `MuxerDriver` of the crate `vsock-epoll` is one.
+/// The loop reports readiness and the time, and executes the returned actions in this order before
+/// it waits again:
 ///
 /// ```
 /// use vsock_muxer::{Config, Driven, GuestCid, Muxer, Tick};
 ///
 /// /// Returns how long the loop may sleep.
 /// fn turn(device: &mut impl Driven, now: Tick) -> Option<std::time::Duration> {
-///     device.on_timeout(now); // called before it is due, it does nothing
+///     device.on_timeout(now); // has no effect if nothing is due
 ///     while let Some(action) = device.next_action() {
 ///         println!("for the event loop: {action:?}");
 ///     }
@@ -27,17 +27,17 @@ use crate::{Action, Muxer, Readiness, Token};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Driven {
-    /// Tells that a descriptor is ready, by the token of its [`Action::Watch`]. An event of a
-    /// stream that is gone does nothing.
+    /// Reports that a descriptor is ready, by the token of its [`Action::Watch`]. An event of a
+    /// closed stream has no effect.
     fn on_event(&mut self, now: Tick, token: Token, ready: Readiness);
 
-    /// Does what is due by now.
+    /// Does the work that is due by now.
     fn on_timeout(&mut self, now: Tick);
 
-    /// The next thing to do on the event loop. Called until there is none.
+    /// Returns the next action for the event loop. Must be called until it returns `None`.
     fn next_action(&mut self) -> Option<Action>;
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    /// Returns when [`on_timeout`](Self::on_timeout) must be called.
     fn deadline(&self) -> Option<Tick>;
 }
 
@@ -61,13 +61,14 @@ impl Driven for Muxer {
 
 /// When to call a device that moves packets again.
 ///
-/// `MuxerDriver` of the crate `vsock-epoll` takes this value and acts on it. For your own loop:
+/// `MuxerDriver` of the crate `vsock-epoll` acts on this value. In your own loop, use it as
+/// follows:
 ///
 /// ```
 /// use std::time::Duration;
 /// use vsock_muxer::NextCall;
 ///
-/// /// How long the loop may wait for its descriptors, with this much time left until the deadline.
+/// /// Returns how long the loop may wait for its descriptors if `left` remains until the deadline.
 /// fn timeout(next: NextCall, left: Option<Duration>) -> Option<Duration> {
 ///     match next {
 ///         NextCall::OnEvent => left,
@@ -78,20 +79,20 @@ impl Driven for Muxer {
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum NextCall {
-    /// After a notification from the guest, a ready descriptor or the [deadline](Driven::deadline).
-    /// Until then the loop may sleep.
+    /// After a notification from the guest, a descriptor event or the [deadline](Driven::deadline).
+    /// The loop may sleep until then.
     #[default]
     OnEvent,
-    /// Soon: the device polls, and has asked the guest for no notifications. The loop must not
-    /// sleep. It checks ready descriptors and the deadline without waiting, reports what it finds,
-    /// and calls again, until the device returns something else.
+    /// Soon: the device is polling and has suppressed the guest's notifications. The loop must not
+    /// sleep. It checks descriptors and the deadline without waiting, reports what it finds, and
+    /// calls again, until the device returns another value.
     Poll {
-        /// Until when the device expects something. The time starts with the first call that finds
+        /// How long the device expects to poll. The time starts with the first call that finds
         /// nothing; work extends it.
         until: Tick,
     },
-    /// After the guest is notified, and after everything else that waits for this thread: the device
-    /// has used its budget, or has let a packet for the guest go first. No notification will come
-    /// for the rest. The loop must not sleep.
+    /// After the guest is notified, and after all other work of this thread: the device has used up
+    /// its budget, or has let a packet for the guest go first. No notification will follow for the
+    /// rest. The loop must not sleep.
     Immediately,
 }

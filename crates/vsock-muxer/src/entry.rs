@@ -11,51 +11,51 @@ use crate::ports::PortLease;
 use crate::unsent::Unsent;
 use crate::waiting::WaitingId;
 
-/// What has a slot in the table: a host's stream, with or without a connection.
+/// The contents of a slot in the table: a host's stream, with or without a connection.
 pub(crate) enum Entry {
-    /// A host client that has not yet said which port it wants.
+    /// A host client that has not yet sent a complete command.
     Handshake(Box<Handshake>),
     /// A connection, in any phase.
     Connection(Box<ConnectionEntry>),
 }
 
-/// A host client's command, as far as it has come.
+/// A host client, and the part of its command that has arrived.
 pub(crate) struct Handshake {
     pub(crate) host: HostStream,
     pub(crate) parser: CommandParser,
     pub(crate) deadline: Tick,
-    /// Its entry among those that may have to make room; none before it has one.
+    /// Its place among the clients that may have to make room, once it has one.
     pub(crate) waiting: Option<WaitingId>,
 }
 
-/// How a connection takes part in the batch of packets that the muxer is taking.
+/// How a connection takes part in the current batch of packets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Batch {
-    /// Nothing: it is not in the muxer's list.
+    /// It is not in the muxer's list.
     Out,
-    /// It is in the list, and everything that waits has been offered to its stream.
+    /// It is in the list, and all of its waiting payload was offered to its stream.
     Offered,
     /// It is in the list, and has waiting payload that was not yet offered to its stream.
     Gathered,
 }
 
-/// A connection and what belongs to it.
+/// A connection and its associated state.
 pub(crate) struct ConnectionEntry {
     pub(crate) conn: Connection,
-    /// The host's stream; none before it is there, and after it was closed.
+    /// The host's stream; `None` until it is available and after it was closed.
     pub(crate) host: Option<HostStream>,
     pub(crate) initiator: Initiator,
-    /// The host port, if it was given to this connection.
+    /// The host port, if one was assigned to this connection.
     pub(crate) lease: Option<PortLease>,
-    /// What was read from the stream and the guest does not have.
+    /// Bytes that were read from the stream and not yet sent to the guest.
     pub(crate) unsent: Option<Unsent>,
-    /// When to try again to have a stream, or to have it watched for writing.
+    /// When to try again to obtain a stream, or to watch it for writing.
     pub(crate) retry: Option<Backoff>,
-    /// When to go on writing what waits for the stream, after a turn that did not suffice.
+    /// When to continue to write to the stream, after a turn that was too short.
     pub(crate) flush_at: Option<Tick>,
-    /// Whether payload of packets that arrived together waits to be written together.
+    /// Whether payload of the current batch waits to be written together.
     pub(crate) batch: Batch,
-    /// Its ticket in the queue for a busy host component.
+    /// Its place in the queue for a busy host component.
     pub(crate) ticket: Option<Ticket>,
     pub(crate) birth: Birth,
     pub(crate) bytes_from_guest: u64,
@@ -63,12 +63,12 @@ pub(crate) struct ConnectionEntry {
     pub(crate) stalls: Stalls,
 }
 
-/// What a connection waits for, as it was when it was looked at last.
+/// What a connection was waiting for at the last review.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stalls {
-    /// It could not send for want of the guest's credit.
+    /// It could not send because the guest had no credit.
     pub(crate) credit: bool,
-    /// Its stream had not taken everything.
+    /// Its stream had not accepted everything.
     pub(crate) host: bool,
 }
 
@@ -96,7 +96,7 @@ impl ConnectionEntry {
         }
     }
 
-    /// What it is like at the moment.
+    /// Returns a description for monitoring.
     pub(crate) fn info(&self) -> ConnectionInfo {
         ConnectionInfo {
             id: self.birth.id,
@@ -112,12 +112,12 @@ impl ConnectionEntry {
         }
     }
 
-    /// Whether another guest has begun the connection.
+    /// Returns whether a sibling initiated the connection.
     pub(crate) fn is_begun_by_guest(&self) -> bool {
         self.initiator == Initiator::Host && self.conn.key().host_cid != Cid::HOST
     }
 
-    /// When something is due.
+    /// Returns the earliest time at which work is due.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         let retry = self.retry.map(Backoff::at);
         [self.conn.deadline(), retry, self.flush_at]

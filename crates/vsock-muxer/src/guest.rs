@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the muxer asks of the guest's side: the payload of a packet, and buffers to fill.
+//! The guest's side, as the muxer uses it: the payload of a packet, and buffers to fill.
 
 use std::io::{ErrorKind, IoSlice};
 
@@ -9,26 +9,32 @@ use vsock_proto::{Header, MessageFlags, Progress};
 
 use crate::stream_calls::{read, send_message, write_bytes};
 
-/// The payload of one packet from the guest, wherever it lies: the `len` bytes after the header.
+/// The payload of one packet from the guest, wherever it is stored: the `len` bytes after the
+/// header.
 ///
-/// Each method goes on where the last call stopped. Bytes in plain memory are one: `&[u8]`.
+/// Each method continues where the previous call stopped. `&[u8]` implements this trait for bytes
+/// in ordinary memory.
 pub trait GuestPayload {
-    /// Writes what is left to the stream, in as few calls as it can, and stops at the first call
-    /// that takes less than it was offered. `Done` counts the bytes that were taken; once any were,
-    /// nothing else is reported but a failure: the next call will find out. An interrupted call is
-    /// repeated.
+    /// Writes the remaining bytes to the stream in as few calls as possible, and stops at the first
+    /// call that accepts less than it was offered.
+    ///
+    /// `Done` contains the number of bytes that were accepted. After at least one byte, only a
+    /// failure is reported instead; the next call finds any other condition. An interrupted call
+    /// must be repeated.
     fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress;
 
-    /// Sends what is left, which is a whole message or nothing, in one call: `Done` when the stream
-    /// has taken it, else nothing was taken. An interrupted call is repeated.
+    /// Sends the remaining bytes, which are one complete message, in one call.
     ///
-    /// The default takes the message to be refused (`Pending`): it is then copied, and sent from
-    /// the copy.
+    /// Returns `Done` if the stream has accepted the message; otherwise it has accepted nothing. An
+    /// interrupted call must be repeated.
+    ///
+    /// The default implementation returns `Pending`, as if the stream had refused the message,
+    /// which is then copied and sent from the copy.
     fn send_to(&mut self, _stream: &mut dyn VsockMessages, _flags: MessageFlags) -> Progress {
         Progress::Pending
     }
 
-    /// Fills `dst` with the next bytes; the caller never asks for more than are left.
+    /// Fills `dst` with the next bytes. The caller never requests more than remain.
     fn copy_to(&mut self, dst: &mut [u8]);
 }
 
@@ -54,45 +60,46 @@ impl GuestPayload for &[u8] {
     }
 }
 
-/// How much may be read from a stream for the guest in one call.
+/// How much one call may read from a stream for the guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Allowance {
-    /// Bytes altogether: the guest's credit. At least 1.
+    /// Total bytes: the guest's credit. At least 1.
     pub bytes: usize,
-    /// Packets altogether. At least 1.
+    /// Total packets. At least 1.
     pub packets: usize,
-    /// Bytes in one packet. At least 1.
+    /// Bytes per packet. At least 1.
     pub packet_bytes: usize,
 }
 
 /// The buffers that the guest has provided for packets.
 pub trait GuestBuffers {
-    /// Bytes that the next buffer has after a header; `None` while there is no buffer.
+    /// Returns how many bytes the next buffer can hold after a header, or `None` if there is no
+    /// buffer.
     ///
-    /// A buffer that cannot hold a header is given back to the guest unused and does not count.
+    /// A buffer that cannot hold a header is skipped, and returned to the guest unused.
     fn room(&mut self) -> Option<usize>;
 
-    /// Puts a packet without payload into the next buffer and gives it to the guest. Only called
-    /// after [`room`](Self::room) has said that there is one.
+    /// Puts a packet without payload into the next buffer and passes the buffer to the guest. Only
+    /// called after [`room`](Self::room) has returned `Some`.
     fn put(&mut self, header: &Header) {
         self.put_bytes(header, &[]);
     }
 
-    /// Puts a packet into the next buffer whose payload is in memory already. Only called with at
-    /// most [`room`](Self::room) bytes.
+    /// Puts a packet with a payload from memory into the next buffer. The payload never exceeds
+    /// [`room`](Self::room).
     fn put_bytes(&mut self, header: &Header, payload: &[u8]);
 
-    /// Reads from the stream into the next buffers: one packet for each buffer, within the
-    /// allowance, in as few calls as it can. For each buffer that got bytes, `packet` makes the
-    /// header for so many, and the buffer is given to the guest. A buffer that got none stays the
-    /// next one.
+    /// Reads from the stream into the next buffers, one packet per buffer and within the allowance,
+    /// in as few calls as possible. For each buffer that received bytes, `packet` makes the header
+    /// for that number of bytes, and the buffer is passed to the guest. A buffer that received none
+    /// stays the next one.
     ///
     /// Only called while [`room`](Self::room) is at least 1, so a read of 0 bytes is the end of the
-    /// stream. `Done` counts the bytes altogether; once any came, nothing else is reported but a
-    /// failure, which a stream may tell only once.
+    /// stream. `Done` contains the total number of bytes. After at least one byte, only a failure
+    /// is reported instead, because a stream may report a failure only once.
     ///
-    /// The default reads into memory of its own, from where it [puts](Self::put_bytes) the bytes
-    /// into one buffer after the other.
+    /// The default implementation reads into memory of its own and then [puts](Self::put_bytes) the
+    /// bytes into one buffer after another.
     fn fill(
         &mut self,
         stream: &mut dyn VsockStream,

@@ -13,11 +13,12 @@ use crate::token::Token;
 
 /// A host's stream, and how the event loop watches it.
 ///
-/// Watching is lazy, so that in the steady flow nothing is said to the event loop: once registered,
-/// a descriptor stays so, and only an event that cannot be used takes the watch back.
+/// Watching is lazy, so that a steady transfer requests nothing of the event loop: once registered,
+/// a descriptor stays registered, and the watch is withdrawn only after an event that cannot be
+/// used.
 ///
-/// What a stream says of itself is asked once, before anything is told to the event loop: a watched
-/// stream outside of the table runs no code of its own.
+/// The properties of a stream are queried once, before anything is requested of the event loop: a
+/// watched stream outside of the table never runs its own code.
 pub(crate) struct HostStream {
     stream: Box<dyn VsockStream>,
     carrier: VsockBackendType,
@@ -27,52 +28,52 @@ pub(crate) struct HostStream {
     /// How `fd` is registered.
     watch: Option<Interest>,
     writing: Writing,
-    /// The stream was ready to be read, and has not yet refused.
+    /// Whether the stream was reported readable and no read has yet found it empty.
     readable: bool,
     hangup: Hangup,
     link: Link,
-    /// Credit of the guest at the other end.
+    /// The exchange of credit with the guest at the other end.
     pub(crate) far: FarCredit,
 }
 
-/// Whether the host component has taken the connection.
+/// Whether the host component has accepted the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Link {
-    /// It is being reached.
+    /// The attempt to connect is in progress.
     Pending,
     Up,
-    /// It cannot be reached.
+    /// The attempt to connect has failed.
     Refused,
 }
 
-/// What becomes ready when the stream can be written.
+/// The descriptor that reports that the stream is writable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Writing {
-    /// Not asked so far.
+    /// Not yet queried.
     Unknown,
-    /// The stream's one descriptor.
+    /// The stream's only descriptor.
     SameFd,
-    /// A descriptor of its own, registered for writing.
+    /// A separate descriptor, registered for writing.
     Watched(RawFd),
-    /// A descriptor of its own, registered for nothing.
+    /// A separate descriptor, registered for hang-ups only.
     Resting(RawFd),
 }
 
-/// Whether the other end is gone.
+/// Whether the peer has gone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Hangup {
-    /// Not that anything has said.
+    /// No hang-up was seen.
     Unseen,
-    /// It was seen, and the connection is still to be told.
+    /// A hang-up was seen, but the connection does not know yet.
     Seen,
-    /// And the connection knows.
+    /// The connection knows.
     Told,
 }
 
 impl HostStream {
-    /// Takes the stream in, of which the event loop does not know yet: until
-    /// [`begin_watch`](Self::begin_watch) it may be called outside of the table, for a panic leaves
-    /// nothing registered.
+    /// Creates the host's end from a stream that the event loop does not watch yet. Until
+    /// [`begin_watch`](Self::begin_watch), the stream may be called outside of the table, because a
+    /// panic would leave nothing registered.
     pub(crate) fn unwatched(mut stream: Box<dyn VsockStream>, token: Token) -> Self {
         Self {
             fd: stream.as_raw_fd(),
@@ -92,12 +93,12 @@ impl HostStream {
         }
     }
 
-    /// Whether the host component is still being reached.
+    /// Returns whether the attempt to reach the host component is still in progress.
     pub(crate) const fn is_pending(&self) -> bool {
         matches!(self.link, Link::Pending)
     }
 
-    /// Looks whether the host component has been reached.
+    /// Checks whether the host component has been reached.
     pub(crate) fn finish_connect(&mut self) -> Link {
         self.link = loop {
             break match self.stream.finish_connect().map_err(|error| error.kind()) {
@@ -110,22 +111,22 @@ impl HostStream {
         self.link
     }
 
-    /// Has the stream watched for reading.
+    /// Starts to watch the stream for reading.
     pub(crate) fn begin_watch(&mut self, actions: &mut VecDeque<Action>) {
         self.set_watch(Interest::READ, actions);
     }
 
-    /// Tells the other guest's device what this guest has told, and looks what that one has;
-    /// returns it if it is news.
+    /// Passes this guest's credit to the other guest's device and reads that guest's credit.
+    /// Returns it if it has changed.
     pub(crate) fn exchange_credit(&mut self, ours: Option<VsockCredit>) -> Option<VsockCredit> {
         self.far.exchange(&*self.stream, ours)
     }
 
-    /// Has the event loop tell when the other guest's credit changes.
+    /// Requests an event when the other guest's credit changes.
     ///
     /// # Errors
     ///
-    /// There is no descriptor for it.
+    /// The stream has no descriptor for it.
     pub(crate) fn await_credit(&mut self, actions: &mut VecDeque<Action>) -> io::Result<()> {
         self.far.wait(&*self.stream, self.token, actions)
     }
@@ -134,13 +135,13 @@ impl HostStream {
         &mut *self.stream
     }
 
-    /// The sort of socket whose host's end the stream is.
+    /// Returns the socket type of the connection that the stream belongs to.
     pub(crate) const fn socket_type(&self) -> SocketType {
         self.socket_type
     }
 
-    /// Notes that the stream may be read. Returns whether that is news; if it is not, the event was
-    /// of no use, and no other like it shall come until a read has found nothing.
+    /// Records that the stream may be read. Returns whether this is news. If it is not, the event
+    /// was useless, and the watch is withdrawn until a read finds nothing.
     pub(crate) fn note_readable(&mut self, actions: &mut VecDeque<Action>) -> bool {
         if self.readable {
             if let Some(watch) = self.watch {
@@ -153,8 +154,8 @@ impl HostStream {
         true
     }
 
-    /// Notes that the other end is gone. The second time it is no news: a hang-up cannot be masked,
-    /// so the descriptor is unregistered.
+    /// Records that the peer has gone. A second report is useless; because a hang-up cannot be
+    /// masked, the descriptor is then unregistered.
     pub(crate) fn note_hangup(&mut self, actions: &mut VecDeque<Action>) {
         if self.hangup == Hangup::Unseen {
             self.hangup = Hangup::Seen;
@@ -164,26 +165,26 @@ impl HostStream {
         self.readable = true;
     }
 
-    /// Whether the other end is gone, where no event says so. A socket reports it as a hang-up, and
-    /// asking it would be a system call for each event; any other stream can be asked only.
+    /// Returns whether the peer has gone, for streams that report it by no event. A socket reports
+    /// a hang-up, and a query would be a system call for each event; other streams must be queried.
     pub(crate) fn is_left(&self) -> bool {
         let reports = self.is_socket() || self.carrier == VsockBackendType::HybridStream;
         !reports && self.stream.peer_gone()
     }
 
-    /// Whether the other end is gone and no event has said so yet. For a socket it is a system
-    /// call.
+    /// Returns whether the peer has gone although no event has reported it yet. On a socket, this
+    /// is a system call.
     pub(crate) fn has_left_unseen(&self) -> bool {
         self.hangup == Hangup::Unseen && self.stream.peer_gone()
     }
 
-    /// Whether the other end has ended its reading.
+    /// Returns whether the peer has stopped reading.
     pub(crate) fn peer_stopped_reading(&self) -> bool {
         self.stream.peer_stopped_reading()
     }
 
-    /// Whether the stream is a socket of which there is no other descriptor, so that dropping it is
-    /// an orderly end. One that a client has passed may still be open there.
+    /// Returns whether the stream is a socket without another descriptor, so that dropping it ends
+    /// it in an orderly way. A socket that a client has passed may still be open in the client.
     pub(crate) const fn is_socket(&self) -> bool {
         matches!(
             self.carrier,
@@ -191,14 +192,14 @@ impl HostStream {
         )
     }
 
-    /// Whether small payloads are better written together: a call of a stream inside the process
-    /// costs less than copying them, but a call of any other stream is a system call.
+    /// Returns whether small payloads should be gathered and written together. A call of a stream
+    /// inside the process costs less than a copy; a call of any other stream is a system call.
     pub(crate) fn gathers(&self) -> bool {
         self.carrier != VsockBackendType::Inner
     }
 
-    /// Notes the end of what the host has sent. If the other end is gone altogether, no event of
-    /// the descriptor has anything to tell any more.
+    /// Records the end of what the host has sent. If the peer has gone completely, the descriptor
+    /// has no more events to report.
     pub(crate) fn note_end(&mut self, actions: &mut VecDeque<Action>) {
         if self.has_left_unseen() {
             self.hangup = Hangup::Seen;
@@ -208,7 +209,7 @@ impl HostStream {
         }
     }
 
-    /// Whether the connection is to be told, once, that the other end is gone.
+    /// Returns, once, whether to tell the connection that the peer has gone.
     pub(crate) fn take_hangup(&mut self) -> bool {
         let owed = self.hangup == Hangup::Seen;
         if owed {
@@ -217,12 +218,12 @@ impl HostStream {
         owed
     }
 
-    /// What was read without an event may have left more.
+    /// Records that a read without an event may have left more bytes.
     pub(crate) const fn assume_readable(&mut self) {
         self.readable = true;
     }
 
-    /// A read has found nothing: the next event counts again.
+    /// Records that a read has found nothing, so the next event counts again.
     pub(crate) fn note_drained(&mut self, actions: &mut VecDeque<Action>) {
         self.readable = false;
         let watch = self.watch.unwrap_or_default();
@@ -230,11 +231,11 @@ impl HostStream {
         self.set_watch(Interest { read, ..watch }, actions);
     }
 
-    /// Has the stream watched for writing, because bytes wait for it.
+    /// Watches the stream for writing, because bytes wait for it.
     ///
     /// # Errors
     ///
-    /// The descriptor for it cannot be made now.
+    /// The descriptor for it cannot be created now.
     pub(crate) fn watch_writing(&mut self, actions: &mut VecDeque<Action>) -> io::Result<()> {
         if self.writing == Writing::Unknown {
             self.writing = match self.stream.write_ready_fd()? {
@@ -257,14 +258,15 @@ impl HostStream {
         Ok(())
     }
 
-    /// Whether to watch for writing changes nothing, so that only another edge will tell of space.
+    /// Returns whether the stream is already watched for writing with a separate descriptor, so
+    /// that only the next edge will report space.
     pub(crate) const fn awaits_edge(&self) -> bool {
         matches!(self.writing, Writing::Watched(_))
     }
 
-    /// Nothing waits for the stream. A socket's watch is taken back, because each event of it would
-    /// say again that it is writable; a descriptor of its own stays until an event of it
-    /// [is of no use](Self::note_unused_writable).
+    /// Records that nothing waits for the stream. The watch of a socket is withdrawn, because each
+    /// of its events would repeat that it is writable. A separate descriptor stays registered until
+    /// one of its events [is useless](Self::note_unused_writable).
     pub(crate) fn rest_writing(&mut self, actions: &mut VecDeque<Action>) {
         if self.writing == Writing::SameFd {
             if let Some(watch) = self.watch {
@@ -274,7 +276,7 @@ impl HostStream {
         }
     }
 
-    /// The stream can be written, and nothing waits for it.
+    /// Handles an event that reports that the stream is writable although nothing waits for it.
     pub(crate) fn note_unused_writable(&mut self, actions: &mut VecDeque<Action>) {
         self.rest_writing(actions);
         if let Writing::Watched(fd) = self.writing {
@@ -283,10 +285,11 @@ impl HostStream {
         }
     }
 
-    /// Gives the stream to the event loop, to be closed or aborted.
+    /// Passes the stream to the event loop, which closes or aborts it.
     pub(crate) fn close(self, mode: CloseMode, actions: &mut VecDeque<Action>) {
         let mode = match mode {
-            // What was written to a socket ends with its drop.
+            // Dropping a socket already ends what was written to it, so the extra call is
+            // unnecessary.
             CloseMode::Shutdown if self.is_socket() => CloseMode::Drop,
             mode => mode,
         };

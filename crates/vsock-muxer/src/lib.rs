@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Many connections, many backends, one guest.
+//! Multiplexes the connections of one guest over any number of backends.
 //!
-//! [`Muxer`] owns the host's streams and the state of every connection. It takes packets of the
-//! guest, readiness of descriptors and the time; it fills buffers of the guest, and says what the
-//! event loop shall do ([`Action`]) and when it wants to be woken. It polls nothing, takes no lock,
-//! reads no clock: `&mut Muxer` is the lock.
+//! [`Muxer`] owns the host's streams and the state of every connection. It takes the guest's
+//! packets, the readiness of descriptors and the time; it fills the guest's buffers and tells the
+//! event loop what to do ([`Action`]) and when to wake it. It never polls, takes no locks and reads
+//! no clock; exclusive access comes from `&mut Muxer`.
 //!
 //! ```text
 //!    guest's transmit queue                                     backends
@@ -18,81 +18,92 @@
 //!                              the event loop
 //! ```
 //!
-//! # How it is driven
+//! # Driving the muxer
 //!
-//! After every call that takes `now`, the caller takes the [actions](Muxer::next_action) until
-//! there is none; fills buffers, if the muxer [wants](Muxer::wants_transmit) some and the guest has
-//! posted some; and sleeps no longer than until the [deadline](Muxer::deadline), which may be now.
-//! Before it takes a packet out of the guest's queue it asks
-//! [`can_take_packet`](Muxer::can_take_packet). If the queue holds several packets, hand them over
-//! as a [batch](Muxer::on_packet_of_batch), which saves system calls.
+//! After every call that takes `now`, the caller must:
 //!
-//! Descriptors are best registered edge-triggered. In the steady flow nothing is said to the event
-//! loop: a stream stays registered while it is read, and while it cannot be. Only an event that is
-//! of no use takes its watch back, until a read has found nothing; so a level-triggered loop is not
-//! kept awake either.
+//! 1. execute the [actions](Muxer::next_action) until there are no more;
+//! 2. fill the guest's buffers, if the muxer [wants](Muxer::wants_transmit) to send and the guest
+//!    has provided some;
+//! 3. sleep until the [deadline](Muxer::deadline) at most, which may be now.
+//!
+//! Before it takes a packet out of the guest's queue, the caller must check
+//! [`can_take_packet`](Muxer::can_take_packet). If the queue holds several packets, pass them as a
+//! [batch](Muxer::on_packet_of_batch), which saves system calls.
+//!
+//! Register descriptors edge-triggered if possible. During a steady transfer, the muxer then
+//! requests nothing of the event loop: a stream stays registered while it is read, and while it
+//! cannot be read. Only an event that the muxer cannot use makes it drop the watch, until a read
+//! finds nothing; for this reason a level-triggered loop does not spin either.
 //!
 //! # Connections
 //!
-//! *The host begins:* a backend is [accepted](VsockBackend::accept) from. A stream
-//! that [names its port](VsockStream::requested_port) is a connection immediately, and
-//! [confirmed](VsockStream::confirm) when the guest accepts. Any other first sends
-//! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by
-//! the end of its stream, and [`MuxerCounters`] say why. One that has
-//! [left](VsockStream::peer_gone) before its REQUEST is in a buffer of the guest is not announced,
-//! unless it has written something.
+//! *The host initiates:* the muxer [accepts](VsockBackend::accept) a stream from a backend. If the
+//! stream [names its port](VsockStream::requested_port), the connection begins immediately, and the
+//! stream is [confirmed](VsockStream::confirm) when the guest accepts. Any other stream must first
+//! send `CONNECT <port>\n`, and receives `OK <host port>\n`. A refused client sees only the end of
+//! its stream; [`MuxerCounters`] record the reason. If a client [leaves](VsockStream::peer_gone)
+//! before its REQUEST is in a buffer of the guest, the guest never learns of it, unless the client
+//! has written data.
 //!
-//! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
-//! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another
-//! comes, within [`response_timeout`](Config::response_timeout), for at most
-//! [`max_accepting`](Config::max_accepting) connections at a time. The one that has waited longest
-//! is served first. If the [listener](VsockBackend::listener) is not the one any more that was
-//! busy, those that wait for it get an RST; so does the guest after any other error, and for a port
-//! that no backend serves. A REQUEST for ports that are in use means that the guest has forgotten
-//! the old connection: it is dropped, and the new one begins.
+//! *The guest initiates:* the muxer requests a stream from the backend that serves the port, or
+//! from the first backend that was added without ports. If the backend returns `WouldBlock`, it is
+//! asked again every 10 ms to 100 ms, and whenever another connection arrives, until
+//! [`response_timeout`](Config::response_timeout) expires. At most
+//! [`max_accepting`](Config::max_accepting) connections wait in this way, and the oldest is served
+//! first. If the busy [listener](VsockBackend::listener) is replaced by another one, the
+//! connections that wait for it receive an RST. Any other error is also answered with an RST, and
+//! so is a REQUEST for a port that no backend serves. A REQUEST for ports that are in use shows
+//! that the guest has no record of the old connection, so that one is dropped and a new one begins.
 //!
-//! *Another guest* is reached, and reaches this one, through the backend for
-//! [siblings](Muxer::add_sibling_backend), if there is one. Its CID is part of the connection's
-//! [key](ConnKey).
+//! *Other guests* connect to this guest, and this guest connects to them, through the backend for
+//! [siblings](Muxer::add_sibling_backend), if there is one. A sibling's CID is part of the
+//! connection's [key](ConnKey).
 //!
 //! # Messages
 //!
-//! A stream that has [`messages`](VsockStream::messages) is the host's end of a
-//! seqpacket connection, whichever side begins it. For the guest's REQUEST the backend of the port
-//! is asked, or the first without ports that [has such streams](VsockBackend::has_seqpacket); a
-//! device offers `VIRTIO_VSOCK_F_SEQPACKET` if [any backend](Muxer::has_seqpacket) has, and where
-//! the guest driver has not accepted it, both a REQUEST and a client are refused. A client's
-//! command is its first message, the answer another one.
+//! A stream that has [`messages`](VsockStream::messages) is the host's end of a seqpacket
+//! connection, whichever side initiates it. For the guest's REQUEST, the muxer asks the backend of
+//! the port, or the first backend without ports that [supports
+//! seqpacket](VsockBackend::has_seqpacket). A device offers `VIRTIO_VSOCK_F_SEQPACKET` if [any
+//! backend](Muxer::has_seqpacket) supports it; unless the driver accepts the feature, the muxer
+//! refuses every REQUEST and every client of this type. A client's command is its first message,
+//! and the answer is a message too.
 //!
-//! The guest's packets are put together, and go to the stream as one message. A message of the
-//! stream is read whole, and cut to the guest's credit and buffers; a connection holds at most one
-//! of which the guest has a part, and others have their turn meanwhile. A message beyond
-//! [`max_message`](Config::max_message), or beyond what its receiver can hold, ends the connection
-//! ([`MessageTooLong`](Ending::MessageTooLong), or a violation if it is the guest's), without a
-//! part of it: one of which a part is with the guest already is never given its end. Ends are those
-//! of other streams. The mark of a record passes where the stream knows it.
+//! The muxer assembles the guest's packets and writes each message to the stream as a whole. In the
+//! other direction, it reads a message as a whole and splits it according to the guest's credit and
+//! buffers. A connection holds at most one message of which the guest has received only a part;
+//! meanwhile, other connections have their turn.
 //!
-//! # What is bounded
+//! A message that exceeds [`max_message`](Config::max_message), or is longer than its receiver can
+//! hold, ends the connection: with [`MessageTooLong`](Ending::MessageTooLong), or with a violation
+//! if the guest sent it. The receiver never sees such a message as complete. Connections end in the
+//! same way as those of byte streams. The end-of-record mark is preserved if the stream supports
+//! it.
 //!
-//! Connections, handshakes, owed replies, the window of a connection and every wait: by
-//! [`Config`]. No packet allocates memory, except for bytes that a stream does
-//! not take, within the window, for more than 4 KiB of a batch for one stream, and for a message of
-//! which the guest can take a part. One event accepts at most 32 clients, and makes at most 64
-//! writes of what waited for a stream; the rest comes through the deadline. One call of
-//! [`transmit`](Muxer::transmit) sends at most its budget, and while several connections have
-//! something, each at most 64 KiB in its turn.
+//! # Limits
 //!
-//! # Watching it
+//! [`Config`] limits the connections, handshakes and pending replies, the window of each
+//! connection, and every wait. Packets cause no allocations, with three exceptions: bytes that a
+//! stream does not accept, up to the window; more than 4 KiB of a batch for one stream; and a
+//! message of which the guest can take only a part.
 //!
-//! The [counters](Muxer::counters) say what has happened, the [gauges](Muxer::gauges) what there
-//! is, and [`connections`](Muxer::connections) lists every connection with its bytes.
-//! [`next_refusal`](Muxer::next_refusal) says for the log why the last clients were refused, and
-//! [`reset_connection`](Muxer::reset_connection) ends one connection on both sides. Everything is
-//! counted in plain numbers by the thread that has the muxer.
+//! One event accepts at most 32 clients and makes at most 64 writes of waiting bytes to a stream;
+//! the rest of the work becomes due through the deadline. One call of [`transmit`](Muxer::transmit)
+//! sends at most its budget, and while several connections have data, each sends at most 64 KiB per
+//! turn.
+//!
+//! # Monitoring
+//!
+//! The [counters](Muxer::counters) record what has happened, the [gauges](Muxer::gauges) show the
+//! present state, and [`connections`](Muxer::connections) lists every connection with its byte
+//! counts. [`next_refusal`](Muxer::next_refusal) returns the reasons of the most recent refusals,
+//! for the log. [`reset_connection`](Muxer::reset_connection) ends one connection on both sides.
+//! The thread that owns the muxer counts everything in plain integers.
 //!
 //! # Example
 //!
-//! A guest connects to a host component, and they exchange a word.
+//! A guest connects to a host component and exchanges a word with it.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -105,7 +116,7 @@
 //! use vsock_muxer::{
 //!     Action, Config, GuestBuffers, GuestCid, Header, Muxer, Op, Readiness, SocketTypes, Tick,
 //! };
-//! # /// Connects the guest to one component, once.
+//! # /// Connects the guest to one host component, once.
 //! # struct Once(UnixStream, Mutex<Option<UnixStream>>);
 //! # impl AsRawFd for Once {
 //! #     fn as_raw_fd(&self) -> RawFd { self.0.as_raw_fd() }
@@ -124,7 +135,7 @@
 //! #     fn as_any(&self) -> &dyn Any { self }
 //! # }
 //!
-//! /// A guest that always has one buffer of 4 KiB more.
+//! /// A guest that always provides another buffer of 4 KiB.
 //! #[derive(Default)]
 //! struct Buffers(Vec<(Header, Vec<u8>)>);
 //!
@@ -164,7 +175,7 @@
 //! assert_eq!(&word, b"ping");
 //!
 //! component.write_all(b"pong")?;
-//! // The event loop: the backend's watch and the stream's, and the event that the latter brings.
+//! // The event loop: watches the backend and the stream, and reports an event of the stream.
 //! while let Some(action) = muxer.next_action() {
 //!     if let Action::Watch { token, .. } = action {
 //!         let readable = Readiness { readable: true, ..Readiness::default() };
@@ -179,11 +190,14 @@
 //!
 //! # Invariants
 //!
-//! - Whatever guest, host clients and event loop do: no panic, and every limit holds.
-//! - A panic of a stream, a backend or the guest's side passes through, and ends every connection.
-//! - An event of a stream that is gone never reaches another.
-//! - A host port is given back by the connection that has it, on every path.
-//! - Each descriptor is registered when it is named in [`Action::Close`], and in no other case.
+//! - No behaviour of the guest, the host clients or the event loop causes a panic or exceeds a
+//!   limit.
+//! - A panic in a stream, in a backend or in the guest's side propagates, and ends every
+//!   connection.
+//! - An event of a stream that was closed never reaches another stream.
+//! - A connection releases its host port on every path.
+//! - Every descriptor listed in [`Action::Close`] is registered at that time, and no other
+//!   descriptor of the stream is.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types)]

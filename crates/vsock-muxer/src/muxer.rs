@@ -41,22 +41,22 @@ use crate::token::BackendId;
 use crate::unsent::MessageBuffer;
 use crate::waiting::Waiting;
 
-/// Where a muxer stands between two resets.
+/// The state of a muxer between two resets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Life {
-    /// The guest driver is not ready.
+    /// The driver is not ready.
     Inactive,
     Active,
     /// The guest is paused.
     Paused,
-    /// The guest is told that its connections are gone; none begins.
+    /// The guest is being told that its connections are closed; no new ones begin.
     ShuttingDown,
 }
 
-/// The connections of one guest. The [crate](crate)'s documentation says how it is driven.
+/// The connections of one guest. The [crate documentation](crate) explains how to drive a muxer.
 ///
-/// A panic of a stream, of a backend or of the guest's side in one of its calls passes through, and
-/// ends every connection as a [`reset`](Self::reset) does: the muxer can be
+/// If a stream, a backend or the guest's side panics during a call, the panic propagates and every
+/// connection ends as it does in a [`reset`](Self::reset). The muxer can then be
 /// [activated](Self::activate) again.
 pub struct Muxer {
     guest: GuestCid,
@@ -66,19 +66,19 @@ pub struct Muxer {
     route: Route,
     backends: Backends,
     table: Table,
-    /// Clients whose command is not whole.
+    /// Clients whose command is incomplete.
     waiting: Waiting,
     /// Connections that wait for a busy host component.
     busy: Busy,
     ports: PortAllocator,
     rxq: RxQueue,
-    /// Connections that may have payload of the batch that was not yet offered to their streams,
-    /// each listed once.
+    /// Connections that may hold payload of the current batch that was not yet offered to their
+    /// streams. Each is listed once.
     batch: Vec<Slot>,
     message_buffer: MessageBuffer,
     /// Deadlines of connections and handshakes.
     timers: Timers,
-    /// When which backend is asked again.
+    /// When each backend is asked for clients again.
     accept_timers: Timers,
     actions: VecDeque<Action>,
     births: Births,
@@ -87,10 +87,10 @@ pub struct Muxer {
 }
 
 impl Muxer {
-    /// Backends that a muxer takes.
+    /// The maximum number of backends.
     pub const MAX_BACKENDS: usize = Backends::MAX;
 
-    /// A muxer without backends, not yet active.
+    /// Creates an inactive muxer without backends.
     #[must_use]
     pub fn new(guest: GuestCid, config: Config) -> Self {
         Self {
@@ -116,38 +116,40 @@ impl Muxer {
         }
     }
 
-    /// The guest's CID.
+    /// Returns the guest's CID.
     #[must_use]
     pub const fn guest_cid(&self) -> GuestCid {
         self.guest
     }
 
-    /// How it is configured.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Adds a backend: its host-initiated connections, and the guest's connections to every port
-    /// that no backend has for itself (the first backend that was added so gets them; for seqpacket
-    /// sockets, the first of these that [has any](VsockBackend::has_seqpacket)).
+    /// Adds a backend for host-initiated connections, and for guest connections to every port
+    /// without a backend of its own.
+    ///
+    /// If several backends are added in this way, the first one serves these guest connections.
+    /// Seqpacket connections go to the first one that [supports them](VsockBackend::has_seqpacket).
     ///
     /// # Errors
     ///
-    /// [`MuxerError::TooManyBackends`], beyond [`MAX_BACKENDS`](Self::MAX_BACKENDS).
+    /// [`MuxerError::TooManyBackends`] if there are [`MAX_BACKENDS`](Self::MAX_BACKENDS) already.
     pub fn add_backend(&mut self, backend: Box<dyn VsockBackend>) -> Result<BackendId, MuxerError> {
         let id = self.backends.add(backend, Serves::Rest)?;
         self.watch_added(id);
         Ok(id)
     }
 
-    /// Adds a backend: its host-initiated connections, and the guest's connections to these ports
-    /// and to no others, unless they are [routed](Self::route_port) to it later.
+    /// Adds a backend for host-initiated connections, and for guest connections to these ports
+    /// only. More ports can be [routed](Self::route_port) to it later.
     ///
     /// # Errors
     ///
-    /// [`MuxerError::PortTaken`], and those of [`add_backend`](Self::add_backend); nothing has
-    /// changed then.
+    /// [`MuxerError::PortTaken`] if a port already has a backend, and the errors of
+    /// [`add_backend`](Self::add_backend). The muxer is then unchanged.
     pub fn add_backend_for(
         &mut self,
         backend: Box<dyn VsockBackend>,
@@ -158,25 +160,27 @@ impl Muxer {
         Ok(id)
     }
 
-    /// Adds the backend for connections between the guest and other guests: without one, a REQUEST
-    /// to any other CID than the host's is answered with an RST, and nothing else that goes there
-    /// is.
+    /// Adds the backend for connections between this guest and other guests.
     ///
-    /// It gets the guest's connections to every CID that a guest can have but its own, by
-    /// [`connect_from`](VsockBackend::connect_from) or
+    /// Without one, a REQUEST to any CID except the host's is answered with an RST, and other
+    /// packets to such a CID are dropped.
+    ///
+    /// The backend receives the guest's connections to every valid guest CID except the guest's
+    /// own, through [`connect_from`](VsockBackend::connect_from) or
     /// [`connect_seqpacket_from`](VsockBackend::connect_seqpacket_from), and decides by both
-    /// addresses. A stream that it returns before the other guest has answered says so
-    /// ([`finish_connect`]).
+    /// addresses. If it returns a stream before the other guest has answered, the stream reports
+    /// the answer ([`finish_connect`]).
     ///
-    /// A stream that it [accepts](VsockBackend::accept), that names its port ([`requested_port`])
-    /// and whose [`peer`] has the CID of another guest is a connection from that address: the
-    /// guest's packets bear it, and no port of the host is used. If the guest has a connection with
-    /// the same address and port already, the new one is refused. Other streams of the backend come
-    /// from the host.
+    /// If the backend [accepts](VsockBackend::accept) a stream that names its port
+    /// ([`requested_port`]) and whose [`peer`] has the CID of another guest, the connection comes
+    /// from that address: packets to the guest carry it, and no port of the host is used. If the
+    /// guest already has a connection with the same address and port, the new one is refused. Other
+    /// streams of the backend come from the host.
     ///
     /// # Errors
     ///
-    /// [`MuxerError::SiblingsTaken`], and those of [`add_backend`](Self::add_backend).
+    /// [`MuxerError::SiblingsTaken`] if there is such a backend already, and the errors of
+    /// [`add_backend`](Self::add_backend).
     ///
     /// [`finish_connect`]: vsock_backend_api::VsockStream::finish_connect
     /// [`requested_port`]: vsock_backend_api::VsockStream::requested_port
@@ -191,7 +195,7 @@ impl Muxer {
         Ok(id)
     }
 
-    /// Brings the route in line with what was negotiated, and with the backends.
+    /// Updates the route after a change of the negotiated features or of the backends.
     fn set_route(&mut self) {
         let route = Route::to_guest(self.guest, self.types);
         self.route = if self.backends.has_siblings() {
@@ -209,38 +213,40 @@ impl Muxer {
         }
     }
 
-    /// Gives the guest's connections to `port` to a backend.
+    /// Routes the guest's connections to `port` to a backend.
     ///
     /// # Errors
     ///
-    /// [`MuxerError::PortTaken`], and [`MuxerError::UnknownBackend`] for another muxer's.
+    /// [`MuxerError::PortTaken`] if the port already has a backend, and
+    /// [`MuxerError::UnknownBackend`] if the backend belongs to another muxer.
     pub fn route_port(&mut self, port: u32, backend: BackendId) -> Result<(), MuxerError> {
         self.backends.route(Port::new(port), backend)
     }
 
-    /// [Resets](Self::reset) the muxer, and gives up every backend and every port that one had.
-    /// What was counted stays, other backends may be added before the next
-    /// [`activate`](Self::activate), and a [`BackendId`] from before means nothing.
+    /// [Resets](Self::reset) the muxer and removes every backend and its ports.
     ///
-    /// The backends are the caller's, to be dropped after the next [actions](Self::next_action):
-    /// some of these take back the watches of their descriptors.
+    /// Counters are kept, and other backends can be added before the next
+    /// [`activate`](Self::activate). Every [`BackendId`] becomes invalid.
+    ///
+    /// The caller must keep the returned backends until it has executed the next
+    /// [actions](Self::next_action), some of which unregister their descriptors.
     #[must_use = "the backends must live until the actions have been taken"]
     pub fn remove_backends(&mut self, now: Tick) -> Vec<Box<dyn VsockBackend>> {
         self.reset(now);
         std::mem::take(&mut self.backends).into_inner()
     }
 
-    /// Whether a backend has streams for the guest's seqpacket sockets: then a device offers
-    /// `VIRTIO_VSOCK_F_SEQPACKET`.
+    /// Returns whether any backend supports the guest's seqpacket sockets, so that the device can
+    /// offer `VIRTIO_VSOCK_F_SEQPACKET`.
     #[must_use]
     pub fn has_seqpacket(&self) -> bool {
         self.backends.has_seqpacket()
     }
 
-    /// The guest driver is ready: backends are watched from now on. The socket types are those that
-    /// were negotiated.
+    /// Activates the muxer once the driver is ready. From now on, backends are watched and the
+    /// negotiated socket types may be used.
     ///
-    /// A device that is active already is [reset](Self::reset) first.
+    /// If the muxer is already active, it is [reset](Self::reset) first.
     pub fn activate(&mut self, now: Tick, types: SocketTypes) {
         if self.life != Life::Inactive {
             self.reset(now);
@@ -251,22 +257,25 @@ impl Muxer {
         self.watch_backends();
     }
 
-    /// The device was reset: every connection and every unfinished handshake is closed, nothing is
-    /// told to the guest, backends stay and are no longer watched until
-    /// [`activate`](Self::activate).
+    /// Resets the muxer after a device reset: closes every connection and every unfinished
+    /// handshake without telling the guest.
+    ///
+    /// Backends are kept, but not watched until [`activate`](Self::activate).
     pub fn reset(&mut self, now: Tick) {
         self.life = Life::Inactive;
         self.unwatch_backends();
         self.close_all(now, |_| true);
     }
 
-    /// Every connection that the guest knows of is closed as by [`reset`](Self::reset), but the
-    /// device stays active: to be called when `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` is owed to the
-    /// guest (virtio 1.3, 5.10.6.7).
+    /// Closes every connection of which the guest has a record, as [`reset`](Self::reset) does, but
+    /// stays active.
     ///
-    /// Host clients that have not yet sent their command lose nothing and stay. So do those whose
-    /// REQUEST is in no buffer of the guest yet: the guest cannot have lost what it has not heard
-    /// of.
+    /// Call it before the device sends the guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` (virtio 1.3,
+    /// 5.10.6.7).
+    ///
+    /// Host clients that have not yet sent a complete command are kept. So are those whose REQUEST
+    /// is not yet in a buffer of the guest, because the guest cannot have lost a connection of
+    /// which it has never heard.
     pub fn transport_reset(&mut self, now: Tick) {
         self.close_all(now, |entry| match entry {
             Entry::Connection(entry) => entry.conn.phase() != Phase::Requesting,
@@ -274,8 +283,8 @@ impl Muxer {
         });
     }
 
-    /// What a snapshot needs of the muxer. Nothing is closed: a device that goes on after the
-    /// snapshot keeps its connections.
+    /// Returns the state that a snapshot needs. Nothing is closed: a device that continues after
+    /// the snapshot keeps its connections.
     #[must_use]
     pub fn save(&self) -> MuxerState {
         MuxerState {
@@ -285,13 +294,14 @@ impl Muxer {
         }
     }
 
-    /// Goes on where another muxer was [saved](Self::save). Every connection of this one is closed
-    /// as by [`transport_reset`](Self::transport_reset), and the device owes its guest
-    /// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
+    /// Continues where another muxer was [saved](Self::save).
+    ///
+    /// Closes every connection as [`transport_reset`](Self::transport_reset) does; the device must
+    /// send its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`. See [`MuxerState`].
     ///
     /// # Errors
     ///
-    /// The state has a version that this release does not know. The muxer is then unchanged.
+    /// [`StateVersionError`] if the state has an unsupported version. The muxer is then unchanged.
     pub fn restore(&mut self, now: Tick, state: &MuxerState) -> Result<(), StateVersionError> {
         state.check_version()?;
         self.transport_reset(now);
@@ -300,21 +310,21 @@ impl Muxer {
         Ok(())
     }
 
-    /// The next thing for the event loop to do; to be asked after every call that takes `now`,
-    /// until there is none.
-    #[must_use = "what is not carried out is lost"]
+    /// Returns the next action for the event loop. Call it after every method that takes `now`,
+    /// until it returns `None`.
+    #[must_use = "an action that is not executed is lost"]
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// Accepts clients from now on.
+    /// Starts accepting clients.
     fn watch_backends(&mut self) {
         for backend in self.backends.iter_mut() {
             backend.watch(Interest::READ, &mut self.actions);
         }
     }
 
-    /// No client is accepted any more.
+    /// Stops accepting clients.
     fn unwatch_backends(&mut self) {
         for backend in self.backends.iter_mut() {
             backend.unwatch(&mut self.actions);
@@ -322,12 +332,13 @@ impl Muxer {
         self.accept_timers = Timers::new();
     }
 
-    /// Closes what `which` names, and forgets whatever else is owed to the guest.
+    /// Closes the entries that `which` selects, and drops everything else that is pending for the
+    /// guest.
     fn close_all(&mut self, now: Tick, which: impl Fn(&Entry) -> bool) {
         self.rxq.clear();
         for slot in self.table.slots() {
             if !self.table.entry(slot).is_some_and(|entry| which(entry)) {
-                // Its REQUEST has lost its place in the queue with all others.
+                // Clearing the queue has removed the place of its REQUEST.
                 self.schedule(slot);
                 continue;
             }

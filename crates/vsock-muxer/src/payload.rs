@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Between the core's idea of bytes and that of streams and guests.
+//! Adapters between the connection's view of payload and that of streams and guests.
 
 use std::io::IoSlice;
 
@@ -10,27 +10,28 @@ use vsock_proto::{Chunk, MessageFlags, Payload, Progress};
 use crate::guest::GuestPayload;
 use crate::stream_calls::{send_message, write_bytes};
 
-/// The payload of a packet, and the stream it goes to.
+/// The payload of a packet, and the stream that receives it.
 pub(crate) struct ToStream<'a> {
     pub(crate) payload: &'a mut dyn GuestPayload,
     pub(crate) stream: Option<&'a mut dyn VsockStream>,
-    /// Whether the stream gets it now.
+    /// When to offer the payload to the stream.
     pub(crate) offer: Offer,
 }
 
 /// When the payload of a packet is offered to its stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Offer {
-    /// Before the next packet is looked at.
+    /// Before the next packet is handled.
     Now,
-    /// Together with the payload of later packets: until then it is in the backlog, as if the
-    /// stream had refused it.
+    /// Together with the payload of later packets. Until then, the payload is kept in the backlog
+    /// as if the stream had refused it.
     WithOthers,
 }
 
 impl Payload for ToStream<'_> {
     fn forward(&mut self, message: Option<MessageFlags>) -> Progress {
-        // A connection that takes payload has a stream, and one of messages a stream of messages.
+        // A connection that takes payload has a stream, and one that takes messages has a stream of
+        // messages. The fallbacks only avoid a panic.
         let Some(stream) = self.stream.as_deref_mut() else {
             return Progress::Closed;
         };
@@ -48,7 +49,7 @@ impl Payload for ToStream<'_> {
     }
 }
 
-/// Writes what waits to the stream, in one call.
+/// Writes waiting bytes to the stream, in one call.
 pub(crate) fn write(stream: &mut dyn VsockStream, chunk: &Chunk<'_>) -> Progress {
     if let Some(flags) = chunk.message {
         let pieces = [IoSlice::new(chunk.first), IoSlice::new(chunk.second)];

@@ -8,10 +8,10 @@ use vsock_proto::Port;
 
 /// The host ports of host-initiated connections.
 ///
-/// Ports are given out in a circle, so that one which has just been given back is not used again
-/// soon: the guest may not have finished with it. A port comes with a [`PortLease`], and only the
-/// lease gives it back. A connection that the guest began has none, and cannot free anything,
-/// whatever its port is.
+/// Ports are assigned in rotation, so that a released port is not soon reused: the guest may still
+/// have a record of its last connection. A port comes with a [`PortLease`], and only the lease
+/// releases it. A connection that the guest initiated has no lease and cannot release any port,
+/// whatever its own port is.
 #[derive(Debug)]
 pub(crate) struct PortAllocator {
     range: Range<u32>,
@@ -19,20 +19,21 @@ pub(crate) struct PortAllocator {
     leased: BTreeSet<u32>,
 }
 
-/// The right to a host port. It must be given back.
+/// The right to use a host port. It must be released.
 #[derive(Debug, Eq, PartialEq)]
 #[must_use = "a port that is not released is lost"]
 pub(crate) struct PortLease(u32);
 
 impl PortLease {
-    /// The port.
+    /// Returns the port.
     pub(crate) const fn port(&self) -> Port {
         Port::new(self.0)
     }
 }
 
 impl PortAllocator {
-    /// All ports of the range are free; the first will be the first.
+    /// Creates an allocator in which all ports of the range are free. It starts with the first
+    /// port.
     pub(crate) const fn new(range: Range<u32>) -> Self {
         let next = range.start;
         Self {
@@ -42,9 +43,9 @@ impl PortAllocator {
         }
     }
 
-    /// Goes on with this port: what [`next_port`](Self::next_port) was when a device was saved, so
-    /// that a restored guest does not see the ports of connections that it still remembers. A port
-    /// outside the range means the first.
+    /// Continues with this port, the [`next_port`](Self::next_port) of a saved device, so that a
+    /// restored guest does not see ports of connections of which it still has a record. A port
+    /// outside the range means the first one.
     pub(crate) fn starting_at(mut self, port: Port) -> Self {
         let port = u32::from(port);
         if self.range.contains(&port) {
@@ -53,17 +54,17 @@ impl PortAllocator {
         self
     }
 
-    /// The port that will be tried next.
+    /// Returns the port that will be tried next.
     pub(crate) const fn next_port(&self) -> Port {
         Port::new(self.next)
     }
 
-    /// Gives out the next port that is free and not `taken`, by which a caller keeps off ports that
-    /// a connection of the guest uses with the same peer port.
+    /// Assigns the next port that is free and not `taken`. With `taken`, the caller excludes ports
+    /// that a connection of the guest already uses with the same peer port.
     ///
     /// # Errors
     ///
-    /// [`NoPortLeft`]: every port of the range is leased or taken.
+    /// [`NoPortLeft`] if every port of the range is leased or taken.
     pub(crate) fn lease(&mut self, taken: impl Fn(Port) -> bool) -> Result<PortLease, NoPortLeft> {
         for _ in self.range.clone() {
             let port = self.next;
@@ -80,21 +81,21 @@ impl PortAllocator {
         })
     }
 
-    /// Takes a port back.
+    /// Releases a port.
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "giving the lease away is the point: it cannot be given back twice"
+        reason = "the lease is consumed so that it cannot be released twice"
     )]
     pub(crate) fn release(&mut self, lease: PortLease) {
         self.leased.remove(&lease.0);
     }
 }
 
-/// Every port of the range is in use.
+/// An error returned when every port of the range is in use.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("all {ports} host ports are in use")]
 pub(crate) struct NoPortLeft {
-    /// How many there are.
+    /// The number of ports in the range.
     pub(crate) ports: usize,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Why a host client, or the guest, does not get the connection that it asks for.
+//! Reasons for refusing a connection to a host client or to the guest.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,43 +10,43 @@ use vsock_proto::{Cid, ConnKey, Ending, Port};
 
 use crate::connection_info::Initiator;
 
-/// Why a connection is refused: [`MuxerCounters::refused`](crate::MuxerCounters::refused) counts
-/// each.
+/// Why a connection was refused. [`MuxerCounters::refused`](crate::MuxerCounters::refused) counts
+/// each reason.
 ///
-/// A host client sees no more of it than the end of its stream, the guest no more than an RST.
+/// A host client sees only the end of its stream, and the guest only an RST.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum RefusalReason {
-    /// The client's command is not `CONNECT <port>`, the port is none, or the client sends messages
-    /// and the guest driver has not accepted `VIRTIO_VSOCK_F_SEQPACKET`.
+    /// The client's command is not `CONNECT` with a valid port, or the client sends messages
+    /// although the driver has not accepted `VIRTIO_VSOCK_F_SEQPACKET`.
     CommandMalformed,
-    /// The client left before its command was whole.
+    /// The client left before its command was complete.
     CommandAbandoned,
-    /// The client took longer than [`command_timeout`](vsock_proto::Config::command_timeout) over
-    /// its command.
+    /// The client did not send its command within
+    /// [`command_timeout`](vsock_proto::Config::command_timeout).
     CommandTimedOut,
-    /// The client was closed to make room: [`max_handshakes`](vsock_proto::Config::max_handshakes)
-    /// clients had not sent their command.
+    /// The client was closed to make room, because
+    /// [`max_handshakes`](vsock_proto::Config::max_handshakes) clients had not sent their command.
     TooManyHandshakes,
-    /// There are [`max_connections`](vsock_proto::Config::max_connections) connections, or other
-    /// guests have half of them.
+    /// There are [`max_connections`](vsock_proto::Config::max_connections) connections, or siblings
+    /// have initiated half of that number.
     TooManyConnections,
-    /// Every host port is in use. Of another guest: what is left of a connection has the same
-    /// ports, or its address is none.
+    /// Every host port is in use. For a connection of a sibling: an old connection still uses the
+    /// same ports, or its address is invalid.
     NoHostPort,
-    /// The guest answered the REQUEST by an RST: it has no listener on the port.
+    /// The guest answered the REQUEST with an RST: nothing listens on the port.
     GuestRefused,
     /// The guest did not answer the REQUEST within
     /// [`response_timeout`](vsock_proto::Config::response_timeout).
     GuestSilent,
-    /// The guest had no buffer for the REQUEST within
+    /// The guest provided no buffer for the REQUEST within
     /// [`deliver_timeout`](vsock_proto::Config::deliver_timeout).
     NotDelivered,
-    /// No backend serves the port, or the backend had no stream: it does not reach the other guest,
-    /// or that one refused.
+    /// No backend serves the port, or the backend provided no stream, for example because the other
+    /// guest cannot be reached or has refused.
     Backend,
-    /// [`max_accepting`](vsock_proto::Config::max_accepting) connections of the guest waited for a
-    /// busy host component.
+    /// [`max_accepting`](vsock_proto::Config::max_accepting) connections of the guest were already
+    /// waiting for busy host components.
     TooManyAccepting,
     /// The host component, or the other guest, did not answer within
     /// [`response_timeout`](vsock_proto::Config::response_timeout).
@@ -56,7 +56,7 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 13] = [
         Self::CommandMalformed,
         Self::CommandAbandoned,
@@ -73,7 +73,7 @@ impl RefusalReason {
         Self::ShuttingDown,
     ];
 
-    /// A name for machines: lower case, with underscores.
+    /// Returns a name for machines, in lower case with underscores.
     ///
     /// ```
     /// assert_eq!(vsock_muxer::RefusalReason::GuestRefused.name(), "guest_refused");
@@ -97,8 +97,8 @@ impl RefusalReason {
         }
     }
 
-    /// What the end of a connection means for the side that asked for it; `None` if the connection
-    /// was there.
+    /// Returns the reason for the side that initiated a connection with this ending, or `None` if
+    /// the connection had been established.
     pub(crate) const fn of(ending: Ending, initiator: Initiator) -> Option<Self> {
         match (initiator, ending) {
             (Initiator::Host, Ending::GuestRefused) => Some(Self::GuestRefused),
@@ -109,12 +109,12 @@ impl RefusalReason {
         }
     }
 
-    /// What it means where another guest stands in the host's place, if that is something else.
+    /// Returns the text for a connection with a sibling, if it differs.
     const fn text_for_sibling(self) -> Option<&'static str> {
         match self {
-            Self::NoHostPort => Some("what is left of a connection has the same ports"),
-            Self::Backend => Some("the other guest cannot be reached, or refuses it"),
-            Self::HostSilent => Some("the other guest does not answer"),
+            Self::NoHostPort => Some("an old connection still uses the same ports"),
+            Self::Backend => Some("the other guest cannot be reached or has refused"),
+            Self::HostSilent => Some("the other guest did not answer in time"),
             _ => None,
         }
     }
@@ -124,25 +124,25 @@ impl fmt::Display for RefusalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::CommandMalformed => {
-                "its command cannot be carried out, expected CONNECT and a port that the guest can have"
+                "invalid command, expected CONNECT and a port that the guest can have"
             }
-            Self::CommandAbandoned => "it left before its command was whole",
-            Self::CommandTimedOut => "its command did not come in time",
-            Self::TooManyHandshakes => "too many clients have not sent their command",
-            Self::TooManyConnections => "the guest has as many connections as it may have",
-            Self::NoHostPort => "every host port is in use",
-            Self::GuestRefused => "the guest refuses it, nothing in the guest listens on the port",
-            Self::GuestSilent => "the guest does not answer",
+            Self::CommandAbandoned => "the client left before its command was complete",
+            Self::CommandTimedOut => "the client did not send its command in time",
+            Self::TooManyHandshakes => "too many clients had not sent their command",
+            Self::TooManyConnections => "the guest has reached its limit of connections",
+            Self::NoHostPort => "all host ports are in use",
+            Self::GuestRefused => "the guest has refused, nothing in the guest listens on the port",
+            Self::GuestSilent => "the guest did not answer in time",
             Self::NotDelivered => "the guest has no buffer for the request",
-            Self::Backend => "no host component takes it",
+            Self::Backend => "no host component accepts it",
             Self::TooManyAccepting => "too many connections wait for busy host components",
-            Self::HostSilent => "the host component does not answer",
+            Self::HostSilent => "the host component did not answer in time",
             Self::ShuttingDown => "the device is shutting down",
         })
     }
 }
 
-/// A connection that was refused, for the log.
+/// A refused connection, for the log.
 ///
 /// ```
 /// use vsock_muxer::{Config, GuestCid, Header, Muxer, Op, RefusalReason, SocketTypes, Tick};
@@ -161,7 +161,7 @@ impl fmt::Display for RefusalReason {
 /// muxer.on_packet(Tick::ZERO, &request, &mut &b""[..]); // no backend serves the port
 /// let refusal = muxer.next_refusal().unwrap();
 /// assert_eq!(refusal.reason, RefusalReason::Backend);
-/// let text = "guest port 1024 to host port 52: no host component takes it (connection refused)";
+/// let text = "guest port 1024 to host port 52: no host component accepts it (connection refused)";
 /// assert_eq!(refusal.to_string(), text);
 /// assert_eq!(muxer.counters().refused(RefusalReason::Backend), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -169,22 +169,22 @@ impl fmt::Display for RefusalReason {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ConnectionRefusal {
-    /// Why.
+    /// Why it was refused.
     pub reason: RefusalReason,
-    /// The side that asked for it.
+    /// The side that requested it.
     pub initiator: Initiator,
-    /// The port of the guest; `None` for a host client that had not said which it wants.
+    /// The guest's port; `None` for a host client that had not sent a complete command.
     pub guest_port: Option<Port>,
-    /// The CID on the host's side: that of another guest, or else [`Cid::HOST`].
+    /// The CID on the host's side: a sibling's or [`Cid::HOST`].
     pub host_cid: Cid,
-    /// The port on the host's side; `None` for a host client that had none yet.
+    /// The port on the host's side; `None` for a host client.
     pub host_port: Option<Port>,
-    /// What the backend said, if it was asked.
+    /// The backend's error, if it returned one.
     pub error: Option<ErrorKind>,
 }
 
 impl ConnectionRefusal {
-    /// Of a host client, which wants this port of the guest.
+    /// Creates the refusal of a host client that requested this port of the guest.
     pub(crate) const fn of_client(reason: RefusalReason, guest_port: Option<Port>) -> Self {
         Self {
             reason,
@@ -196,9 +196,9 @@ impl ConnectionRefusal {
         }
     }
 
-    /// Of a connection with this key.
+    /// Creates the refusal of a connection with this key.
     pub(crate) fn of_connection(reason: RefusalReason, initiator: Initiator, key: ConnKey) -> Self {
-        // A host client does not know the host port that its connection had.
+        // A host client does not know the host port that was assigned to its connection.
         let is_client = initiator == Initiator::Host && key.host_cid == Cid::HOST;
         Self {
             host_cid: key.host_cid,
@@ -208,7 +208,7 @@ impl ConnectionRefusal {
         }
     }
 
-    /// With what the backend said.
+    /// Adds the backend's error.
     pub(crate) fn with_error(self, error: Option<ErrorKind>) -> Self {
         Self { error, ..self }
     }
@@ -249,12 +249,13 @@ impl fmt::Display for ConnectionRefusal {
     }
 }
 
-/// The last refusals, until they are taken. An owner that does not take them loses the oldest.
+/// The most recent refusals that were not yet taken. If the owner does not take them, the oldest
+/// are lost.
 #[derive(Debug, Default)]
 pub(crate) struct RecentRefusals(VecDeque<ConnectionRefusal>);
 
 impl RecentRefusals {
-    /// How many are kept.
+    /// The maximum number of refusals.
     const CAPACITY: usize = 32;
 
     pub(crate) fn push(&mut self, refusal: ConnectionRefusal) {
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_of_refusals_leaves_the_last_ones() {
+    fn after_many_refusals_the_last_ones_are_kept() {
         let mut recent = RecentRefusals::default();
         for port in 0..100 {
             let port = Some(Port::new(port));
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_reasons_have_one_name() {
+    fn every_reason_has_a_name_of_its_own() {
         let names: std::collections::BTreeSet<_> = RefusalReason::ALL
             .into_iter()
             .map(RefusalReason::name)

@@ -7,46 +7,46 @@ use vsock_proto::{Cid, ConnKey, ResetReply, SocketType};
 
 use crate::slot::Slot;
 
-/// What is next to fill a buffer of the guest.
+/// Decides what is put into the next buffer of the guest.
 ///
-/// *Connections* that have something to send stand in two [lists](Lane), threaded through an array
-/// with one node for each slot. A connection stands in one of them once or not at all; there is
-/// nothing that could overflow, so none is ever lost, and there is nothing to synchronise again.
-/// The caller takes the first, lets it send, and puts it at the end if it has more: each is served
-/// once before any of its list is served twice. The lists take turns while both have connections.
+/// *Connections* that have something to send are in one of two [lists](Lane), which are linked
+/// through an array with one node per slot. A connection is in at most one list, at most once, so
+/// the lists cannot overflow and no connection can be lost. The caller takes the first connection,
+/// lets it send, and appends it again if it has more; each connection is thus served once before
+/// any other of its list is served twice. While both lists have connections, they alternate.
 ///
-/// *RSTs* to packets that belong to no connection wait in a queue of bounded length. When it is
-/// [full](Self::is_full) the caller stops to take packets from the guest, until the guest has
-/// provided buffers for those RSTs (virtio 1.3, 5.10.6.1). So none is lost either.
+/// *RSTs* for packets without a connection wait in a queue of bounded length. When it is
+/// [full](Self::is_full), the caller stops taking packets from the guest until the guest has
+/// provided buffers for these RSTs (virtio 1.3, 5.10.6.1), so none of them is lost.
 ///
-/// While both wait, they take turns.
+/// While both RSTs and connections wait, they alternate.
 #[derive(Debug)]
 pub(crate) struct RxQueue {
-    /// By slot; `None` for a connection that is not queued.
+    /// The nodes by slot; `None` for a connection that is not queued.
     nodes: Vec<Option<Node>>,
     host: List,
     guests: List,
-    /// Which list is served next, if both have connections.
+    /// The list to be served next, if both have connections.
     lane: Lane,
     resets: VecDeque<ResetReply>,
     max_resets: usize,
     turn: Turn,
 }
 
-/// Which kind is served next, if both wait.
+/// Which is served next, if both RSTs and connections wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Turn {
     Reset,
     Connection,
 }
 
-/// The list in which a connection stands. However many connections other guests have, the host has
-/// half of the turns.
+/// The list that a connection belongs to. However many connections siblings have, the host's
+/// connections receive half of the turns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lane {
-    /// With the host.
+    /// Connections with the host.
     Host,
-    /// With other guests.
+    /// Connections with siblings.
     Guests,
 }
 
@@ -60,7 +60,7 @@ impl Lane {
     }
 }
 
-/// The ends of a list.
+/// The ends and the length of a list.
 #[derive(Clone, Copy, Debug, Default)]
 struct List {
     first: Option<Slot>,
@@ -68,7 +68,7 @@ struct List {
     len: usize,
 }
 
-/// A queued connection's list, and its neighbours there.
+/// The list of a queued connection, and its neighbours there.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     lane: Lane,
@@ -76,18 +76,17 @@ struct Node {
     after: Option<Slot>,
 }
 
-/// What [`RxQueue::pop`] gives.
+/// The result of [`RxQueue::pop`], which is removed from the queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Next {
-    /// An RST for which there is no connection; it is not in the queue any more.
+    /// An RST without a connection.
     Reset(ResetReply),
-    /// A connection that has something to send, and the list in which it stood; it is not in the
-    /// queue any more.
+    /// A connection that has something to send, and its list.
     Connection(Slot, Lane),
 }
 
 impl RxQueue {
-    /// An empty queue, in which at most `max_resets` RSTs may wait.
+    /// Creates an empty queue for at most `max_resets` RSTs.
     pub(crate) fn new(max_resets: usize) -> Self {
         Self {
             nodes: Vec::new(),
@@ -100,7 +99,7 @@ impl RxQueue {
         }
     }
 
-    /// Puts a connection at the end of its list, if it does not stand in the queue already.
+    /// Appends a connection to its list, unless it is already queued.
     pub(crate) fn push(&mut self, slot: Slot, lane: Lane) {
         if slot.index() >= self.nodes.len() {
             self.nodes.resize(slot.index() + 1, None);
@@ -125,7 +124,7 @@ impl RxQueue {
         }
     }
 
-    /// Takes a connection out, wherever it stands.
+    /// Removes a connection from its list, if it is queued.
     pub(crate) fn remove(&mut self, slot: Slot) {
         let Some(node) = self.nodes.get_mut(slot.index()).and_then(Option::take) else {
             return;
@@ -151,12 +150,12 @@ impl RxQueue {
         }
     }
 
-    /// Owes the guest an RST. Owing the same one twice is owing it once.
+    /// Queues an RST. An RST that is already queued is not queued twice.
     ///
     /// # Errors
     ///
-    /// [`ResetsFull`]: it could not be kept. A caller that looks at [`is_full`](Self::is_full)
-    /// before it takes a packet never sees this.
+    /// [`ResetsFull`] if there is no room. This cannot happen if the caller checks
+    /// [`is_full`](Self::is_full) before it takes a packet.
     pub(crate) fn owe_reset(&mut self, reply: ResetReply) -> Result<(), ResetsFull> {
         if self.resets.contains(&reply) {
             return Ok(());
@@ -170,9 +169,9 @@ impl RxQueue {
         Ok(())
     }
 
-    /// Forgets an RST that is owed to this tuple and type of socket: the guest has begun a new
-    /// connection with it, which the RST would kill. One of another type would not.
-    pub(crate) fn forgive_reset(&mut self, key: ConnKey, socket_type: SocketType) {
+    /// Drops a queued RST for this tuple and socket type, because the guest has begun a new
+    /// connection with them, which the RST would reset. An RST of another socket type does no harm.
+    pub(crate) fn cancel_reset(&mut self, key: ConnKey, socket_type: SocketType) {
         if !self.resets.is_empty() {
             let socket_type = u16::from(socket_type);
             self.resets
@@ -180,23 +179,23 @@ impl RxQueue {
         }
     }
 
-    /// Whether an RST is owed to this tuple, which would kill a connection that is begun with it
-    /// now.
+    /// Returns whether an RST for this tuple is queued, which would reset a new connection with the
+    /// same tuple.
     pub(crate) fn owes_reset(&self, key: ConnKey) -> bool {
         self.resets.iter().any(|reply| reply.key == key)
     }
 
-    /// Whether no other RST can be owed: the guest's packets must wait.
+    /// Returns whether no more RSTs can be queued, so that packets of the guest must wait.
     pub(crate) fn is_full(&self) -> bool {
         self.resets.len() >= self.max_resets
     }
 
-    /// RSTs that wait.
+    /// Returns the number of queued RSTs.
     pub(crate) fn resets(&self) -> usize {
         self.resets.len()
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing is queued.
     pub(crate) fn is_empty(&self) -> bool {
         self.has_no_connection() && self.resets.is_empty()
     }
@@ -205,8 +204,9 @@ impl RxQueue {
         self.host.len == 0 && self.guests.len == 0
     }
 
-    /// After so many connections that were taken out and put back, each has been served.
+    /// Returns after how many connections, each removed and appended again, every one was served.
     pub(crate) fn round(&self) -> usize {
+        // The lists alternate, so the longer one is finished after twice its length.
         let (host, guests) = (self.host.len, self.guests.len);
         match host.min(guests) {
             0 => host.max(guests),
@@ -214,7 +214,7 @@ impl RxQueue {
         }
     }
 
-    /// Takes out what is next.
+    /// Removes and returns what is to be sent next.
     pub(crate) fn pop(&mut self) -> Option<Next> {
         let reset_is_next = self.turn == Turn::Reset || self.has_no_connection();
         if reset_is_next {
@@ -223,6 +223,7 @@ impl RxQueue {
                 return Some(Next::Reset(reply));
             }
         }
+        // Whatever is returned now, RSTs have their turn afterwards.
         self.turn = Turn::Reset;
         let (slot, lane) = match (self.host.first, self.guests.first, self.lane) {
             (Some(slot), _, Lane::Host) | (Some(slot), None, _) => (slot, Lane::Host),
@@ -237,7 +238,7 @@ impl RxQueue {
         Some(Next::Connection(slot, lane))
     }
 
-    /// Forgets all, and gives the memory back.
+    /// Removes everything and frees the memory.
     pub(crate) fn clear(&mut self) {
         *self = Self::new(self.max_resets);
     }
@@ -249,6 +250,7 @@ impl RxQueue {
         }
     }
 
+    /// Changes the node of a queued connection.
     fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Node)) {
         if let Some(Some(node)) = self.nodes.get_mut(slot.index()) {
             change(node);
@@ -256,11 +258,11 @@ impl RxQueue {
     }
 }
 
-/// An RST that cannot be kept: too many wait for buffers of the guest.
+/// An error returned when an RST cannot be queued.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("{limit} RSTs wait already")]
+#[error("cannot queue an RST: {limit} already wait for buffers of the guest")]
 pub(crate) struct ResetsFull {
-    /// How many may wait.
+    /// The maximum number of queued RSTs.
     pub(crate) limit: usize,
 }
 

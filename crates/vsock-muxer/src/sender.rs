@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Payload from a host's stream into buffers of the guest.
+//! Moves payload from a host's stream into buffers of the guest.
 
 use std::collections::VecDeque;
 
@@ -12,29 +12,30 @@ use crate::guest::{Allowance, GuestBuffers};
 use crate::host_stream::HostStream;
 use crate::unsent::Unsent;
 
-/// Sends the payload of one connection for one turn, as far as the grant goes.
+/// Sends the payload of one connection for one turn, within the limits of the grant.
 pub(crate) struct Sender<'a> {
     pub(crate) grant: DataGrant<'a>,
     pub(crate) route: &'a Route,
     pub(crate) buffers: &'a mut dyn GuestBuffers,
 }
 
-/// What a turn has sent to the guest.
+/// The amount that was sent in one turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sent {
     pub(crate) bytes: usize,
     pub(crate) packets: usize,
-    /// Why the stream has no more; `None` if it has not said.
+    /// Why the stream returned no more; `None` if it has not reported a reason.
     stopped: Option<Progress>,
 }
 
 impl Sent {
-    /// Nothing was sent, and the stream has not said why: the buffers were of no use.
+    /// Returns whether nothing was sent although the stream reported no reason: the buffers were
+    /// unusable.
     pub(crate) const fn is_stuck(&self) -> bool {
         self.packets == 0 && self.stopped.is_none()
     }
 
-    /// Whether the stream has come to its end.
+    /// Returns whether the stream has ended.
     pub(crate) fn found_end(&self) -> bool {
         self.stopped == Some(Progress::Closed)
     }
@@ -44,14 +45,14 @@ impl Sent {
         counters.packets_to_guest += self.packets as u64;
     }
 
-    /// What that is of the budget.
+    /// Returns the share of the budget that this used.
     pub(crate) const fn cost(&self) -> usize {
         self.bytes + self.packets * Header::LEN
     }
 }
 
 impl Sender<'_> {
-    /// Reads from the stream into buffers.
+    /// Reads from the stream into the guest's buffers.
     pub(crate) fn read(
         mut self,
         host: &mut HostStream,
@@ -80,8 +81,8 @@ impl Sender<'_> {
         self.stop(progress, sent)
     }
 
-    /// Sends what came with a client's command, or was left by a client that has gone, before
-    /// anything is read.
+    /// Sends bytes that came with a client's command, or that a client left when it went. They
+    /// precede anything that is read from the stream.
     pub(crate) fn send_bytes(mut self, unsent: &mut Option<Unsent>, limit: usize) -> Sent {
         let mut sent = Sent::default();
         if let Some(bytes) = unsent {
@@ -100,7 +101,7 @@ impl Sender<'_> {
         sent
     }
 
-    /// Tells the connection what a read has found instead of payload.
+    /// Reports to the connection why a read returned no payload.
     pub(crate) fn stop(self, why: Progress, sent: Sent) -> Sent {
         self.grant.finish(why);
         Sent {

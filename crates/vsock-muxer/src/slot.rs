@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-/// The number of a slot of the [`Table`](crate::table::Table): small, and used again.
+/// The number of a slot in the [`Table`](crate::table::Table). Numbers are small and reused.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Slot(u32);
 
@@ -13,13 +13,14 @@ impl Slot {
         self.0
     }
 
-    /// The number, to index with.
+    /// Returns the number as an index.
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// What has a slot for the time being: the slot, and which of its users is meant.
+/// The identity of an entry: its slot, and a generation that distinguishes it from other entries in
+/// the same slot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct SlotKey {
     pub(crate) slot: Slot,
@@ -27,10 +28,10 @@ pub(crate) struct SlotKey {
 }
 
 impl SlotKey {
-    /// Generations go round after 2^30.
+    /// The number of generations, after which they wrap around.
     pub(crate) const GENERATIONS: u32 = 1 << 30;
 
-    /// The generation of the slot's next user.
+    /// Returns the generation of the slot's next entry.
     pub(crate) const fn next_generation(generation: u32) -> u32 {
         generation.wrapping_add(1) % Self::GENERATIONS
     }

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The part of a muxer that goes into a snapshot.
+//! The part of a muxer that a snapshot contains.
 
 use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-/// The part of a muxer that survives a snapshot or a migration: plain numbers, for the device to
-/// put into its own format. With the feature `serde` it can be serialised.
+/// The part of a muxer that survives a snapshot or a migration: plain numbers that the device
+/// stores in its own format. With the feature `serde`, it can be serialised.
 ///
-/// Connections do not survive. Their host ends are streams of this process, whose other ends may
-/// have gone or moved on by the time of the restore; and the guest's window would have to match the
-/// bytes of the stream. So a restored device sends its guest
+/// Connections do not survive. Their host ends are streams of this process, whose peers may have
+/// gone or advanced by the time of the restore, and the guest's window would have to match the
+/// bytes in the stream. A restored device therefore sends its guest
 /// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` (virtio 1.3, 5.10.6.7); the guest then resets its
 /// connections and keeps its listeners.
 ///
-/// A muxer accepts every value of every field except the version: a damaged or forged snapshot does
-/// no harm. To rebuild a state from its saved fields, start from the default:
+/// A muxer accepts any value in every field except the version, so a damaged or forged snapshot is
+/// harmless. To rebuild a state from its saved fields, start from the default:
 ///
 /// ```
 /// use vsock_muxer::MuxerState;
@@ -31,14 +31,17 @@ use thiserror::Error;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct MuxerState {
-    /// What the other fields are: [`VERSION`](Self::VERSION) if this release saved the state. It is
-    /// the first field, so that every version has it in the same place in a format without names.
+    /// The version of the other fields: [`VERSION`](Self::VERSION) if this release saved the state.
+    /// It is the first field, so it is found in the same place in every version, even in a format
+    /// without field names.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "known_version"))]
     pub version: u32,
-    /// The next host port to try, so that a restored guest does not see ports of connections that
-    /// it may still remember. A port outside the configured range means the first of the range.
+    /// The next host port to try. It ensures that a restored guest does not see ports of
+    /// connections of which it may still have a record. A port outside the configured range means
+    /// the first one of the range.
     pub next_host_port: u32,
-    /// The number of connections when the state was saved, which the guest loses in the restore.
+    /// The number of connections when the state was saved, all of which the guest loses in the
+    /// restore.
     pub connections: u64,
 }
 
@@ -47,17 +50,17 @@ impl MuxerState {
     pub const VERSION: u32 = 1;
     const KNOWN: RangeInclusive<u32> = 1..=Self::VERSION;
 
-    /// Checks that this release can restore a state of this version.
+    /// Checks whether this release can restore a state of this version.
     ///
     /// # Errors
     ///
-    /// [`StateVersionError`] if not; it says which versions this release knows.
+    /// [`StateVersionError`] if it cannot; the error contains the supported versions.
     pub fn check_version(&self) -> Result<(), StateVersionError> {
         StateVersionError::check(self.version, Self::KNOWN)
     }
 }
 
-/// The state of a muxer that has had no connection.
+/// Returns the state of a muxer that has never had a connection.
 impl Default for MuxerState {
     fn default() -> Self {
         Self {
@@ -68,8 +71,8 @@ impl Default for MuxerState {
     }
 }
 
-/// A saved state has a version that this release does not know: older than it reads, or newer than
-/// it saves.
+/// An error returned when a saved state has an unsupported version: older than this release reads,
+/// or newer than it saves.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error(
     "saved state has version {found}, expected {oldest} to {newest}; restore it with the release \
@@ -78,18 +81,18 @@ impl Default for MuxerState {
 pub struct StateVersionError {
     /// The version of the saved state.
     pub found: u32,
-    /// The oldest version that is read.
+    /// The oldest supported version.
     pub oldest: u32,
-    /// The newest version that is read, which is the one that is saved.
+    /// The newest supported version, which this release saves.
     pub newest: u32,
 }
 
 impl StateVersionError {
-    /// Checks that this release knows a version.
+    /// Checks whether this release supports a version.
     ///
     /// # Errors
     ///
-    /// This error, if it does not.
+    /// Returns this error if it does not.
     pub fn check(found: u32, known: RangeInclusive<u32>) -> Result<(), Self> {
         if known.contains(&found) {
             return Ok(());

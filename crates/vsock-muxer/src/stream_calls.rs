@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls of streams, and what came of them.
+//! Calls of stream methods, with their results converted.
 
 use std::io::{ErrorKind, IoSlice};
 
 use vsock_backend_api::{Record, VsockMessages, VsockStream};
 use vsock_proto::{MessageFlags, Progress};
 
-/// Reads; a call that was interrupted is repeated.
+/// Reads from the stream. Repeats an interrupted call.
 pub(crate) fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
     loop {
         match stream.read(buffer).map_err(|error| error.kind()) {
@@ -17,8 +17,8 @@ pub(crate) fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<us
     }
 }
 
-/// Writes both parts, in one call. A stream that counts more than it was offered is broken: what it
-/// has taken is unknown.
+/// Writes both parts in one call. A stream that reports more bytes than it was offered is treated
+/// as broken, because it is unknown what it has accepted.
 pub(crate) fn write_bytes(stream: &mut dyn VsockStream, first: &[u8], second: &[u8]) -> Progress {
     loop {
         let written = if second.is_empty() {
@@ -39,8 +39,8 @@ pub(crate) fn write_bytes(stream: &mut dyn VsockStream, first: &[u8], second: &[
     }
 }
 
-/// Sends a message to a stream, in one call that is repeated if interrupted: for implementations of
-/// [`GuestPayload::send_to`](crate::GuestPayload::send_to).
+/// Sends a message to a stream in one call, which is repeated if it is interrupted. Intended for
+/// implementations of [`GuestPayload::send_to`](crate::GuestPayload::send_to).
 pub fn send_message(
     stream: &mut dyn VsockMessages,
     message: &[IoSlice<'_>],

@@ -8,19 +8,19 @@ use crate::connection_info::ConnectionId;
 use crate::entry::{ConnectionEntry, Entry, Handshake};
 use crate::slot::{Slot, SlotKey};
 
-/// Every stream and every connection, by slot and by ports.
+/// All streams and connections, by slot and by ports.
 ///
-/// Slots are used again, each time with another generation. The guest chooses ports, so
-/// the map hashes with a secret.
+/// Slots are reused, each time with a new generation. The guest chooses ports, so the map uses a
+/// keyed hash against deliberate collisions.
 #[derive(Default)]
 pub(crate) struct Table {
     cells: Vec<Cell>,
     free: Vec<Slot>,
     by_ports: HashMap<ConnKey, Slot>,
-    /// The last that was found: packets come in runs.
+    /// The result of the last lookup: consecutive packets often belong to the same connection.
     last: Option<(ConnKey, Slot)>,
     connections: usize,
-    /// Those of them that other guests have begun.
+    /// How many of the connections were initiated by siblings.
     begun_by_guests: usize,
     handshakes: usize,
 }
@@ -32,7 +32,7 @@ struct Cell {
 }
 
 impl Table {
-    /// Takes a slot. It must be filled with [`put`](Self::put), or given back with
+    /// Reserves a slot, which the caller must fill with [`put`](Self::put) or release with
     /// [`free`](Self::free).
     pub(crate) fn reserve(&mut self) -> Option<SlotKey> {
         if let Some(slot) = self.free.pop() {
@@ -43,7 +43,7 @@ impl Table {
         self.key(slot)
     }
 
-    /// Fills a slot. A connection is from now on found by its ports.
+    /// Fills a slot. From now on, a connection can be found by its ports.
     pub(crate) fn put(&mut self, key: SlotKey, entry: Entry) {
         match &entry {
             Entry::Handshake(_) => self.handshakes += 1,
@@ -59,8 +59,8 @@ impl Table {
         }
     }
 
-    /// Takes out whatever has the slot, which keeps its generation until it is
-    /// [`put`](Self::put) again or [freed](Self::free).
+    /// Takes the entry out of a slot. The slot keeps its generation until it is filled again with
+    /// [`put`](Self::put) or [released](Self::free).
     pub(crate) fn take(&mut self, slot: Slot) -> Option<Entry> {
         let entry = self.cells.get_mut(slot.index())?.entry.take()?;
         match &entry {
@@ -75,7 +75,7 @@ impl Table {
         Some(entry)
     }
 
-    /// Takes everything out, and gives every slot back, also one that was reserved and not filled.
+    /// Takes all entries and releases every slot, including reserved ones.
     pub(crate) fn clear(&mut self) -> Vec<Entry> {
         let cells = std::mem::take(&mut self.cells);
         let (mut entries, mut vacant) = (Vec::new(), Vec::new());
@@ -95,7 +95,7 @@ impl Table {
         entries
     }
 
-    /// Gives a slot back that is empty; its tokens mean nothing from now on.
+    /// Releases an empty slot, which invalidates its tokens.
     pub(crate) fn free(&mut self, slot: Slot) {
         if let Some(cell) = self.cells.get_mut(slot.index()) {
             cell.generation = SlotKey::next_generation(cell.generation);
@@ -103,8 +103,8 @@ impl Table {
         }
     }
 
-    /// The connection in this slot is not found by its ports any more: they are free for the next
-    /// one, which may have them already.
+    /// Makes the ports of the connection in this slot available to another connection, which may
+    /// already use them.
     pub(crate) fn release_ports(&mut self, ports: ConnKey, slot: Slot) {
         if self.by_ports.get(&ports) == Some(&slot) {
             self.by_ports.remove(&ports);
@@ -112,7 +112,7 @@ impl Table {
         }
     }
 
-    /// Where the connection with these ports is.
+    /// Returns the slot of the connection with these ports.
     pub(crate) fn find(&mut self, ports: ConnKey) -> Option<Slot> {
         match self.last {
             Some((last, slot)) if last == ports => return Some(slot),
@@ -123,7 +123,7 @@ impl Table {
         Some(slot)
     }
 
-    /// Whether a connection has these ports.
+    /// Returns whether a connection has these ports.
     pub(crate) fn contains(&self, ports: ConnKey) -> bool {
         self.by_ports.contains_key(&ports)
     }
@@ -132,7 +132,7 @@ impl Table {
         self.cells.get_mut(slot.index())?.entry.as_mut()
     }
 
-    /// What a token means, if it is still there.
+    /// Returns the entry that a token refers to, if it still exists.
     pub(crate) fn get(&mut self, key: SlotKey) -> Option<&mut Entry> {
         let cell = self.cells.get_mut(key.slot.index())?;
         cell.entry
@@ -154,13 +154,13 @@ impl Table {
         }
     }
 
-    /// The key of an entry that is there.
+    /// Returns the key of the current entry of a slot.
     pub(crate) fn key(&self, slot: Slot) -> Option<SlotKey> {
         let generation = self.cells.get(slot.index())?.generation;
         Some(SlotKey { slot, generation })
     }
 
-    /// Every slot that is taken.
+    /// Returns all occupied slots.
     pub(crate) fn slots(&self) -> Vec<Slot> {
         (0..)
             .map(Slot::new)
@@ -174,18 +174,18 @@ impl Table {
         self.cells.iter().filter_map(|cell| cell.entry.as_ref())
     }
 
-    /// What each place has, from one on.
+    /// Returns the contents of all places, starting with `place`.
     pub(crate) fn iter_from(&self, place: usize) -> impl Iterator<Item = Option<&Entry>> {
         let cells = self.cells.get(place..).unwrap_or_default();
         cells.iter().map(|cell| cell.entry.as_ref())
     }
 
-    /// Places, taken or not.
+    /// Returns the number of places, occupied or not.
     pub(crate) fn places(&self) -> usize {
         self.cells.len()
     }
 
-    /// Where the connection with this number is. Looks at each.
+    /// Returns the slot of the connection with this number. Searches all slots.
     pub(crate) fn slot_of(&self, id: ConnectionId) -> Option<Slot> {
         let is_it =
             |entry: &Entry| matches!(entry, Entry::Connection(entry) if entry.birth.id == id);

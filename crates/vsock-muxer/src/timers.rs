@@ -4,19 +4,20 @@ use vsock_proto::Tick;
 
 use crate::slot::Slot;
 
-/// When which connection wants to be woken.
+/// The deadlines of connections.
 ///
-/// Each has one deadline or none. They stand in a binary heap that knows where each of them is: to
-/// set, move or cancel one costs the logarithm of their number and leaves no trace, and
-/// nothing is allocated once as many have been set as ever will be at a time.
+/// Each connection has at most one deadline. The deadlines form a binary heap with an index that
+/// contains each connection's position, so setting, moving or cancelling a deadline takes
+/// logarithmic time and leaves nothing behind. Memory is allocated only when there are more
+/// deadlines than ever before.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: Vec<Entry>,
-    /// Where in the heap each slot stands, plus one; zero if nowhere.
+    /// The position of each slot in the heap plus one; zero if the slot has no deadline.
     positions: Vec<usize>,
 }
 
-/// Ordered by time; at the same time the smaller slot first, so that a run can be repeated.
+/// A deadline. At the same time, the smaller slot comes first, which makes runs reproducible.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Entry {
     at: Tick,
@@ -24,7 +25,7 @@ struct Entry {
 }
 
 impl Timers {
-    /// No deadline.
+    /// Creates a set without deadlines.
     pub(crate) const fn new() -> Self {
         Self {
             heap: Vec::new(),
@@ -32,7 +33,7 @@ impl Timers {
         }
     }
 
-    /// Sets the deadline of a connection, or moves it.
+    /// Sets or moves the deadline of a connection.
     pub(crate) fn set(&mut self, slot: Slot, at: Tick) {
         let entry = Entry { at, slot };
         if let Some(position) = self.position(slot) {
@@ -57,19 +58,19 @@ impl Timers {
         if let Some(known) = self.positions.get_mut(slot.index()) {
             *known = 0;
         }
-        // The last one moves to the free position, unless it was the last itself.
+        // The last entry fills the gap, unless it is the one that was cancelled.
         if let Some(last) = self.heap.pop().filter(|last| last.slot != slot) {
             self.put(position, last);
             self.restore(position);
         }
     }
 
-    /// The earliest deadline.
+    /// Returns the earliest deadline.
     pub(crate) fn next_deadline(&self) -> Option<Tick> {
         self.heap.first().map(|entry| entry.at)
     }
 
-    /// Takes out a connection whose deadline has come; the earliest first.
+    /// Removes and returns the connection with the earliest deadline, if that is due.
     pub(crate) fn pop_due(&mut self, now: Tick) -> Option<Slot> {
         let first = *self.heap.first()?;
         if now < first.at {
@@ -79,15 +80,17 @@ impl Timers {
         Some(first.slot)
     }
 
-    /// How many deadlines are set.
+    /// Returns the number of deadlines.
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
 
+    /// Returns the position of a slot in the heap.
     fn position(&self, slot: Slot) -> Option<usize> {
         self.positions.get(slot.index())?.checked_sub(1)
     }
 
+    /// Stores an entry at a position, and the position in the index.
     fn put(&mut self, position: usize, entry: Entry) {
         if let Some(stored) = self.heap.get_mut(position) {
             *stored = entry;
@@ -97,13 +100,15 @@ impl Timers {
         }
     }
 
-    /// Moves an entry that has changed to where it belongs.
+    /// Moves a changed entry up or down until the heap is ordered again.
     fn restore(&mut self, position: usize) {
         let position = self.rise(position);
         self.sink(position);
     }
 
+    /// Moves an entry towards the root while it is earlier than its parent. Returns its position.
     fn rise(&mut self, mut position: usize) -> usize {
+        // `child` is the position minus one, so `child / 2` is the parent's position.
         while let Some(child) = position.checked_sub(1) {
             if !self.swap_if_later(child / 2, position) {
                 break;
@@ -113,6 +118,7 @@ impl Timers {
         position
     }
 
+    /// Moves an entry away from the root while a child is earlier.
     fn sink(&mut self, mut position: usize) {
         loop {
             let left = position.saturating_mul(2).saturating_add(1);
@@ -129,7 +135,7 @@ impl Timers {
         }
     }
 
-    /// Swaps two entries if the one nearer to the top is the later.
+    /// Swaps two entries if the one nearer to the root is later. Returns whether it did.
     fn swap_if_later(&mut self, upper: usize, lower: usize) -> bool {
         match (self.heap.get(upper), self.heap.get(lower)) {
             (Some(&above), Some(&below)) if below < above => {

@@ -2,7 +2,7 @@
 
 use crate::slot::{Slot, SlotKey};
 
-/// A backend of a [`Muxer`](crate::Muxer).
+/// The identity of a backend in a [`Muxer`](crate::Muxer).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct BackendId(pub(crate) u32);
 
@@ -11,33 +11,33 @@ impl BackendId {
         self.0 as usize
     }
 
-    /// Its slot among the backends' deadlines.
+    /// Returns the slot of the backend's deadline.
     pub(crate) const fn slot(self) -> Slot {
         Slot::new(self.0)
     }
 }
 
-/// What a descriptor belongs to: a backend or a stream.
+/// The identity of a descriptor in the event loop: that of a backend or of a stream.
 ///
-/// A stream's token bears a generation: an event for a stream that is gone never reaches the one
-/// that has its slot, or its descriptor's number. As a `u64` it fits into `epoll_data`, and is
-/// never below 2^62, so the event loop has the small numbers for itself.
+/// A stream's token contains a generation, so an event for a closed stream never reaches another
+/// one that has the same slot or the same descriptor number. As a `u64`, a token fits into
+/// `epoll_data` and is never less than 2^62, so the event loop can use smaller numbers itself.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Token(u64);
 
-/// The two upper bits say what it is, the next 30 are the generation, the rest is the slot.
+/// The two upper bits are the kind of token, the next 30 the generation, and the rest the slot.
 const BACKEND: u64 = 1 << 62;
 const STREAM: u64 = 1 << 63;
-/// A stream's, of the descriptor that tells of another guest's credit.
+/// The token of the descriptor that a stream signals when a sibling's credit changes.
 const CREDIT: u64 = BACKEND | STREAM;
 const KIND: u64 = BACKEND | STREAM;
 
-/// A token, taken apart.
+/// The decoded contents of a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Owner {
     Backend(BackendId),
     Stream(SlotKey),
-    /// A stream's descriptor that tells of the other guest's credit.
+    /// The descriptor that a stream signals when a sibling's credit changes.
     Credit(SlotKey),
 }
 
@@ -50,12 +50,13 @@ impl Token {
         Self(STREAM | (key.generation as u64) << 32 | key.slot.number() as u64)
     }
 
-    /// For the descriptor of this stream that tells of the other guest's credit.
+    /// Returns the token of the descriptor that this stream signals when a sibling's credit
+    /// changes.
     pub(crate) const fn for_credit(self) -> Self {
         Self(CREDIT | self.0)
     }
 
-    /// What the token means; `None` for a number that was never given out.
+    /// Decodes the token. Returns `None` for a number that was never assigned.
     pub(crate) fn owner(self) -> Option<Owner> {
         let low = u32::try_from(self.0 & u64::from(u32::MAX)).ok()?;
         let key = SlotKey {
@@ -78,20 +79,20 @@ impl From<Token> for u64 {
 }
 
 impl From<u64> for Token {
-    /// Any number is a token; one that was never given out belongs to nothing.
+    /// Accepts any number. A number that was never assigned belongs to nothing.
     fn from(bits: u64) -> Self {
         Self(bits)
     }
 }
 
-/// What an event loop has reported of a descriptor: a set, for several come together.
+/// The events that an event loop has reported for a descriptor. Several can occur together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Readiness {
     /// `EPOLLIN`, or `EPOLLRDHUP`.
     pub readable: bool,
     /// `EPOLLOUT`.
     pub writable: bool,
-    /// `EPOLLHUP` or `EPOLLERR`: both directions of the peer are gone.
+    /// `EPOLLHUP` or `EPOLLERR`: the peer has closed both directions.
     pub hangup: bool,
 }
 
@@ -101,7 +102,7 @@ mod tests {
     use crate::slot::{Slot, SlotKey};
 
     #[test]
-    fn a_token_says_what_it_was_made_of() {
+    fn a_token_can_be_decoded() {
         let id = BackendId(7);
         assert_eq!(Token::backend(id).owner(), Some(Owner::Backend(id)));
         let key = SlotKey {
@@ -116,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_never_given_out_belongs_to_nothing() {
+    fn a_number_that_was_never_assigned_belongs_to_nothing() {
         for bits in [0, 1, u64::from(u32::MAX), 1 << 62 | 1 << 32] {
             assert_eq!(Token::from(bits).owner(), None, "{bits:#x}");
         }
     }
 
     #[test]
-    fn generations_go_round() {
+    fn generations_wrap_around() {
         assert_eq!(SlotKey::next_generation(SlotKey::GENERATIONS - 1), 0);
     }
 }

@@ -7,32 +7,32 @@ use vsock_proto::{MessageFlags, Progress};
 
 use crate::host_stream::HostStream;
 
-/// What was read from a host's stream and is not yet with the guest: bytes that came with a
-/// client's command, or that a client left when it went; or the rest of a message that waits for
-/// credit, buffers or its turn. Nothing else is read before it has been sent.
+/// Data that was read from a host's stream and not yet sent to the guest: bytes that came with a
+/// client's command, bytes that a client left when it went, or the rest of a message that waits for
+/// credit, for buffers or for its turn. Nothing else is read before this data has been sent.
 #[derive(Debug)]
 pub(crate) struct Unsent {
     bytes: Box<[u8]>,
-    /// How many of `bytes` are with the guest by now.
+    /// How many of `bytes` were already sent.
     sent: usize,
-    /// Bytes of the whole message.
+    /// The length of the complete message in bytes.
     len: usize,
     flags: MessageFlags,
 }
 
-/// A message on its way to the guest, wherever it lies.
+/// A message on its way to the guest, wherever it is stored.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
-    /// What the guest does not have yet.
+    /// The bytes that were not yet sent.
     pub(crate) rest: &'a [u8],
-    /// Bytes of the whole message.
+    /// The length of the complete message in bytes.
     pub(crate) len: usize,
     /// The flags of its last packet.
     pub(crate) flags: MessageFlags,
 }
 
 impl Unsent {
-    /// Keeps bytes of a stream, if there are any.
+    /// Keeps bytes of a stream. Returns `None` if there are none.
     pub(crate) fn bytes(bytes: &[u8]) -> Option<Self> {
         let whole = Message {
             rest: bytes,
@@ -42,7 +42,7 @@ impl Unsent {
         (!bytes.is_empty()).then(|| Self::message(whole))
     }
 
-    /// Keeps what the guest does not have of a message, which may be empty.
+    /// Keeps the unsent rest of a message, which may be empty.
     pub(crate) fn message(message: Message<'_>) -> Self {
         Self {
             bytes: message.rest.into(),
@@ -52,7 +52,7 @@ impl Unsent {
         }
     }
 
-    /// What is still to be sent.
+    /// Returns the data that is still to be sent.
     pub(crate) fn rest(&self) -> Message<'_> {
         Message {
             rest: self.bytes.get(self.sent..).unwrap_or_default(),
@@ -61,19 +61,19 @@ impl Unsent {
         }
     }
 
-    /// Notes that `count` bytes more are with the guest. Returns whether that was all.
+    /// Records that `count` more bytes were sent. Returns whether that was all.
     pub(crate) const fn advance(&mut self, count: usize) -> bool {
         self.sent += count;
         self.sent >= self.bytes.len()
     }
 }
 
-/// Memory for the message that is being read. It has none before the first one is.
+/// A buffer for the message that is being read. Allocated when the first message is.
 #[derive(Debug, Default)]
 pub(crate) struct MessageBuffer(Vec<u8>);
 
 impl MessageBuffer {
-    /// Reads the next message, of at most `limit` bytes. Without one, says why.
+    /// Reads the next message, of at most `limit` bytes. Returns the reason if there is none.
     pub(crate) fn receive(
         &mut self,
         host: &mut HostStream,
@@ -110,7 +110,7 @@ mod tests {
     use super::Unsent;
 
     #[test]
-    fn bytes_leave_in_order() {
+    fn bytes_are_sent_in_order() {
         let mut unsent = Unsent::bytes(b"hello").unwrap();
         assert_eq!(unsent.rest().rest, b"hello");
         assert!(!unsent.advance(2));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_not_kept() {
+    fn no_bytes_are_not_kept() {
         assert!(Unsent::bytes(b"").is_none());
     }
 }

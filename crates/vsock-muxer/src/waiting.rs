@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::slot::Slot;
 
-/// Host clients whose command is not whole, and which of them makes room for the next.
+/// The host clients whose command is incomplete, and which of them must make room for another.
 ///
-/// Silent clients and those that have begun each have half of the limit for sure, and the client
-/// that has been in its half for the longest time is the first of it to go. So neither a crowd of
-/// silent clients nor one of clients that say a little keeps others out, or drives the other half
-/// away.
+/// Silent clients and those that have sent a part of their command are each guaranteed half of the
+/// limit, and within each half the oldest client goes first. As a result, neither a crowd of silent
+/// clients nor one of clients that send a little can keep others out or displace the other half.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     silent: BTreeMap<u64, Slot>,
@@ -17,15 +16,15 @@ pub(crate) struct Waiting {
     next: u64,
 }
 
-/// What a waiting client has said of its command.
+/// How much of its command a waiting client has sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Said {
     Nothing,
-    /// Its beginning.
+    /// The beginning.
     Part,
 }
 
-/// One client among those that wait.
+/// The identity of a waiting client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct WaitingId {
     number: u64,
@@ -33,7 +32,7 @@ pub(crate) struct WaitingId {
 }
 
 impl Waiting {
-    /// A client comes.
+    /// Adds a client.
     pub(crate) fn add(&mut self, slot: Slot, said: Said) -> WaitingId {
         let number = self.next;
         self.next += 1;
@@ -41,12 +40,12 @@ impl Waiting {
         WaitingId { number, said }
     }
 
-    /// A client leaves, is closed, or has given its command.
+    /// Removes a client that leaves, is closed, or has sent its command.
     pub(crate) fn remove(&mut self, id: WaitingId) -> Option<Slot> {
         self.clients(id.said).remove(&id.number)
     }
 
-    /// A client has said something. Only the first time makes a difference.
+    /// Records that a client has sent a part of its command. Only the first call has an effect.
     pub(crate) fn speaks(&mut self, id: WaitingId) -> WaitingId {
         if id.said == Said::Part {
             return id;
@@ -57,7 +56,7 @@ impl Waiting {
         }
     }
 
-    /// Which client goes if no more than `limit` may wait; `None` while there are fewer.
+    /// Returns the client that must go if at most `limit` may wait, or `None` if there are fewer.
     pub(crate) fn first_to_go(&self, limit: usize) -> Option<Slot> {
         if self.silent.len() + self.begun.len() < limit {
             return None;
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn none_goes_while_there_is_room() {
+    fn no_client_goes_while_there_is_room() {
         let mut waiting = Waiting::default();
         slots(&mut waiting, 0..3, Said::Nothing);
         assert_eq!(waiting.first_to_go(4), None);
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn who_speaks_is_the_youngest_of_those_that_have() {
+    fn a_client_that_speaks_becomes_the_youngest_of_those_that_have() {
         let mut waiting = Waiting::default();
         let early = waiting.add(Slot::new(7), Said::Nothing);
         slots(&mut waiting, 10..12, Said::Part);

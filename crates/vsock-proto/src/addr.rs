@@ -4,10 +4,10 @@ use core::fmt;
 
 use thiserror::Error;
 
-/// A context identifier: who an address belongs to (virtio 1.3, 5.10.4).
+/// A context identifier: identifies the host or a guest in an address (virtio 1.3, 5.10.4).
 ///
-/// On the wire it takes 64 bits, of which the upper 32 are reserved and zero. A `Cid` is made from
-/// all 64, so that `0x1_0000_0002` is an error and not the host.
+/// A CID takes 64 bits in a packet, of which the upper 32 are reserved and zero. The conversion
+/// checks all 64, so `0x1_0000_0002` is an error rather than the host.
 ///
 /// ```
 /// use vsock_proto::{Cid, CidError};
@@ -20,13 +20,13 @@ use thiserror::Error;
 pub struct Cid(u64);
 
 impl Cid {
-    /// The hypervisor, reserved.
+    /// The hypervisor. Reserved.
     pub const HYPERVISOR: Self = Self(0);
-    /// Loopback inside one machine, reserved.
+    /// Loopback within one machine. Reserved.
     pub const LOCAL: Self = Self(1);
-    /// The host, as every guest knows it.
+    /// The host, as seen by every guest.
     pub const HOST: Self = Self(2);
-    /// The wildcard, never the address of anybody.
+    /// The wildcard, which is never a real address.
     pub const ANY: Self = Self(u32::MAX as u64);
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Cid {
     }
 }
 
-/// The CID of a guest: any but 0, 1, 2 and the two all-ones values (virtio 1.3, 5.10.4).
+/// The CID of a guest: any value except 0, 1, 2 and the two all-ones values (virtio 1.3, 5.10.4).
 ///
 /// ```
 /// use vsock_proto::{Cid, CidError, GuestCid};
@@ -67,7 +67,7 @@ impl fmt::Display for Cid {
 pub struct GuestCid(Cid);
 
 impl GuestCid {
-    /// The CID without the promise that a guest may have it.
+    /// Converts to a plain [`Cid`].
     #[must_use]
     pub const fn cid(self) -> Cid {
         self.0
@@ -110,10 +110,10 @@ impl fmt::Display for GuestCid {
 pub struct Port(u32);
 
 impl Port {
-    /// `VMADDR_PORT_ANY`: asks for some port, and is never the port of anything.
+    /// `VMADDR_PORT_ANY`: requests any free port, and is never a port in use.
     pub const ANY: Self = Self(u32::MAX);
 
-    /// The port with this number.
+    /// Returns the port with this number.
     #[must_use]
     pub const fn new(number: u32) -> Self {
         Self(number)
@@ -138,12 +138,12 @@ impl fmt::Display for Port {
     }
 }
 
-/// What identifies a connection of one guest: the CID of the host's side, the port on our side and
-/// the port on the peer's.
+/// The identity of a connection within one guest: the CID on the host's side, the local port and
+/// the peer's port.
 ///
-/// The guest's own CID is no part of it: [`Route`](crate::Route) lets only packets from and to one
-/// guest through. Nor is the socket type: a tuple belongs to one connection, whatever its type
-/// (virtio 1.3, 5.10.6.2).
+/// The guest's own CID is not part of the key, because [`Route`](crate::Route) accepts packets of
+/// one guest only. Nor is the socket type: two connections cannot share a tuple, whatever their
+/// types (virtio 1.3, 5.10.6.2).
 ///
 /// ```
 /// use vsock_proto::{Cid, CidError, ConnKey, Port};
@@ -152,23 +152,23 @@ impl fmt::Display for Port {
 /// assert_eq!(key.host_cid, Cid::HOST);
 /// assert_eq!(key.mirror().mirror(), key);
 ///
-/// // The same ports, and another guest instead of the host.
+/// // The same ports, but a sibling instead of the host.
 /// assert_ne!(key.with_host_cid(Cid::try_from(4)?), key);
 /// # Ok::<(), CidError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ConnKey {
-    /// The CID that the guest is connected to: the host's, or that of another guest in whose place
-    /// the device stands.
+    /// The CID that the guest is connected to: the host's, or a sibling's, on whose behalf the
+    /// device answers.
     pub host_cid: Cid,
-    /// Our port: the host's, in a device.
+    /// Our port. In a device, this is the host's.
     pub local: Port,
-    /// The port of the other side: the guest's, in a device.
+    /// The peer's port. In a device, this is the guest's.
     pub peer: Port,
 }
 
 impl ConnKey {
-    /// The connection between these two ports, of the guest and [`Cid::HOST`].
+    /// Returns the key of the connection between these two ports of [`Cid::HOST`] and the guest.
     #[must_use]
     pub const fn new(local: Port, peer: Port) -> Self {
         Self {
@@ -178,13 +178,13 @@ impl ConnKey {
         }
     }
 
-    /// The connection between the same ports, with this CID on the host's side.
+    /// Returns the key with the same ports and this CID on the host's side.
     #[must_use]
     pub const fn with_host_cid(self, host_cid: Cid) -> Self {
         Self { host_cid, ..self }
     }
 
-    /// The same connection as the other side sees it.
+    /// Returns the key of the same connection as the peer sees it.
     #[must_use]
     pub const fn mirror(self) -> Self {
         Self {
@@ -195,14 +195,14 @@ impl ConnKey {
     }
 }
 
-/// A number that is not the CID it should be.
+/// An error returned when a number is not a valid CID.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum CidError {
     /// The upper 32 bits are reserved and must be zero.
-    #[error("the reserved upper bits of CID {0:#x} are set")]
+    #[error("invalid CID {0:#x}: expected zeros in the reserved upper 32 bits")]
     UpperBits(u64),
-    /// The CID has a meaning of its own, so no guest may have it.
-    #[error("CID {0} is reserved")]
+    /// The CID is reserved for a special purpose and cannot identify a guest.
+    #[error("invalid guest CID {0}: expected 3 to 4,294,967,294")]
     Reserved(u64),
 }

@@ -5,16 +5,16 @@ use alloc::vec;
 
 use thiserror::Error;
 
-/// A bounded queue of bytes: what the guest has sent and the host's stream has not yet taken.
+/// A bounded queue of bytes that the guest has sent and the host's stream has not yet accepted.
 ///
-/// Memory comes when bytes do, as much as they need and never more than the limit, and goes when
-/// the last of them goes: an empty backlog keeps at most [`Backlog::KEPT`] bytes.
+/// Memory grows with the bytes that wait, up to the limit, and is freed when the queue becomes
+/// empty, except for at most [`Backlog::KEPT`] bytes.
 ///
-/// Bytes leave with [`consume`](Self::consume), after they were written: a write that takes half of
-/// them, or fails, loses nothing and repeats nothing.
+/// [`consume`](Self::consume) removes bytes only after they were written, so a partial or failed
+/// write neither loses nor repeats any.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    /// A circle: those that wait begin at `head`.
+    /// A ring buffer: the waiting bytes start at `head`.
     bytes: Box<[u8]>,
     head: usize,
     len: usize,
@@ -22,14 +22,14 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Bytes of memory that an empty backlog may keep, so that a stream which now and then refuses
-    /// a little does not allocate each time.
+    /// How many bytes of memory an empty backlog may keep, so that a stream that occasionally
+    /// refuses a few bytes does not cause an allocation each time.
     pub(crate) const KEPT: usize = 4096;
 
-    /// The least that is allocated.
+    /// The smallest allocation.
     const LEAST: usize = 512;
 
-    /// An empty backlog that will hold at most `limit` bytes. Allocates nothing.
+    /// Creates an empty backlog for at most `limit` bytes. Allocates nothing.
     #[must_use]
     pub(crate) fn new(limit: usize) -> Self {
         Self {
@@ -40,29 +40,29 @@ impl Backlog {
         }
     }
 
-    /// Bytes that wait.
+    /// Returns the number of waiting bytes.
     #[must_use]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no byte waits.
+    /// Returns whether no bytes wait.
     #[must_use]
     pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes of memory in use, for whatever waits and beyond.
+    /// Returns the size of the allocated memory, in bytes.
     #[must_use]
     pub(crate) const fn memory(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Adds `bytes` after those that wait.
+    /// Appends `bytes`.
     ///
     /// # Errors
     ///
-    /// [`BacklogFull`]: they exceed the limit; none was added.
+    /// [`BacklogFull`] if they exceed the limit; none was added.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), BacklogFull> {
         let mut rest = bytes;
         self.append(bytes.len(), |dst| {
@@ -72,12 +72,12 @@ impl Backlog {
         })
     }
 
-    /// Adds `more` bytes after those that wait, written by `fill`: it is called for one slice of
-    /// the backlog's memory, or for two where the room for them is split.
+    /// Appends `more` bytes, which `fill` writes: it is called for one slice of the backlog's
+    /// memory, or for two if the free space wraps around.
     ///
     /// # Errors
     ///
-    /// [`BacklogFull`]: they exceed the limit; `fill` was not called.
+    /// [`BacklogFull`] if they exceed the limit; `fill` was not called.
     pub(crate) fn append(
         &mut self,
         more: usize,
@@ -92,7 +92,8 @@ impl Backlog {
         }
         self.make_room(more);
         let (front, back) = self.bytes.split_at_mut(self.head);
-        // Free is what follows the used part: the end of `back`, then the start of `front`.
+        // The free space follows the used part: the end of `back`, then the start of `front`. If
+        // the used part itself wraps around, only the middle of `front` is free.
         let (tail, wrapped) = match back.get_mut(self.len..) {
             Some(tail) => (tail, front),
             None => {
@@ -111,8 +112,7 @@ impl Backlog {
         Ok(())
     }
 
-    /// The first bytes that wait, at most `max`, in order: those of the first slice come before
-    /// those of the second.
+    /// Returns at most `max` of the first waiting bytes, in order, as two slices.
     #[must_use]
     pub(crate) fn slices(&self, max: usize) -> (&[u8], &[u8]) {
         let (front, back) = self.bytes.split_at(self.head);
@@ -124,7 +124,7 @@ impl Backlog {
         )
     }
 
-    /// Drops the first `count` bytes, once they have been written; all, if there are fewer.
+    /// Removes the first `count` bytes after they were written, or all bytes if there are fewer.
     pub(crate) fn consume(&mut self, count: usize) {
         let count = count.min(self.len);
         self.len = self.len.saturating_sub(count);
@@ -135,13 +135,13 @@ impl Backlog {
         self.release_if_empty();
     }
 
-    /// Drops the last `count` bytes; all, if there are fewer.
+    /// Removes the last `count` bytes, or all bytes if there are fewer.
     pub(crate) fn drop_last(&mut self, count: usize) {
         self.len = self.len.saturating_sub(count);
         self.release_if_empty();
     }
 
-    /// Drops all bytes, and the memory with them.
+    /// Removes all bytes and frees the memory.
     pub(crate) fn clear(&mut self) {
         self.bytes = Box::default();
         self.head = 0;
@@ -157,7 +157,7 @@ impl Backlog {
         }
     }
 
-    /// Grows the memory until `more` bytes fit; the caller has checked the limit.
+    /// Grows the memory until `more` bytes fit. The caller has checked the limit.
     fn make_room(&mut self, more: usize) {
         let needed = self.len.saturating_add(more);
         if needed <= self.bytes.len() {
@@ -180,15 +180,15 @@ impl Backlog {
     }
 }
 
-/// Bytes that would exceed the limit of a [`Backlog`].
+/// An error returned when bytes would exceed the limit of a [`Backlog`].
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("{len} bytes wait and {more} more exceed the limit of {limit}")]
+#[error("{more} more bytes after {len} exceed the backlog's limit of {limit}")]
 pub(crate) struct BacklogFull {
-    /// Bytes that wait.
+    /// The number of waiting bytes.
     pub(crate) len: usize,
-    /// Bytes that were to be added.
+    /// The number of bytes to be added.
     pub(crate) more: usize,
-    /// Bytes that may wait.
+    /// The maximum number of waiting bytes.
     pub(crate) limit: usize,
 }
 

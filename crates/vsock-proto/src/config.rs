@@ -5,11 +5,11 @@ use core::time::Duration;
 
 use thiserror::Error;
 
-/// The settings, each with its documentation and its default: fields and setters of
-/// [`ConfigBuilder`], and getters of [`Config`].
+/// Defines each setting once, with its documentation and default, as a field and a setter of
+/// [`ConfigBuilder`] and as a getter of [`Config`].
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
-        /// Makes a [`Config`]. What is not set keeps its default.
+        /// Builds a [`Config`]. A setting that is not set keeps its default.
         #[derive(Clone, Debug, Eq, PartialEq)]
         pub struct ConfigBuilder {
             $($name: $type,)*
@@ -36,7 +36,7 @@ macro_rules! settings {
 
         impl Config {
             $(
-                #[doc = concat!("See [`ConfigBuilder::", stringify!($name), "`].")]
+                #[doc = concat!("Returns [`ConfigBuilder::", stringify!($name), "`].")]
                 #[must_use]
                 pub fn $name(&self) -> $type {
                     Clone::clone(&self.0.$name)
@@ -47,96 +47,135 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Bytes that the guest may send on one connection before the host has taken them: 1 to 1 GiB,
-    /// default 256 KiB, as much as a Linux socket has. Memory is used only for what waits.
+    /// Sets the receive buffer of a connection: how many bytes the guest may send before the host
+    /// has read them.
+    ///
+    /// Range: 1 byte to 1 GiB. Default: 256 KiB, the default of a Linux socket. Memory is allocated
+    /// only for bytes that wait.
     buf_alloc: u32 = 256 * 1024,
 
-    /// Bytes of payload in one packet to the guest: 1 to 64 KiB, default 64 KiB.
+    /// Sets the maximum payload of one packet to the guest, in bytes.
+    ///
+    /// Range: 1 byte to 64 KiB. Default: 64 KiB.
     max_payload: u32 = 64 * 1024,
 
-    /// Bytes of one seqpacket message, either way: at least 1, default 256 KiB. A message must fit
-    /// into the receiver's buffer, or it could never arrive whole, so `buf_alloc` limits it too. A
-    /// guest knows of `buf_alloc` alone: a longer message than that is an error of its call, one
-    /// that only this limit forbids ends the connection.
+    /// Sets the maximum length of a seqpacket message in either direction, in bytes.
+    ///
+    /// Range: at least 1. Default: 256 KiB.
+    ///
+    /// A message must fit into the receiver's buffer as a whole, so the effective limit is never
+    /// above [`buf_alloc`](Self::buf_alloc). The guest learns only `buf_alloc`: if a guest program
+    /// sends a message longer than that, its own call fails, whereas a message that exceeds only
+    /// this limit ends the connection.
     max_message: u32 = 256 * 1024,
 
-    /// Empty seqpacket messages that may wait for the host on one connection: default 1,024. One
-    /// more ends the connection; with 0, the first does.
+    /// Sets how many empty seqpacket messages may wait for the host on one connection.
+    ///
+    /// Default: 1,024. One more ends the connection; with 0, the first one does.
     max_empty_messages: u32 = 1024,
 
-    /// Bytes of the guest's buffer that each unacknowledged packet is taken to cost: default 1,024,
-    /// well over what Linux charges; 0 leaves the number of packets unbounded.
+    /// Sets the assumed cost of each unacknowledged packet in the guest's buffer, in bytes.
+    ///
+    /// Default: 1,024, well above what Linux charges. With 0, the number of packets is not bounded.
     packet_overhead: u32 = 1024,
 
-    /// Connections that may exist at a time: at least 1, default 16,384. Each has a descriptor:
-    /// keep the limits of all devices together below the process's `RLIMIT_NOFILE`, or one guest
-    /// can use up everyone's descriptors.
+    /// Sets how many connections may exist at a time.
     ///
-    /// Other guests may have begun at most half of them, rounded up, so that they cannot keep the
-    /// host from reaching the guest.
+    /// Range: at least 1. Default: 16,384.
+    ///
+    /// Each connection has a descriptor. Keep the limits of all devices of a process together below
+    /// its `RLIMIT_NOFILE`; otherwise, one guest can use up the descriptors of all others.
+    ///
+    /// Siblings may begin at most half of these connections, rounded up, so that they cannot
+    /// prevent the host from reaching the guest.
     max_connections: usize = 16_384,
 
-    /// Host clients that may be connected without having sent their command: default 1,024. With 0,
-    /// only those are served that name their port out of band, as `connect_to` of `vsock-inner`
-    /// does.
+    /// Sets how many host clients may be connected without having sent a complete command.
     ///
-    /// One more closes another: the oldest of those that have said nothing; or, where those that
-    /// have said a part of their command are more than half of them, the one of these that began
-    /// first. A client whose command is there when it is accepted closes none. So a client is sure
-    /// to be heard if it speaks before half as many others come, and is whole before half as many
-    /// others begin to speak: make the number larger where clients are slow and the socket is open
-    /// to a crowd.
+    /// Default: 1,024. With 0, the device serves only clients that pass the port out of band, as
+    /// `connect_to` of `vsock-inner` does.
+    ///
+    /// When another client arrives at this limit, an existing one is closed to make room: the
+    /// oldest of those that have sent nothing, or, if more than half of them have sent part of a
+    /// command, the one of these that started first. A client whose command is already available
+    /// when it is accepted closes none.
+    ///
+    /// A client is therefore certain to be served if it starts to send before half as many others
+    /// connect, and finishes before half as many others start to send. Raise the limit if clients
+    /// are slow and many users can open the socket.
     max_handshakes: usize = 1024,
 
-    /// Connections of the guest that may wait for busy host components, each of which is asked for
-    /// a stream up to ten times a second, and whenever another comes: default 1,024. One more is
-    /// refused with an RST; with 0, all are.
+    /// Sets how many connections of the guest may wait for busy host components.
+    ///
+    /// Default: 1,024. A connection above the limit is refused with an RST; with 0, all of them
+    /// are.
+    ///
+    /// The device asks a busy backend for a stream up to ten times a second, and whenever another
+    /// connection arrives.
     max_accepting: usize = 1024,
 
-    /// RSTs that may be owed to packets without a connection, before no packet of the guest is
-    /// taken any more: at least 1, default 1,024.
+    /// Sets how many RSTs may be pending for packets that belong to no connection.
+    ///
+    /// Range: at least 1. Default: 1,024. At the limit, the device takes no more packets from the
+    /// guest until it has sent one.
     max_resets: usize = 1024,
 
-    /// The host ports of host-initiated connections: not empty, default 2^30 up to 2^31.
+    /// Sets the host ports of host-initiated connections.
+    ///
+    /// Range: not empty. Default: 2^30 to 2^31 - 1.
     host_ports: Range<u32> = 1 << 30..1 << 31,
 
-    /// How long a host client may take to send its command: default 5 s. With 0, it must have sent
-    /// it by the time it is accepted.
+    /// Sets how long a host client may take to send its command.
+    ///
+    /// Default: 5 s. With 0, the command must be available when the client is accepted.
     command_timeout: Duration = Duration::from_secs(5),
 
-    /// How long a REQUEST or a RESPONSE may wait for a buffer of the guest, which posts none while
-    /// it boots: more than 0, default 3 s. It counts from the moment the packet is owed.
+    /// Sets how long a REQUEST or a RESPONSE may wait for a buffer of the guest, which provides
+    /// none while it boots.
+    ///
+    /// Range: more than 0. Default: 3 s. The time starts when the packet becomes pending.
     deliver_timeout: Duration = Duration::from_secs(3),
 
-    /// How long a REQUEST may wait for its answer: more than 0, default 2 s. For the guest's answer
-    /// it counts from delivery of the REQUEST, for a host component's from its arrival.
+    /// Sets how long a REQUEST may wait for its answer.
     ///
-    /// A host client with a time limit of its own, such as `VsockInnerConfig::connect_timeout` of
-    /// `vsock-inner`, learns that the guest is silent if that is longer than this and
-    /// [`deliver_timeout`](Self::deliver_timeout) together; else it gives up first.
+    /// Range: more than 0. Default: 2 s. The time starts when the guest receives the REQUEST, or,
+    /// for a connection of the guest, when its REQUEST arrives.
+    ///
+    /// A host client with a timeout of its own, such as `VsockInnerConfig::connect_timeout` of
+    /// `vsock-inner`, learns that the guest does not answer only if that timeout is longer than
+    /// this one and [`deliver_timeout`](Self::deliver_timeout) together. Otherwise, its own timeout
+    /// expires first.
     response_timeout: Duration = Duration::from_secs(2),
 
-    /// How long the host may take nothing of what a guest sent before it closed: default 30 s. It
-    /// counts from the last byte that the host took; what is left then is lost, and the host's
-    /// stream is reset. With 0, what it has not taken by then is lost.
+    /// Sets how long the host may go without reading what the guest sent before it closed.
+    ///
+    /// Default: 30 s. The time starts again whenever the host reads. When it expires, the remaining
+    /// bytes are lost and the host's stream is reset. With 0, any bytes that the host does not
+    /// accept immediately are lost.
     linger_timeout: Duration = Duration::from_secs(30),
 
-    /// How long a connection that the host has closed waits for the guest's RST before it sends one
-    /// itself: default 8 s, as in Linux. With 0, it does not wait.
+    /// Sets how long a connection that the host has closed waits for the guest's RST before the
+    /// device sends one itself.
+    ///
+    /// Default: 8 s, as in Linux. With 0, it does not wait.
     close_timeout: Duration = Duration::from_secs(8),
 
-    /// How long to wait before a guest is asked for credit again, and sent one packet of a stream
-    /// more than it is taken to have room for, the first time: at least 1 ms, default 20 ms. The
-    /// time doubles each time, up to 64 times as much.
+    /// Sets the first interval after which a guest that gives no credit is asked again.
+    ///
+    /// Range: at least 1 ms. Default: 20 ms. The interval doubles each time, up to 64 times this
+    /// value.
+    ///
+    /// On a stream, one packet more than the guest is assumed to have room for is sent each time as
+    /// well.
     probe_interval: Duration = Duration::from_millis(20),
 }
 
-/// Every limit and every timeout of a device, checked.
+/// The limits and timeouts of a device, checked for validity.
 ///
-/// The memory that a guest can make the host hold is bounded by
-/// [`max_connections`](Self::max_connections) times [`buf_alloc`](Self::buf_alloc), and reaches
-/// that only if as many host components do not read at all. A seqpacket message that waits costs
-/// four bytes more, however short it is.
+/// [`max_connections`](Self::max_connections) times [`buf_alloc`](Self::buf_alloc) bounds the
+/// memory that a guest can make the host allocate. Usage reaches this bound only if that many host
+/// components do not read at all. Each waiting seqpacket message needs four more bytes, whatever
+/// its length.
 ///
 /// ```
 /// use vsock_proto::{Config, ConfigError};
@@ -150,24 +189,24 @@ settings! {
 pub struct Config(ConfigBuilder);
 
 impl Config {
-    /// Begins with the defaults.
+    /// Returns a builder with the default settings.
     #[must_use]
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
     }
 }
 
-/// The largest buffer that may be promised.
+/// The largest `buf_alloc`.
 const MAX_BUF_ALLOC: u32 = 1 << 30;
-/// The largest payload of one packet (a Linux guest sends and takes no more either).
+/// The largest payload of one packet. A Linux guest neither sends nor accepts a larger one.
 const MAX_PAYLOAD: u32 = 64 * 1024;
 
 impl ConfigBuilder {
-    /// Checks the values.
+    /// Checks the settings and builds the configuration.
     ///
     /// # Errors
     ///
-    /// The first that is out of its range.
+    /// Returns the first setting that is out of range.
     pub fn build(mut self) -> Result<Config, ConfigError> {
         if !(1..=MAX_BUF_ALLOC).contains(&self.buf_alloc) {
             return Err(ConfigError::BufAlloc(self.buf_alloc));
@@ -201,35 +240,35 @@ impl ConfigBuilder {
     }
 }
 
-/// A value that is out of its range.
+/// A setting that is out of range.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// See [`ConfigBuilder::buf_alloc`].
-    #[error("a receive buffer of {0} bytes is not within 1 byte to 1 GiB")]
+    #[error("invalid receive buffer of {0} bytes: expected 1 byte to 1 GiB")]
     BufAlloc(u32),
     /// See [`ConfigBuilder::max_payload`].
-    #[error("a payload of {0} bytes is not within 1 byte to 64 KiB")]
+    #[error("invalid maximum payload of {0} bytes: expected 1 byte to 64 KiB")]
     MaxPayload(u32),
     /// See [`ConfigBuilder::max_message`].
-    #[error("messages must be allowed to have at least one byte")]
+    #[error("invalid maximum message length of 0 bytes: expected at least 1")]
     MaxMessage,
     /// See [`ConfigBuilder::max_connections`].
-    #[error("a limit of {0} connections is not within 1 to 2^32 - 1")]
+    #[error("invalid limit of {0} connections: expected 1 to 2^32 - 1")]
     MaxConnections(usize),
     /// See [`ConfigBuilder::max_resets`].
-    #[error("at least one RST must be allowed to wait")]
+    #[error("invalid limit of 0 pending RSTs: expected at least 1")]
     MaxResets,
     /// See [`ConfigBuilder::host_ports`].
-    #[error("the range of host ports {0:?} is empty")]
+    #[error("invalid range of host ports {0:?}: expected at least one port")]
     HostPorts(Range<u32>),
     /// See [`ConfigBuilder::deliver_timeout`].
-    #[error("a deliver timeout of zero: no host client could connect")]
+    #[error("invalid deliver timeout of 0: expected more than 0")]
     DeliverTimeout,
     /// See [`ConfigBuilder::response_timeout`].
-    #[error("a response timeout of zero: no host client could connect")]
+    #[error("invalid response timeout of 0: expected more than 0")]
     ResponseTimeout,
     /// See [`ConfigBuilder::probe_interval`].
-    #[error("a probe interval of {0:?} is shorter than 1 ms")]
+    #[error("invalid probe interval of {0:?}: expected at least 1 ms")]
     ProbeInterval(Duration),
 }

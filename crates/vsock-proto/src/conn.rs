@@ -7,6 +7,7 @@ mod from_host;
 mod to_guest;
 mod to_host;
 mod transmit;
+mod unwind;
 
 use alloc::sync::Arc;
 
@@ -22,28 +23,29 @@ use crate::{
 use to_guest::ToGuest;
 use to_host::ToHost;
 
-/// One connection: events in, packets and actions out.
+/// One connection: takes events, returns packets and actions.
 ///
-/// A connection has two sides, and time.
+/// A connection has three inputs:
 ///
-/// * *The guest.* [`Connection::on_packet`] takes a packet. [`Connection::poll_transmit`] gives
-///   one, for a buffer of the guest that is at hand.
-/// * *The host's stream*, which the caller owns. The connection is told what becomes of it
-///   ([`on_host_connected`](Self::on_host_connected),
-///   [`on_host_readable`](Self::on_host_readable), [`flush`](Self::flush),
-///   [`on_host_hangup`](Self::on_host_hangup)), and says what to do with it
-///   ([`take_actions`](Self::take_actions), [`interest`](Self::interest)).
-/// * *Time.* Every event comes with the time. [`deadline`](Self::deadline) is when
-///   [`on_timeout`](Self::on_timeout) wants to be called.
+/// * *The guest.* [`Connection::on_packet`] takes a packet. [`Connection::poll_transmit`] returns
+///   one for a buffer that the guest has provided.
+/// * *The host's stream*, which the caller owns. The caller reports events of the stream
+///   ([`on_host_connected`](Self::on_host_connected), [`on_host_readable`](Self::on_host_readable),
+///   [`flush`](Self::flush), [`on_host_hangup`](Self::on_host_hangup)), and the connection returns
+///   actions to execute and events to watch for ([`take_actions`](Self::take_actions),
+///   [`interest`](Self::interest)).
+/// * *Time.* Every event comes with the current time. [`on_timeout`](Self::on_timeout) must be
+///   called at the [`deadline`](Self::deadline).
 ///
-/// Payload passes through none of this. On the way to the host the connection asks the payload to
-/// go to the stream, and takes what the stream refuses ([`Payload`](crate::Payload)). On the way to
-/// the guest it grants a number of bytes, the caller reads them from the stream into the guest's
-/// buffer, and the grant makes the packet ([`DataGrant`]).
+/// The connection itself touches payload only when the host's stream refuses it. In the direction
+/// of the host, it asks the [`Payload`](crate::Payload) to write itself to the stream, and buffers
+/// only what the stream does not accept. In the direction of the guest, it grants a number of
+/// bytes, the caller reads that many from the stream into the guest's buffer, and the [`DataGrant`]
+/// makes the packet.
 ///
 /// # Example
 ///
-/// A guest connects, sends three bytes, and gets two.
+/// A guest connects, sends three bytes, and receives two.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -62,7 +64,7 @@ use to_host::ToHost;
 ///     credit: Credit { buf_alloc: 4096, fwd_cnt: 0 },
 /// };
 /// let mut conn = Connection::accept(&config, &request, now);
-/// // The caller has a stream to the component that serves port 52.
+/// // The caller has obtained a stream to the host component that listens on port 52.
 /// conn.on_host_connected(now);
 /// let Some(Transmit::Packet(response)) = conn.poll_transmit(now, 4096) else { panic!() };
 /// assert_eq!(response.body, Body::Response);
@@ -78,7 +80,7 @@ use to_host::ToHost;
 ///
 /// conn.on_host_readable(now);
 /// let Some(Transmit::Data(mut grant)) = conn.poll_transmit(now, 4096) else { panic!() };
-/// assert_eq!(grant.bytes(), 4096, "as much as the guest has credit for");
+/// assert_eq!(grant.bytes(), 4096, "the guest's whole credit");
 /// // The caller reads two bytes from the stream into the guest's buffer.
 /// let packet = grant.sent(2);
 /// assert_eq!((packet.len, packet.credit.fwd_cnt), (2, 3));
@@ -91,11 +93,11 @@ pub struct Connection {
     socket_type: SocketType,
     confirmation: Confirmation,
     phase: Phase,
-    /// What the guest was told, or is to be.
+    /// The flags that we have sent to the guest, or are about to send.
     ours: ShutdownFlags,
-    /// What the guest has told us.
+    /// The flags that the guest has sent.
     theirs: ShutdownFlags,
-    /// The host's stream hung up before the connection was there.
+    /// Whether the host's stream hung up before the connection was established.
     hung_up: bool,
     pending: Pending,
     actions: HostActions,
@@ -106,7 +108,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Begins a connection that a host component wants: the guest is owed a REQUEST.
+    /// Creates a connection that a host component initiates: a REQUEST becomes pending for the
+    /// guest.
     #[must_use]
     pub fn connect(
         config: &Arc<Config>,
@@ -121,8 +124,10 @@ impl Connection {
         conn
     }
 
-    /// Begins a connection that the guest wants, by its REQUEST. The caller finds a stream for it
-    /// and says [`on_host_connected`](Self::on_host_connected) or
+    /// Creates a connection from a guest's REQUEST.
+    ///
+    /// The caller obtains a stream for it and then calls
+    /// [`on_host_connected`](Self::on_host_connected) or
     /// [`on_host_refused`](Self::on_host_refused).
     #[must_use]
     pub fn accept(config: &Arc<Config>, request: &Packet, now: Tick) -> Self {
@@ -164,18 +169,19 @@ impl Connection {
         }
     }
 
-    /// Lets the receive counters begin elsewhere than at zero, to see them wrap without four
-    /// gigabytes: a caller's own tests of long-lived connections need it as ours do. The guest is
-    /// told so by the REQUEST or the RESPONSE; where the counters of the other direction begin, its
-    /// own packet says.
+    /// Starts the receive counter at `start` instead of zero, so that a test can make it wrap
+    /// without transferring 4 GiB.
+    ///
+    /// The REQUEST or the RESPONSE reports the value to the guest. The counter of the other
+    /// direction starts where the guest's own packet says.
     #[must_use]
     pub fn with_fwd_cnt(mut self, start: u32) -> Self {
         self.to_host.start_at(&self.config, start);
         self
     }
 
-    /// What time may bring: a deadline, or another question for credit. Called before it is due, it
-    /// does nothing.
+    /// Handles whatever is due: the end of the deadline, or another request for credit. Does
+    /// nothing if called too early.
     pub fn on_timeout(&mut self, now: Tick) {
         self.ask_for_far(now);
         if self.phase == Phase::Connected && self.to_guest.probe(now, &self.config) {
@@ -192,22 +198,22 @@ impl Connection {
         self.end(now, Event::Expired, ending);
     }
 
-    /// Takes what is to be done with the host's stream. To be asked after every event.
+    /// Takes the actions to execute on the host's stream. Must be called after every event.
     pub fn take_actions(&mut self) -> HostActions {
         core::mem::take(&mut self.actions)
     }
 
-    /// Whether [`poll_transmit`](Self::poll_transmit) has something for the guest. To be asked
-    /// after every event.
+    /// Returns whether [`poll_transmit`](Self::poll_transmit) has a packet for the guest. Must be
+    /// called after every event.
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
         !self.pending.is_empty() || self.may_send_data()
     }
 
-    /// For what the host's stream should be watched.
+    /// Returns the events for which the host's stream should be watched.
     ///
-    /// A stream that is readable while the guest has no room is not watched: nothing could be done
-    /// about it. Nor is one that has said it is readable and has not yet been read empty.
+    /// A stream is not watched for readability while the guest has no room, because its bytes could
+    /// not be sent, nor after it was reported readable and until it has been read empty.
     #[must_use]
     pub fn interest(&self) -> Interest {
         let connected = self.phase == Phase::Connected;
@@ -220,74 +226,78 @@ impl Connection {
         }
     }
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    /// Returns when [`on_timeout`](Self::on_timeout) must be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         let asks = self.to_guest.ask_at();
         self.deadline.into_iter().chain(asks).min()
     }
 
-    /// The ports.
+    /// Returns the ports and the CID on the host's side.
     #[must_use]
     pub const fn key(&self) -> ConnKey {
         self.key
     }
 
-    /// The type of the sockets.
+    /// Returns the socket type.
     #[must_use]
     pub const fn socket_type(&self) -> SocketType {
         self.socket_type
     }
 
-    /// Where the connection is in its life.
+    /// Returns the current stage of the connection's life.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether nothing is left of it and it may be forgotten.
+    /// Returns whether the connection holds no resources and can be dropped.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }
 
-    /// Why it ends, or has ended; `None` while it goes on.
+    /// Returns why the connection is ending or has ended, or `None` while it continues.
     #[must_use]
     pub const fn ending(&self) -> Option<Ending> {
         self.ending
     }
 
-    /// Bytes that may wait for the host: how much the guest may send of what the host does not
-    /// take.
+    /// Returns how many bytes the guest may send before the host accepts any.
     #[must_use]
     pub fn window(&self) -> u32 {
         self.config.buf_alloc()
     }
 
-    /// Bytes that wait for the host.
+    /// Returns the number of bytes that wait for the host.
     #[must_use]
     pub const fn waiting(&self) -> usize {
         self.to_host.waiting()
     }
 
-    /// Bytes of memory that they take, which may be more for a while: the figure for a caller that
-    /// bounds the memory of many connections together.
+    /// Returns the memory allocated for these bytes, which can temporarily exceed their number. A
+    /// caller can use it to bound the memory of many connections together.
     #[must_use]
     pub const fn memory(&self) -> usize {
         self.to_host.memory()
     }
 
-    /// Bytes that the guest was sent and has not yet taken out of its buffer.
+    /// Returns the number of bytes that were sent to the guest and that it has not yet taken out of
+    /// its buffer.
     #[must_use]
     pub const fn in_flight(&self) -> u32 {
         self.to_guest.window.in_flight()
     }
 
-    /// Moves to another phase, and does what belongs to leaving the old and entering the new.
+    /// Moves to the next phase, and does the work of leaving the old phase and entering the new
+    /// one.
     fn advance(&mut self, now: Tick, event: Event) {
         let Some(next) = self.phase.next(event) else {
             return;
         };
+        // From here on the host's stream is closed, so waiting bytes can no longer be written and
+        // bytes that the host has sent can no longer be read. Free both buffers now: the remaining
+        // phases only send packets.
         if self.phase.has_stream() && !next.has_stream() {
             self.actions.insert(HostAction::Close);
             self.to_host.discard();
@@ -297,6 +307,9 @@ impl Connection {
         self.deadline = next
             .timeout(&self.config)
             .map(|timeout| now.saturating_add(timeout));
+        // The new phase decides which packets may still be sent. After an RST nothing may follow,
+        // so `Resetting` replaces everything that was pending, and `Draining` and `Closed` send
+        // nothing at all.
         match next {
             Phase::Responding => self.pending.insert(Owed::Response),
             Phase::Draining | Phase::Closed => self.pending.clear(),
@@ -305,13 +318,15 @@ impl Connection {
                 self.pending.insert(Owed::Reset);
             }
             Phase::Finishing if !self.pending.contains(Owed::Shutdown) => {
+                // The guest already has our SHUTDOWN: continue with the RST.
                 self.advance(now, Event::ShutdownSent);
             }
             _ => {}
         }
     }
 
-    /// As [`advance`](Self::advance), by an event that ends the connection for this reason.
+    /// Does the same as [`advance`](Self::advance) for an event that ends the connection, and
+    /// records the reason.
     fn end(&mut self, now: Tick, event: Event, ending: Ending) {
         if self.phase.next(event).is_some() {
             self.ending.get_or_insert(ending);
@@ -319,35 +334,25 @@ impl Connection {
         }
     }
 
-    /// Lets payload be moved by foreign code. A panic leaves it unknown what was taken: a broken
-    /// stream.
-    fn unwinding<R>(&mut self, now: Tick, call: impl FnOnce(&mut Self) -> R) -> R {
-        let mut guard = Unwinding {
-            conn: self,
-            now,
-            ended: false,
-        };
-        let result = call(guard.conn);
-        guard.ended = true;
-        result
-    }
-
-    /// Ends the connection because of what the guest did.
+    /// Ends the connection because the guest violated the protocol.
     fn violated(&mut self, now: Tick, violation: Violation) -> Violation {
         self.end(now, Event::Violation, Ending::Violated);
         violation
     }
 
-    /// After a direction has ended: whether the connection has.
+    /// Checks, after a direction has ended, whether the connection has ended as well.
     fn settle(&mut self, now: Tick) {
         match Outlook::of(self.to_guest.state, self.to_host.state) {
             Outlook::GoOn => {}
             Outlook::FlushInTime => {
+                // A deadline that is already running continues: only progress extends it.
                 let timeout = self.config.linger_timeout();
                 self.deadline
                     .get_or_insert_with(|| now.saturating_add(timeout));
             }
             Outlook::Finish if self.theirs.is_complete() => {
+                // The guest announced a complete shutdown itself, so it expects an RST and no
+                // SHUTDOWN.
                 self.end(now, Event::GuestClosed, Ending::Clean);
             }
             Outlook::Finish => self.end(now, Event::HalvesEnded, Ending::Clean),
@@ -355,23 +360,26 @@ impl Connection {
         }
     }
 
-    /// Sets one of our flags and owes the guest a SHUTDOWN that says so.
+    /// Sets one of our flags and makes a SHUTDOWN with all of them pending.
     fn declare(&mut self, flag: ShutdownFlags) {
         self.ours = self.ours | flag;
         self.pending.insert(Owed::Shutdown);
     }
 
-    /// After anything that may have moved credit or readiness: what is to be told or asked of
-    /// credit.
+    /// Decides, after anything that may have changed credit or readiness, whether to report credit
+    /// to the guest or to request it.
     fn review_credit(&mut self, now: Tick) {
         if !self.phase.has_credit() {
             return;
         }
+        // A guest that will send no more has no use for credit.
         let guest_sends = !self.theirs.contains(ShutdownFlags::SEND);
         let peer_buf_alloc = self.to_guest.window.peer_buf_alloc();
         if guest_sends && self.to_host.update_due(peer_buf_alloc) {
             self.pending.insert(Owed::CreditUpdate);
         }
+        // Request credit on our own behalf only if the host has bytes to send. The far guest may
+        // need credit although the host's stream is empty.
         let host_sends = self.to_guest.readable && self.to_guest.state == ToGuestState::Open;
         self.ask_for_far(now);
         if host_sends && self.to_guest.ask(now, &self.config) {
@@ -379,26 +387,11 @@ impl Connection {
         }
     }
 
-    /// Whether payload may go to the guest now.
+    /// Returns whether payload may be sent to the guest now.
     fn may_send_data(&self) -> bool {
         self.phase == Phase::Connected
             && self.to_guest.state == ToGuestState::Open
             && self.to_guest.readable
             && self.to_guest.has_credit()
-    }
-}
-
-/// Ends the connection, unless the call has come to its end.
-struct Unwinding<'a> {
-    conn: &'a mut Connection,
-    now: Tick,
-    ended: bool,
-}
-
-impl Drop for Unwinding<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.conn.end(self.now, Event::HostGone, Ending::HostReset);
-        }
     }
 }

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How much may be under way: the two windows of a connection (virtio 1.3, 5.10.6.3).
+//! Credit: the two flow-control windows of a connection (virtio 1.3, 5.10.6.3).
 //!
-//! Each side tells the other `buf_alloc`, the size of its receive buffer, and `fwd_cnt`, how many
-//! bytes it has taken out of it so far. The sender counts what it has sent, `tx_cnt`, and may send
+//! Each side reports `buf_alloc`, the size of its receive buffer, and `fwd_cnt`, the number of
+//! bytes that it has taken out of the buffer so far. The sender counts the bytes that it has sent,
+//! `tx_cnt`, and may send
 //!
 //! ```text
 //! free = buf_alloc - (tx_cnt - fwd_cnt)
 //! ```
 //!
-//! more bytes. The inner difference is that of two counters which wrap at 2^32, so it is taken
-//! modulo 2^32. The outer one is not: where a peer shrinks its buffer below what is under way, the
-//! result is zero, not four gigabytes.
+//! more bytes. The inner difference is one of two counters that wrap at 2^32, so it is calculated
+//! modulo 2^32. The outer difference is not: if a peer shrinks its buffer below the number of bytes
+//! in flight, the result is zero and not almost 4 GiB.
 //!
-//! No other module subtracts counters. [`SendWindow`] is what we may send, [`RecvWindow`] what the
-//! peer may send to us, [`packets`] bounds how many packets are under way, whatever their size.
+//! No other module subtracts counters. [`SendWindow`] is what we may send, [`RecvWindow`] is what
+//! the peer may send to us, and [`packets`] bounds the number of packets in flight, whatever their
+//! size.
 
 mod empties;
 mod packets;
@@ -26,39 +28,41 @@ use crate::{Credit, Violation};
 
 /// What the peer may send to us.
 ///
-/// A byte is *received* when its packet arrives and *forwarded* when the host has taken it, be it
-/// immediately or out of the backlog later. Between the two it takes room in the buffer.
+/// A byte is *received* when its packet arrives, and *forwarded* when the host has accepted it,
+/// either immediately or later from the backlog. In between, it occupies the buffer.
 ///
-/// Where another guest is at the far end, a byte is credited only when that guest has taken it, and
-/// the peer knows of no larger buffer than that guest has. What is forwarded and not taken is in
-/// that guest's buffer, or on its way there, and takes no room in ours: so the buffer that is told
-/// may be larger than ours, by as much as is there.
+/// If another guest is at the far end, a byte is credited only when that guest has taken it, and
+/// the peer learns of no larger buffer than that guest has. Bytes that were forwarded but not yet
+/// taken are in the far guest's buffer or on their way there, and do not occupy ours. The buffer
+/// size that we report may therefore exceed our own by that many bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct RecvWindow {
     buf_alloc: u32,
+    /// The value at which the counters started.
     start: u32,
     received: u32,
     forwarded: u32,
-    /// What the peer was told last.
-    told: Credit,
-    /// What the far guest has told, by the peer's counters.
+    /// The credit in the last packet to the peer.
+    reported: Credit,
+    /// The far guest's credit, converted to the peer's counters.
     far: Option<Credit>,
 }
 
-/// The share of the window that an update gives back at least: a quarter, so that one is worth many
-/// packets.
+/// The share of the window that an update returns at least: a quarter, so that one update is worth
+/// many packets.
 const UPDATE_SHARE: u32 = 4;
 
-/// The share of the window down to which a peer's room may fall before it is told of more: half.
+/// The share of the window to which the room that the peer knows of may fall before it is told of
+/// more: half.
 const KNOWN_SHARE: u32 = 2;
 
-/// The room that it has left in any case, if its window is as large, so that it never waits for
-/// some: as many bytes as a packet of any guest has at most.
+/// The room, in bytes, below which an update is considered whatever the share: the largest packet
+/// that any guest sends. With less room than its next packet needs, the peer would have to wait.
 const LARGEST_PACKET: u32 = 64 * 1024;
 
 impl RecvWindow {
-    /// An empty buffer of `buf_alloc` bytes whose counters stand at `start`: zero for a new
-    /// connection.
+    /// Creates the window of an empty buffer of `buf_alloc` bytes whose counters start at `start`,
+    /// which is normally zero.
     #[must_use]
     pub(crate) const fn new(buf_alloc: u32, start: u32) -> Self {
         Self {
@@ -66,7 +70,7 @@ impl RecvWindow {
             start,
             received: start,
             forwarded: start,
-            told: Credit {
+            reported: Credit {
                 buf_alloc,
                 fwd_cnt: start,
             },
@@ -74,11 +78,11 @@ impl RecvWindow {
         }
     }
 
-    /// Takes `len` bytes into the buffer.
+    /// Records that `len` bytes have entered the buffer.
     ///
     /// # Errors
     ///
-    /// [`Violation::CreditOverrun`]: there is no room for them. The window is as it was.
+    /// [`Violation::CreditOverrun`] if the buffer has no room for them. The window is unchanged.
     pub(crate) fn receive(&mut self, len: u32) -> Result<(), Violation> {
         let used = self.used();
         if len > self.buf_alloc.saturating_sub(used) {
@@ -92,23 +96,23 @@ impl RecvWindow {
         Ok(())
     }
 
-    /// Notes that the host has taken `len` bytes, or that they were thrown away.
+    /// Records that the host has accepted `len` bytes, or that they were discarded.
     pub(crate) fn forward(&mut self, len: u32) {
-        debug_assert!(len <= self.used(), "forwarded what was not received");
+        debug_assert!(len <= self.used(), "forwarded bytes that were not received");
         self.forwarded = self.forwarded.wrapping_add(len);
     }
 
-    /// Bytes in the buffer.
+    /// Returns the number of bytes in the buffer.
     #[must_use]
     pub(crate) const fn used(&self) -> u32 {
         self.received.wrapping_sub(self.forwarded)
     }
 
-    /// Notes what the guest at the far end has told of its buffer; its counter began at zero.
-    /// `None`: there is no such guest (any more), and what is forwarded is credited.
+    /// Sets the credit that the guest at the far end has reported; its counter starts at zero.
+    /// `None` means that there is no such guest (any more), and that forwarded bytes are credited.
     ///
-    /// What was told is not taken back, and nothing is credited that was not forwarded, whatever
-    /// the far end says.
+    /// Whatever the far end reports, credit already given is never revoked, and bytes that were not
+    /// forwarded are never credited.
     pub(crate) fn set_far(&mut self, far: Option<Credit>) {
         self.far = far.map(|far| Credit {
             fwd_cnt: self.start.wrapping_add(far.fwd_cnt),
@@ -116,39 +120,44 @@ impl RecvWindow {
         });
     }
 
-    /// What of a far guest's `fwd_cnt` can be told now: from what was told up to what was
-    /// forwarded.
-    fn tellable(&self, fwd_cnt: u32) -> u32 {
-        let told = self.told.fwd_cnt;
-        let span = self.forwarded.wrapping_sub(told);
-        let advance = match fwd_cnt.wrapping_sub(told) {
+    /// Converts the far guest's `fwd_cnt` to the value that can be reported now: at least the one
+    /// reported last, and at most what was forwarded.
+    fn reportable(&self, fwd_cnt: u32) -> u32 {
+        let reported = self.reported.fwd_cnt;
+        let span = self.forwarded.wrapping_sub(reported);
+        // All three counters wrap, so compare distances from `reported`. A distance in the upper
+        // half of the range is a step backwards: an old value, which changes nothing.
+        let advance = match fwd_cnt.wrapping_sub(reported) {
             advance if advance <= span => advance,
             advance if advance > i32::MAX as u32 => 0,
             _ => span,
         };
-        told.wrapping_add(advance)
+        reported.wrapping_add(advance)
     }
 
-    /// Whether credit of the far guest is worth to be heard of now: the peer has little room left.
+    /// Returns whether news of the far guest's credit matters now: the peer has little room left.
     #[must_use]
     pub(crate) fn awaits_far(&self, peer_buf_alloc: u32) -> bool {
         self.far.is_some() && self.is_little(peer_buf_alloc)
     }
 
-    /// Whether the peer should be told without being asked: there is enough to tell, and the room
-    /// that it knows of is no more than half of its window, or than the largest packet needs. That
-    /// it has less room than it knows of is to be told in any case.
+    /// Returns whether to report credit to the peer although it has not asked.
     ///
-    /// The peer's window is the smaller of our buffer and, with kernels that cap what is under way
-    /// at the socket's own buffer, `peer_buf_alloc`. An update that waits for a share of *our*
-    /// buffer may come after such a peer has stopped.
+    /// An update is due if it is worth a packet, and if the peer knows of room for at most half of
+    /// its window or at most 64 KiB. If the peer has less room than it knows of, an update is
+    /// always due.
     ///
-    /// So a peer that asks for nothing is never left without room for a whole packet, once the host
-    /// has taken all that came, if the packet has at most 64 KiB and at most three quarters of the
-    /// window. For a larger one, where the window is smaller than 86 KiB, it has to ask.
+    /// The peer's window is the smaller of our buffer and `peer_buf_alloc`, because some kernels
+    /// also limit the bytes in flight to the size of the socket's own buffer. An update that waited
+    /// for a share of *our* buffer could come after such a peer has stopped.
     ///
-    /// With another guest at the far end, whose program may wait until its buffer is full, a peer
-    /// that knows of no room at all is told of any.
+    /// As a result, once the host has accepted everything that arrived, a peer that never asks
+    /// always has room for its next packet, provided that the packet has at most 64 KiB and at most
+    /// three quarters of the window. If the window is smaller than 86 KiB, the peer must ask before
+    /// it can send a larger packet.
+    ///
+    /// If another guest is at the far end, a peer that knows of no room at all is told of any room
+    /// there is, because that guest's program may not read until its buffer is full.
     #[must_use]
     pub(crate) fn update_due(&self, peer_buf_alloc: u32) -> bool {
         let share = (self.window(peer_buf_alloc) / UPDATE_SHARE).max(1);
@@ -157,38 +166,38 @@ impl RecvWindow {
         gain < 0 || spent || gain >= i64::from(share) && self.is_little(peer_buf_alloc)
     }
 
-    /// Bytes that the peer may send and does not know of; negative if it knows of more than there
-    /// are.
+    /// Returns how many more bytes the peer may send than it knows of; negative if it knows of more
+    /// than it may send.
     #[must_use]
     pub(crate) fn gain(&self, peer_buf_alloc: u32) -> i64 {
-        let (offer, told) = (self.offer(), self.told);
-        let forward = offer.fwd_cnt.wrapping_sub(told.fwd_cnt);
+        let (offer, reported) = (self.offer(), self.reported);
+        let forward = offer.fwd_cnt.wrapping_sub(reported.fwd_cnt);
         let size = |credit: Credit| i64::from(credit.buf_alloc.min(peer_buf_alloc));
-        // Three numbers of 32 bits: nothing saturates.
+        // The sum of three 32-bit numbers fits into 64 bits, so nothing saturates.
         i64::from(forward)
             .saturating_add(size(offer))
-            .saturating_sub(size(told))
+            .saturating_sub(size(reported))
     }
 
-    /// Whether the peer knows of little room.
+    /// Returns whether the peer knows of little room.
     fn is_little(&self, peer_buf_alloc: u32) -> bool {
         let little = (self.window(peer_buf_alloc) / KNOWN_SHARE).max(LARGEST_PACKET);
         self.known_room(peer_buf_alloc) <= little
     }
 
-    /// Bytes that the peer knows it may send.
+    /// Returns how many bytes the peer knows that it may send.
     fn known_room(&self, peer_buf_alloc: u32) -> u32 {
-        let under_way = self.received.wrapping_sub(self.told.fwd_cnt);
-        let told = self.told.buf_alloc.min(peer_buf_alloc);
-        told.saturating_sub(under_way)
+        let in_flight = self.received.wrapping_sub(self.reported.fwd_cnt);
+        let reported = self.reported.buf_alloc.min(peer_buf_alloc);
+        reported.saturating_sub(in_flight)
     }
 
-    /// The most that the peer may have under way.
+    /// Returns the most bytes that the peer may have in flight.
     fn window(&self, peer_buf_alloc: u32) -> u32 {
         self.offer().buf_alloc.min(peer_buf_alloc)
     }
 
-    /// What the peer may be told.
+    /// Returns the credit that may be reported to the peer.
     fn offer(&self) -> Credit {
         match self.far {
             None => Credit {
@@ -196,7 +205,9 @@ impl RecvWindow {
                 fwd_cnt: self.forwarded,
             },
             Some(Credit { buf_alloc, fwd_cnt }) => {
-                let fwd_cnt = self.tellable(fwd_cnt);
+                // Our buffer holds what was received and not forwarded. Bytes beyond that are in
+                // the far guest's buffer, so they add to the size that may be reported.
+                let fwd_cnt = self.reportable(fwd_cnt);
                 let beyond = self.forwarded.wrapping_sub(fwd_cnt);
                 let most = self.buf_alloc.saturating_add(beyond);
                 Credit {
@@ -207,10 +218,10 @@ impl RecvWindow {
         }
     }
 
-    /// What a packet that is sent now tells the peer.
+    /// Returns the credit for a packet that is sent now, and records it as reported.
     pub(crate) fn advertise(&mut self) -> Credit {
-        self.told = self.offer();
-        self.told
+        self.reported = self.offer();
+        self.reported
     }
 }
 

@@ -2,18 +2,18 @@
 
 //! The text handshake of a host-initiated connection.
 //!
-//! A host client says which port of the guest it wants, and learns when the guest has accepted:
+//! A host client requests a port of the guest and learns when the guest has accepted:
 //!
 //! ```text
 //! client: CONNECT 1234\n
 //! device: OK 1073741824\n
 //! ```
 //!
-//! The number in the answer is the host's port. What follows a line belongs to the peer. A device
-//! that cannot connect closes the stream without an answer.
+//! The number in the answer is the host's port. Bytes that follow a line belong to the peer. If the
+//! device cannot connect, it closes the stream without an answer.
 //!
-//! The parsers read nothing themselves. They are fed whatever has come, in any number of pieces,
-//! and say how much of the last piece was part of the line.
+//! The parsers do no I/O. The caller feeds them the bytes that have arrived, in pieces of any size,
+//! and they report how much of the last piece belongs to the line.
 
 use alloc::format;
 use alloc::string::String;
@@ -22,27 +22,27 @@ use thiserror::Error;
 
 use crate::Port;
 
-/// Bytes that a line may have, with the newline.
+/// The maximum length of a line in bytes, including the newline.
 pub const MAX_LINE: usize = 32;
 
-/// What a parser has made of what it was fed.
+/// The result of feeding a parser.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Parse {
-    /// The line goes on.
+    /// The line is incomplete.
     NeedMore,
-    /// The line is there.
+    /// The line is complete.
     Line {
-        /// The port that it names.
+        /// The port in the line.
         port: Port,
-        /// How many bytes of the last piece belong to it. The rest is payload.
+        /// How many bytes of the last piece belong to the line. The rest is payload.
         used: usize,
     },
 }
 
-/// Reads a client's `CONNECT <port>\n`.
+/// A parser for a client's `CONNECT <port>\n`.
 ///
 /// The keyword may be in lower case, words may be separated by several blanks, and the line may end
-/// with `\r\n`. The port is a decimal number without a sign; `VMADDR_PORT_ANY` is none.
+/// with `\r\n`. The port is a decimal number without a sign, and may not be `VMADDR_PORT_ANY`.
 ///
 /// ```
 /// use vsock_proto::Port;
@@ -58,30 +58,30 @@ pub enum Parse {
 pub struct CommandParser(Line);
 
 impl CommandParser {
-    /// A parser that was fed nothing.
+    /// Creates a parser at the start of a line.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next piece. After a line, or an error, the parser is done with.
+    /// Parses the next piece. After a complete line or an error, the parser must not be used again.
     ///
     /// # Errors
     ///
-    /// [`LineError`]: the client is refused.
+    /// [`LineError`] if the line is invalid; the client must be refused.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Parse, LineError> {
         self.0.feed(piece, b"CONNECT")
     }
 
-    /// How many bytes a line can still have. A caller that reads no more than these at a time keeps
-    /// at most that many which belong to the guest.
+    /// Returns how many bytes the line can still have. A caller that reads no more than this at a
+    /// time holds at most this many payload bytes that belong to the guest.
     #[must_use]
     pub const fn room(&self) -> usize {
         MAX_LINE.saturating_sub(self.0.len)
     }
 }
 
-/// Reads a device's `OK <port>\n`: the client's side of the handshake.
+/// A parser for a device's `OK <port>\n`: the client's side of the handshake.
 ///
 /// ```
 /// use vsock_proto::Port;
@@ -96,23 +96,23 @@ impl CommandParser {
 pub struct OkParser(Line);
 
 impl OkParser {
-    /// A parser that was fed nothing.
+    /// Creates a parser at the start of a line.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next piece. After a line, or an error, the parser is done with.
+    /// Parses the next piece. After a complete line or an error, the parser must not be used again.
     ///
     /// # Errors
     ///
-    /// [`LineError`]: the answer is not one.
+    /// [`LineError`] if the line is not a valid answer.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Parse, LineError> {
         self.0.feed(piece, b"OK")
     }
 }
 
-/// The device's answer, `OK <host port>\n`.
+/// Returns the device's answer, `OK <host port>\n`.
 ///
 /// ```
 /// use vsock_proto::Port;
@@ -125,25 +125,25 @@ pub fn ok_line(port: Port) -> String {
     format!("OK {port}\n")
 }
 
-/// A line of the text handshake that is not what it should be.
+/// An error in a line of the text handshake.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum LineError {
-    /// It has no end within the limit.
-    #[error("no line of at most {limit} bytes")]
+    /// The line does not end within the limit.
+    #[error("line too long: expected at most {limit} bytes")]
     TooLong {
-        /// Bytes that a line may have, with the newline.
+        /// The maximum length of a line in bytes, including the newline.
         limit: usize,
     },
-    /// It does not begin with the keyword, or has another number of words than two.
-    #[error("not a keyword and a port")]
+    /// The line does not consist of the keyword and one other word.
+    #[error("malformed line: expected a keyword and a port")]
     Malformed,
-    /// The second word is not a port: decimal digits for a number below 2^32 - 1.
-    #[error("not a port number")]
+    /// The second word is not a port number, written in decimal digits.
+    #[error("invalid port: expected a number from 0 to 4,294,967,294")]
     BadPort,
 }
 
-/// The part of a line that has come so far.
+/// The part of a line that has arrived so far.
 #[derive(Clone, Debug, Default)]
 struct Line {
     bytes: [u8; MAX_LINE],
@@ -160,7 +160,7 @@ impl Line {
                     used: index.saturating_add(1),
                 });
             }
-            // The newline needs a place too.
+            // Leave a byte for the newline, which counts towards the limit.
             let full = self.len.saturating_add(1) >= MAX_LINE;
             match self.bytes.get_mut(self.len) {
                 Some(place) if !full => *place = byte,
@@ -172,7 +172,7 @@ impl Line {
     }
 }
 
-/// Two words, of which the first is the keyword and the second a port.
+/// Parses a line of two words: the keyword and a port.
 fn parse(line: &[u8], keyword: &[u8]) -> Result<Port, LineError> {
     let mut words = line
         .split(|byte| matches!(byte, b' ' | b'\t' | b'\r'))

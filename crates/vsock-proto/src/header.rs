@@ -2,11 +2,12 @@
 
 use core::array;
 
-/// `struct virtio_vsock_hdr`: what stands before the payload of each packet (virtio 1.3, 5.10.6).
+/// `struct virtio_vsock_hdr`: the header that precedes the payload of each packet (virtio 1.3,
+/// 5.10.6).
 ///
-/// These are the fields as they came, of whatever value. [`Route`](crate::Route) makes a typed
-/// [`Packet`](crate::Packet) of them. A device copies the 44 bytes out of guest memory once and
-/// decodes the copy, so that nothing which has been checked can change any more.
+/// The fields are raw and unchecked; [`Route`](crate::Route) turns them into a typed
+/// [`Packet`](crate::Packet). A device copies the 44 bytes from guest memory once and decodes the
+/// copy, so the guest cannot change a field after it has been checked.
 ///
 /// ```
 /// use vsock_proto::{Header, Op};
@@ -27,33 +28,33 @@ use core::array;
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Header {
-    /// CID of the sender; the upper 32 bits are reserved.
+    /// The sender's CID; the upper 32 bits are reserved.
     pub src_cid: u64,
-    /// CID of the receiver; the upper 32 bits are reserved.
+    /// The receiver's CID; the upper 32 bits are reserved.
     pub dst_cid: u64,
-    /// Port of the sender.
+    /// The sender's port.
     pub src_port: u32,
-    /// Port of the receiver.
+    /// The receiver's port.
     pub dst_port: u32,
-    /// Bytes of payload that follow.
+    /// The length of the payload that follows, in bytes.
     pub len: u32,
-    /// `type`: see [`SocketType`](crate::SocketType).
+    /// The socket type (`type`): see [`SocketType`](crate::SocketType).
     pub socket_type: u16,
-    /// See [`Op`](crate::Op).
+    /// The operation: see [`Op`](crate::Op).
     pub op: u16,
-    /// What they mean depends on `op`.
+    /// Flags, whose meaning depends on `op`.
     pub flags: u32,
-    /// Bytes of receive buffer that the sender has for this connection, free or not.
+    /// The total size of the sender's receive buffer for this connection, in bytes.
     pub buf_alloc: u32,
-    /// Payload bytes that the sender has taken out of that buffer so far, modulo 2^32.
+    /// The number of payload bytes that the sender has taken out of that buffer, modulo 2^32.
     pub fwd_cnt: u32,
 }
 
 impl Header {
-    /// Bytes of a header in guest memory: packed, so 44 and not the 48 of a padded structure.
+    /// The length of a header in guest memory: 44 bytes, because the structure is packed.
     pub const LEN: usize = 44;
 
-    /// Reads the header out of its 44 bytes, whatever they are.
+    /// Decodes a header from its 44 bytes, which may have any values.
     #[must_use]
     pub fn decode(bytes: &[u8; Self::LEN]) -> Self {
         Self {
@@ -70,7 +71,7 @@ impl Header {
         }
     }
 
-    /// The 44 bytes as they go to guest memory.
+    /// Encodes the header as the 44 bytes that go into guest memory.
     #[must_use]
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -91,7 +92,7 @@ impl Header {
 #[expect(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    reason = "each caller names a constant offset with at + N <= 44; the golden vector visits all"
+    reason = "callers pass a constant offset with at + N <= 44; the golden vector covers all"
 )]
 fn field<const N: usize>(bytes: &[u8; Header::LEN], at: usize) -> [u8; N] {
     array::from_fn(|i| bytes[at + i])
@@ -100,7 +101,7 @@ fn field<const N: usize>(bytes: &[u8; Header::LEN], at: usize) -> [u8; N] {
 #[expect(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    reason = "each caller names a constant offset with at + N <= 44; the golden vector visits all"
+    reason = "callers pass a constant offset with at + N <= 44; the golden vector covers all"
 )]
 fn put<const N: usize>(bytes: &mut [u8; Header::LEN], at: usize, value: [u8; N]) {
     bytes[at..at + N].copy_from_slice(&value);

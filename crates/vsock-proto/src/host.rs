@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The host's side of a connection: what is to be done with its stream.
+//! The host's side of a connection: actions on the host's stream, and events to watch for.
 
-/// Something to do with the host's stream. The smaller is to be done first.
+/// An action on the host's stream. Smaller values must be executed first.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum HostAction {
-    /// Tell the client of a host-initiated connection that the guest has accepted. Where it awaits
-    /// a line of text, that line is already the first in the backlog.
+    /// Confirm to the client of a host-initiated connection that the guest has accepted. If the
+    /// client expects a line of text, that line is already at the front of the backlog.
     Confirm,
-    /// The guest will send no more, and all that it sent was taken: `shutdown(Write)`.
+    /// Call `shutdown(Write)`: the guest will send no more, and everything it sent has been
+    /// written.
     ShutdownWrite,
-    /// The guest will receive no more: `shutdown(Read)`.
+    /// Call `shutdown(Read)`: the guest will receive no more.
     ShutdownRead,
-    /// Close the stream after a [clean](crate::Ending::Clean) ending, else abort it.
+    /// Close the stream if the connection [ended cleanly](crate::Ending::Clean); abort it
+    /// otherwise.
     Close,
 }
 
@@ -23,28 +25,27 @@ impl HostAction {
     }
 }
 
-/// What is to be done with the host's stream: an iterator over each [`HostAction`] of the set once,
-/// in the order in which they are to be done. See
-/// [`Connection::take_actions`](crate::Connection::take_actions).
+/// A set of actions on the host's stream: an iterator that yields each [`HostAction`] once, in the
+/// order of execution. See [`Connection::take_actions`](crate::Connection::take_actions).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HostActions(u8);
 
 impl HostActions {
-    /// Nothing to do.
+    /// The empty set.
     pub(crate) const NONE: Self = Self(0);
 
-    /// Adds one.
+    /// Adds an action.
     pub(crate) const fn insert(&mut self, action: HostAction) {
         self.0 |= action.bit();
     }
 
-    /// Whether this is to be done.
+    /// Returns whether the set contains `action`.
     #[must_use]
     pub const fn contains(self, action: HostAction) -> bool {
         self.0 & action.bit() != 0
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -67,42 +68,40 @@ impl Iterator for HostActions {
     }
 }
 
-/// What the client of a host-initiated connection is told when the guest has accepted.
+/// How the client of a host-initiated connection learns that the guest has accepted.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Confirmation {
-    /// A line of text, `OK <host port>\n`, ahead of the guest's bytes. Its own bytes cost no
-    /// credit.
+    /// By a line of text, `OK <host port>\n`, ahead of the guest's bytes. The line costs no credit.
     Line,
-    /// Nothing in the stream: [`HostAction::Confirm`] says all.
+    /// By [`HostAction::Confirm`] alone, with nothing in the stream.
     OutOfBand,
 }
 
-/// For which events the host's stream should be watched. An event that finds nothing to do is
-/// harmless.
+/// The events for which the host's stream should be watched. A spurious event is harmless.
 ///
-/// A hang-up matters in every case.
+/// Hang-ups must always be reported.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Interest {
-    /// Until it is readable.
+    /// Whether to report that the stream is readable.
     pub read: bool,
-    /// Until it is writable.
+    /// Whether to report that the stream is writable.
     pub write: bool,
 }
 
 impl Interest {
-    /// Hang-ups alone.
+    /// Reports hang-ups only.
     pub const NONE: Self = Self {
         read: false,
         write: false,
     };
 
-    /// Until it is readable.
+    /// Reports that the stream is readable.
     pub const READ: Self = Self {
         read: true,
         write: false,
     };
 
-    /// Until it is writable.
+    /// Reports that the stream is writable.
     pub const WRITE: Self = Self {
         read: false,
         write: true,

@@ -1,33 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! virtio-vsock as a pure state machine (virtio 1.3, section 5.10).
+//! The virtio-vsock protocol as a pure state machine (virtio 1.3, section 5.10).
 //!
-//! A vsock device turns a guest's packets into host streams and back. This crate is what such a
-//! device has to know about the protocol, and nothing else: it names no descriptor and no socket,
-//! reads no clock, takes no lock and starts no thread. It takes packets, what became of the host's
-//! stream, and the time; it gives packets, things to do with the stream, and the next deadline. So
-//! every sequence of events can be played in a test, at any speed, any number of times.
+//! A vsock device turns a guest's packets into host streams and back. This crate implements the
+//! protocol part of such a device and nothing else: it uses no descriptors, sockets, clocks, locks
+//! or threads. It takes packets, events of the host's stream and the time; it returns packets,
+//! actions for the stream and the next deadline. A test can therefore replay any sequence of
+//! events, at any speed and any number of times.
 //!
-//! # The parts
+//! # Main types
 //!
-//! | part | what it is |
+//! | Item | Purpose |
 //! |---|---|
-//! | [`Header`], [`Route`], [`Packet`] | 44 bytes of guest memory, checked once and turned into types |
-//! | [`Connection`] | one connection: events in, packets and actions out |
-//! | [`Phase`] | where it is in its life |
-//! | [`Tick`] | the caller's time |
+//! | [`Header`], [`Route`], [`Packet`] | turn 44 bytes of guest memory into checked, typed values |
+//! | [`Connection`] | one connection: takes events, returns packets and actions |
+//! | [`Phase`] | the stage of a connection's life |
+//! | [`Tick`] | a point in the caller's time |
 //! | [`handshake`] | the text handshake of host-initiated connections |
-//! | [`Config`] | every limit and every timeout |
+//! | [`Config`] | all limits and timeouts |
 //!
-//! # What holds
+//! # Guarantees
 //!
-//! - No input panics, from whichever side it comes.
-//! - Payload is never kept when the host takes it, and never copied more than once when not.
-//! - Nothing is allocated per packet. What is kept for a connection is bounded by [`Config`], and
-//!   is given back when it is not needed.
-//! - Bytes arrive once and in order; those that were sent before an end arrive before it.
-//! - After an RST nothing is sent; an RST is never answered by an RST.
-//! - Every packet that is owed is sent when the guest provides a buffer, however long that takes.
+//! - No input causes a panic, whichever side it comes from.
+//! - Payload that the host accepts is never buffered; payload that it does not accept is copied
+//!   once.
+//! - There is no allocation per packet. [`Config`] bounds the memory held for a connection, and
+//!   memory that is no longer needed is freed.
+//! - Bytes arrive exactly once and in order; bytes sent before the end of a stream arrive before
+//!   that end.
+//! - Nothing is sent after an RST, and an RST is never answered with an RST.
+//! - Every pending packet is sent as soon as the guest provides a buffer, however long that takes.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -44,7 +46,7 @@
     test,
     expect(
         clippy::cast_possible_truncation,
-        reason = "numbers of tests are small or are meant to wrap"
+        reason = "test values are small or are meant to wrap"
     )
 )]
 

@@ -4,30 +4,35 @@ use alloc::collections::VecDeque;
 
 use crate::{Config, MessageFlags, Violation};
 
-/// Where the messages end in the backlog of a seqpacket connection (virtio 1.3, 5.10.6.6).
+/// The message boundaries in the backlog of a seqpacket connection (virtio 1.3, 5.10.6.6).
 ///
-/// A message comes in pieces and goes to the host whole, so its pieces wait in the backlog until
-/// the last one is there. What bounds this: bytes are bounded by credit; one message by
-/// [`Config::max_message`]; empty messages, which cost no credit, by
-/// [`Config::max_empty_messages`]. A message that waits costs four bytes here.
+/// A message arrives in pieces but is passed to the host as a whole, so its pieces wait in the
+/// backlog until the last one has arrived. Credit bounds the bytes, [`Config::max_message`] the
+/// length of a message, and [`Config::max_empty_messages`] the number of empty messages, which cost
+/// no credit. A waiting message needs four bytes here.
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
-    /// Whole messages that wait: the length, and the record mark in the top bit.
+    /// The complete messages that wait: each length, with the end-of-record mark in the top bit.
     whole: VecDeque<u32>,
-    /// How many of them are empty.
+    /// How many of these messages are empty.
     empty: u32,
-    /// Bytes of the message that is not yet whole.
+    /// Bytes of the incomplete message.
     partial: u32,
 }
 
+/// The end-of-record mark. It cannot collide with a length, which is at most 1 GiB.
 const RECORD: u32 = 1 << 31;
 
-/// Messages for which the memory stays when none waits, so that one which passes immediately does
-/// not allocate.
+/// How many messages the memory is kept for when none waits, so that a message that is passed on
+/// immediately does not cause an allocation.
 const KEPT: usize = 64;
 
 impl Messages {
     /// Adds a piece of `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// A [`Violation`] if the message is too long, or if too many empty messages wait.
     pub(crate) fn add(
         &mut self,
         len: u32,
@@ -58,7 +63,7 @@ impl Messages {
         Ok(())
     }
 
-    /// The first whole message: its length and its flags.
+    /// Returns the length and the flags of the first complete message.
     pub(crate) fn first(&self) -> Option<(u32, MessageFlags)> {
         self.whole.front().map(|&entry| {
             let flags = if entry & RECORD == 0 {
@@ -70,7 +75,7 @@ impl Messages {
         })
     }
 
-    /// Drops the first whole message, once the host has it.
+    /// Removes the first complete message after it was passed to the host.
     pub(crate) fn pop(&mut self) {
         if let Some((0, _)) = self.first() {
             self.empty = self.empty.saturating_sub(1);
@@ -81,17 +86,18 @@ impl Messages {
         }
     }
 
-    /// Whether neither a whole message nor a piece of one waits.
+    /// Returns whether neither complete messages nor a part of one wait.
     pub(crate) fn is_empty(&self) -> bool {
         self.whole.is_empty() && self.partial == 0
     }
 
-    /// Bytes of the message that is not yet whole.
+    /// Returns the number of bytes of the incomplete message.
     pub(crate) const fn partial(&self) -> u32 {
         self.partial
     }
 
-    /// Forgets the message that will never be whole; returns how many bytes of it wait.
+    /// Drops the incomplete message, which will never be completed. Returns how many of its bytes
+    /// wait.
     pub(crate) const fn drop_partial(&mut self) -> u32 {
         let dropped = self.partial;
         self.partial = 0;
@@ -105,7 +111,7 @@ mod tests {
     use crate::{Config, MessageFlags};
 
     #[test]
-    fn memory_stays_for_a_few_messages_and_goes_behind_many() {
+    fn memory_is_kept_for_a_few_messages_and_freed_after_many() {
         let config = Config::builder().build().unwrap();
         let mut messages = Messages::default();
         for count in [1, 10 * KEPT, 1] {
@@ -118,8 +124,8 @@ mod tests {
                 messages.pop();
             }
             let kept = messages.whole.capacity();
-            assert!(kept > 0, "each message would be an allocation");
-            assert!(kept <= KEPT, "{kept} after {count}");
+            assert!(kept > 0, "each message would cause an allocation");
+            assert!(kept <= KEPT, "kept {kept} after {count}");
         }
     }
 }

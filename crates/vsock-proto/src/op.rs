@@ -2,36 +2,36 @@
 
 use core::ops::BitOr;
 
-/// What a packet is for: the `op` field (virtio 1.3, 5.10.6).
+/// The operation of a packet: the `op` field (virtio 1.3, 5.10.6).
 ///
 /// ```
 /// use vsock_proto::Op;
 ///
 /// assert_eq!(Op::try_from(3), Ok(Op::Reset));
-/// assert_eq!(Op::try_from(0), Err(0), "VIRTIO_VSOCK_OP_INVALID is no operation");
+/// assert_eq!(Op::try_from(0), Err(0), "VIRTIO_VSOCK_OP_INVALID is not an operation");
 /// assert_eq!(u16::from(Op::CreditRequest), 7);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u16)]
 pub enum Op {
-    /// Asks for a connection.
+    /// Requests a connection.
     Request = 1,
     /// Accepts a connection.
     Response = 2,
     /// Refuses or aborts a connection, or completes a clean disconnect.
     Reset = 3,
-    /// Says that the sender will not receive, not send, or neither.
+    /// Announces that the sender will not receive, not send, or do neither.
     Shutdown = 4,
     /// Carries payload.
     ReadWrite = 5,
-    /// Tells how much buffer space there is.
+    /// Reports the sender's buffer space.
     CreditUpdate = 6,
-    /// Asks for a credit update.
+    /// Requests a credit update.
     CreditRequest = 7,
 }
 
 impl TryFrom<u16> for Op {
-    /// The number that is no operation.
+    /// The unknown number.
     type Error = u16;
 
     fn try_from(raw: u16) -> Result<Self, u16> {
@@ -54,7 +54,7 @@ impl From<Op> for u16 {
     }
 }
 
-/// The kind of a socket: the `type` field (virtio 1.3, 5.10.6.2).
+/// The type of a socket: the `type` field (virtio 1.3, 5.10.6.2).
 ///
 /// ```
 /// use vsock_proto::SocketType;
@@ -67,12 +67,12 @@ impl From<Op> for u16 {
 pub enum SocketType {
     /// A stream of bytes.
     Stream = 1,
-    /// A sequence of messages whose boundaries are kept.
+    /// A sequence of messages with boundaries.
     SeqPacket = 2,
 }
 
 impl TryFrom<u16> for SocketType {
-    /// The number that is no socket type.
+    /// The unknown number.
     type Error = u16;
 
     fn try_from(raw: u16) -> Result<Self, u16> {
@@ -90,55 +90,56 @@ impl From<SocketType> for u16 {
     }
 }
 
-/// The `flags` of [`Op::Shutdown`] (virtio 1.3, 5.10.6.5). They are hints that stay: a later packet
-/// with fewer of them takes nothing back.
+/// The `flags` of [`Op::Shutdown`] (virtio 1.3, 5.10.6.5).
+///
+/// The flags are permanent hints: a later packet with fewer flags does not revoke any.
 ///
 /// ```
 /// use vsock_proto::ShutdownFlags;
 ///
 /// let flags = ShutdownFlags::SEND | ShutdownFlags::RECEIVE;
 /// assert!(flags.is_complete());
-/// // Bits that the specification does not know mean nothing.
+/// // Bits that the specification does not define are ignored.
 /// assert!(ShutdownFlags::from_bits(0xffff_fffc).is_empty());
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct ShutdownFlags(u8);
 
 impl ShutdownFlags {
-    /// No hint.
+    /// No flag.
     pub const NONE: Self = Self(0);
-    /// `VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE`: the sender of the packet will not receive any more.
+    /// `VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE`: the sender of the packet will receive no more data.
     pub const RECEIVE: Self = Self(1);
-    /// `VIRTIO_VSOCK_SHUTDOWN_F_SEND`: the sender of the packet will not send any more.
+    /// `VIRTIO_VSOCK_SHUTDOWN_F_SEND`: the sender of the packet will send no more data.
     pub const SEND: Self = Self(2);
-    /// Neither: a complete shutdown.
+    /// Both flags: a complete shutdown.
     pub const BOTH: Self = Self(3);
 
-    /// The flags in a header's `flags`, as far as they are known.
+    /// Extracts the known flags from the `flags` field of a header.
     #[must_use]
     pub const fn from_bits(bits: u32) -> Self {
         Self((bits & 3) as u8)
     }
 
-    /// As they stand in a header.
+    /// Returns the value for the `flags` field of a header.
     #[must_use]
     pub const fn bits(self) -> u32 {
         self.0 as u32
     }
 
-    /// Whether every flag of `other` is set.
+    /// Returns whether every flag of `other` is set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether no flag is set.
+    /// Returns whether no flag is set.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether both flags are set.
+    /// Returns whether both flags are set.
     #[must_use]
     pub const fn is_complete(self) -> bool {
         self.0 == 3
@@ -153,28 +154,29 @@ impl BitOr for ShutdownFlags {
     }
 }
 
-/// The `flags` of [`Op::ReadWrite`] on a seqpacket socket (virtio 1.3, 5.10.6.6). On a stream they
-/// mean nothing.
+/// The `flags` of [`Op::ReadWrite`] on a seqpacket socket (virtio 1.3, 5.10.6.6). They have no
+/// meaning on a stream.
 ///
 /// ```
 /// use vsock_proto::MessageFlags;
 ///
-/// assert!(MessageFlags::END_OF_RECORD.ends_message(), "a record ends with a message");
+/// assert!(MessageFlags::END_OF_RECORD.ends_message(), "the end of a record ends a message");
 /// assert!(!MessageFlags::from_bits(4).ends_message());
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct MessageFlags(u8);
 
 impl MessageFlags {
-    /// A message goes on in the next packet.
+    /// The message continues in the next packet.
     pub const NONE: Self = Self(0);
     /// `VIRTIO_VSOCK_SEQ_EOM`: the message ends with this packet.
     pub const END_OF_MESSAGE: Self = Self(1);
-    /// `VIRTIO_VSOCK_SEQ_EOM` and `VIRTIO_VSOCK_SEQ_EOR`: message and record end with this packet.
+    /// `VIRTIO_VSOCK_SEQ_EOM` and `VIRTIO_VSOCK_SEQ_EOR`: the message and the record end with this
+    /// packet.
     pub const END_OF_RECORD: Self = Self(3);
 
-    /// The flags in a header's `flags`. A record that ends without a message, and whatever is
-    /// unknown, is left out.
+    /// Extracts the flags from the `flags` field of a header. Ignores unknown bits, and an end of
+    /// record without an end of message.
     #[must_use]
     pub const fn from_bits(bits: u32) -> Self {
         match bits & 3 {
@@ -184,19 +186,19 @@ impl MessageFlags {
         }
     }
 
-    /// As they stand in a header.
+    /// Returns the value for the `flags` field of a header.
     #[must_use]
     pub const fn bits(self) -> u32 {
         self.0 as u32
     }
 
-    /// Whether a message ends here.
+    /// Returns whether a message ends with this packet.
     #[must_use]
     pub const fn ends_message(self) -> bool {
         self.0 & 1 != 0
     }
 
-    /// Whether a record ends here, and with it a message.
+    /// Returns whether a record, and with it a message, ends with this packet.
     #[must_use]
     pub const fn ends_record(self) -> bool {
         self.0 == 3

@@ -2,26 +2,26 @@
 
 use crate::{ConnKey, MessageFlags, Op, ShutdownFlags, SocketType};
 
-/// A packet whose header has been checked: what [`Route::parse`](crate::Route::parse) makes of a
-/// [`Header`](crate::Header), and what a [`Connection`](crate::Connection) wants to be sent.
+/// A packet with a checked header: returned by [`Route::parse`](crate::Route::parse) for a received
+/// [`Header`](crate::Header), and by a [`Connection`](crate::Connection) to be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet {
-    /// The connection, as this side sees it.
+    /// The connection, as seen from this side.
     pub key: ConnKey,
-    /// The type of its sockets.
+    /// The socket type of the connection.
     pub socket_type: SocketType,
-    /// What the packet says.
+    /// The operation and its flags.
     pub body: Body,
-    /// Bytes of payload that follow the header.
+    /// The length of the payload that follows the header, in bytes.
     pub len: u32,
     /// The sender's receive buffer.
     pub credit: Credit,
 }
 
-/// What a packet says: `op`, and the `flags` as this `op` means them.
+/// The operation of a packet and the flags that belong to it.
 ///
-/// The bits of a shutdown and those of a message share one field of the header. Here they cannot
-/// be taken for one another.
+/// In a header, the flags of a shutdown and those of a message share one field. Here they have
+/// different types and cannot be confused.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Body {
     /// [`Op::Request`]
@@ -32,7 +32,7 @@ pub enum Body {
     Reset,
     /// [`Op::Shutdown`]
     Shutdown(ShutdownFlags),
-    /// [`Op::ReadWrite`]; the flags are those of a seqpacket socket, and none on a stream.
+    /// [`Op::ReadWrite`]. The flags are those of a seqpacket message; on a stream there are none.
     Data(MessageFlags),
     /// [`Op::CreditUpdate`]
     CreditUpdate,
@@ -41,7 +41,7 @@ pub enum Body {
 }
 
 impl Body {
-    /// The operation as it stands in a header.
+    /// Returns the operation for the `op` field of a header.
     ///
     /// ```
     /// use vsock_proto::{Body, Op, ShutdownFlags};
@@ -61,7 +61,7 @@ impl Body {
         }
     }
 
-    /// The flags as they stand in a header.
+    /// Returns the value for the `flags` field of a header.
     #[must_use]
     pub const fn flags(self) -> u32 {
         match self {
@@ -75,7 +75,7 @@ impl Body {
         }
     }
 
-    /// The body that `op` and `flags` of a header make on a socket of this type.
+    /// Creates the body for the `op` and `flags` of a header on a socket of this type.
     #[must_use]
     pub const fn new(op: Op, flags: u32, socket_type: SocketType) -> Self {
         match op {
@@ -93,12 +93,11 @@ impl Body {
     }
 }
 
-/// What the sender of a packet says about its receive buffer (virtio 1.3, 5.10.6.3). Every packet
-/// of a connection carries it.
+/// The sender's receive buffer, reported in every packet of a connection (virtio 1.3, 5.10.6.3).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Credit {
-    /// Bytes of the buffer, free or not.
+    /// The total size of the buffer, in bytes.
     pub buf_alloc: u32,
-    /// Payload bytes taken out of the buffer so far, modulo 2^32.
+    /// The number of payload bytes taken out of the buffer so far, modulo 2^32.
     pub fwd_cnt: u32,
 }

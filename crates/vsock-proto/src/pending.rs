@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a connection owes the guest, and in which order it is sent.
+//! The packets that a connection has to send to the guest, and their order.
 
-/// A packet that a connection owes the guest, most urgent first.
+/// A kind of packet that is pending for the guest, most urgent first.
 ///
-/// The order is part of the type: where several are owed, the smaller goes first.
+/// The derived order is the order of transmission:
 ///
-/// | before | because |
+/// | order | reason |
 /// |---|---|
-/// | `Reset` before all | nothing that is owed besides means anything to a guest that is told to forget the connection |
-/// | `Request`, `Response` before the rest | a guest that waits for a RESPONSE fails its `connect` on anything else |
-/// | `Shutdown` before data | a guest that keeps writing to a host which no longer reads shall know immediately; an end of sending becomes owed only when there is no data left |
-/// | `CreditRequest` before data | it is owed when data cannot flow, or soon cannot |
-/// | `CreditUpdate` last | every packet carries credit, so any other makes it superfluous and saves a buffer |
+/// | `Reset` before all others | a guest that is told to forget the connection has no use for any
+/// other packet |
+/// | `Request`, `Response` before the rest | while a guest waits for a RESPONSE, any other packet
+/// makes its `connect` fail |
+/// | `Shutdown` before data | a guest that keeps writing to a host that no longer reads should
+/// learn so immediately; an end of sending becomes pending only when no data is left |
+/// | `CreditRequest` before data | it becomes pending when data cannot flow, or soon will not be
+/// able to |
+/// | `CreditUpdate` last | every packet carries credit, so any other packet makes the update
+/// superfluous and saves a buffer |
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub(crate) enum Owed {
@@ -22,7 +27,7 @@ pub(crate) enum Owed {
     Request,
     /// The RESPONSE to a guest's REQUEST.
     Response,
-    /// A SHUTDOWN with all flags that hold so far.
+    /// A SHUTDOWN with all flags that are set so far.
     Shutdown,
     /// A `CREDIT_REQUEST`.
     CreditRequest,
@@ -33,7 +38,7 @@ pub(crate) enum Owed {
 }
 
 impl Owed {
-    /// All of them, most urgent first.
+    /// All kinds, most urgent first.
     pub(crate) const ALL: [Self; 7] = [
         Self::Reset,
         Self::Request,
@@ -49,44 +54,45 @@ impl Owed {
     }
 }
 
-/// The set of packets that a connection owes.
+/// The set of pending packets of a connection.
 ///
-/// A set, not a queue: each kind is owed once or not at all, so a guest cannot make it grow.
+/// Because it is a set and not a queue, each kind is pending at most once and a guest cannot make
+/// it grow.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Pending(u8);
 
 impl Pending {
-    /// Nothing is owed.
+    /// The empty set.
     pub(crate) const NONE: Self = Self(0);
 
-    /// Adds one; owing it twice is owing it once.
+    /// Adds a packet. Adding it twice has no further effect.
     pub(crate) const fn insert(&mut self, owed: Owed) {
         self.0 |= owed.bit();
     }
 
-    /// Takes one out, if it is there.
+    /// Removes a packet, if it is pending.
     pub(crate) const fn remove(&mut self, owed: Owed) {
         self.0 &= !owed.bit();
     }
 
-    /// Forgets all.
+    /// Removes all packets.
     pub(crate) const fn clear(&mut self) {
         self.0 = 0;
     }
 
-    /// Whether this one is owed.
+    /// Returns whether this packet is pending.
     #[must_use]
     pub(crate) const fn contains(self, owed: Owed) -> bool {
         self.0 & owed.bit() != 0
     }
 
-    /// Whether nothing is owed.
+    /// Returns whether no packet is pending.
     #[must_use]
     pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The most urgent one.
+    /// Returns the most urgent packet.
     #[must_use]
     pub(crate) fn first(self) -> Option<Owed> {
         Owed::ALL.get(self.0.trailing_zeros() as usize).copied()

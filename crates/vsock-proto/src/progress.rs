@@ -2,57 +2,61 @@
 
 use crate::MessageFlags;
 
-/// What came of trying to read from the host's stream, or to write to it.
+/// The result of an attempt to read from or write to the host's stream.
 ///
-/// "Would block" is one of the things that happen, so it is a value and not an error. The
-/// caller of the operating system translates:
+/// "Would block" is a normal result, so it is a value and not an error. The code that calls the
+/// operating system translates results as follows:
 ///
-/// | | read | write |
+/// | Result | Read | Write |
 /// |---|---|---|
-/// | `Ok(n)` | `Done(n)`, or `Closed` for the 0 bytes of an end | `Done(n)` |
+/// | `Ok(n)` | `Done(n)`, or `Closed` if `n` is 0 | `Done(n)` |
 /// | `WouldBlock` | `Pending` | `Pending` |
 /// | `BrokenPipe` | `Failed` | `Closed` |
-/// | another error | `Failed` | `Failed` |
+/// | any other error | `Failed` | `Failed` |
 ///
-/// Of messages, `TooLong` says that one cannot pass: the stream never takes so long a one, or more
-/// came than may be kept.
+/// On a seqpacket socket, `TooLong` reports a message that can never pass: the stream does not
+/// accept messages of that length, or the message exceeds the limit.
 ///
-/// An interrupted call is repeated first. A read into an empty buffer is not made at all: its
-/// `Ok(0)` would look like an end.
+/// An interrupted call must be repeated first. Never read into an empty buffer: the resulting
+/// `Ok(0)` would look like the end of the stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Progress {
-    /// That many bytes were moved.
+    /// This many bytes were transferred.
     Done(usize),
-    /// Not now; the stream will become ready.
+    /// The stream is not ready now, but will become ready.
     Pending,
     /// This direction of the stream has ended in an orderly way.
     Closed,
-    /// The stream is broken: a reset, or an error of the operating system.
+    /// The stream is broken: it was reset, or the operating system reported an error.
     Failed,
-    /// A message is longer than its receiver can ever hold. On a stream of bytes it is a failure.
+    /// A message is longer than its receiver can ever hold. On a byte stream, this is a failure.
     TooLong,
 }
 
-/// The payload of one packet from the guest, wherever it lies, and the stream it goes to.
+/// The payload of one packet from the guest, wherever it is stored, together with the stream that
+/// receives it.
 ///
-/// The core decides what becomes of the bytes, and never holds those that the stream takes: they
-/// go from guest memory to the stream with no buffer in between. What the stream refuses is copied
-/// to the backlog. A panic in it passes through, and ends the connection as a broken stream does. A
-/// count of more bytes than there were is taken for all of them.
+/// The connection decides what happens to the bytes, but never holds those that the stream accepts:
+/// they pass from guest memory to the stream without a buffer in between. Bytes that the stream
+/// does not accept are copied to the backlog.
+///
+/// If an implementation panics, the panic propagates and the connection ends as it does with a
+/// broken stream. A returned count that exceeds the number of bytes offered is treated as that
+/// number.
 pub trait Payload {
-    /// Offers the payload that is left to the host's stream, in one call.
+    /// Offers the remaining payload to the host's stream, in one call.
     ///
-    /// On a seqpacket socket `message` has the flags of a message that is whole: the stream takes
-    /// all of it or nothing, and an empty message is a message. On a stream socket it is none, and
-    /// there are bytes to offer.
+    /// On a seqpacket socket, `message` contains the flags of a complete message, which the stream
+    /// must accept as a whole or not at all; an empty message counts as a message. On a stream
+    /// socket, `message` is `None` and there is at least one byte.
     fn forward(&mut self, message: Option<MessageFlags>) -> Progress;
 
     /// Fills `dst` with the next bytes of the payload.
     fn copy_to(&mut self, dst: &mut [u8]);
 }
 
-/// A payload in plain memory, and a function that writes to the stream: for a caller that has
-/// copied the packet out of guest memory already.
+/// A payload in ordinary memory with a function that writes to the stream, for callers that have
+/// already copied the packet out of guest memory.
 ///
 /// ```
 /// use vsock_proto::{Payload, Progress, SlicePayload};
@@ -77,7 +81,7 @@ impl<'a, W> SlicePayload<'a, W>
 where
     W: FnMut(&[u8], Option<MessageFlags>) -> Progress,
 {
-    /// These bytes, and what writes them.
+    /// Creates a payload of these bytes, which `write` passes to the stream.
     pub const fn new(bytes: &'a [u8], write: W) -> Self {
         Self { rest: bytes, write }
     }

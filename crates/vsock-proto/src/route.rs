@@ -6,11 +6,11 @@ use crate::{
     Body, Cid, ConnKey, Credit, GuestCid, Header, Op, Packet, Port, SocketType, SocketTypes,
 };
 
-/// Who speaks with whom: turns headers into packets and packets into headers.
+/// Checks the addresses of packets, and converts headers to packets and packets to headers.
 ///
-/// A device has one route for its guest. Only a packet from this guest passes, and only to the host
-/// or, [where it is let](Self::to_guests_too), to another guest. What goes back bears the
-/// configured CID of the guest, never that of some packet.
+/// A device has one route for its guest. The route accepts packets from this guest only, and only
+/// to the host or, [if enabled](Self::to_guests_too), to another guest. Packets to the guest carry
+/// its configured CID, never one taken from a packet.
 ///
 /// ```
 /// use vsock_proto::{Body, CidError, GuestCid, Header, Op, Route, SocketTypes};
@@ -28,7 +28,7 @@ use crate::{
 /// let packet = route.parse(&header).expect("a request from guest 3 to the host");
 /// assert_eq!(packet.body, Body::Request);
 ///
-/// // A packet in another guest's name.
+/// // A packet with a forged source CID.
 /// let forged = Header { src_cid: 4, ..header };
 /// assert!(route.parse(&forged).unwrap_err().reply.is_none());
 ///
@@ -47,14 +47,14 @@ pub struct Route {
     types: SocketTypes,
 }
 
-/// Which end of the route this side is.
+/// The end of the route that this side is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum End {
     Device,
     Guest,
 }
 
-/// What a guest speaks with.
+/// The peers that a guest may communicate with.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Reach {
     Host,
@@ -62,7 +62,7 @@ enum Reach {
 }
 
 impl Route {
-    /// The host's route to a guest: what a device uses.
+    /// Creates the host's route to a guest, which a device uses.
     #[must_use]
     pub const fn to_guest(guest: GuestCid, types: SocketTypes) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Route {
         }
     }
 
-    /// The guest's route to the host: what a model of a guest uses.
+    /// Creates the guest's route to the host, which a model of a guest uses.
     #[must_use]
     pub const fn to_host(guest: GuestCid, types: SocketTypes) -> Self {
         Self {
@@ -84,8 +84,8 @@ impl Route {
         }
     }
 
-    /// The same route, on which packets between the guest and other guests pass as well: any CID
-    /// that a guest can have, but its own. Whether there is such a guest, a connection finds out.
+    /// Extends the route to packets between the guest and other guests: every valid guest CID
+    /// except the guest's own. Whether a guest with that CID exists is determined when it connects.
     #[must_use]
     pub const fn to_guests_too(self) -> Self {
         Self {
@@ -94,14 +94,14 @@ impl Route {
         }
     }
 
-    /// Checks a header that came from the peer.
+    /// Checks a header received from the peer.
     ///
-    /// The addresses come first: a packet that is not for us, or not from the peer, is never
-    /// answered in our name.
+    /// The addresses are checked first, so that a packet that is not from the peer is never
+    /// answered.
     ///
     /// # Errors
     ///
-    /// Why the packet concerns no connection, with the RST that answers it, if one does.
+    /// Returns why the packet belongs to no connection, and the RST that answers it, if any.
     pub fn parse(&self, header: &Header) -> Result<Packet, Reject> {
         let host_cid = self.host_cid(header)?;
         let key = key_of(header, host_cid);
@@ -123,7 +123,7 @@ impl Route {
         })
     }
 
-    /// The CID on the host's side of a packet that belongs on this route.
+    /// Returns the CID on the host's side of a packet, if the packet may use this route.
     fn host_cid(&self, header: &Header) -> Result<Cid, Reject> {
         let guest = u64::from(self.guest);
         match self.end {
@@ -144,7 +144,7 @@ impl Route {
         }
     }
 
-    /// The CID, if the guest may speak with it.
+    /// Returns the CID if the guest may communicate with it.
     fn reached(&self, cid: u64) -> Option<Cid> {
         if cid == u64::from(Cid::HOST) {
             return Some(Cid::HOST);
@@ -154,7 +154,7 @@ impl Route {
         passes.then_some(other.cid())
     }
 
-    /// The header of a packet that goes to the peer.
+    /// Returns the header of a packet to the peer.
     #[must_use]
     pub fn header(&self, packet: &Packet) -> Header {
         let (src_cid, dst_cid) = self.cids(packet.key.host_cid);
@@ -172,7 +172,8 @@ impl Route {
         }
     }
 
-    /// The RST that answers a packet which belongs to no connection; none if it is an RST itself.
+    /// Returns the RST that answers a packet without a connection, or `None` if it is an RST
+    /// itself.
     #[must_use]
     pub fn reset_for(&self, packet: &Packet) -> Option<ResetReply> {
         (packet.body != Body::Reset).then(|| ResetReply {
@@ -181,7 +182,7 @@ impl Route {
         })
     }
 
-    /// The header of such an RST. It tells nothing about credit, for there is no buffer.
+    /// Returns the header of such an RST. It reports no credit, because there is no buffer.
     #[must_use]
     pub fn reset_header(&self, reply: &ResetReply) -> Header {
         let (src_cid, dst_cid) = self.cids(reply.key.host_cid);
@@ -196,7 +197,7 @@ impl Route {
         }
     }
 
-    /// Source and destination of what this side sends.
+    /// Returns the source and the destination of packets that this side sends.
     fn cids(&self, host_cid: Cid) -> (u64, u64) {
         match self.end {
             End::Device => (host_cid.into(), self.guest.into()),
@@ -204,8 +205,8 @@ impl Route {
         }
     }
 
-    /// A guest that connects to a CID which does not exist shall learn of it immediately, from that
-    /// CID. Anything else that goes astray is dropped.
+    /// Rejects a packet to a CID that cannot be reached. A REQUEST is answered with an RST from
+    /// that CID, so that the guest's `connect` fails immediately; any other packet is dropped.
     fn foreign_destination(header: &Header) -> Reject {
         let from = Cid::try_from(header.dst_cid).ok();
         let is_request = header.op == u16::from(Op::Request);
@@ -234,24 +235,24 @@ fn key_of(header: &Header, host_cid: Cid) -> ConnKey {
     ConnKey::new(Port::new(header.dst_port), Port::new(header.src_port)).with_host_cid(host_cid)
 }
 
-/// An RST for which there is no connection. It repeats the type of the packet that it answers,
-/// known or not.
+/// An RST in answer to a packet without a connection. It repeats that packet's socket type, even an
+/// unknown one.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ResetReply {
-    /// The tuple, as this side sees it; its CID is the one that the guest had spoken to.
+    /// The tuple, as seen from this side, with the CID that the guest had addressed.
     pub key: ConnKey,
-    /// The `type` field.
+    /// The `type` field of the header.
     pub socket_type: u16,
 }
 
-/// A packet that concerns no connection, and the RST that answers it, if one does.
+/// A packet that belongs to no connection, and the RST that answers it, if any.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("packet rejected")]
 pub struct Reject {
-    /// What is wrong with it.
+    /// Why the packet was rejected.
     #[source]
     pub cause: RejectCause,
-    /// What the sender shall be told.
+    /// The RST to send, if any.
     pub reply: Option<ResetReply>,
 }
 
@@ -261,20 +262,20 @@ impl From<RejectCause> for Reject {
     }
 }
 
-/// Why a packet concerns no connection.
+/// Why a packet belongs to no connection.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum RejectCause {
-    /// Its source CID is not the peer's.
+    /// The source CID is not the peer's.
     #[error("source CID {0} is not the peer's")]
     ForeignSource(u64),
-    /// Its destination CID is not ours.
-    #[error("destination CID {0} is not ours")]
+    /// The destination CID cannot be reached through this route.
+    #[error("destination CID {0} cannot be reached from here")]
     ForeignDestination(u64),
-    /// Its socket type is unknown, or has not been negotiated.
-    #[error("socket type {0} is not in use")]
+    /// The socket type is unknown, or was not negotiated.
+    #[error("socket type {0} is unknown or was not negotiated")]
     UnknownType(u16),
-    /// Its operation is unknown.
+    /// The operation is unknown.
     #[error("operation {0} is unknown")]
     UnknownOp(u16),
 }

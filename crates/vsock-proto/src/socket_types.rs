@@ -2,14 +2,14 @@
 
 use crate::SocketType;
 
-/// Which socket types the device and the guest driver have agreed on (virtio 1.3, 5.10.3).
+/// The socket types that the device and the driver have negotiated (virtio 1.3, 5.10.3).
 ///
 /// ```
 /// use vsock_proto::{SocketType, SocketTypes};
 ///
-/// // A guest that negotiated nothing speaks of streams.
+/// // A guest that negotiated nothing uses streams.
 /// assert!(SocketTypes::from_features(0).contains(SocketType::Stream));
-/// // Seqpacket implies streams, unless both sides have said that it does not.
+/// // Seqpacket implies streams, unless both sides have agreed that it does not.
 /// let seqpacket = SocketTypes::F_SEQPACKET;
 /// assert!(SocketTypes::from_features(seqpacket).contains(SocketType::Stream));
 /// let strict = SocketTypes::from_features(seqpacket | SocketTypes::F_NO_IMPLIED_STREAM);
@@ -22,14 +22,14 @@ pub struct SocketTypes {
 }
 
 impl SocketTypes {
-    /// `VIRTIO_VSOCK_F_STREAM`, as a bit in the set of features.
+    /// `VIRTIO_VSOCK_F_STREAM`, as a feature bit.
     pub const F_STREAM: u64 = 1;
-    /// `VIRTIO_VSOCK_F_SEQPACKET`.
+    /// `VIRTIO_VSOCK_F_SEQPACKET`, as a feature bit.
     pub const F_SEQPACKET: u64 = 1 << 1;
-    /// `VIRTIO_VSOCK_F_NO_IMPLIED_STREAM`.
+    /// `VIRTIO_VSOCK_F_NO_IMPLIED_STREAM`, as a feature bit.
     pub const F_NO_IMPLIED_STREAM: u64 = 1 << 2;
 
-    /// Streams alone: what every guest knows.
+    /// Streams only, which every guest supports.
     pub const STREAM: Self = Self {
         stream: true,
         seqpacket: false,
@@ -41,8 +41,8 @@ impl SocketTypes {
         seqpacket: true,
     };
 
-    /// The types that follow from the features which the guest driver has *accepted*; what the
-    /// device offered does not count.
+    /// Returns the socket types that follow from the features that the driver has *accepted*.
+    /// Features that the device only offered do not count.
     #[must_use]
     pub const fn from_features(acked: u64) -> Self {
         let seqpacket = acked & Self::F_SEQPACKET != 0;
@@ -53,7 +53,7 @@ impl SocketTypes {
         }
     }
 
-    /// Whether sockets of this type may be used.
+    /// Returns whether sockets of this type may be used.
     #[must_use]
     pub const fn contains(self, socket_type: SocketType) -> bool {
         match socket_type {

@@ -2,11 +2,11 @@
 
 //! The states of a connection, as pure functions.
 //!
-//! A connection is in one [`Phase`] of its life. While it is [`Connected`](Phase::Connected), each
-//! of its two directions has a state of its own, [`ToHostState`] and [`ToGuestState`], because
-//! either may end before the other. Nothing here has a side effect, or a memory. The tables below
-//! are complete, and a test reads them: a pair that is not listed is an event that means nothing in
-//! this state and changes nothing.
+//! A connection is always in one [`Phase`] of its life. While it is
+//! [`Connected`](Phase::Connected), each of its two directions has a state of its own,
+//! [`ToHostState`] and [`ToGuestState`], because either can end before the other. Nothing here has
+//! side effects or keeps state. The tables below are complete, and a test compares them with the
+//! code: an event that is not listed for a state has no effect in that state.
 //!
 //! # The life of a connection
 //!
@@ -39,9 +39,9 @@
 //! | `Finishing` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
 //! | `Resetting` | `ResetSent`, `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
 //!
-//! No row leads out of `Closed`, and none out of `Resetting` but to `Closed`: after an RST nothing
-//! else is sent. A guest's RST leads to `Closed` or to `Draining`, which both send nothing: an RST
-//! is never answered by an RST.
+//! No row leads out of `Closed`, and `Resetting` leads only to `Closed`: after an RST nothing else
+//! is sent. An RST from the guest leads to `Closed` or to `Draining`, neither of which sends
+//! anything, so an RST is never answered with an RST.
 //!
 //! # From the guest to the host
 //!
@@ -63,9 +63,10 @@
 //!
 //! # Both together
 //!
-//! What follows from the two directions: the row is the one to the guest, the column the one to the
-//! host. `Finish` is the end that both sides have a part in: one RST completes it. `Linger` is the
-//! end that the host alone has made: the guest still has to say that it has seen it.
+//! The outlook of a connection follows from its two directions: the rows are the states to the
+//! guest, the columns those to the host. `Finish` is an end in which both sides took part; one RST
+//! completes it. `Linger` is an end that only the host has caused; the guest has yet to acknowledge
+//! it.
 //!
 //! | to guest | `Open` | `Flushing` | `Ended` | `Discarding` |
 //! |---|---|---|---|---|
@@ -77,7 +78,7 @@ use core::time::Duration;
 
 use crate::Config;
 
-/// Where a connection is in its life.
+/// The stage of a connection's life.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Phase {
@@ -89,22 +90,22 @@ pub enum Phase {
     Accepting,
     /// The host has accepted; the RESPONSE is not yet in a buffer of the guest.
     Responding,
-    /// The connection is there, perhaps in one direction only.
+    /// The connection is established, perhaps in one direction only.
     Connected,
-    /// The guest has forgotten the connection after it ended its sending properly; the last of its
-    /// bytes go to the host. The tuple is free.
+    /// The guest ended its sending in order and then forgot the connection; the last of its bytes
+    /// are being written to the host. The tuple is free.
     Draining,
     /// The host has closed and the guest has been told, or soon will be; its RST is awaited.
     Lingering,
-    /// Both sides have ended; the guest is owed our SHUTDOWN and then an RST.
+    /// Both sides have ended; a SHUTDOWN and then an RST are pending for the guest.
     Finishing,
-    /// The guest is owed an RST.
+    /// An RST is pending for the guest.
     Resetting,
-    /// It is over, and nothing is left of it.
+    /// The connection is over and holds no resources.
     Closed,
 }
 
-/// What moves a connection from one phase to another.
+/// An event that moves a connection from one phase to another.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub(crate) enum Event {
@@ -116,39 +117,41 @@ pub(crate) enum Event {
     ShutdownSent,
     /// The RST is in a buffer of the guest.
     ResetSent,
-    /// The guest sent a REQUEST for this tuple: it knows nothing of the connection.
+    /// The guest sent a REQUEST for this tuple: it has no record of the connection.
     GuestRequest,
     /// The guest sent a RESPONSE.
     GuestResponse,
     /// The guest sent an RST.
     GuestReset,
-    /// The guest sent an RST or a REQUEST after it had ended its sending, and the host has not yet
-    /// taken all.
+    /// The guest sent an RST or a REQUEST after it had ended its sending, while bytes still wait
+    /// for the host.
     GuestLeft,
-    /// The guest has closed both directions, and nothing is left to do for it.
+    /// The guest has closed both directions, and no work is left for it.
     GuestClosed,
-    /// The host's stream is there.
+    /// The host's stream is available.
     HostConnected,
-    /// The host's stream could not be had, has gone before the connection was there, or is broken.
+    /// No stream could be obtained from the host, it was closed before the connection was
+    /// established, or it is broken.
     HostGone,
-    /// The host has closed both directions, and the guest none.
+    /// The host has closed both directions, and the guest neither.
     HostClosed,
-    /// Both directions have ended, and the guest had a part in it.
+    /// Both directions have ended, and the guest took part.
     HalvesEnded,
-    /// The host has taken the last byte.
+    /// The host has accepted the last byte.
     Drained,
     /// The deadline of the phase has passed.
     Expired,
-    /// The guest broke the protocol.
+    /// The guest violated the protocol.
     Violation,
-    /// The device is about to stop: a guest that knows of the connection is to learn of its end.
+    /// The device is about to stop: a guest that has a record of the connection must learn that it
+    /// ended.
     DeviceStops,
-    /// The device was reset: nothing that the guest knew counts any more.
+    /// The device was reset: the guest's record of the connection is void.
     Aborted,
 }
 
 impl Phase {
-    /// The phase after `event`, or `None` if the event means nothing in this phase.
+    /// Returns the phase after `event`, or `None` if the event has no effect in this phase.
     #[must_use]
     pub(crate) const fn next(self, event: Event) -> Option<Self> {
         use Event as E;
@@ -162,7 +165,7 @@ impl Phase {
             (Self::Connected, E::HostClosed) => Self::Lingering,
             (Self::Connected | Self::Lingering, E::HalvesEnded) => Self::Finishing,
 
-            // Nothing was said to the guest, or nothing is left to say.
+            // The guest has no record of the connection, or needs no further packet.
             (Self::Requesting, E::HostGone | E::Expired | E::DeviceStops)
             | (
                 Self::Draining,
@@ -170,6 +173,8 @@ impl Phase {
             )
             | (Self::Resetting, E::ResetSent) => Self::Closed,
 
+            // An RST is never answered, a REQUEST begins a new connection that an RST would reset,
+            // and after a device reset the guest has no record of any connection.
             (Self::Requesting, E::GuestRequest | E::Aborted)
             | (
                 Self::Requested
@@ -182,6 +187,7 @@ impl Phase {
                 E::GuestReset | E::GuestRequest | E::Aborted,
             ) => Self::Closed,
 
+            // The guest has a record of the connection and must learn that it ended.
             (Self::Requested | Self::Accepting | Self::Connected, E::HostGone)
             | (
                 Self::Requested
@@ -191,16 +197,14 @@ impl Phase {
                 | Self::Lingering,
                 E::Expired | E::GuestClosed | E::Violation | E::DeviceStops,
             )
-            | (Self::Requesting, E::Violation)
-            | (Self::Finishing, E::ShutdownSent | E::GuestClosed | E::Violation | E::DeviceStops) => {
-                Self::Resetting
-            }
+            | (Self::Finishing, E::ShutdownSent | E::GuestClosed | E::Violation | E::DeviceStops)
+            | (Self::Requesting, E::Violation) => Self::Resetting,
             _ => return None,
         })
     }
 
-    /// Whether the host's stream belongs to the connection in this phase. When a connection leaves
-    /// these phases its stream is closed and its buffers are freed immediately.
+    /// Returns whether the host's stream belongs to the connection in this phase. When a connection
+    /// leaves these phases, its stream is closed and its buffers are freed immediately.
     #[must_use]
     pub(crate) const fn has_stream(self) -> bool {
         matches!(
@@ -214,26 +218,28 @@ impl Phase {
         )
     }
 
-    /// Whether the tuple of ports belongs to the connection in this phase.
+    /// Returns whether the connection occupies its tuple in this phase.
     #[must_use]
     pub const fn has_tuple(self) -> bool {
         !matches!(self, Self::Draining | Self::Closed)
     }
 
-    /// Whether the guest, as far as is known, has the connection open: so it may be told of credit.
+    /// Returns whether the guest, as far as is known, has an established connection, so that credit
+    /// can be reported to it.
     #[must_use]
     pub(crate) const fn has_credit(self) -> bool {
         matches!(self, Self::Connected | Self::Lingering)
     }
 
-    /// Whether the guest has told the size of its buffer, so that what else it tells counts.
+    /// Returns whether the guest has reported the size of its buffer, so that later credit can be
+    /// interpreted.
     #[must_use]
     pub(crate) const fn knows_window(self) -> bool {
         self.has_credit() || matches!(self, Self::Accepting | Self::Responding)
     }
 
-    /// How long the phase may last. A connection may stay `Connected` for ever, and the phases that
-    /// only owe a packet hold nothing but the tuple.
+    /// Returns how long the phase may last. A connection may stay `Connected` indefinitely, and the
+    /// phases that only have a packet to send hold nothing but the tuple.
     #[must_use]
     pub(crate) fn timeout(self, config: &Config) -> Option<Duration> {
         match self {
@@ -246,33 +252,33 @@ impl Phase {
     }
 }
 
-/// The direction from the guest to the host.
+/// The state of the direction from the guest to the host.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum ToHostState {
     /// The guest may send.
     Open,
-    /// The guest has ended its sending; the host has not yet taken all.
+    /// The guest has ended its sending; bytes still wait for the host.
     Flushing,
     /// The guest has ended its sending, and nothing waits for the host.
     Ended,
-    /// The host does not read any more, and the guest has not yet ended its sending: what it sends
-    /// is thrown away, and credited.
+    /// The host reads no more, and the guest has not yet ended its sending: its payload is
+    /// discarded and credited.
     Discarding,
 }
 
-/// What moves [`ToHostState`].
+/// An event that changes [`ToHostState`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum ToHostEvent {
-    /// The guest said that it will send no more.
+    /// The guest announced that it will send no more.
     GuestEndsSending,
-    /// The host has taken the last byte.
+    /// The host has accepted the last byte.
     Flushed,
-    /// A write to the host's stream has failed, or would.
+    /// A write to the host's stream has failed, or would fail.
     HostStopsReading,
 }
 
 impl ToHostState {
-    /// The state after `event`, or `None` if it changes nothing.
+    /// Returns the state after `event`, or `None` if it has no effect.
     #[must_use]
     pub(crate) const fn next(self, event: ToHostEvent) -> Option<Self> {
         use ToHostEvent as E;
@@ -286,28 +292,28 @@ impl ToHostState {
     }
 }
 
-/// The direction from the host to the guest.
+/// The state of the direction from the host to the guest.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum ToGuestState {
     /// The host may send.
     Open,
-    /// The host has ended its sending; the guest has been told, or will be.
+    /// The host has ended its sending; the guest has been told, or soon will be.
     Ended,
-    /// The guest does not receive any more.
+    /// The guest receives no more.
     Refused,
 }
 
-/// What moves [`ToGuestState`].
+/// An event that changes [`ToGuestState`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum ToGuestEvent {
-    /// A read from the host's stream has found its end.
+    /// A read from the host's stream found its end.
     HostEndsSending,
-    /// The guest said that it will receive no more.
+    /// The guest announced that it will receive no more.
     GuestStopsReading,
 }
 
 impl ToGuestState {
-    /// The state after `event`, or `None` if it changes nothing.
+    /// Returns the state after `event`, or `None` if it has no effect.
     #[must_use]
     pub(crate) const fn next(self, event: ToGuestEvent) -> Option<Self> {
         use ToGuestEvent as E;
@@ -319,21 +325,23 @@ impl ToGuestState {
     }
 }
 
-/// What follows from the states of both directions.
+/// The outlook of a connection, as determined by the states of both directions.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Outlook {
-    /// The connection goes on, with no deadline: a half-close may last, and a host may read slowly.
+    /// The connection continues without a deadline: a half-close may last, and a host may read
+    /// slowly.
     GoOn,
-    /// The guest has closed and waits; the host must take the rest, and not stop taking it.
+    /// The guest has closed and waits; the host must keep reading the rest, or the connection is
+    /// reset after a timeout.
     FlushInTime,
     /// The connection is over.
     Finish,
-    /// The connection is over for the host.
+    /// The connection is over for the host only.
     Linger,
 }
 
 impl Outlook {
-    /// The outlook of a connection whose directions are in these states.
+    /// Returns the outlook of a connection whose directions are in these states.
     #[must_use]
     pub(crate) const fn of(to_guest: ToGuestState, to_host: ToHostState) -> Self {
         match (to_guest, to_host) {

@@ -2,49 +2,49 @@
 
 use thiserror::Error;
 
-/// What a peer did to a connection that a correct peer never does.
+/// A protocol violation: something that a correct peer never does to a connection.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum Violation {
-    /// More payload than the receive buffer that it was told of.
-    #[error("{used} bytes queued and {len} more overrun a buffer of {buf_alloc}")]
+    /// The payload exceeds the advertised receive buffer.
+    #[error("{len} more bytes after {used} overrun the receive buffer of {buf_alloc}")]
     CreditOverrun {
         /// Bytes in the buffer.
         used: u32,
-        /// Bytes of the packet.
+        /// Bytes in the packet.
         len: u32,
-        /// Bytes that the buffer holds.
+        /// The size of the buffer in bytes.
         buf_alloc: u32,
     },
-    /// It says that it has taken more than it was sent.
+    /// The peer claims to have received more than it was sent.
     #[error("fwd_cnt {fwd_cnt} is ahead of the {sent} bytes that were sent (modulo 2^32)")]
     ForwardedUnsent {
-        /// What the packet says.
+        /// The counter in the packet.
         fwd_cnt: u32,
-        /// What was sent.
+        /// The counter of bytes that were sent.
         sent: u32,
     },
-    /// Payload before the connection was there.
-    #[error("payload on a connection that is not established")]
+    /// Payload arrived before the connection was established.
+    #[error("payload before the connection was established")]
     DataTooEarly,
-    /// Payload after it said that there would be none.
-    #[error("payload after the end of sending was declared")]
+    /// Payload arrived after the peer had announced that it would send no more.
+    #[error("payload after a shutdown that announced the end of sending")]
     DataAfterEnd,
-    /// A message longer than the limit.
-    #[error("a message of {len} bytes or more; the limit is {limit}")]
+    /// A message is longer than the limit.
+    #[error("message of at least {len} bytes exceeds the limit of {limit}")]
     MessageTooLong {
-        /// Bytes that have come so far.
+        /// Bytes that have arrived so far.
         len: u32,
-        /// Bytes that a message may have.
+        /// The maximum length of a message in bytes.
         limit: u32,
     },
-    /// More empty messages than may wait: credit does not bound them.
+    /// More empty messages wait than the limit allows. Credit does not bound them.
     #[error("more than {limit} empty messages wait")]
     TooManyEmptyMessages {
-        /// How many may wait.
+        /// The maximum number of waiting empty messages.
         limit: u32,
     },
-    /// A packet of another socket type. The connection is not touched by it.
-    #[error("the packet's socket type is not the connection's")]
+    /// The packet has another socket type than the connection, which it does not affect.
+    #[error("the packet's socket type differs from the connection's")]
     WrongType,
 }

@@ -14,10 +14,12 @@ use crate::error::SiblingError;
 use crate::groups::Groups;
 use crate::members::Members;
 
-/// The connections of one guest with others: for its muxer (`Muxer::add_sibling_backend`).
+/// A backend for the connections of one guest with others. Add it to the guest's muxer with
+/// `Muxer::add_sibling_backend`.
 ///
-/// Dropping it takes the guest out of the [`Siblings`](crate::Siblings): what waits for it is
-/// reset, and nothing reaches it any more. Connections that are there are the muxer's.
+/// Dropping it removes the guest from the [`Siblings`](crate::Siblings): connections that wait for
+/// the guest to accept them are reset, and no guest can connect to it. Established
+/// connections belong to the muxer and are not affected.
 pub struct SiblingBackend {
     cid: u64,
     groups: Arc<Groups>,
@@ -40,8 +42,9 @@ impl SiblingBackend {
         }
     }
 
-    /// How the guest at `to` is reached from `from`, if it may be.
+    /// Returns the connector of the guest at `to`, if `from` may connect to it.
     fn reach(&self, from: VsockAddr, to: VsockAddr) -> Result<VsockInnerConnector, SiblingError> {
+        // Even if a muxer's checks failed, a guest could not use another guest's address.
         if from.cid != self.cid || to.cid == self.cid {
             return Err(SiblingError::NotBetweenGuests { from, to });
         }
@@ -54,7 +57,7 @@ impl VsockBackend for SiblingBackend {
         self.inner.accept()
     }
 
-    /// Without addresses there is no guest to connect to: `ConnectionRefused`.
+    /// Always returns `ConnectionRefused`: without a CID there is no guest to connect to.
     fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         Err(ErrorKind::ConnectionRefused.into())
     }
@@ -90,14 +93,14 @@ impl VsockBackend for SiblingBackend {
 }
 
 impl AsRawFd for SiblingBackend {
-    /// For polling only: readable while a connection of another guest waits to be accepted.
+    /// For polling only: readable while a connection from another guest waits to be accepted.
     fn as_raw_fd(&self) -> RawFd {
         self.inner.as_raw_fd()
     }
 }
 
 impl AsFd for SiblingBackend {
-    /// For polling only, as `as_raw_fd`.
+    /// For polling only, like `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
     }

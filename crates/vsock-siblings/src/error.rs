@@ -5,28 +5,29 @@ use std::io::{self, ErrorKind};
 use thiserror::Error;
 use vsock_inner::VsockAddr;
 
-/// Why a guest is not connected to another one. As an [`io::Error`] it is `ConnectionRefused`.
+/// An error from connecting to another guest. As an [`io::Error`], its kind is
+/// `ConnectionRefused`.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum SiblingError {
-    /// There is no such guest.
-    #[error("connecting to guest {cid}: there is none")]
+    /// No guest has the CID.
+    #[error("cannot connect to guest {cid}: there is no such guest")]
     NoGuest {
-        /// Its CID.
+        /// The CID of the missing guest.
         cid: u64,
     },
     /// The guests have no group in common.
-    #[error("connecting to guest {cid}: it is in none of this guest's groups")]
+    #[error("cannot connect to guest {cid}: it has no group in common with this guest")]
     NoCommonGroup {
-        /// Its CID.
+        /// The CID of the other guest.
         cid: u64,
     },
-    /// The addresses are not those of the backend's guest and another one.
-    #[error("connecting {from} to {to}: expected this guest's address and another guest's")]
+    /// The connection would not go from the backend's guest to another one.
+    #[error("cannot connect {from} to {to}: expected a connection from this guest to another")]
     NotBetweenGuests {
-        /// Where the connection was to come from.
+        /// The address to connect from.
         from: VsockAddr,
-        /// Where it was to go.
+        /// The address to connect to.
         to: VsockAddr,
     },
 }

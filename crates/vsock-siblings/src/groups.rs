@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// The groups of a guest: it may talk to the guests that are in one of them.
+/// The groups of a guest. The guest can connect to the guests with which it has a group in common.
 ///
-/// Written as names with `+` between them. None, the default, means to no other guest.
+/// In text form, the names are joined by `+`. By default there are no groups, and the guest cannot
+/// connect to any other guest.
 ///
 /// ```
 /// use vsock_siblings::{Groups, GroupsError};
@@ -24,13 +25,13 @@ use thiserror::Error;
 pub struct Groups(BTreeSet<String>);
 
 impl Groups {
-    /// Whether a group is in both.
+    /// Returns whether the two have a group in common.
     #[must_use]
     pub fn share_one_with(&self, other: &Self) -> bool {
         !self.0.is_disjoint(&other.0)
     }
 
-    /// Whether there is no group.
+    /// Returns whether there are no groups.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -38,7 +39,8 @@ impl Groups {
 }
 
 impl FromIterator<String> for Groups {
-    /// An item may be several names with `+` between them. Empty names do not count.
+    /// Collects names. An item can also contain several names joined by `+`. Empty names are
+    /// ignored.
     fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
         let mut groups = BTreeSet::new();
         for item in names {
@@ -73,11 +75,11 @@ impl fmt::Display for Groups {
     }
 }
 
-/// What is wrong with a list of groups.
+/// The error for an invalid list of groups.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum GroupsError {
     /// A name is empty.
-    #[error("expected names of groups with + between them, as web+database")]
+    #[error("expected group names joined by +, such as web+database")]
     EmptyName,
 }

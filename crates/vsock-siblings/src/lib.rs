@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Guests that talk to guests, if one process serves them all.
+//! Vsock connections between guests that are served by the same process.
 //!
-//! [`Siblings`] is what the devices of these guests share. Each guest [joins](Siblings::join) with
-//! its CID and its [`Groups`], and gets a [`SiblingBackend`] for its muxer
-//! (`Muxer::add_sibling_backend`). A guest reaches another one by that one's CID if they have a
-//! group in common; any other gets an RST, as from a CID that does not exist.
+//! The devices of these guests share a [`Siblings`]. Each guest [joins](Siblings::join) with its
+//! CID and its [`Groups`], and gets a [`SiblingBackend`] for its muxer
+//! (`Muxer::add_sibling_backend`). A guest can connect to another guest's CID if the two have a
+//! group in common. Otherwise it gets an RST, as for a CID that does not exist.
 //!
 //! ```text
 //!  guest 3 ─▶ muxer of 3 ─connect_from─▶ SiblingBackend of 3 ──▶ queue of guest 4
@@ -23,7 +23,7 @@
 //! let mut database = siblings.join(4, "back".parse()?)?;
 //! let _other = siblings.join(5, "front".parse()?)?;
 //!
-//! // What the muxers do: guest 3 connects to port 5432 of guest 4.
+//! // The muxers do this: guest 3 connects to port 5432 of guest 4.
 //! let (from, to) = (VsockAddr { cid: 3, port: 1024 }, VsockAddr { cid: 4, port: 5432 });
 //! let near = web.connect_from(from, to)?;
 //! let far = database.accept()?;
@@ -34,33 +34,33 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What a connection is
+//! # How a connection works
 //!
-//! Each muxer has its half of it, as if the other guest were a host component, and between the two
-//! are the pipes of `vsock-inner`. So half-close, resets and credit pass from end to end. The
-//! RESPONSE for the one guest is sent when that of the other has come, an RST when the other has
-//! refused; a guest that does not answer is waited for as long as the muxers' configurations say.
+//! The muxers of both guests treat the connection as one with a host component, and the pipes of
+//! `vsock-inner` connect the two halves. Half-closes, resets and credit therefore pass from end to
+//! end. The connecting guest gets its RESPONSE when the other guest has sent one, and an RST if the
+//! other guest refuses. How long to wait for an answer is part of the muxers' configuration.
 //!
-//! # What is bounded
+//! # Bounds
 //!
-//! Between two guests wait, in each direction of a connection, no more than the receiver's buffer
-//! holds, nor than the sender's muxer does (`buf_alloc`) and the [capacity](VsockInnerConfig) of
-//! the pipe; a guest that does not read stops only those that write to it.
-//! [`pending`](VsockInnerConfig::pending) connections may wait for one guest to take them, and
-//! other guests may have begun at most half of the connections that its muxer takes. The devices
-//! share no lock on the way of bytes: see `docs/concurrency.md`.
+//! In each direction of a connection, the bytes between two guests have two bounds: the receiving
+//! guest's buffer; and the buffer of the sender's muxer (`buf_alloc`) plus the
+//! [capacity](VsockInnerConfig) of the pipe. A guest that does not read stops only the guests that
+//! write to it. At most [`pending`](VsockInnerConfig::pending) connections can wait for a guest to
+//! accept them. Other guests can open at most half of the connections that a guest's muxer allows.
+//! The devices share no lock on the data path: see `docs/concurrency.md`.
 //!
-//! # A policy of one's own
+//! # Implementing another policy
 //!
-//! A muxer takes any backend for its connections with other guests. One with other rules looks at
-//! both addresses in its [`connect_from`](VsockBackend::connect_from), and asks the
-//! [connector](VsockInnerConnector::start_connect_from) of the other guest's [`VsockInnerBackend`]
-//! for the stream, as the one here does.
+//! A muxer accepts any backend for connections with other guests. A backend with other rules checks
+//! both addresses in [`connect_from`](VsockBackend::connect_from). Like this crate's backend, it
+//! can then get the stream from the other guest's [`VsockInnerBackend`], through its
+//! [connector](VsockInnerConnector::start_connect_from).
 //!
 //! # Invariants
 //!
-//! - No lock is held while another one is taken, nor while a stream is made or dropped.
-//! - A guest is connected to none that it has no group in common with.
+//! - No lock is held while another lock is taken, or while a stream is created or dropped.
+//! - Two guests are connected only if they have a group in common.
 
 #![forbid(unsafe_code)]
 

@@ -9,18 +9,19 @@ use vsock_inner::VsockInnerConnector;
 use crate::error::SiblingError;
 use crate::groups::Groups;
 
-/// Who is there. The lock is held to look, and no other one meanwhile.
+/// The guests that have joined, by CID. The lock is held only for a lookup or a change of the map,
+/// and no other lock is taken meanwhile.
 #[derive(Default)]
 pub(crate) struct Members(Mutex<HashMap<u64, Member>>);
 
-/// A guest, as another one reaches it.
+/// A guest that other guests can connect to.
 pub(crate) struct Member {
     pub(crate) groups: Arc<Groups>,
     pub(crate) connector: VsockInnerConnector,
 }
 
 impl Members {
-    /// Adds a guest, unless its CID is taken; returns whether it did.
+    /// Adds a guest. Returns `false` if its CID is taken.
     pub(crate) fn join(&self, cid: u64, member: Member) -> bool {
         match self.lock().entry(cid) {
             Entry::Occupied(_) => false,
@@ -35,7 +36,7 @@ impl Members {
         self.lock().len()
     }
 
-    /// How guest `cid` is reached by one that has these groups.
+    /// Returns the connector of guest `cid`, for a guest with these groups.
     pub(crate) fn reach(
         &self,
         cid: u64,
@@ -50,9 +51,11 @@ impl Members {
         }
     }
 
+    /// Removes a guest.
     pub(crate) fn leave(&self, cid: u64) {
         let member = self.lock().remove(&cid);
-        drop(member); // not under the lock
+        // Not under the lock: dropping the connector can wake another thread.
+        drop(member);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Member>> {

@@ -11,10 +11,10 @@ use crate::backend::SiblingBackend;
 use crate::groups::Groups;
 use crate::members::{Member, Members};
 
-/// The guests that may talk to each other, by their groups. It can be cloned; every clone is of the
+/// A set of guests that can connect to each other, depending on their groups. All clones share the
 /// same guests.
 ///
-/// See the [crate](crate)'s documentation.
+/// See the [crate documentation](crate) for an example.
 #[derive(Clone, Default)]
 pub struct Siblings {
     members: Arc<Members>,
@@ -22,16 +22,19 @@ pub struct Siblings {
 }
 
 impl Siblings {
-    /// No guest so far; their connections will have the usual limits.
+    /// Creates an empty set, with the default limits for connections.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As [`new`](Self::new), with other limits: capacities are those of each connection,
-    /// [`to_device`](VsockInnerConfig::to_device) towards the guest that is connected to;
-    /// [`pending`](VsockInnerConfig::pending) is how many may wait for one guest. A message longer
-    /// than a capacity ends its connection, so none should be less than the muxers' `max_message`.
+    /// Like [`new`](Self::new), with other limits.
+    ///
+    /// The capacities apply to each connection. [`to_device`](VsockInnerConfig::to_device) is the
+    /// direction towards the guest that accepts it. [`pending`](VsockInnerConfig::pending) is the
+    /// maximum number of connections that wait for one guest to accept them. A message longer than
+    /// a capacity ends its connection, so no capacity should be less than the muxers'
+    /// `max_message`.
     #[must_use]
     pub fn with_config(config: VsockInnerConfig) -> Self {
         Self {
@@ -40,11 +43,11 @@ impl Siblings {
         }
     }
 
-    /// Adds the guest with this CID. It is there until the backend is dropped.
+    /// Adds a guest. Dropping the returned backend removes it.
     ///
     /// # Errors
     ///
-    /// [`JoinError`].
+    /// See [`JoinError`].
     pub fn join(&self, cid: u64, groups: Groups) -> Result<SiblingBackend, JoinError> {
         let inner = VsockInnerBackend::with_config(self.config).map_err(JoinError::Backend)?;
         let groups = Arc::new(groups);
@@ -73,18 +76,18 @@ impl fmt::Debug for Siblings {
     }
 }
 
-/// Why a guest was not added.
+/// An error from adding a guest.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum JoinError {
     /// Another guest has the CID.
-    #[error("CID {cid} is taken by another guest")]
+    #[error("another guest already has CID {cid}")]
     CidTaken {
         /// The CID.
         cid: u64,
     },
-    /// Its backend could not be made: the limits are not valid, or the process has no descriptor
-    /// left.
-    #[error("cannot make the backend for connections with other guests")]
+    /// The backend could not be created, because the limits are invalid or the process has no
+    /// descriptor left.
+    #[error("cannot create the backend for connections with other guests")]
     Backend(#[source] io::Error),
 }

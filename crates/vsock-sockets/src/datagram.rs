@@ -16,29 +16,29 @@ use crate::unix::guarded_socket::GuardedSocket;
 use crate::unix::seqpacket_stream::send_whole;
 use crate::unix::socket_stream::{as_fd_of, socket_methods};
 
-/// The device's end of a guest's connection whose messages go to a Unix socket for datagrams
-/// (`SOCK_DGRAM`), as systemd's `$NOTIFY_SOCKET` is.
+/// The device end of a connection that sends the guest's messages to a Unix datagram socket
+/// (`SOCK_DGRAM`), such as systemd's `$NOTIFY_SOCKET`.
 ///
-/// Nothing comes back. When the guest has ended its sending, all that it sent is in the receiver's
-/// queue, and it reads the end: so a guest that waits for the end, as systemd does, knows that it
-/// was heard. A receiver whose queue is full lets the guest wait; one that has gone is a broken
-/// connection.
+/// The receiver cannot answer. Once the guest has stopped sending and all its messages are in the
+/// receiver's queue, the guest reads the end of the connection. A guest that waits for the end, as
+/// systemd does, therefore knows that its messages were delivered. If the receiver's queue is full,
+/// the guest waits; if the receiver has gone, the connection breaks.
 ///
-/// A message may have about twice `net.core.wmem_max` bytes at most, as with
-/// [`UnixSeqpacketStream`](crate::UnixSeqpacketStream); a longer one ends the connection.
+/// A message can have at most about twice `net.core.wmem_max` bytes, as with
+/// [`UnixSeqpacketStream`](crate::UnixSeqpacketStream). A longer message ends the connection.
 #[derive(Debug)]
 pub struct DatagramStream {
     socket: GuardedSocket,
-    /// The device has said all.
+    /// Whether the device has stopped sending.
     ended: bool,
 }
 
 impl DatagramStream {
-    /// The stream to the socket at `path`, in non-blocking mode.
+    /// Connects to the socket at `path`. The stream is in non-blocking mode.
     ///
     /// # Errors
     ///
-    /// - `NotFound`, `ConnectionRefused`: nothing receives there.
+    /// - `NotFound`, `ConnectionRefused`: there is no receiver at `path`.
     /// - `EPROTOTYPE`: the socket is of another type.
     /// - Anything else comes from the operating system.
     ///
@@ -76,8 +76,8 @@ impl VsockMessages for DatagramStream {
 
     /// # Errors
     ///
-    /// `WouldBlock`, in either mode: nothing comes. After a [shutdown](VsockStream::shutdown) it is
-    /// the end.
+    /// `WouldBlock`, even in blocking mode, because nothing can arrive. After a
+    /// [shutdown](VsockStream::shutdown) this returns the end instead.
     fn receive_message(&mut self, _buffer: &mut [u8]) -> io::Result<Received> {
         if self.ended {
             return Ok(Received::End);
@@ -92,7 +92,7 @@ impl Read for DatagramStream {
     }
 }
 
-/// One datagram.
+/// Each write sends one datagram.
 impl Write for DatagramStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.send_message(&[IoSlice::new(buf)], Record::Continues)?;
@@ -107,8 +107,8 @@ impl Write for DatagramStream {
 as_fd_of!(DatagramStream, socket);
 
 impl VsockStream for DatagramStream {
-    /// Of writing, it is the end of both directions: the descriptor is readable, a read finds the
-    /// end.
+    /// Shutting down the writing half ends both directions: the descriptor becomes readable, and a
+    /// read returns the end.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         if how != Shutdown::Read {
             self.ended = true;

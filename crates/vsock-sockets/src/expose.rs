@@ -22,22 +22,24 @@ use crate::unix::socket_names::{NameClaim, SocketNames};
 use crate::unix::socket_stream::as_fd_of;
 use crate::unix::stream::UnixVsockStream;
 
-/// Where a port of a guest is exposed.
+/// The address at which a port of a guest is exposed.
 ///
-/// As text: `unix:PATH`, `tcp:ADDRESS:PORT` with an IP address.
+/// In text form: `unix:PATH`, or `tcp:ADDRESS:PORT` with an IP address.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ExposedAt {
-    /// A Unix socket, by the rules of names of a [`UnixBackend`](crate::UnixBackend).
+    /// A Unix socket. Its name follows the same [rules](crate#socket-names) as that of a
+    /// [`UnixBackend`](crate::UnixBackend).
     Unix(PathBuf),
-    /// An address of TCP. With port 0 the system chooses one.
+    /// A TCP address. With port 0 the system chooses a port.
     Tcp(SocketAddr),
 }
 
-/// What is wrong with the text of an [`ExposedAt`].
+/// The error for an invalid [`ExposedAt`].
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error(
-    "expected unix:PATH with 1 to 107 bytes, or tcp:ADDRESS:PORT with an IP address, as tcp:127.0.0.1:80"
+    "expected unix:PATH with a path of 1 to 107 bytes, or tcp:ADDRESS:PORT with an IP address, \
+     such as tcp:127.0.0.1:80"
 )]
 pub struct ExposedAtError;
 
@@ -65,7 +67,7 @@ impl fmt::Display for ExposedAt {
 }
 
 impl SocketNames {
-    /// What listens there.
+    /// Returns the name of the listening socket at this address.
     #[must_use]
     pub fn of_exposed(at: &ExposedAt) -> Self {
         match at {
@@ -75,11 +77,11 @@ impl SocketNames {
     }
 }
 
-/// A socket of the host that stands for a port of the guest: each client is connected to the port
-/// without a handshake, so that existing programs can use it unchanged.
+/// A backend that exposes a port of the guest as a host socket. Each client is connected to the
+/// port without a handshake, so existing programs can use it unchanged.
 ///
-/// A client whose connection the guest refuses reads the end, or a reset. The guest's own
-/// connections are refused: add the backend to a device for no ports, for example with
+/// If the guest refuses a connection, the client reads the end of the stream, or a reset. The
+/// backend refuses connections from the guest, so add it to a device for no ports, for example with
 /// `Muxer::add_backend_for(backend, &[])`.
 ///
 /// ```
@@ -101,7 +103,7 @@ impl SocketNames {
 #[derive(Debug)]
 #[must_use = "dropping it removes the socket"]
 pub struct ExposeBackend {
-    /// Before the socket, without which another file might get the same inode.
+    /// Dropped before the socket: once the socket is closed, another file could get the same inode.
     file: Option<SocketFile>,
     at: ExposedAt,
     port: u32,
@@ -110,25 +112,26 @@ pub struct ExposeBackend {
 }
 
 impl ExposeBackend {
-    /// Listens there, for port `port` of the guest.
+    /// Listens at `at` for clients of the guest's port `port`.
     ///
     /// # Errors
     ///
-    /// Each names the socket in its text.
+    /// The message of each error names the socket.
     ///
-    /// - `InvalidInput`: no port has the number 4294967295 (`VMADDR_PORT_ANY`).
-    /// - `AddrInUse`: something listens there, or a guest of this process reaches it.
+    /// - `InvalidInput`: `port` is 4294967295 (`VMADDR_PORT_ANY`).
+    /// - `AddrInUse`: a socket already listens there, or a guest of this process can connect to
+    ///   this address.
     /// - Anything else comes from the operating system.
     pub fn bind(at: &ExposedAt, port: u32) -> io::Result<Self> {
         Self::bind_with(at, port, SocketAccess::default())
     }
 
-    /// As [`bind`](Self::bind), with these permissions of a Unix socket's file.
+    /// Like [`bind`](Self::bind), with these permissions for the file of a Unix socket.
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and of the operating system for the permissions;
-    /// `InvalidInput` for a mode beyond `0o777`.
+    /// The errors of [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors
+    /// of the operating system when it sets the permissions.
     pub fn bind_with(at: &ExposedAt, port: u32, access: SocketAccess) -> io::Result<Self> {
         let named = Path::new("").join(at.to_string());
         Self::listen(at, port, access).map_err(|reason| at_path(&named, reason))
@@ -136,7 +139,7 @@ impl ExposeBackend {
 
     fn listen(at: &ExposedAt, port: u32, access: SocketAccess) -> io::Result<Self> {
         if port == u32::MAX {
-            let message = "no guest listens on port 4294967295: choose a lower one";
+            let message = "invalid guest port 4294967295: expected 0 to 4294967294";
             return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
         match at {
@@ -164,13 +167,14 @@ impl ExposeBackend {
         }
     }
 
-    /// Where it listens, with the port that the system has chosen.
+    /// Returns the address of the socket. If the system chose the port, it contains that port.
     #[must_use]
     pub const fn exposed_at(&self) -> &ExposedAt {
         &self.at
     }
 
-    /// What can remove the socket's file before the backend does, if it has one.
+    /// Returns a handle that can remove the socket's file before the backend is dropped, if there
+    /// is a file.
     #[must_use]
     pub fn file_remover(&self) -> Option<SocketFileRemover> {
         self.file.as_ref().map(SocketFile::remover)
@@ -185,8 +189,8 @@ as_fd_of!(
 impl VsockBackend for ExposeBackend {
     /// # Errors
     ///
-    /// - `WouldBlock`: no client waits.
-    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
+    /// - `WouldBlock`: no client is waiting.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.acceptor.accept()?;
@@ -198,7 +202,7 @@ impl VsockBackend for ExposeBackend {
 
     /// # Errors
     ///
-    /// `ConnectionRefused`: nothing is served here.
+    /// Always `ConnectionRefused`: this backend only connects host clients to the guest.
     fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         Err(ErrorKind::ConnectionRefused.into())
     }

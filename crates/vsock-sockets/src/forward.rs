@@ -23,14 +23,14 @@ use crate::unix::socket_names::{NameClaim, SocketNames};
 use crate::unix::socket_stream::as_fd_of;
 use crate::unix::stream::UnixVsockStream;
 
-/// Connections of a guest to existing sockets of programs. It makes no names, and no client can
-/// reach the guest.
+/// A backend that connects the guest to sockets of existing programs. It creates no sockets in the
+/// file system, and no client can reach the guest through it.
 ///
-/// Each port has a [`ForwardTarget`], or all have the names that they have with a [`UnixBackend`]
-/// ([`each_port`](Self::each_port)). It never waits. A target may come and go: while it is absent,
-/// the guest is refused.
+/// Each port has its own [`ForwardTarget`], or all ports have the same names as with a
+/// [`UnixBackend`] ([`each_port`](Self::each_port)). The backend never blocks. Targets can come and
+/// go: while a target is missing, the guest's connections to it are refused.
 ///
-/// Add it to a device for its own ports, for example with `Muxer::add_backend_for`.
+/// Add the backend to a device for its own ports, for example with `Muxer::add_backend_for`.
 ///
 /// ```
 /// use std::os::unix::net::UnixListener;
@@ -53,7 +53,7 @@ use crate::unix::stream::UnixVsockStream;
 #[derive(Debug)]
 pub struct ForwardBackend {
     targets: Targets,
-    /// Never ready: nothing comes from the host.
+    /// A descriptor that is never ready, because no host client can connect.
     idle: OwnedFd,
     _claim: NameClaim,
 }
@@ -61,17 +61,18 @@ pub struct ForwardBackend {
 #[derive(Debug)]
 enum Targets {
     Listed(HashMap<u32, ForwardTarget>),
-    /// The path followed by `_` and the port.
+    /// Every port has this path, followed by `_` and the port.
     EachPort(PathBuf),
 }
 
 impl ForwardBackend {
-    /// Forwards these ports, and refuses every other.
+    /// Forwards these ports and refuses all others.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput`: a port is given twice.
-    /// - `AddrInUse`: this process listens where a target is, for another purpose or guest.
+    /// - `InvalidInput`: a port appears twice.
+    /// - `AddrInUse`: this process itself listens on a target, for another purpose or another
+    ///   guest.
     /// - Anything else comes from the operating system.
     pub fn new(targets: impl IntoIterator<Item = (u32, ForwardTarget)>) -> io::Result<Self> {
         let mut listed = HashMap::new();
@@ -79,19 +80,19 @@ impl ForwardBackend {
         for (port, target) in targets {
             names.push(SocketNames::of_target(&target));
             if listed.insert(port, target).is_some() {
-                let message = format!("port {port} has two targets: give each port one");
+                let message = format!("port {port} has two targets: expected one for each port");
                 return Err(io::Error::new(ErrorKind::InvalidInput, message));
             }
         }
         Self::with(Targets::Listed(listed), NameClaim::new(names)?)
     }
 
-    /// Forwards every port to `path` followed by `_` and the port, for streams and messages, as a
-    /// [`UnixBackend`](crate::UnixBackend) there would; but nothing listens on `path`.
+    /// Forwards streams and messages on every port to `path` followed by `_` and the port, as a
+    /// [`UnixBackend`](crate::UnixBackend) at `path` would. Nothing listens on `path` itself.
     ///
     /// # Errors
     ///
-    /// - `AddrInUse`: this process listens on one of the names.
+    /// - `AddrInUse`: this process itself listens on one of these names.
     /// - Anything else comes from the operating system.
     pub fn each_port(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
@@ -118,7 +119,7 @@ impl ForwardBackend {
 }
 
 impl SocketNames {
-    /// What a guest reaches there.
+    /// Returns the name of a socket that a guest connects to.
     #[must_use]
     pub fn of_target(target: &ForwardTarget) -> Self {
         match target {
@@ -136,18 +137,19 @@ as_fd_of!(
 impl VsockBackend for ForwardBackend {
     /// # Errors
     ///
-    /// `WouldBlock`: always, because this backend has no clients.
+    /// Always `WouldBlock`: this backend has no clients.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         Err(ErrorKind::WouldBlock.into())
     }
 
-    /// Over TCP the stream is connected [after a while](VsockStream::finish_connect).
+    /// A TCP stream is not connected yet when this returns: see
+    /// [`finish_connect`](VsockStream::finish_connect).
     ///
     /// # Errors
     ///
-    /// - `NotFound`, `ConnectionRefused`: nothing listens there, the port has no target, or one for
-    ///   messages.
-    /// - `WouldBlock`: the backlog of the listening Unix socket is full; try again later.
+    /// - `NotFound`, `ConnectionRefused`: the target does not listen, the port has no target, or
+    ///   its target only takes messages.
+    /// - `WouldBlock`: the backlog of the target's Unix socket is full; try again later.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         match self.target(dst_port) {
@@ -160,7 +162,7 @@ impl VsockBackend for ForwardBackend {
         }
     }
 
-    /// Whether a target takes messages.
+    /// Returns whether at least one target takes messages.
     fn has_seqpacket(&self) -> bool {
         match &self.targets {
             Targets::EachPort(_) => true,
@@ -172,8 +174,8 @@ impl VsockBackend for ForwardBackend {
 
     /// # Errors
     ///
-    /// Those of [`connect`](Self::connect); also `ConnectionRefused` if the target is TCP, and
-    /// `EPROTOTYPE` if the socket is of another type.
+    /// The errors of [`connect`](Self::connect). Also `ConnectionRefused` for a TCP target, and
+    /// `EPROTOTYPE` if the target's socket has another type.
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         match self.target(dst_port) {
             Some(ForwardTarget::Unix(path)) => {
@@ -185,7 +187,7 @@ impl VsockBackend for ForwardBackend {
         }
     }
 
-    /// The file of a Unix socket, as of [`UnixBackend`](crate::UnixBackend).
+    /// Identifies a Unix socket by its file, as [`UnixBackend`](crate::UnixBackend) does.
     fn listener(&self, dst_port: u32) -> Option<ListenerId> {
         match self.target(dst_port)? {
             ForwardTarget::Unix(path) | ForwardTarget::Datagrams(path) => listener_id(&path),

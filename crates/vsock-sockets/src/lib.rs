@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Vsock backends over sockets: host processes reach a guest, and the guest reaches them, by Unix
-//! sockets in the file system. They go into any device that takes a [`VsockBackend`]: a VMM that
-//! embeds `vsock-virtio` gets hybrid sockets by them, with no vhost.
+//! Vsock backends over host sockets. Host processes and the guest reach each other through Unix
+//! sockets in the file system, or through TCP.
+//!
+//! The backends work with any device that takes a [`VsockBackend`]. With them, a VMM that embeds
+//! `vsock-virtio` offers hybrid sockets without vhost.
 //!
 //! | | streams: [`UnixBackend`] | messages: [`UnixSeqpacketBackend`] |
 //! |---|---|---|
-//! | bound to | `/run/vm3/vm.vsock` | the same path |
-//! | a host process that wants port 52 of the guest connects to | `/run/vm3/vm.vsock` | `/run/vm3/vm.vsock_seqpacket` |
-//! | by a socket of the type | `SOCK_STREAM` | `SOCK_SEQPACKET` |
-//! | writes, and reads once the guest has accepted | `CONNECT 52\n`, `OK <port>\n` | the same, as one message each |
-//! | a host process that serves port 1024 for the guest listens on | `/run/vm3/vm.vsock_1024` | the same path, a port has either type |
+//! | Bind the backend to | `/run/vm3/vm.vsock` | `/run/vm3/vm.vsock` |
+//! | To reach the guest, connect to | `/run/vm3/vm.vsock` | `/run/vm3/vm.vsock_seqpacket` |
+//! | with a socket of type | `SOCK_STREAM` | `SOCK_SEQPACKET` |
+//! | To reach its port 52, write | `CONNECT 52\n` | the same, as one message |
+//! | Once the guest has accepted, read | `OK <port>\n` | the same, as one message |
+//! | To serve port 1024 for it, listen on | `/run/vm3/vm.vsock_1024` | `/run/vm3/vm.vsock_1024` |
 //!
-//! The device speaks `CONNECT` and `OK`; a backend accepts and connects sockets, and never waits.
+//! Streams and messages use the same path to serve a port, so a port has one of the two types.
+//!
+//! The device itself handles `CONNECT` and `OK`. A backend only accepts and connects sockets, and
+//! never blocks.
 //!
 //! # With a device
 //!
-//! [`UnixVsockStream`] copies between its socket and guest memory by itself, one system call for
-//! many buffers: a device that is told of the type (`direct`) has no copy of its own.
+//! A [`UnixVsockStream`] moves data between its socket and guest memory with one system call for
+//! many buffers. Register the type with the device (`direct`) to avoid an intermediate copy.
 //!
 //! ```
 //! use std::io::Write;
@@ -37,67 +43,74 @@
 //!     .direct::<UnixVsockStream>(0)
 //!     .build();
 //!
-//! // A host process may come at any time: it waits for the guest.
+//! // A host process can connect at any time. It waits for the guest.
 //! let mut client = UnixStream::connect(&path)?;
 //! client.write_all(b"CONNECT 52\n")?;
 //!
-//! // Seqpacket sockets are offered to the guest, because there is a backend for messages.
+//! // The device offers seqpacket sockets, because there is a backend for messages.
 //! assert_eq!(device.device_features() & 2, 2);
 //!
-//! // From here on it is the VMM's event loop: it watches what the device says, and tells the device what is
-//! // ready (`on_event`), kicked (`process`) and late (`on_timeout`).
+//! // From here on the VMM's event loop drives the device: it watches the descriptors that the
+//! // device names, and reports events (`on_event`), kicks (`process`) and timeouts (`on_timeout`).
 //! drop(device);
-//! assert!(!path.exists(), "a backend that is dropped removes its file");
+//! assert!(!path.exists(), "dropping a backend removes its file");
 //! # std::fs::remove_dir_all(&directory)?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! `docs/embedding.md` of the repository has the loop.
+//! `docs/embedding.md` in the repository shows the event loop.
 //!
-//! # Names of sockets
+//! # Socket names
 //!
-//! - The file that a dead process has left is replaced; a socket that answers, and anything that is
-//!   no socket, is `AddrInUse`. Of any number of processes that want a name, one gets it.
-//! - A file is removed only by the process that made it, and only if it is still the one that was
-//!   made.
-//! - No socket may be a port of another guest. In a process that is checked ([`SocketNames`]), also
-//!   against the sockets of the program's own ([`NamedListener`]). Between processes, a directory
-//!   for each guest does it: a process that can write to the directory speaks for the guest.
-//!
-//! - Who may connect, the permissions of the file say: those of the process's `umask`, or a
+//! - A file left behind by a dead process is replaced. A socket that answers, or a file that is not
+//!   a socket, causes `AddrInUse`. If several processes want the same name, exactly one gets it.
+//! - A file is removed only by the process that created it, and only if the same file is still
+//!   there.
+//! - No socket can also be a port of another guest. Within a process this is checked
+//!   ([`SocketNames`]), including the program's own sockets ([`NamedListener`]). Between processes,
+//!   give each guest a directory of its own: a process that can write to the directory speaks for
+//!   the guest.
+//! - The permissions of the file decide who can connect. They follow the process's `umask`, or a
 //!   [`SocketAccess`].
-//! - A socket that a service manager has made can be handed over (`from_socket`): then its file
-//!   stays.
+//! - A service manager can create a socket and pass it to the process (`from_socket`). Its file
+//!   then stays.
 //!
-//! # TCP, and sockets that programs have anyway
+//! # TCP, and sockets of existing programs
 //!
-//! | | who connects | to |
+//! | backend | who connects | to what |
 //! |---|---|---|
-//! | [`TcpBackend`] | a host component, with `CONNECT`; the guest | an address; the addresses that its ports are mapped to |
-//! | [`ExposeBackend`] | any program, without a handshake | a Unix socket or an address that is one port of the guest |
-//! | [`ForwardBackend`] | the guest | a Unix socket, an address, or a socket for datagrams ([`DatagramStream`]), for each port |
+//! | [`TcpBackend`] | host processes, with `CONNECT` | the backend's address |
+//! | | the guest | the address that a port is mapped to |
+//! | [`ExposeBackend`] | any program, without a handshake | a Unix or TCP socket for a port |
+//! | [`ForwardBackend`] | the guest | a Unix, TCP or [datagram](DatagramStream) socket for a port |
 //!
-//! A client that passes the descriptor which becomes the stream is served by a [`PassFdBackend`],
-//! in place of a [`UnixBackend`].
+//! To serve clients that pass a descriptor to use as the stream, use a [`PassFdBackend`] instead of
+//! a [`UnixBackend`].
 //!
-//! A connection over TCP takes its time: the guest is answered when it is there, or was refused,
-//! and nothing waits meanwhile ([`VsockStream::finish_connect`]). Which of these sockets may not be
-//! the same, [`SocketNames`] knows for addresses, too.
+//! A TCP connection takes time to establish. The guest is answered once it is established or
+//! refused, and nothing blocks in the meantime ([`VsockStream::finish_connect`]). [`SocketNames`]
+//! also detects conflicts between TCP addresses.
 //!
-//! # Descriptors
+//! # Passed descriptors
 //!
-//! With a [`PassFdBackend`], a client passes one descriptor, before its connection begins.
-//! Otherwise, a host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error
-//! (`EPERM`). On a system before Linux 6.16 its bytes arrive, and a thread of the crate's own, one
-//! for the process, closes the descriptors: to close what a host process has passed may wait, and a
-//! device must not. It starts with the first descriptor, or by [`start_closer`].
+//! With a [`PassFdBackend`], a client passes one descriptor before its connection begins. In all
+//! other cases a host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error
+//! (`EPERM`). Before Linux 6.16 the kernel cannot refuse descriptors: the bytes arrive, and a
+//! separate thread closes the descriptors. Closing a descriptor can block for as long as the sender
+//! likes, and a device must not. There is one such thread in the process. It starts with the first
+//! descriptor, or when [`start_closer`] is called.
 //!
-//! # What it logs
+//! # Logging
 //!
-//! Through the crate [`log`]. Warnings: a socket's file cannot be removed; its path is too long for
-//! a port; another process keeps the lock of its directory. Debug: what could not be done and does
-//! no harm. Nothing that a guest or a host process can repeat.
+//! The crate logs through [`log`]. It warns if:
+//!
+//! - a socket's file cannot be removed;
+//! - a path is too long to leave room for the suffix of a port;
+//! - another process does not release the lock of a directory.
+//!
+//! It logs harmless failures at the debug level. A guest or a host process cannot cause repeated
+//! messages above that level.
 
 #![deny(unsafe_code)]
 

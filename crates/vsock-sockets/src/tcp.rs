@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections over TCP.
+//! Backends and streams over TCP.
 
 mod backend;
 mod socket;

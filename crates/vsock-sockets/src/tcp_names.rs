@@ -2,19 +2,20 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-/// What a process uses of the addresses of TCP.
+/// A process's use of a TCP address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TcpUse {
+    /// The process listens on the address.
     Listens(SocketAddr),
-    /// A guest can reach it.
+    /// A guest of the process can connect to the address.
     Dials(SocketAddr),
 }
 
 impl TcpUse {
-    /// Whether both have a socket in common, and one of them listens on it.
+    /// Returns whether the two uses have a socket in common and at least one of them listens on it.
     pub(crate) fn overlaps(self, other: Self) -> bool {
         match (self, other) {
-            // Port 0 is another one each time.
+            // With port 0 the system chooses a different port each time.
             (Self::Listens(one), Self::Listens(other)) => one == other && one.port() != 0,
             (Self::Listens(listener), Self::Dials(target))
             | (Self::Dials(target), Self::Listens(listener)) => meets(listener, target),
@@ -23,7 +24,7 @@ impl TcpUse {
     }
 }
 
-/// Whether a connection to `target` comes to `listener`.
+/// Returns whether a connection to `target` arrives at `listener`.
 fn meets(listener: SocketAddr, target: SocketAddr) -> bool {
     if listener.port() != target.port() {
         return false;
@@ -34,14 +35,15 @@ fn meets(listener: SocketAddr, target: SocketAddr) -> bool {
     }
     let any = match at {
         IpAddr::V4(at) => at.is_unspecified() && to.is_ipv4(),
-        // It takes connections of both versions.
+        // An IPv6 wildcard listener also accepts IPv4 connections.
         IpAddr::V6(at) => at.is_unspecified(),
     };
-    // Who connects to no address connects to itself.
+    // Linux treats a connection to the unspecified address as one to the loopback address.
     (to.is_unspecified() && (at.is_loopback() || any)) || (any && is_own(target))
 }
 
-/// Whether the address belongs to this machine: then a socket can have it.
+/// Returns whether the address belongs to this machine. The test is whether a socket can be bound
+/// to it.
 fn is_own(address: SocketAddr) -> bool {
     let mut free = address;
     free.set_port(0);
@@ -53,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t125_a_listener_is_what_a_guest_reaches_there() {
+    fn t125_a_listener_conflicts_with_the_targets_that_reach_it() {
         for (listener, target, meets) in [
             ("127.0.0.1:80", "127.0.0.1:80", true),
             ("127.0.0.1:80", "127.0.0.1:81", false),

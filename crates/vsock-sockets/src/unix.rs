@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Host components in other processes: connections over Unix sockets, in the hybrid way.
+//! Backends and streams over Unix sockets (hybrid vsock), and the socket files that they need.
 
 pub(crate) mod acceptor;
 mod arrival;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The sentences of the traits, over TCP, and over the backend to which descriptors are passed.
+//! Compliance with the rules of the traits: TCP streams, the TCP backend, and the backend for
+//! passed descriptors.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -22,10 +23,10 @@ use vsock_sockets::{
     VsockBackendType,
 };
 
-/// Bytes that the system holds for each direction of a socket, about.
+/// The approximate size of the system's buffer for each direction of a socket.
 const BUFFER: usize = 64 * 1024;
 
-/// How long a rule may wait for what is to come.
+/// How long a rule can wait for an event.
 const SOON: Duration = Duration::from_secs(20);
 
 /// Pairs of TCP sockets.
@@ -37,7 +38,7 @@ impl PairSource for Pairs {
         let application = TcpStream::connect(listener.local_addr()?)?;
         let (device, _) = listener.accept()?;
         for socket in [&application, &device] {
-            // A system that does not change them meanwhile: then what is full stays so.
+            // With fixed sizes, the system does not enlarge the buffers: a full one stays full.
             sockopt::set_socket_recv_buffer_size(socket, BUFFER)?;
             sockopt::set_socket_send_buffer_size(socket, BUFFER)?;
         }
@@ -48,7 +49,7 @@ impl PairSource for Pairs {
     }
 }
 
-/// Connections that the TCP backend accepts.
+/// The TCP backend and its clients.
 struct Listening;
 
 impl BackendSource for Listening {
@@ -65,8 +66,8 @@ impl BackendSource for Listening {
     }
 }
 
-/// A backend to which descriptors are passed, and clients that begin with another command, whose
-/// first byte is read here.
+/// A backend for passed descriptors, with clients that use another command. Their first byte is
+/// read here.
 struct Passing;
 
 struct Begun(PassFdBackend);
@@ -119,17 +120,20 @@ const fn except(name: &'static str, reason: &'static str) -> Exception {
     Exception { name, reason }
 }
 
-const INTERRUPTED: &str = "the call returns `Interrupted`, which std's helpers retry";
-const LATE: &str = "what the peer does arrives after a moment, in more than one piece";
-const NOT_TOLD: &str = "a shutdown of Read is not told, and a close looks like one of Write";
+const INTERRUPTED: &str =
+    "the call returns `Interrupted`, and the standard library's helpers retry";
+const LATE: &str = "the peer's actions take effect after a moment, possibly in several steps";
+const NOT_TOLD: &str =
+    "the peer does not learn of a shutdown of Read, and a close looks like a shutdown of Write";
 const EAGAIN: &str = "an expired timeout is `WouldBlock`, and the system's clock is coarse";
-const ONCE: &str = "a reset is told once, and to writers as `BrokenPipe`";
-const CLEAN: &str = "a panic is no event";
-const BY_HAND: &str = "the descriptor is the stream: what is read or written there are its bytes";
+const ONCE: &str = "a reset is reported once, and to writers as `BrokenPipe`";
+const CLEAN: &str = "a panic is not noticed";
+const BY_HAND: &str = "the descriptor is the stream itself, so using it directly moves bytes";
 const REPORTED: &str = "a shutdown and a drop are reported as RDHUP and HUP";
-const SHARED: &str = "acknowledgements of the other direction free what the system holds";
+const SHARED: &str = "acknowledgements in the other direction free buffer space";
 
-/// What TCP does otherwise. Some of it holds at times, so these rules are left out.
+/// The rules with which TCP does not comply. It complies with some of them at times, so these rules
+/// are not checked at all.
 const STREAMS: &[Exception] = &[
     except("a_read_gathers_writes", LATE),
     except("an_interruption_does_not_end_a_read", INTERRUPTED),
@@ -162,7 +166,7 @@ const STREAMS: &[Exception] = &[
 ];
 
 #[test]
-fn tcp_complies_but_for_what_it_does_otherwise() {
+fn tcp_complies_with_all_other_rules() {
     let rules = stream_rules();
     for exception in STREAMS {
         let known = rules
@@ -186,15 +190,15 @@ fn tcp_complies_but_for_what_it_does_otherwise() {
 }
 
 #[test]
-fn the_tcp_backend_complies_but_for_what_sockets_do_otherwise() {
+fn the_tcp_backend_complies_with_all_other_rules() {
     let exceptions = [except("a_dropped_backend_resets_what_waits", ONCE)];
     let report = judge_backends(&Listening, &exceptions);
     assert!(report.is_good(), "\n{report}");
 }
 
 #[test]
-fn the_backend_for_descriptors_complies_but_for_what_sockets_do_otherwise() {
-    let gone = "its socket file is gone, so a connect is `NotFound`";
+fn the_backend_for_descriptors_complies_with_all_other_rules() {
+    let gone = "the socket file has been removed, so a connect fails with `NotFound`";
     let exceptions = [
         except("a_dropped_backend_resets_what_waits", ONCE),
         except("a_dropped_backend_refuses", gone),

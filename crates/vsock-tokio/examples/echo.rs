@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The host connects to an echo in the guest, and the guest to one in the host.
+//! The host connects to an echo service in the guest, and the guest to one in the host.
 //!
-//! The guest is played by this process: `cargo run -p vsock-tokio --features fd --example echo`
+//! This process plays the guest: `cargo run -p vsock-tokio --features fd --example echo`
 
 #![expect(clippy::print_stdout, reason = "an example for people")]
 
@@ -16,13 +16,13 @@ use vsock_tokio::{AsyncConnector, AsyncFdStream, AsyncListener};
 const GUEST: VsockAddr = VsockAddr { cid: 3, port: 4000 };
 const HOST: VsockAddr = VsockAddr { cid: 2, port: 7 };
 
-/// Sends what comes back, until the peer has ended its direction. Dropping the stream ends ours.
+/// Sends all data back, until the peer has ended its direction. Dropping the stream ends ours.
 async fn echo(stream: impl AsyncRead + AsyncWrite) -> io::Result<()> {
     let (mut reader, mut writer) = split(stream);
     copy(&mut reader, &mut writer).await.map(drop)
 }
 
-/// Says something, and returns what comes back.
+/// Sends a text, and returns what comes back.
 async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> io::Result<String> {
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await?;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A gRPC call from the host to a service of the guest, by a channel of tonic. What `tonic-build`
-//! makes of a `.proto` file is written by hand here, for one method from a string to a string.
+//! A gRPC call from the host to a service in the guest, through a tonic channel. What `tonic-build`
+//! generates from a `.proto` file is written by hand here, for one method from a string to a
+//! string.
 //!
-//! The guest is played by this process: `cargo run -p vsock-tokio --all-features --example grpc`
+//! This process plays the guest: `cargo run -p vsock-tokio --all-features --example grpc`
 
 #![expect(clippy::print_stdout, reason = "an example for people")]
 
@@ -26,7 +27,7 @@ async fn greet(name: Request<String>) -> Result<Response<String>, Status> {
     Ok(Response::new(format!("hello, {}", name.into_inner())))
 }
 
-/// The device, which accepts one connection, and the guest's service.
+/// The device, which accepts one connection, and the service in the guest.
 async fn guest(mut backend: VsockInnerBackend) -> Result<(), Box<dyn Error + Send + Sync>> {
     while backend.counters().pending == 0 {
         yield_now().await;

@@ -2,7 +2,7 @@
 
 //! axum serves the guest on a port of the host.
 //!
-//! The guest is played by this process: `cargo run -p vsock-tokio --all-features --example http`
+//! This process plays the guest: `cargo run -p vsock-tokio --all-features --example http`
 
 #![expect(clippy::print_stdout, reason = "an example for people")]
 
@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = app.into_make_service_with_connect_info::<VsockConnectInfo>();
     tokio::spawn(serve(listener, app).into_future());
 
-    // What the device does when the guest connects, and then the guest's program.
+    // What the device does when the guest connects, then the guest program.
     let guest = AsyncFdStream::new(backend.connect_from(GUEST, HOST)?)?;
     let (mut client, connection) = handshake(TokioIo::new(guest)).await?;
     tokio::spawn(connection);

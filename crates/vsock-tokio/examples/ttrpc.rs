@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A ttrpc call from the host to a service of the guest, as Kata's runtime calls its agent. What
-//! `ttrpc-codegen` makes of a `.proto` file is written by hand here, for one method whose payload
-//! is a text.
+//! A ttrpc call from the host to a service in the guest, as Kata's runtime calls its agent. What
+//! `ttrpc-codegen` generates from a `.proto` file is written by hand here, for one method whose
+//! payload is text.
 //!
-//! The guest's end is played by this process:
-//! `cargo run -p vsock-tokio --features fd --example ttrpc`
+//! This process plays the guest: `cargo run -p vsock-tokio --features fd --example ttrpc`
 
 #![expect(clippy::print_stdout, reason = "an example for people")]
 
@@ -20,7 +19,7 @@ use ttrpc::{Code, Request, Response, get_status};
 use vsock_inner::{VsockBackend, VsockInnerBackend};
 use vsock_tokio::{AsyncConnector, AsyncFdStream};
 
-const PORT: u32 = 1024; // that of Kata's agent
+const PORT: u32 = 1024; // the port of Kata's agent
 
 struct Greet;
 #[async_trait]
@@ -39,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let connector = AsyncConnector::from(backend.get_connector());
     let connecting = tokio::spawn(async move { connector.connect_to(PORT).await });
 
-    // What a device does; its end stands for the guest's.
+    // What a device does. Its end plays the guest.
     yield_now().await;
     let mut device = backend.accept()?;
     assert_eq!(device.requested_port(), Some(PORT));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The addresses of a connection, which not every device reports.
+//! The addresses of a connection. Not every device reports them.
 
 use std::io::{self, ErrorKind};
 
@@ -11,8 +11,8 @@ use vsock_inner::VsockAddr;
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum AddrError {
-    /// The device did not report it, or the stream has no device (a pair): `AddrNotAvailable`.
-    #[error("the address of this vsock stream is unknown: its device did not report it")]
+    /// The device did not report it, or the stream has no device, like a pair: `AddrNotAvailable`.
+    #[error("unknown address: the device of this vsock stream did not report it")]
     Unknown,
 }
 
@@ -22,7 +22,7 @@ impl From<AddrError> for io::Error {
     }
 }
 
-/// An address in the form that sockets return.
+/// Returns an address in the form that sockets do.
 pub(crate) fn known(addr: Option<VsockAddr>) -> io::Result<VsockAddr> {
     addr.ok_or_else(|| AddrError::Unknown.into())
 }

@@ -17,7 +17,7 @@ impl Listener for AsyncListener {
     type Io = AsyncStream;
     type Addr = Option<VsockAddr>;
 
-    /// Waits forever once no more connections can come: after the backend has been dropped, or
+    /// Waits forever once no more connections can arrive: after the backend has been dropped, or
     /// after a cancellation.
     async fn accept(&mut self) -> (AsyncStream, Option<VsockAddr>) {
         match Self::accept(self).await {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The budget of a task, with which tokio shares a thread between tasks that always have something
-//! to do.
+//! The budget of a task, with which tokio makes busy tasks yield to the others of their thread.
 
 use std::task::{Context, Poll, ready};
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a stream and its halves have in common: tokio's traits over the polls of the transport.
+//! The implementations that a stream and its halves share: tokio's traits on top of the transport's
+//! `poll_*` methods.
 
-/// Implements `AsyncRead` by the `poll_read_with` of `inner`.
+/// Implements `AsyncRead` with the `poll_read_with` of `inner`.
 macro_rules! reads {
     ($type:ty) => {
         impl ::tokio::io::AsyncRead for $type {
@@ -23,7 +24,7 @@ macro_rules! reads {
     };
 }
 
-/// Implements `AsyncWrite` by the polls of `inner`.
+/// Implements `AsyncWrite` with the `poll_*` methods of `inner`.
 macro_rules! writes {
     ($type:ty) => {
         impl ::tokio::io::AsyncWrite for $type {
@@ -48,7 +49,7 @@ macro_rules! writes {
                 true
             }
 
-            /// Does nothing: written bytes are already on their way.
+            /// Does nothing: written bytes are already visible to the peer.
             fn poll_flush(
                 self: ::std::pin::Pin<&mut Self>,
                 _cx: &mut ::std::task::Context<'_>,
@@ -56,8 +57,7 @@ macro_rules! writes {
                 ::std::task::Poll::Ready(Ok(()))
             }
 
-            /// Ends the direction: the peer reads what is queued, then the end. Always ready
-            /// immediately.
+            /// Shuts the direction down: the peer reads what is queued, then the end. Always ready.
             fn poll_shutdown(
                 mut self: ::std::pin::Pin<&mut Self>,
                 cx: &mut ::std::task::Context<'_>,

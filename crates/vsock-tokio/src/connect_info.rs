@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a service learns about the connection of a request.
+//! What a service can learn about the connection of a request.
 
 use vsock_inner::VsockAddr;
 
 use crate::stream::AsyncStream;
 
-/// The two addresses of a connection: axum passes them through its `ConnectInfo`, tonic among the
+/// The two addresses of a connection. axum provides them through its `ConnectInfo`, tonic in the
 /// extensions of a request.
 ///
 /// An address is `None` if the device did not report it.
@@ -26,13 +26,13 @@ impl VsockConnectInfo {
         }
     }
 
-    /// The address of the guest's end.
+    /// Returns the address of the guest's end.
     #[must_use]
     pub const fn peer_addr(&self) -> Option<VsockAddr> {
         self.peer
     }
 
-    /// The address of the host's end.
+    /// Returns the address of the host's end.
     #[must_use]
     pub const fn local_addr(&self) -> Option<VsockAddr> {
         self.local

@@ -14,8 +14,8 @@ use crate::stream::AsyncStream;
 
 /// Opens connections to the guest, from any task.
 ///
-/// It is made from a [`VsockInnerConnector`]. It can be cloned, sent between threads, and may
-/// outlive the backend; once the backend has been dropped it refuses to connect.
+/// Create it from a [`VsockInnerConnector`]. It can be cloned and sent between threads. It may
+/// outlive the backend, after which it refuses to connect.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,26 +47,26 @@ pub struct AsyncConnector {
 }
 
 impl AsyncConnector {
-    /// Connects to a port of the guest. The stream is ready when the guest has accepted, and
-    /// carries the guest's bytes alone.
+    /// Connects to a port of the guest. The future completes when the guest has accepted. The
+    /// stream contains only the guest's bytes.
     ///
-    /// Only the device limits the time, and there is no limit while no device serves the backend or
-    /// the guest has no driver: wrap the future in `tokio::time::timeout`. Dropping the future
-    /// before it is ready abandons the connection; the device gets a reset, whether or not it has
-    /// accepted in the meantime.
+    /// Only the device limits the time. There is no limit while no device serves the backend or the
+    /// guest has no driver, so wrap the future in `tokio::time::timeout`. Dropping the future
+    /// before it completes abandons the connection. The device then gets a reset, whether or not it
+    /// has accepted in the meantime.
     ///
     /// # Errors
     ///
-    /// - `ConnectionRefused`: the guest refused, or the device ended the connection; the backlog is
+    /// - `ConnectionRefused`: the guest refused, the device closed the connection, the backlog is
     ///   full, or the backend has been dropped.
     /// - `InvalidData`: the device's answer was not `OK <number>\n`.
-    /// - `Interrupted`: a [`Canceller`](vsock_inner::Canceller) has ended the wait.
+    /// - `Interrupted`: a [`Canceller`](vsock_inner::Canceller) has cancelled the wait.
     /// - Those of `eventfd(2)`: a connection needs two descriptors.
     pub async fn connect_to(&self, port: u32) -> io::Result<AsyncStream> {
         Attempt(Some(self.inner.start_connect_to(port)?)).await
     }
 
-    /// Accepts the connections that the guest opens to `port`.
+    /// Creates a listener for connections that the guest opens to `port`.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl AsyncConnector {
         self.inner.listen(port).map(AsyncListener::from)
     }
 
-    /// The connector for threads that block.
+    /// Returns the connector for blocking threads.
     #[must_use]
     pub const fn get_ref(&self) -> &VsockInnerConnector {
         &self.inner
@@ -89,8 +89,8 @@ impl From<VsockInnerConnector> for AsyncConnector {
     }
 }
 
-/// A connection in progress. Dropping it before it is established abandons it, which the guest
-/// sees as a reset and not as an orderly end.
+/// A connection in progress. Dropping it before it is established aborts it, which the guest sees
+/// as a reset rather than an orderly end.
 struct Attempt(Option<VsockInnerStream>);
 
 impl Future for Attempt {
@@ -100,7 +100,7 @@ impl Future for Attempt {
         if let Some(stream) = &mut self.0 {
             ready!(within_budget(cx, |cx| stream.poll_connected(cx)))?;
         }
-        // If it is polled again after it was ready, there is nothing left.
+        // Polled again after completion: there is no stream any more.
         let made = self.0.take().map(AsyncStream::from);
         Poll::Ready(made.ok_or_else(|| io::ErrorKind::NotConnected.into()))
     }

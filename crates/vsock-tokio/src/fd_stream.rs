@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Any stream of a backend, through its descriptors.
+//! Any stream of a backend, polled through its descriptors.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -16,15 +16,15 @@ use vsock_inner::{VsockAddr, VsockStream};
 
 use crate::addr::{Ends, known};
 
-/// Any [`VsockStream`], for tasks: tokio's I/O driver polls its descriptors.
+/// Any [`VsockStream`], for async tasks: tokio's I/O driver polls its descriptors.
 ///
-/// An in-process stream needs none of this, and is faster as an
+/// An in-process stream does not need this, and is faster as an
 /// [`AsyncStream`](crate::AsyncStream).
 ///
 /// Reads wait for the descriptor `as_raw_fd`, writes for
-/// [`write_ready_fd`](VsockStream::write_ready_fd), which for a socket is the same one. Cancelling
-/// and ends work as for an [`AsyncStream`](crate::AsyncStream), but the stream decides what the
-/// peer sees when it is dropped.
+/// [`write_ready_fd`](VsockStream::write_ready_fd), which for a socket is the same. Cancelling and
+/// shutting down work as for an [`AsyncStream`](crate::AsyncStream), but what the peer sees when
+/// the stream is dropped depends on the stream.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -44,17 +44,17 @@ use crate::addr::{Ends, known};
 /// # }
 /// ```
 pub struct AsyncFdStream {
-    // Both are dropped before the stream, which closes the descriptors that they watch.
+    // Both are dropped before the stream, because the stream closes the descriptors.
     readable: AsyncFd<Number>,
-    /// `None`: the descriptor for reading is also the one for writing.
+    /// `None`: the descriptor for reading serves for writing too.
     writable: Option<AsyncFd<Number>>,
-    /// Never locked: the mutex makes a stream that is only `Send` also `Sync`, and gives its owner
-    /// access without a lock.
+    /// Never locked. The mutex makes a stream that is only `Send` also `Sync`; its owner accesses
+    /// it without a lock.
     stream: Mutex<Box<dyn VsockStream>>,
     ends: Ends,
 }
 
-/// The number of a descriptor that belongs to a stream.
+/// The number of a descriptor owned by a stream.
 #[derive(Clone, Copy, Debug)]
 struct Number(RawFd);
 
@@ -65,7 +65,7 @@ impl AsRawFd for Number {
 }
 
 impl AsyncFdStream {
-    /// Makes the stream non-blocking, and registers its descriptors with the runtime of the task.
+    /// Makes the stream non-blocking, and registers its descriptors with the task's runtime.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl AsyncFdStream {
     ///
     /// # Panics
     ///
-    /// If it is not called on a runtime of tokio with an I/O driver (`enable_io`).
+    /// Panics if it is not called on a tokio runtime with an I/O driver (`enable_io`).
     pub fn new(mut stream: Box<dyn VsockStream>) -> io::Result<Self> {
         match stream.set_nonblocking(true) {
             Err(error) if error.kind() != ErrorKind::Unsupported => return Err(error),
@@ -104,7 +104,7 @@ impl AsyncFdStream {
         })
     }
 
-    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
+    /// See [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl AsyncFdStream {
         known(self.ends.peer)
     }
 
-    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
+    /// See [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
     ///
     /// # Errors
     ///
@@ -122,12 +122,12 @@ impl AsyncFdStream {
         known(self.ends.local)
     }
 
-    /// Drops the stream, with a reset for the peer if the stream supports one.
+    /// Drops the stream, and resets the connection if the stream supports it.
     pub fn abort(self) {
         self.into_inner().abort();
     }
 
-    /// The stream, in non-blocking mode, and no longer registered.
+    /// Returns the stream, unregistered and in non-blocking mode.
     #[must_use]
     pub fn into_inner(self) -> Box<dyn VsockStream> {
         let Self {
@@ -169,14 +169,14 @@ fn own(stream: &mut Mutex<Box<dyn VsockStream>>) -> &mut dyn VsockStream {
 fn watch(fd: RawFd, interest: Interest) -> io::Result<AsyncFd<Number>> {
     #[expect(
         deprecated,
-        reason = "`register` takes a promise about the descriptor, which `VsockStream` makes and \
-                  no compiler can check; where it lies, the wrong descriptor is polled"
+        reason = "`register` requires a promise about the descriptor, which `VsockStream` makes \
+                  but no compiler can check; if it is broken, the wrong descriptor is polled"
     )]
     AsyncFd::with_interest(Number(fd), interest)
 }
 
-/// The result of a call, if it does not have to wait. A count above `len`, the bytes that were
-/// offered, is false.
+/// Returns the result of a call, unless it would have to wait. A count above `len`, the number of
+/// bytes offered, is an error.
 fn come_to(result: io::Result<usize>, len: usize) -> Option<io::Result<usize>> {
     match result {
         Ok(count) if count > len => Some(Err(ErrorKind::InvalidData.into())),
@@ -228,13 +228,13 @@ impl AsyncWrite for AsyncFdStream {
         self.poll_writing(cx, len, |stream| stream.write_vectored(bufs))
     }
 
-    /// A stream does not say whether it has vectored writes; if it has none, it writes the first
-    /// buffer.
+    /// Always `true`: a stream does not say whether it supports vectored writes, and one that does
+    /// not writes the first buffer.
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    /// Asks the stream first: a stream with nothing to flush need not be writable.
+    /// Calls the stream first, because a stream with nothing to flush need not be writable.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let writable = this.writable.as_ref().unwrap_or(&this.readable);
@@ -247,7 +247,8 @@ impl AsyncWrite for AsyncFdStream {
         }
     }
 
-    /// Flushes the stream, and ends the direction; `Unsupported` if the stream has no half-close.
+    /// Flushes the stream, then shuts the direction down. `Unsupported` if the stream has no
+    /// half-close.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         Poll::Ready(own(&mut self.stream).shutdown(Shutdown::Write))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The directions of a stream, borrowed by two users or owned by two owners.
+//! The two directions of a stream, borrowed by two users or owned by two owners.
 
 use std::io;
 
@@ -9,10 +9,10 @@ use vsock_inner::{VsockAddr, VsockInnerReader, VsockInnerWriter};
 use crate::addr::{Ends, known};
 use crate::calls::{reads, writes};
 
-/// Whom a half talks to, and by which address.
+/// The addresses of a half's connection.
 macro_rules! addresses {
     () => {
-        /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
+        /// See [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
         ///
         /// # Errors
         ///
@@ -21,7 +21,7 @@ macro_rules! addresses {
             known(self.ends.peer)
         }
 
-        /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
+        /// See [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
         ///
         /// # Errors
         ///
@@ -50,7 +50,7 @@ pub struct WriteHalf<'a> {
 
 /// The reading half of an [`AsyncStream`](crate::AsyncStream), which a separate task can own.
 ///
-/// Dropping it closes its direction: the peer's writes fail with `BrokenPipe`, or with
+/// Dropping it closes only its direction: the peer's writes fail with `BrokenPipe`, or with
 /// `ConnectionReset` if bytes were left unread or the task panics.
 ///
 /// ```
@@ -79,7 +79,7 @@ pub struct OwnedReadHalf {
 
 /// The writing half of an [`AsyncStream`](crate::AsyncStream), which a separate task can own.
 ///
-/// Dropping it closes its direction: the peer reads what is queued, then the end, or
+/// Dropping it closes only its direction: the peer reads what is queued, then the end, or
 /// `ConnectionReset` if the task panics. See [`OwnedReadHalf`] for an example.
 #[derive(Debug)]
 pub struct OwnedWriteHalf {
@@ -133,7 +133,7 @@ impl OwnedWriteHalf {
         }
     }
 
-    /// Drops the half and resets its direction: the peer reads what is queued, then
+    /// Drops the half and resets its direction: the peer reads what is queued, then gets
     /// `ConnectionReset`.
     pub fn abort(self) {
         self.inner.abort();

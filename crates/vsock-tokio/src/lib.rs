@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The in-process transport of `vsock-inner` for tasks of tokio.
+//! The in-process transport of `vsock-inner` for tokio tasks.
 //!
-//! - [`AsyncConnector`] connects to a port of the guest; [`AsyncListener`] accepts what the guest
-//!   connects to a port of the host.
-//! - Both give [`AsyncStream`]s: [`AsyncRead`](tokio::io::AsyncRead) and
-//!   [`AsyncWrite`](tokio::io::AsyncWrite), `Send`, `Sync` and `Unpin`, with the names and habits
-//!   of tokio's `UnixStream`.
-//! - `AsyncFdStream` (feature `fd`) is the same for any other stream of a backend, through its
+//! - [`AsyncConnector`] connects to guest ports; [`AsyncListener`] accepts connections that the
+//!   guest opens to a port of the host.
+//! - Both yield [`AsyncStream`]s, which are [`AsyncRead`](tokio::io::AsyncRead),
+//!   [`AsyncWrite`](tokio::io::AsyncWrite), `Send`, `Sync` and `Unpin`, and resemble tokio's
+//!   `UnixStream`.
+//! - `AsyncFdStream` (feature `fd`) does the same for any other stream of a backend, through its
 //!   descriptors.
 //!
 //! ```
@@ -34,33 +34,34 @@
 //!
 //! # Runtimes
 //!
-//! Only wakers wake a sleeping task: this crate polls no descriptor and starts no thread, and bytes
-//! pass between two tasks of one thread without a system call. So streams, listeners and connectors
-//! work on every flavour of tokio's runtime, without `enable_io` or `enable_time`, in a `LocalSet`,
-//! and on other runtimes. They belong to no runtime, and can be moved from one to another. Only
-//! `AsyncFdStream` needs tokio's I/O driver.
+//! Sleeping tasks are woken only through their wakers. This crate polls no descriptor and starts no
+//! thread, and bytes pass between two tasks of one thread without a system call. So streams,
+//! listeners and connectors work on every flavour of tokio's runtime, without `enable_io` or
+//! `enable_time`, in a `LocalSet`, and on other runtimes. They are not tied to a runtime and can be
+//! moved between runtimes. Only `AsyncFdStream` needs tokio's I/O driver.
 //!
 //! Reads, writes and accepts take part in tokio's [cooperative budget](tokio::task::coop): a task
-//! that always has something to read yields to the other tasks of its thread from time to time.
+//! that always has something to read regularly yields to the other tasks of its thread.
 //!
-//! # Cancelling
+//! # Cancellation
 //!
-//! A future that is dropped before it is ready has done nothing:
+//! Dropping a future before it is ready has no effect on data:
 //!
-//! | future | dropped before it is ready |
-//! |---|---|
-//! | `read`, `read_buf`, `write`, `write_vectored`, `flush`, `shutdown` | no byte was read or written |
-//! | [`AsyncListener::accept`], the next item of [`Incoming`] | no connection was taken |
-//! | [`AsyncConnector::connect_to`] | the connection is abandoned: the device gets a reset, and nothing is left over |
-//! | `read_exact`, `read_to_end`, `write_all`, `copy` and similar | as documented by tokio: each consists of many reads or writes, and those that completed stay done |
+//! - `read`, `read_buf`, `write`, `write_vectored`, `flush` and `shutdown`: no byte was read or
+//!   written.
+//! - [`AsyncListener::accept`] and the next item of [`Incoming`]: no connection was taken.
+//! - [`AsyncConnector::connect_to`]: the connection is abandoned. The device gets a reset, and no
+//!   resources remain.
+//! - `read_exact`, `read_to_end`, `write_all`, `copy` and similar: as documented by tokio. Each
+//!   consists of many reads or writes, and those that completed are not undone.
 //!
 //! This crate has no timeouts: wrap any of these futures in `tokio::time::timeout`.
 //!
 //! # Ends
 //!
 //! `shutdown` of `AsyncWriteExt` ends the direction: the peer reads what is queued, then the end.
-//! Dropping a stream closes it as dropping a socket does. [`AsyncStream::abort`] resets it, and so
-//! does a task that drops it in a panic. [`vsock_inner`] has the details. A runtime that shuts down
+//! Dropping a stream closes it, like dropping a socket. [`AsyncStream::abort`] resets it, and so
+//! does a drop during a panic. [`vsock_inner`] documents the details. When a runtime shuts down, it
 //! drops its tasks and their streams.
 //!
 //! # Features
@@ -68,14 +69,14 @@
 //! All are off by default.
 //!
 //! - `fd`: `AsyncFdStream`.
-//! - `axum08`: [`AsyncListener`] is a listener for `axum::serve`, and `VsockConnectInfo` gives a
-//!   handler the addresses of its connection.
+//! - `axum08`: [`AsyncListener`] is a listener for `axum::serve`, and `VsockConnectInfo` provides a
+//!   handler with the addresses of its connection.
 //! - `tonic014`: streams are `Connected`, and `PortConnector` connects a `Channel`.
 //!
 //! # Invariants
 //!
-//! - Nothing here blocks its thread, and no read, write or accept allocates.
-//! - No public call panics for anything that a peer, a guest or the operating system does.
+//! - Nothing blocks its thread, and no read, write or accept allocates.
+//! - No public call panics because of anything that a peer, a guest or the operating system does.
 
 #![forbid(unsafe_code)]
 

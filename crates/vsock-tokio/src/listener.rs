@@ -13,12 +13,12 @@ use vsock_inner::{VsockAddr, VsockInnerListener};
 use crate::budget::within_budget;
 use crate::stream::AsyncStream;
 
-/// The host's CID, by which a guest names it (virtio 1.3, section 5.10.4).
+/// The host's CID (virtio 1.3, section 5.10.4).
 const HOST_CID: u64 = 2;
 
 /// Accepts the connections that the guest opens to a port of the host.
 ///
-/// It is made by [`AsyncConnector::listen`](crate::AsyncConnector::listen), or from a
+/// Create it with [`AsyncConnector::listen`](crate::AsyncConnector::listen), or from a
 /// [`VsockInnerListener`], whose mode has no effect here. Dropping it frees the port and resets the
 /// connections that wait.
 ///
@@ -48,23 +48,23 @@ pub struct AsyncListener {
 }
 
 impl AsyncListener {
-    /// Takes the next connection, and the address of the guest's end if the device reports it.
+    /// Takes the next connection, with the address of the guest's end if the device reports it.
     /// Waits if there is no connection yet.
     ///
     /// Several tasks may wait for connections of one listener. A future that is dropped before it
-    /// is ready has taken none, and another waiting task gets the next one.
+    /// is ready has taken no connection, and another waiting task gets the next one.
     ///
     /// # Errors
     ///
     /// - `NotConnected`: the backend has been dropped. Later calls fail in the same way.
-    /// - `Interrupted`: a [`Canceller`](vsock_inner::Canceller) of the listener has ended its
-    ///   waits.
+    /// - `Interrupted`: a [`Canceller`](vsock_inner::Canceller) of the listener has cancelled the
+    ///   wait.
     pub async fn accept(&self) -> io::Result<(AsyncStream, Option<VsockAddr>)> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// Like [`accept`](Self::accept), for code that polls by itself: if no connection waits, the
-    /// task is woken when one arrives.
+    /// Like [`accept`](Self::accept), for code that polls. If no connection waits, the task is
+    /// woken when one arrives.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl AsyncListener {
         Poll::Ready(Ok((stream.into(), peer)))
     }
 
-    /// The address to which the guest connects: the host's CID, 2, and the port.
+    /// Returns the address to which the guest connects: the host's CID, 2, and the port.
     ///
     /// # Errors
     ///
@@ -91,14 +91,15 @@ impl AsyncListener {
         })
     }
 
-    /// The connections as an asynchronous stream, which servers such as tonic's take.
+    /// Converts the listener to an asynchronous stream of connections, which servers such as
+    /// tonic's accept.
     #[must_use]
     pub const fn incoming(self) -> Incoming {
         let listener = Some(self);
         Incoming { listener }
     }
 
-    /// The listener for blocking threads and event loops, in the mode that it had before.
+    /// Returns the listener for blocking threads and event loops, in the mode that it had before.
     #[must_use]
     pub fn into_inner(self) -> VsockInnerListener {
         self.inner
@@ -111,12 +112,12 @@ impl From<VsockInnerListener> for AsyncListener {
     }
 }
 
-/// The connections of an [`AsyncListener`], one after the other; made by its
+/// The connections of an [`AsyncListener`] as a stream; created by
 /// [`incoming`](AsyncListener::incoming).
 ///
-/// It ends, and drops the listener, when the backend has been dropped, and after a
-/// [`Canceller`](vsock_inner::Canceller) of the listener has made an item `Interrupted`. So both
-/// of these end a server.
+/// It ends, and drops the listener, after the backend has been dropped. It also ends after a
+/// [`Canceller`](vsock_inner::Canceller) of the listener has made an item `Interrupted`. Both
+/// therefore stop a server.
 #[derive(Debug)]
 pub struct Incoming {
     /// `None` once the stream has ended.
@@ -134,7 +135,8 @@ impl Stream for Incoming {
             Ok((stream, _)) => Some(Ok(stream)),
             Err(error) => {
                 self.listener = None;
-                // The drop of the backend ends everything, and is not a failure.
+                // The backend's drop ends everything as intended, so it is not reported as a
+                // failure.
                 (error.kind() != io::ErrorKind::NotConnected).then_some(Err(error))
             }
         };

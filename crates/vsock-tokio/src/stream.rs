@@ -10,20 +10,20 @@ use crate::addr::{Ends, known};
 use crate::calls::{reads, writes};
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 
-/// One end of an in-process connection, for tasks.
+/// One end of an in-process connection, for async tasks.
 ///
-/// It is like tokio's `UnixStream`, without a descriptor: bytes pass in user space, and the other
-/// end wakes a waiting task directly. Each direction holds at most its capacity (256 KiB by
-/// default); then a write waits until the peer has read.
+/// It resembles tokio's `UnixStream`, but without a descriptor: bytes pass in user space, and the
+/// other end wakes a waiting task directly. Each direction holds at most its capacity (256 KiB by
+/// default); when it is full, a write waits until the peer has read.
 ///
-/// `shutdown` ends the direction to the peer. Dropping the stream closes it; if it is dropped with
-/// unread bytes, or in a panic, the peer gets a reset.
+/// `shutdown` ends the direction to the peer. Dropping the stream closes it. If it is dropped with
+/// unread bytes, or during a panic, the peer gets a reset.
 ///
 /// A stream comes from an [`AsyncConnector`](crate::AsyncConnector) or an
 /// [`AsyncListener`](crate::AsyncListener), from [`pair`](Self::pair), or from a
-/// [`VsockInnerStream`]. A blocking thread, or a device on its event loop, may use the other end.
-/// The mode and timeouts of the [`VsockInnerStream`] have no effect here, and are kept for
-/// [`into_inner`](Self::into_inner).
+/// [`VsockInnerStream`]. The other end can be used by a blocking thread, or by a device on its
+/// event loop. The mode and timeouts of the [`VsockInnerStream`] have no effect here, but are kept
+/// for [`into_inner`](Self::into_inner).
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -53,9 +53,9 @@ pub struct AsyncStream {
 }
 
 impl AsyncStream {
-    /// Makes a connection without a device, and returns its two ends.
+    /// Creates a connection without a device, and returns its two ends.
     ///
-    /// [`VsockInnerStream::pair_with`] makes one with other capacities.
+    /// For other capacities, use [`VsockInnerStream::pair_with`].
     ///
     /// # Errors
     ///
@@ -65,17 +65,17 @@ impl AsyncStream {
         Ok((near.into(), far.into()))
     }
 
-    /// The address of the other end: the CID and the port of the guest.
+    /// Returns the address of the other end: the CID and port of the guest.
     ///
     /// # Errors
     ///
     /// `AddrNotAvailable`, with an [`AddrError`](crate::AddrError) as source: the device did not
-    /// report it ([`VsockInnerStream::peer`]). The device of this workspace does.
+    /// report it ([`VsockInnerStream::peer`]). The `vsock-virtio` device does.
     pub fn peer_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends().peer)
     }
 
-    /// The address of this end: the host's CID, which is 2, and the port.
+    /// Returns the address of this end: the host's CID, 2, and the port.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl AsyncStream {
         known(self.ends().local)
     }
 
-    /// Borrows the two directions, for two users in one task.
+    /// Borrows the two directions separately, for two users in one task.
     ///
     /// ```
     /// use tokio::io::AsyncWriteExt;
@@ -107,12 +107,12 @@ impl AsyncStream {
         (ReadHalf::new(reader, ends), WriteHalf::new(writer, ends))
     }
 
-    /// Splits the stream into its two directions for two owners, which may be tasks on different
-    /// threads.
+    /// Splits the stream into its two directions, which can have different owners, such as tasks on
+    /// different threads.
     ///
     /// Dropping a half closes its direction, without waiting for the other half. When the
     /// [`OwnedWriteHalf`] is dropped, the peer reads the end; when the [`OwnedReadHalf`] is
-    /// dropped, the peer's writes fail. The halves cannot be put together again.
+    /// dropped, the peer's writes fail. The halves cannot be rejoined.
     #[must_use]
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         let ends = self.ends();
@@ -123,12 +123,13 @@ impl AsyncStream {
         )
     }
 
-    /// Drops the stream, with a reset: the peer reads what is queued, then `ConnectionReset`.
+    /// Drops the stream and resets the connection: the peer reads what is queued, then gets
+    /// `ConnectionReset`.
     pub fn abort(self) {
         self.inner.abort();
     }
 
-    /// The stream for blocking threads and event loops, in the mode that it had before.
+    /// Returns the stream for blocking threads and event loops, in the mode that it had before.
     #[must_use]
     pub fn into_inner(self) -> VsockInnerStream {
         self.inner

@@ -37,11 +37,11 @@ impl Connected for AsyncFdStream {
     }
 }
 
-/// Connects a `Channel` of tonic to a port of the guest; made by
+/// Connects a tonic `Channel` to a guest port; created by
 /// [`AsyncConnector::to_port`](crate::AsyncConnector::to_port).
 ///
-/// The channel's URI names the service for the other side (`:authority`) and does not affect
-/// where it connects. The channel replaces a broken connection at the next call.
+/// The channel's URI names the service for the other side (`:authority`) and does not affect where
+/// it connects. The channel replaces a broken connection on the next call.
 ///
 /// ```no_run
 /// use tonic014::transport::{Channel, Endpoint};
@@ -59,7 +59,7 @@ pub struct PortConnector {
 }
 
 impl AsyncConnector {
-    /// A connector for a tonic `Channel` to this port of the guest.
+    /// Creates a connector for a tonic `Channel` to this port of the guest.
     #[must_use]
     pub fn to_port(&self, port: u32) -> PortConnector {
         let connector = self.clone();

@@ -5,8 +5,8 @@ use vhost::vhost_user::message::VhostUserProtocolFeatures;
 /// `VIRTIO_F_ACCESS_PLATFORM` (virtio 1.3, 6).
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
 
-/// Whether the device offers `VIRTIO_F_ACCESS_PLATFORM`: with this feature the driver passes the
-/// addresses that the platform assigns to a device, not the addresses of the guest's memory.
+/// Whether the device offers `VIRTIO_F_ACCESS_PLATFORM`. With this feature, the driver uses the
+/// addresses that the platform assigns for a device, not guest-physical addresses.
 ///
 /// A guest with encrypted memory (AMD SEV, Intel TDX) needs it: its driver copies the data for the
 /// device to *bounce buffers*, in pages that the guest shares with the host. Their addresses are
@@ -17,12 +17,12 @@ const F_ACCESS_PLATFORM: u64 = 1 << 33;
 /// first of these requests, which ends that VMM's connection. QEMU sends them if, and only if, the
 /// machine has a virtual IOMMU (`-device intel-iommu`) and the device has `iommu_platform=on`.
 ///
-/// QEMU needs no offer from the device: it offers the feature to its guest itself if the device has
-/// `iommu_platform=on` (the default in machines with `confidential-guest-support`), and without a
-/// virtual IOMMU it hides the bit from the device. Other VMMs may need the offer. QEMU refuses a
-/// device that offers the bit without `VHOST_USER_PROTOCOL_F_BACKEND_REQ` ("IOMMU support requires
-/// reply-ack and backend-req protocol features"), so the device then offers that too; it takes the
-/// channel and sends nothing on it.
+/// QEMU does not need the device's offer. It offers the feature to its guest itself if the device
+/// has `iommu_platform=on` (the default in machines with `confidential-guest-support`). It hides
+/// the bit from the device unless there is a virtual IOMMU. Other VMMs may need the offer. QEMU
+/// refuses a device that offers the bit without `VHOST_USER_PROTOCOL_F_BACKEND_REQ` ("IOMMU support
+/// requires reply-ack and backend-req protocol features"). So the device then offers that too; it
+/// accepts the channel and sends nothing on it.
 ///
 /// # Examples
 ///
@@ -34,9 +34,9 @@ const F_ACCESS_PLATFORM: u64 = 1 << 33;
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum AccessPlatform {
-    /// The device offers it, with the channel for requests of the device.
+    /// The device offers the feature, and the channel for requests of the back-end.
     Offered,
-    /// The device does not offer it, and refuses a VMM that asks for it.
+    /// The device does not offer the feature, and refuses a VMM that requests it.
     #[default]
     NotOffered,
 }

@@ -33,16 +33,16 @@ use crate::virtio_device::virtio_device;
 use crate::vmms::Vmms;
 use crate::worker::Worker;
 
-/// The longest queue, unless it is set.
+/// The default maximum queue size.
 const QUEUE_SIZE: u16 = 1024;
 
-/// How long the device polls after it has moved something, unless it is set.
+/// The default time for which the device polls after work.
 const POLL_BUDGET: Duration = Duration::from_micros(30);
 
-/// The longest queue that virtio knows (virtio 1.3, 2.7).
+/// The longest queue that virtio allows (virtio 1.3, 2.7).
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
 
-/// Makes a [`VhostUserVsock`].
+/// A builder of a [`VhostUserVsock`].
 pub struct VhostUserVsockBuilder {
     cid: u64,
     socket: PathBuf,
@@ -58,7 +58,7 @@ pub struct VhostUserVsockBuilder {
 }
 
 impl VhostUserVsockBuilder {
-    /// A device for the guest with this CID, whose VMM will connect to `socket`.
+    /// Creates a builder of a device for the guest with this CID, whose VMM connects to `socket`.
     #[must_use]
     pub fn new(cid: u64, socket: impl Into<PathBuf>) -> Self {
         Self {
@@ -76,8 +76,8 @@ impl VhostUserVsockBuilder {
         }
     }
 
-    /// Waits for VMMs by a listener that is there already, in place of one at the path that
-    /// [`new`](Self::new) has: with permissions of its own, or handed over by a service manager.
+    /// Waits for VMMs on an existing listener instead of a new one at the path given to
+    /// [`new`](Self::new), for example to set permissions.
     ///
     /// ```
     /// use vsock_vhost_user::{NamedListener, SocketAccess, VhostUserVsockBuilder};
@@ -101,9 +101,9 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// Serves the VMM at the other end of this connection, which blocks, and no other: for a parent
-    /// that has made both ends. Nothing listens at the path that [`new`](Self::new) has, and the
-    /// device ends when the VMM has gone.
+    /// Serves only the VMM at the other end of this blocking connection, for a parent process that
+    /// created both ends. The device ends when the VMM disconnects. It does not create a socket at
+    /// the path given to [`new`](Self::new).
     ///
     /// ```
     /// use std::os::unix::net::UnixStream;
@@ -112,7 +112,7 @@ impl VhostUserVsockBuilder {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (device_end, vmm_end) = UnixStream::pair()?;
     /// let device = VhostUserVsockBuilder::new(33, "a pair").vmm(device_end).spawn()?;
-    /// // The VMM gets the other end, and hangs up in the end.
+    /// // Pass the other end to the VMM, which disconnects when it ends.
     /// drop(vmm_end);
     /// device.join()?;
     /// # Ok(())
@@ -124,10 +124,10 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// What each thread of the device does first: for a program that confines its threads, or gives
-    /// them processors or priorities of their own. Nothing by default.
+    /// Sets a function that each thread of the device runs first, for example to confine the
+    /// thread, or to set its processors or priority.
     ///
-    /// [`spawn`](Self::spawn) waits for it. If it fails, so does `spawn`, and there is no device.
+    /// [`spawn`](Self::spawn) waits for it, and fails if it fails.
     ///
     /// ```
     /// use vsock_vhost_user::{DeviceThread, VhostUserVsockBuilder};
@@ -136,7 +136,7 @@ impl VhostUserVsockBuilder {
     /// # std::fs::create_dir_all(&directory)?;
     /// let device = VhostUserVsockBuilder::new(31, directory.join("vhost.sock"))
     ///     .on_thread_start(|thread| match thread {
-    ///         DeviceThread::Data => Ok(println!("here the guest's bytes are moved")),
+    ///         DeviceThread::Data => Ok(println!("this thread moves the guest's bytes")),
     ///         _ => Ok(()),
     ///     })
     ///     .spawn()?;
@@ -153,54 +153,57 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// The limits of the guest's connections.
+    /// Sets the limits of the guest's connections.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// The longest queue that a VMM may set up: a power of two from 2 to 32,768, default 1,024.
+    /// Sets the longest queue that a VMM may set up: a power of two from 2 to 32,768. The default
+    /// is 1,024.
     ///
-    /// A front-end whose queues are longer is refused: its connection ends, and the guest's driver
-    /// never comes up. QEMU sets up 128 entries, so with less it is not served.
+    /// The device disconnects a front-end with longer queues, and the guest's driver never comes
+    /// up. QEMU sets up 128 entries, so it needs at least this limit.
     #[must_use]
     pub fn queue_size(mut self, entries: u16) -> Self {
         self.queue_size = entries;
         self
     }
 
-    /// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd;
-    /// QEMU: `-object memory-backend-memfd,seal=on`). Not by default.
+    /// Sets whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a
+    /// memfd; QEMU: `-object memory-backend-memfd,seal=on`). By default, it need not be.
     ///
-    /// A VMM that shortens a file whose bytes the device is about to touch kills the process, with
-    /// all devices in it. Where not every VMM is trusted with that, its memory must be sealed; one
-    /// that shares other memory is refused: its connection ends, and the log says what it lacks.
+    /// If a VMM truncates a shared file and the device then accesses the missing bytes, the kernel
+    /// kills the process with all its devices. Require sealed memory if you do not trust every VMM
+    /// in this respect. The device disconnects a VMM that shares other memory, and logs why.
     #[must_use]
     pub fn sealed_memory(mut self, sealed: SealedMemory) -> Self {
         self.sealed_memory = sealed;
         self
     }
 
-    /// Whether to offer `VIRTIO_F_ACCESS_PLATFORM`: see [`AccessPlatform`]. Off by default.
+    /// Sets whether to offer `VIRTIO_F_ACCESS_PLATFORM`: see [`AccessPlatform`]. Off by default.
     #[must_use]
     pub fn access_platform(mut self, access_platform: AccessPlatform) -> Self {
         self.access_platform = access_platform;
         self
     }
 
-    /// How long the device's thread looks for more, instead of sleeping, after it has moved
-    /// something: default 30 us, and zero turns it off. See
-    /// [`vsock_virtio::VsockDeviceBuilder::poll_budget`].
+    /// Sets how long the device thread polls for more work before it sleeps. The default is 30 us;
+    /// zero turns polling off. See [`vsock_virtio::VsockDeviceBuilder::poll_budget`].
     #[must_use]
     pub fn poll_budget(mut self, budget: Duration) -> Self {
         self.poll_budget = budget;
         self
     }
 
-    /// Adds a backend. The first that is added so gets the guest's connections to every port that
-    /// no backend has [for itself](Self::backend_for), and of messages the first that has any.
-    /// Where there is none, the guest is refused. What the host begins comes from every backend.
+    /// Adds a backend.
+    ///
+    /// The first backend added this way gets the guest's connections to all ports that no backend
+    /// [has for itself](Self::backend_for). For seqpacket connections, it is the first one that
+    /// supports messages. If there is no such backend, the guest's connection is refused. Every
+    /// backend can open connections from the host to the guest.
     #[must_use]
     pub fn backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
         let serves = Serves::Rest;
@@ -208,7 +211,7 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// Adds a backend that gets the guest's connections to these ports, and to no others.
+    /// Adds a backend that gets the guest's connections to these ports only.
     #[must_use]
     pub fn backend_for(mut self, backend: Box<dyn VsockBackend>, ports: &[u32]) -> Self {
         let serves = Serves::Ports(ports.to_vec());
@@ -218,7 +221,7 @@ impl VhostUserVsockBuilder {
 
     /// Adds the backend for connections between the guest and other guests, as
     /// [`Muxer::add_sibling_backend`] does: a [`SiblingBackend`](crate::SiblingBackend), or one
-    /// with rules of its own. Without one the guest reaches no other guest.
+    /// with its own rules. Without such a backend, the guest cannot connect to other guests.
     #[must_use]
     pub fn sibling_backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
         let serves = Serves::Siblings;
@@ -226,48 +229,47 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// Adds a backend for this process, as [`backend`](Self::backend) does: the connector opens
-    /// streams to the guest, and listens for what the guest opens. With limits other than the usual
-    /// ones, make it by [`VsockInnerBackend::with_config`] and add it by
-    /// [`backend`](Self::backend).
+    /// Adds an in-process backend, as [`backend`](Self::backend) does. The connector opens streams
+    /// to the guest and listens for the guest's connections. To change its limits, create it with
+    /// [`VsockInnerBackend::with_config`] and add it with [`backend`](Self::backend).
     ///
-    /// Its listeners get connections to ports that come to this backend, and only to those. After
-    /// another one that was added without ports it has none: use
-    /// [`in_process_for`](Self::in_process_for) there.
+    /// Its listeners get only connections to ports of this backend. If another backend was added
+    /// with [`backend`](Self::backend) before, this one has no ports: use
+    /// [`in_process_for`](Self::in_process_for) instead.
     ///
     /// # Errors
     ///
-    /// Those of [`VsockInnerBackend::new`].
+    /// Returns the errors of [`VsockInnerBackend::new`].
     pub fn in_process(self) -> io::Result<(Self, VsockInnerConnector)> {
         let backend = VsockInnerBackend::new()?;
         let connector = backend.get_connector();
         Ok((self.backend(Box::new(backend)), connector))
     }
 
-    /// Adds a backend for this process, as [`backend_for`](Self::backend_for) does: the guest's
-    /// connections to these ports go to the connector's listeners, whatever other backends there
-    /// are.
+    /// Adds an in-process backend, as [`backend_for`](Self::backend_for) does. The guest's
+    /// connections to these ports go to the connector's listeners, regardless of other backends.
     ///
     /// # Errors
     ///
-    /// Those of [`VsockInnerBackend::new`].
+    /// Returns the errors of [`VsockInnerBackend::new`].
     pub fn in_process_for(self, ports: &[u32]) -> io::Result<(Self, VsockInnerConnector)> {
         let backend = VsockInnerBackend::new()?;
         let connector = backend.get_connector();
         Ok((self.backend_for(Box::new(backend), ports), connector))
     }
 
-    /// Makes the socket, and starts the device: it waits for a VMM, on a thread of its own.
+    /// Creates the socket and starts the device, which waits for a VMM on its own threads.
     ///
     /// # Errors
     ///
-    /// What is wrong with the CID, the queue size, the socket or the backends, or what the
-    /// operating system lacks.
+    /// The CID, the queue size, the socket or the backends are invalid, or the operating system
+    /// lacks a resource.
     pub fn spawn(mut self) -> Result<VhostUserVsock, VhostUserError> {
         let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
         let size = checked_size(self.queue_size)?;
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
+        // If the second thread cannot start, its `StopOnDrop` is dropped and stops the first one.
         let listener = self.listen()?;
         let handle = listener.as_ref().map(NamedListener::handle);
         let mut event_loop =
@@ -306,6 +308,7 @@ impl VhostUserVsockBuilder {
             stopper: stopper.clone(),
             io_thread,
         };
+        // However this thread ends, also by a panic, `wait_for_end` learns of it.
         let end = StopOnDrop {
             stopper: stopper.clone(),
             stage: StopStage::Ended,
@@ -325,7 +328,7 @@ impl VhostUserVsockBuilder {
         })
     }
 
-    /// What listens for VMMs; `None`: the only one is connected.
+    /// Returns the listener for VMMs, or `None` if the only VMM is already connected.
     fn listen(&mut self) -> Result<Option<NamedListener>, VhostUserError> {
         if self.vmm.is_some() {
             return Ok(None);
@@ -341,13 +344,12 @@ impl VhostUserVsockBuilder {
     }
 }
 
-/// A muxer, to which the backends belong from here on.
+/// Creates a muxer that owns the backends.
 fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, VhostUserError> {
     let ports = config.host_ports();
     let mut muxer = Muxer::new(cid, config);
     let mut state = MuxerState::default();
     state.next_host_port = first_port(&ports);
-    // It is of the version of this release, so it is not refused.
     let _known = muxer.restore(Tick::ZERO, &state);
     for Served { backend, serves } in backends {
         match serves {
@@ -359,9 +361,9 @@ fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, 
     Ok(muxer)
 }
 
-/// The port of the first connection of a host: anywhere among these. A device that was killed may
-/// have left its guest with connections from the ports that it had, and a guest drops a REQUEST
-/// from one of them silently.
+/// Returns a random port of this range for the first connection of the host. A killed device may
+/// have left its guest with connections from its ports, and a guest silently drops a REQUEST from
+/// one of them.
 fn first_port(ports: &Range<u32>) -> u32 {
     let count = u64::from(ports.end.saturating_sub(ports.start)).max(1);
     let offset = RandomState::new().hash_one(()) % count;
@@ -370,7 +372,7 @@ fn first_port(ports: &Range<u32>) -> u32 {
         .saturating_add(u32::try_from(offset).unwrap_or(0))
 }
 
-/// A size that a queue can have.
+/// Checks a queue size.
 fn checked_size(size: u16) -> Result<u16, VhostUserError> {
     if (2..=MAX_QUEUE_SIZE).contains(&size) && size.is_power_of_two() {
         Ok(size)
@@ -406,7 +408,7 @@ mod tests {
             let muxer = muxer(cid, Config::default(), Vec::new()).unwrap();
             muxer.save().next_host_port
         };
-        // By chance they are the same once in a billion billion times.
+        // The probability that all three are equal by chance is about 1 in 10^18.
         let ports = [first(), first(), first()];
         assert!(ports.iter().any(|port| *port != ports[0]), "{ports:?}");
         let range = Config::default().host_ports();

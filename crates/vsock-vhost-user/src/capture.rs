@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets of guests in a file that Wireshark and tshark read.
+//! Captures packets of guests in a file for Wireshark and tshark.
+//!
+//! A [`Tap`] in each captured device appends packets to a bounded [`Queue`], in the format of the
+//! file. A [`Writer`] thread takes all of them at once and writes them to the [`Sink`]. Devices
+//! never wait for the thread or the file.
 
 mod clock;
 mod config;
@@ -36,30 +40,30 @@ use writer::Writer;
 /// How long the end of a capture waits until everything is written.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What a capture has counted, of all its devices.
+/// Counters of a capture, over all its devices.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct CaptureCounters {
-    /// Packets that passed.
+    /// All packets of the captured devices.
     pub packets: u64,
-    /// Those of them that are not in the file: the queue was full, the file could not be written,
-    /// or had reached its limit.
+    /// Packets that are not in the file, because the queue was full, the file could not be written,
+    /// or it had reached its limit.
     pub dropped: u64,
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     pub file_bytes: u64,
 }
 
-/// Writes the packets of devices to a file: pcapng, with the link type and the headers of Linux's
-/// vsockmon (`LINKTYPE_VSOCK`), which Wireshark and tshark dissect.
+/// A capture of the packets of devices in a pcapng file. The file has the link type and the headers
+/// of Linux's vsockmon (`LINKTYPE_VSOCK`), which Wireshark and tshark dissect.
 ///
-/// Each device that [is captured](crate::VhostUserVsock::start_capture) is an interface in the
-/// file. A thread of its own writes, and devices never wait for it: a packet for which there is no
-/// room in the queue is counted instead. How many are missing stands before the next packet
-/// (`epb_dropcount`) and in the statistics of the interface (`isb_ifdrop`).
+/// Each [captured device](crate::VhostUserVsock::start_capture) is an interface in the file. A
+/// separate thread writes the file, and devices never wait for it: a packet that finds no room in
+/// the queue is dropped and counted. The file contains the number of missing packets with the next
+/// packet (`epb_dropcount`) and in the statistics of the interface (`isb_ifdrop`).
 ///
-/// The capture ends by [`stop`](Self::stop) or when it is dropped; by itself, when it cannot be
-/// written, as on a full disk, or has [as many bytes](CaptureConfig::file_bytes) as it may have.
-/// The devices go on.
+/// [`stop`](Self::stop) or dropping the capture ends it. It also ends if the file cannot be
+/// written, for example because the disk is full, or reaches its
+/// [limit](CaptureConfig::file_bytes). The devices continue.
 ///
 /// ```
 /// use vsock_vhost_user::{Capture, CaptureConfig, VhostUserVsockBuilder};
@@ -87,29 +91,30 @@ pub struct CaptureCounters {
 pub struct Capture {
     queue: Arc<Queue>,
     config: CaptureConfig,
-    /// `None` once it was waited for.
+    /// The writer thread; `None` after it was joined.
     writer: Option<JoinHandle<Result<(), CaptureError>>>,
 }
 
 impl Capture {
-    /// Begins a capture into a file, which only its owner can read: a guest's data is in it. What
-    /// was in a file of this name is overwritten, and its permissions stay.
+    /// Starts a capture into a file. A new file is readable only for its owner, because it contains
+    /// the guest's data. An existing file is overwritten, and keeps its permissions.
     ///
     /// The file may be a FIFO with a reader, such as `wireshark -k -i FIFO`.
     ///
     /// # Errors
     ///
-    /// [`CaptureError::Limit`], [`CaptureError::Open`], [`CaptureError::Thread`].
+    /// Returns [`CaptureError::Limit`], [`CaptureError::Open`] or [`CaptureError::Thread`].
     pub fn create(path: &Path, config: CaptureConfig) -> Result<Self, CaptureError> {
         Self::create_with(path, config, || Ok(()))
     }
 
-    /// As [`create`](Self::create). The thread that writes does `first`, after the file was opened:
-    /// a program can confine it.
+    /// Like [`create`](Self::create), but the writer thread calls `first` after the file was
+    /// opened, for example to confine itself.
     ///
     /// # Errors
     ///
-    /// Those of [`create`](Self::create); [`CaptureError::Thread`] also with the error of `first`.
+    /// Returns the errors of [`create`](Self::create). [`CaptureError::Thread`] may contain the
+    /// error of `first`.
     pub fn create_with(
         path: &Path,
         config: CaptureConfig,
@@ -118,13 +123,13 @@ impl Capture {
         Self::open(path, Existing::Overwritten, config, first)
     }
 
-    /// As [`create_with`](Self::create_with), but only into a file that is not there yet. Neither a
-    /// symbolic link nor a FIFO is taken for one.
+    /// Like [`create_with`](Self::create_with), but only into a new file. An existing file,
+    /// symbolic link or FIFO is an error.
     ///
     /// # Errors
     ///
-    /// Those of [`create_with`](Self::create_with); if there is something of this name, the source
-    /// of [`CaptureError::Open`] is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+    /// Returns the errors of [`create_with`](Self::create_with). If the path exists, the source of
+    /// [`CaptureError::Open`] is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
     pub fn create_new_with(
         path: &Path,
         config: CaptureConfig,
@@ -147,11 +152,11 @@ impl Capture {
         Self::start(sink, path.display().to_string(), config, first)
     }
 
-    /// Begins a capture into any writer, which may wait.
+    /// Starts a capture into any writer, which may block.
     ///
     /// # Errors
     ///
-    /// [`CaptureError::Limit`], [`CaptureError::Thread`].
+    /// Returns [`CaptureError::Limit`] or [`CaptureError::Thread`].
     pub fn to_writer(
         writer: impl Write + Send + 'static,
         config: CaptureConfig,
@@ -174,16 +179,16 @@ impl Capture {
         let taken = Arc::clone(&queue);
         let (tell, begun) = mpsc::sync_channel(1);
         let body = move || {
-            // A FIFO whose reader has gone, and a file that has reached the limit of the process
-            // (RLIMIT_FSIZE), are errors, and do not end the process.
+            // A FIFO whose reader has gone, or a file at the process's size limit (RLIMIT_FSIZE),
+            // must be an error, not a signal that ends the process.
             for signal in [Signal::PIPE, Signal::XFSZ] {
                 if let Err(error) = block_signal(signal.as_raw()) {
-                    log::debug!("signal {} is not blocked: {error:?}", signal.as_raw());
+                    log::debug!("cannot block signal {}: {error:?}", signal.as_raw());
                 }
             }
             let result = first();
             let may_run = result.is_ok();
-            // The one that waits for it is there.
+            // The receiver waits below, so this does not fail.
             let _told = tell.send(result);
             if !may_run {
                 return Ok(());
@@ -201,7 +206,7 @@ impl Capture {
         })
     }
 
-    /// What shows the packets of a device to this capture.
+    /// Creates a tap that adds the packets of a device to this capture.
     pub(crate) fn tap(&self, guest: GuestCid) -> impl PacketTap + use<> {
         let (name, description) = (format!("guest-{guest}"), format!("vsock of guest {guest}"));
         let snap_len = self.config.snap_len();
@@ -212,13 +217,13 @@ impl Capture {
         }
     }
 
-    /// Whether packets are taken: it has not ended by itself.
+    /// Returns whether the capture still takes packets. Returns `false` if it has ended by itself.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.queue.is_open()
     }
 
-    /// What has been counted.
+    /// Returns the capture's counters.
     #[must_use]
     pub fn counters(&self) -> CaptureCounters {
         let sums = self.queue.sums();
@@ -229,12 +234,13 @@ impl Capture {
         }
     }
 
-    /// Ends the capture when everything is written. It waits for that for two seconds at most.
+    /// Ends the capture after everything is written. Waits for that for at most two seconds.
     ///
     /// # Errors
     ///
-    /// - [`CaptureError::Write`], [`CaptureError::FileLimit`]: it had ended before.
-    /// - [`CaptureError::NotEnded`]: the file takes nothing.
+    /// - [`CaptureError::Write`] or [`CaptureError::FileLimit`]: the capture had already ended.
+    /// - [`CaptureError::NotEnded`]: writing to the file blocks.
+    /// - [`CaptureError::Panicked`]: the writer thread has panicked.
     pub fn stop(mut self) -> Result<CaptureCounters, CaptureError> {
         self.end()?;
         Ok(self.counters())
@@ -245,7 +251,8 @@ impl Capture {
             return Ok(());
         };
         self.queue.close();
-        // A thread that has panicked does not say that it has ended.
+        // A thread that has panicked does not set this state.
+        // If the wait ends without it, leave the thread alone: joining it could block indefinitely.
         if !writer.is_finished() && !self.queue.wait_until_ended(GRACE) {
             return Err(CaptureError::NotEnded);
         }
@@ -256,12 +263,12 @@ impl Capture {
 impl Drop for Capture {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            log::debug!("the capture: {error}");
+            log::debug!("the capture did not end completely: {error}");
         }
     }
 }
 
-/// Takes the packets of one device.
+/// The tap of one device.
 struct Tap {
     queue: Arc<Queue>,
     interface: u32,

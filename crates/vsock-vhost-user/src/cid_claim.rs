@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One device for each CID in a process.
+//! Ensures that a process has at most one device for each CID.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,16 @@ use vsock_proto::GuestCid;
 static CLAIMED: Mutex<BTreeSet<GuestCid>> = Mutex::new(BTreeSet::new());
 
 fn claimed() -> MutexGuard<'static, BTreeSet<GuestCid>> {
-    // A set of numbers is whole after a panic, too.
+    // A panic cannot leave a set of numbers inconsistent.
     CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A CID that no other device of the process can have while this lives.
+/// A CID that no other device of the process can have while this exists.
 #[derive(Debug)]
 pub(crate) struct CidClaim(GuestCid);
 
 impl CidClaim {
-    /// `None` if another device has it.
+    /// Claims a CID. Returns `None` if another device has it.
     pub(crate) fn new(cid: GuestCid) -> Option<Self> {
         let new = claimed().insert(cid);
         new.then(|| Self(cid))

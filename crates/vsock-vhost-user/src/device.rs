@@ -17,53 +17,54 @@ use crate::shared::Shared;
 use crate::status::StatusHandle;
 use crate::stopper::Stopper;
 
-/// A device that runs on threads of its own, and serves one VMM after the other.
+/// A device that runs on its own threads and serves one VMM after another.
 ///
-/// Dropping it stops it, as [`stop`](Self::stop) does.
+/// Dropping it stops the device, as [`stop`](Self::stop) does.
 #[must_use = "dropping it stops the device"]
 pub struct VhostUserVsock {
     pub(crate) shared: Arc<Shared>,
     pub(crate) socket: PathBuf,
-    /// Removes its file when it goes.
+    /// Removes its socket file when dropped.
     pub(crate) _listener: Option<NamedListener>,
-    /// For the socket files of backends that cannot be dropped, because something blocks a thread.
+    /// Remove the socket files of backends that cannot be dropped because a thread is blocked.
     pub(crate) file_removers: Vec<SocketFileRemover>,
     pub(crate) stopper: Stopper,
     pub(crate) thread: Option<JoinHandle<Result<(), VhostUserError>>>,
 }
 
 impl VhostUserVsock {
-    /// Ends the device: its connections are reset, its sockets removed, its threads have ended. It
-    /// takes two seconds at most.
+    /// Stops the device: resets its connections, removes its sockets and ends its threads. This
+    /// takes at most two seconds.
     ///
     /// # Errors
     ///
-    /// - [`VhostUserError::Panicked`]: it has ended before, by a panic.
-    /// - [`VhostUserError::NotEnded`]: something blocks a thread of it.
+    /// - [`VhostUserError::Panicked`]: a thread of the device has panicked.
+    /// - [`VhostUserError::NotEnded`]: something blocks a thread of the device.
     pub fn stop(self) -> Result<(), VhostUserError> {
         self.stopper.stop();
         self.join()
     }
 
-    /// Waits until the device has ended: by a [`Stopper`], by an error, or because the
-    /// [only VMM](crate::VhostUserVsockBuilder::vmm) that it was for has gone. From a stop on it
-    /// waits for two seconds at most.
+    /// Waits until the device has ended, because of a [`Stopper`], an error, or because its
+    /// [only VMM](crate::VhostUserVsockBuilder::vmm) has disconnected. After a stop, this waits for
+    /// at most two seconds.
     ///
     /// # Errors
     ///
-    /// - [`VhostUserError::Panicked`]: a thread of it has panicked.
-    /// - [`VhostUserError::NotEnded`]: it was stopped, and something blocks a thread of it.
+    /// - [`VhostUserError::Panicked`]: a thread of the device has panicked.
+    /// - [`VhostUserError::NotEnded`]: the device was stopped, and something blocks one of its
+    ///   threads.
     pub fn join(mut self) -> Result<(), VhostUserError> {
         self.wait()
     }
 
-    /// What stops the device from another thread.
+    /// Returns a handle that stops the device from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    /// What tells from another thread what the device is doing.
+    /// Returns a handle to the status of the device, for use on another thread.
     ///
     /// ```
     /// use vsock_vhost_user::VhostUserVsockBuilder;
@@ -72,7 +73,7 @@ impl VhostUserVsock {
     /// # std::fs::create_dir_all(&directory)?;
     /// let device = VhostUserVsockBuilder::new(32, directory.join("vhost.sock")).spawn()?;
     /// let handle = device.status_handle();
-    /// let status = handle.status().expect("the device is there");
+    /// let status = handle.status().expect("the device exists");
     /// assert!(!status.has_vmm && status.connections == 0);
     /// device.stop()?;
     /// assert_eq!(handle.status(), None);
@@ -84,13 +85,13 @@ impl VhostUserVsock {
         StatusHandle::new(&self.shared, self.stopper.clone())
     }
 
-    /// The guest's CID.
+    /// Returns the guest's CID.
     #[must_use]
     pub fn guest_cid(&self) -> GuestCid {
         self.shared.claim.cid()
     }
 
-    /// Where it listens for the VMM: the path that [`VhostUserVsockBuilder::new`] was given.
+    /// Returns the path of the VMM's socket that was given to [`VhostUserVsockBuilder::new`].
     ///
     /// [`VhostUserVsockBuilder::new`]: crate::VhostUserVsockBuilder::new
     #[must_use]
@@ -98,51 +99,51 @@ impl VhostUserVsock {
         &self.socket
     }
 
-    /// Whether the guest's driver is up: it has started its queues, and the device serves them.
-    /// That ends when the driver or the VMM takes a queue back, as for a reboot, when the VMM goes,
-    /// and when a queue breaks the rules.
+    /// Returns whether the guest's driver is up: it has started its queues, and the device serves
+    /// them. This ends when the driver or the VMM stops a queue, for example for a reboot, when the
+    /// VMM disconnects, and when a queue violates the rules.
     ///
-    /// It may have changed by the time of the answer. Like the counters, it is not for a backend or
-    /// a stream to ask while the device calls it: that would wait for itself. There is no need to
-    /// ask before connecting: what the host begins waits for the driver, within its timeout.
+    /// The state may change immediately afterwards. There is no need to check it before connecting:
+    /// a connection from the host waits for the driver, within its timeout. A backend or a stream
+    /// must not call this or the counters while the device calls it; that would deadlock.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.shared.worker().is_active()
     }
 
-    /// What has been counted of connections and packets since the device was made, over all
+    /// Returns the counters of connections and packets since the creation of the device, over all
     /// front-ends.
     #[must_use]
     pub fn counters(&self) -> MuxerCounters {
         self.shared.worker().counters()
     }
 
-    /// What has been counted of queues since the device was made, over all front-ends.
+    /// Returns the counters of the queues since the creation of the device, over all front-ends.
     #[must_use]
     pub fn queue_counters(&self) -> DeviceCounters {
         self.shared.worker().queue_counters()
     }
 
-    /// Shows every packet of the guest to a capture from now on, instead of to the one before. It
-    /// goes on over reboots and front-ends, until [`stop_capture`](Self::stop_capture) or the end
-    /// of the capture.
+    /// Captures every packet of the guest from now on, and replaces the previous capture. The
+    /// capture continues across reboots and front-ends, until
+    /// [`stop_capture`](Self::stop_capture) or its own end.
     pub fn start_capture(&self, capture: &Capture) {
         self.set_tap(Some(Box::new(capture.tap(self.guest_cid()))));
     }
 
-    /// Shows packets to no capture any more; from then on it costs nothing.
+    /// Stops capturing packets.
     pub fn stop_capture(&self) {
         self.set_tap(None);
     }
 
     fn set_tap(&self, tap: Option<Box<dyn PacketTap>>) {
         let before = self.shared.worker().set_tap(tap);
-        // Not under the lock.
+        // Drop the tap without the lock, because that may run foreign code.
         drop(before);
     }
 
-    /// Asks the device for figures and connections, also when it is busy or has been blocked: an
-    /// answer that does not come in time is an error.
+    /// Returns a handle that asks the device for figures and connections. It also works with a busy
+    /// or blocked device, because a missing answer is an error.
     #[must_use]
     pub fn inspector(&self) -> Inspector {
         Inspector::new(self.guest_cid(), Arc::clone(&self.shared.inbox))
@@ -152,6 +153,7 @@ impl VhostUserVsock {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
+        // A blocked thread still owns the backends, so remove their socket files without them.
         if let Err(error) = self.stopper.wait_for_end() {
             self.file_removers
                 .iter()
@@ -166,7 +168,10 @@ impl Drop for VhostUserVsock {
     fn drop(&mut self) {
         self.stopper.stop();
         if let Err(error) = self.wait() {
-            log::error!("the device of guest {}: {error}", self.guest_cid());
+            log::error!(
+                "cannot stop the device of guest {} cleanly: {error}",
+                self.guest_cid()
+            );
         }
     }
 }

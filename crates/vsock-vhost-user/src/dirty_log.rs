@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The log of a live migration: a bitmap in a file of the front-end, with a bit for each page of
-//! 4 KiB of the guest that the device has written (vhost-user, "Migration").
+//! The dirty log of a live migration: a bitmap in a file of the front-end, with a bit for each 4
+//! KiB page of guest memory that the device has written (vhost-user, "Migration").
 //!
-//! The device marks a page *after* it has written it. The front-end takes a bit out of the log, and
-//! then copies the page:
+//! The device marks a page *after* it has written it. The front-end clears a bit *before* it copies
+//! the page:
 //!
 //! ```text
-//! the device                               the front-end
-//!   1. writes the page                       a. takes the bit and clears it, in one operation
-//!   2. sets the bit, in one operation        b. copies the page
+//! device                                   front-end
+//!   1. writes the page                       a. reads and clears the bit, atomically
+//!   2. sets the bit, atomically              b. copies the page
 //! ```
 //!
-//! If (a) finds the bit of (2), (b) sees the bytes of (1). If (a) comes before (2), the bit is in
-//! the log afterwards, and the page is copied again. If the mark came first, both (a) and (b) could
-//! happen between it and the write, and no copy would have the write. Within a step, a bit may be
-//! set after the guest has seen the used buffer. This does no harm: the last round of copies comes
-//! after the queues have been stopped, by a request that waits for the step.
+//! If (a) finds the bit of (2), (b) sees the bytes of (1). If (a) comes before (2), the bit remains
+//! in the log, and the page is copied again. If the device set the bit first, both (a) and (b)
+//! could happen before its write, and the front-end would miss the write. Within a step, the device
+//! may set a bit after the guest has seen the used buffer. That does no harm: the front-end copies
+//! the last pages after it has stopped the queues, and that request waits for the step to end.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -28,7 +28,7 @@ use vm_memory::{MmapRegion, VolatileMemory};
 
 use crate::shared_file::{FileError, Part, SealedMemory};
 
-/// Bytes of a page in the log, regardless of the system's page size.
+/// The size of a page in the log in bytes, regardless of the system's page size.
 pub(crate) const LOG_PAGE: u64 = 4096;
 
 /// Why a log cannot be used.
@@ -37,8 +37,8 @@ pub(crate) enum LogError {
     #[error("the log of dirty pages cannot be used")]
     File(#[source] FileError),
     #[error(
-        "the log of dirty pages has {len} bytes, and needs {needed} for memory that ends at {end:#x}: a bit \
-         for each page of 4 KiB from address 0 on"
+        "the log of dirty pages is too small: expected {needed} bytes, one bit for each 4 KiB \
+         page of memory up to {end:#x}, found {len}"
     )]
     Small { len: u64, needed: u64, end: u64 },
 }
@@ -59,7 +59,7 @@ pub(crate) struct LogFile(MmapRegion);
 impl LogFile {
     /// Maps a log for memory that ends at `end`.
     ///
-    /// This may wait for the owner of the file.
+    /// This may block until the owner of the file responds.
     pub(crate) fn map(
         file: File,
         part: Part,
@@ -75,10 +75,11 @@ impl LogFile {
         self.0.size() as u64
     }
 
-    /// Sets the bits from page `first` to page `last`. Skips bits beyond the end: memory without
-    /// bits is refused before it is used.
+    /// Sets the bits from page `first` to page `last`. Skips bits beyond the end, which cannot
+    /// belong to guest memory: memory without bits was refused.
     fn set(&self, first: u64, last: u64) {
         for byte in first / 8..=last / 8 {
+            // All bits of a byte, except before `first` and after `last`.
             let from = if byte == first / 8 { first % 8 } else { 0 };
             let to = if byte == last / 8 { last % 8 } else { 7 };
             let bits = (u8::MAX << from) & (u8::MAX >> (7 - to));
@@ -86,15 +87,15 @@ impl LogFile {
             let place = place.and_then(|at| self.0.get_atomic_ref::<AtomicU8>(at).ok());
             if let Some(place) = place {
                 // ORDER: Release; partner: the front-end's exchange that takes the bits. A
-                // front-end that sees the bit sees what was written to the page before.
+                // front-end that sees the bit also sees the write to the page.
                 place.fetch_or(bits, Ordering::Release);
             }
         }
     }
 }
 
-/// The log of a front-end, if it has passed one, and whether pages are marked in it. All regions of
-/// its memory share this log.
+/// A front-end's log, if it has passed one, and whether pages are marked in it. All memory regions
+/// share it.
 #[derive(Debug, Default)]
 pub(crate) struct DirtyLog {
     /// Whether there is a log in which pages are to be marked.
@@ -103,9 +104,9 @@ pub(crate) struct DirtyLog {
 }
 
 impl DirtyLog {
-    /// Takes another log and returns the previous one, in which no page is marked from now on.
-    /// Unmapping it may wait.
-    #[must_use = "to be dropped without the lock"]
+    /// Switches to another log and returns the previous one, in which no page is marked from now
+    /// on. Unmapping that one may block.
+    #[must_use = "drop it without the worker's lock"]
     pub(crate) fn replace(&self, file: LogFile) -> Option<LogFile> {
         let mut place = self.file.write().unwrap_or_else(PoisonError::into_inner);
         place.replace(file)
@@ -113,11 +114,11 @@ impl DirtyLog {
 
     /// Turns marking on or off.
     ///
-    /// Call this under the worker's lock: then it takes effect for every write that begins later.
+    /// Call this with the worker locked, so that it takes effect for every later write.
     pub(crate) fn switch(&self, marking: Marking) {
+        // One flag for both conditions, so that a write without a migration costs one load.
         let is_on = marking == Marking::On && self.len().is_some();
-        // ORDER: Relaxed; partner: the load in `mark`, which comes under the same lock of the
-        // worker.
+        // ORDER: Relaxed; partner: the load in `mark`, under the same lock of the worker.
         self.is_on.store(is_on, Ordering::Relaxed);
     }
 
@@ -131,11 +132,10 @@ impl DirtyLog {
         file.as_ref().map(LogFile::len)
     }
 
-    /// Marks what was written at a guest address.
+    /// Marks the pages of a write to a guest address.
     #[inline]
     fn mark(&self, start: u64, len: usize) {
-        // ORDER: Relaxed; partner: the store in `switch`, which comes under the same lock of the
-        // worker.
+        // ORDER: Relaxed; partner: the store in `switch`, under the same lock of the worker.
         if self.is_on.load(Ordering::Relaxed) && len > 0 {
             self.mark_pages(start, len as u64 - 1);
         }
@@ -161,18 +161,18 @@ impl DirtyLog {
     }
 }
 
-/// Whether the front-end wants written pages to be marked.
+/// Whether the front-end wants the device to mark written pages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Marking {
     On,
     Off,
 }
 
-/// The part of the log that is a region's.
+/// A memory region's view of the log.
 #[derive(Debug)]
 pub(crate) struct RegionLog {
     log: Arc<DirtyLog>,
-    /// The guest's address of the region.
+    /// The region's guest address.
     start: u64,
 }
 
@@ -182,7 +182,7 @@ impl RegionLog {
     }
 }
 
-/// The part of the log from a guest address on.
+/// A view of the log from a guest address on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogSlice<'a> {
     log: &'a DirtyLog,
@@ -248,10 +248,10 @@ mod tests {
 
     use super::*;
 
-    /// Bytes of a page, as a length.
+    /// The size of a page, as a `usize`.
     const PAGE: usize = 4096;
 
-    /// A log of this many bytes.
+    /// Creates a log of this many bytes.
     fn file(len: u64) -> LogFile {
         let file = memfd_create("log", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, len).unwrap();
@@ -259,7 +259,7 @@ mod tests {
         LogFile::map(file.into(), part, 0, SealedMemory::NotRequired).unwrap()
     }
 
-    /// A log that is on.
+    /// Creates a log of this many bytes, with marking turned on.
     fn log(len: u64) -> Arc<DirtyLog> {
         let log = DirtyLog::default();
         assert!(log.replace(file(len)).is_none());
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn t123_a_bit_is_a_page_of_4_kib_from_address_0_on_the_lowest_first() {
+    fn t123_each_bit_is_a_page_of_4_kib_lowest_first() {
         let log = log(2);
         let region = RegionLog::new(Arc::clone(&log), 8 * LOG_PAGE);
         region.slice_at(PAGE - 1).mark_dirty(0, 2);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn t123_nothing_is_marked_while_it_is_off_nor_of_no_bytes() {
+    fn t123_an_empty_write_and_a_log_that_is_off_mark_nothing() {
         let log = log(1);
         log.mark(0, 0);
         log.switch(Marking::Off);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn t123_what_is_beyond_the_log_is_left_out() {
+    fn t123_pages_beyond_the_log_are_ignored() {
         let log = log(1);
         log.mark(7 * LOG_PAGE, 2 * PAGE);
         log.mark(u64::MAX, 9);

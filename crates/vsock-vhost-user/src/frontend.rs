@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a front-end asks for, request by request, and what of it the device does.
+//! Handles the requests of a front-end.
 //!
-//! Whatever a front-end owns may let this thread wait: files that are looked at, mapped or closed,
-//! and memory that is read. None of that is done with the worker locked.
+//! A front-end can make this thread block when it inspects, maps or closes its files, or reads its
+//! memory. So this module does none of that while the worker is locked.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -30,10 +30,10 @@ use crate::shared_file::Part;
 use crate::vring::{Addresses, Enablement};
 use crate::worker::QueueIndex;
 
-/// Bytes of a used ring before its entries (virtio 1.3, 2.7.8).
+/// The size of a used ring's header in bytes (virtio 1.3, 2.7.8).
 const USED_HEADER: usize = 4;
 
-/// Whether there is an answer to such a request.
+/// Whether the device supports the request.
 pub(crate) fn serves(request: FrontendReq) -> bool {
     matches!(
         request,
@@ -65,7 +65,7 @@ pub(crate) fn serves(request: FrontendReq) -> bool {
     )
 }
 
-/// A front-end, from its connection to its end.
+/// The state of a front-end while it is connected.
 pub(crate) struct Frontend {
     shared: Arc<Shared>,
     memory: Memory,
@@ -91,17 +91,17 @@ impl Frontend {
             | self.shared.offer.access_platform.protocol_features()
     }
 
-    /// Takes memory, unless the log lacks bits for some of its pages.
+    /// Switches to this memory, unless the log lacks bits for some of its pages.
     fn use_memory(&mut self, memory: Memory) -> Result<(), Refusal> {
         self.migration.check_memory(memory.end())?;
         let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
-        // Without the worker's lock: unmapping can take long.
+        // Without the worker's lock: unmapping can take a long time.
         drop(before);
         self.memory = memory;
         Ok(())
     }
 
-    /// Translates the front-end's addresses of a queue to the guest's.
+    /// Translates a queue's addresses from the front-end's address space to guest addresses.
     fn addresses(&self, descriptors: u64, available: u64, used: u64) -> Result<Addresses, Refusal> {
         let memory = &self.memory;
         if memory.is_empty() {
@@ -112,6 +112,7 @@ impl Frontend {
             found.ok_or(Refusal::NoRegion(address))
         };
         let used = guest(used)?;
+        // The worker reads the used index from there when it sets the addresses.
         if !memory.mapped().check_range(used, USED_HEADER) {
             return Err(Refusal::Outside);
         }
@@ -128,9 +129,9 @@ fn queue(index: impl Into<u32>) -> Result<QueueIndex, Refusal> {
     QueueIndex::new(index).ok_or(Refusal::NoQueue(index))
 }
 
-/// Whether the kernel can say of a file by itself whether something is in it, and no process can
-/// put another file into it: one that holds the front-end's own end of its connection would keep
-/// that open when the front-end has gone. So no socket.
+/// Whether a file can be a kick: an eventfd or a pipe, of which the kernel alone decides whether it
+/// is readable. A socket could contain the front-end's own end of its connection, and keep that
+/// open when the front-end has gone.
 fn is_kick(file: &File) -> bool {
     let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
     file_type == Ok(FileType::Fifo) || is_eventfd(file)
@@ -138,15 +139,15 @@ fn is_kick(file: &File) -> bool {
 
 fn is_eventfd(file: &File) -> bool {
     let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    // An eventfd has no type. Neither have some that lead to files of any kind, such as an epoll:
-    // where there is no /proc, they are not told apart.
+    // An eventfd has no file type. Some files that can refer to any other file, such as an epoll
+    // instance, have none either. Without /proc, this function cannot tell them apart.
     file_type == Ok(FileType::Unknown) && {
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         std::fs::read_link(link).map_or(true, |name| name.ends_with("anon_inode:[eventfd]"))
     }
 }
 
-/// Requests of features that are not offered: what they need, and what would answer them.
+/// Defines the handlers of requests that belong to features that are not offered.
 macro_rules! not_offered {
     ($($name:ident($($part:ty),*) -> $answer:ty;)+) => {$(
         fn $name(&mut self, $(_: $part),*) -> Answer<$answer> {
@@ -156,8 +157,7 @@ macro_rules! not_offered {
 }
 
 impl VhostUserBackendReqHandlerMut for Frontend {
-    /// Each connection has one session, so its front-end owns it, and may send this more than once:
-    /// libkrun does at each start of a driver.
+    /// Each connection has its own session. libkrun sends this at each start of a driver.
     fn set_owner(&mut self) -> Answer<()> {
         Ok(())
     }
@@ -188,6 +188,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         logged.map_err(Refusal::Log)?;
         let mut worker = self.shared.worker();
         worker.session_mut().accept_features(features);
+        // Without protocol features there is no SET_VRING_ENABLE: rings start enabled.
         if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
             worker
                 .enable_all(Enablement::Enabled)
@@ -224,8 +225,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         Ok(None)
     }
 
-    /// A region that a running queue lies in stays: removing it would break the queue for the
-    /// guest.
+    /// Refuses to remove a region that contains a running queue: that would break the queue.
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Answer<()> {
         let memory = self.memory.without(region).map_err(Refusal::Memory)?;
         let mut worker = self.shared.worker();
@@ -233,7 +233,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
             return Err(Refusal::RegionInUse(queue).into());
         }
         let before = worker.set_memory(Arc::clone(memory.mapped()));
-        // Dropped without the worker's lock, as the region's last owner: unmapping can take long.
+        // Unmap the region without the lock, because that can take a long time.
         drop(worker);
         drop(before);
         self.memory = memory;
@@ -271,7 +271,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     ) -> Answer<()> {
         let queue = queue(index)?;
         let addresses = self.addresses(descriptor, available, used)?;
-        // First, because the device may write to a running ring as soon as it has its new place.
+        // The log first: the device may write to a running ring as soon as its address is set.
         let end = self.memory.end();
         let logged = self.migration.set_ring(queue, &flags, end, &self.shared);
         logged.map_err(Refusal::Log)?;
@@ -297,7 +297,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_kick(&mut self, index: u8, kick: Option<File>) -> Answer<()> {
         let queue = queue(index)?;
-        // An unfit file is closed after the call, without the worker's lock: closing it can block.
+        // An unfit file is dropped at the end, without the worker's lock: closing it can block.
         let (kick, unfit) = match kick {
             Some(file) if !is_kick(&file) => (None, Some(file)),
             kick => (kick, None),
@@ -306,7 +306,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
             say!(
                 self.shared.journal,
                 Warn,
-                "the kick of queue {index} is no eventfd and no pipe, so the queue has none"
+                "ignoring the kick of queue {index}: expected an eventfd or a pipe"
             );
         }
         let change = self.shared.worker().set_kick(queue, kick);
@@ -324,7 +324,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
             say!(
                 self.shared.journal,
                 Warn,
-                "the call of queue {index} is no eventfd, so the queue has none"
+                "ignoring the call of queue {index}: expected an eventfd"
             );
         }
         let discarded = self.shared.worker().set_call(queue, call);
@@ -332,7 +332,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         Ok(())
     }
 
-    /// The device has no errors to tell of that way.
+    /// The device reports no errors this way.
     fn set_vring_err(&mut self, index: u8, _err: Option<File>) -> Answer<()> {
         queue(index)?;
         Ok(())
@@ -371,13 +371,13 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         size: u32,
         _flags: VhostUserConfigFlags,
     ) -> Answer<Vec<u8>> {
-        // The message that asks has at most 4 KiB.
+        // The size is at most that of a message, 4 KiB.
         let mut data = vec![0; usize::try_from(size).unwrap_or(0)];
         self.shared.worker().config(offset, &mut data);
         Ok(data)
     }
 
-    /// There is nothing in it that a driver can write, and it is no mistake to try.
+    /// The configuration space has no writable field, but a write is not an error.
     fn set_config(
         &mut self,
         _offset: u32,
@@ -392,7 +392,8 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         get_shared_object(VhostUserSharedMsg) -> File;
         get_inflight_fd(&VhostUserInflight) -> (VhostUserInflight, File);
         set_inflight_fd(&VhostUserInflight, File) -> ();
-        set_device_state_fd(VhostTransferStateDirection, VhostTransferStatePhase, File) -> Option<File>;
+        set_device_state_fd(VhostTransferStateDirection, VhostTransferStatePhase, File)
+            -> Option<File>;
         check_device_state() -> ();
         get_shmem_config() -> VhostUserShMemConfig;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One front-end after the other: the thread that waits for them, and for their requests.
+//! The thread that waits for front-ends, one after another, and answers their requests.
 
 use std::error::Error;
 use std::fmt::{self, Write};
@@ -24,7 +24,7 @@ use crate::shared::Shared;
 use crate::stopper::{StopStage, Stopper};
 use crate::vmms::Vmms;
 
-/// How long to leave the operating system alone that lacks something.
+/// How long to wait before a retry if the operating system lacks a resource.
 const RECOVERY: Duration = Duration::from_millis(200);
 
 /// Waits for front-ends and serves them, until it is stopped.
@@ -36,8 +36,9 @@ pub(crate) struct FrontendThread {
 }
 
 impl FrontendThread {
-    /// Serves until it is stopped, or its only VMM has gone, and lets the backends go, so that no
-    /// thread waits for a guest that cannot answer: also after a panic.
+    /// Serves front-ends until the device is stopped or its only VMM has disconnected. Then, even
+    /// after a panic, releases the backends, so that no thread waits for a guest that cannot
+    /// answer.
     pub(crate) fn run(self) -> Result<(), VhostUserError> {
         let Self {
             shared,
@@ -45,12 +46,13 @@ impl FrontendThread {
             stopper,
             io_thread,
         } = self;
-        // What is shared is used after a panic as well; see `Shared::worker`.
+        // The shared state remains usable after a panic; see `Shared::worker`.
         let served = catch(|| serve_all(&shared, &mut vmms, &stopper));
+        // The device thread is the only other user of the backends: wait for its end.
         stopper.stop();
         let moved = io_thread.join().unwrap_or(Err(VhostUserError::Panicked));
-        // If a stream's drop panics, what the front-end has left is still there, and is dropped
-        // here: it may take its time.
+        // If a stream panics while it is dropped, the first call leaves the rest of the front-end's
+        // files, and the second call drops them here, where blocking does no harm.
         let ended = catch(|| shared.end()).or_else(|error| catch(|| shared.end()).and(Err(error)));
         stopper.advance(StopStage::Releasing);
         let released = shared.release();
@@ -68,7 +70,7 @@ fn serve_all(shared: &Arc<Shared>, vmms: &mut Vmms, stopper: &Stopper) {
     }
 }
 
-/// Tries until it can be done, or the device is stopped.
+/// Repeats an attempt until it succeeds or the device is stopped.
 fn retry<T>(
     journal: &Journal,
     stopper: &Stopper,
@@ -79,7 +81,7 @@ fn retry<T>(
             Ok(done) => return Some(done),
             Err(_) if stopper.is_stopped() => {}
             Err(error) => {
-                say!(journal, Error, "cannot serve a VMM, trying again: {error}");
+                say!(journal, Error, "cannot serve a VMM, retrying: {error}");
                 stopper.wait(RECOVERY);
             }
         }
@@ -87,30 +89,30 @@ fn retry<T>(
     None
 }
 
-/// A front-end, from its connection to its end.
+/// The connection of a front-end.
 struct Session {
     socket: Arc<UnixStream>,
     requests: BackendReqHandler<Mutex<Frontend>>,
 }
 
-/// Which request of a front-end has ended its connection, and why.
+/// The request that ended a front-end's connection, and why.
 struct Refused {
     request: Request,
     reason: ProtocolError,
 }
 
-/// What a front-end asks for.
+/// The kind of a request.
 #[derive(Clone, Copy)]
 enum Request {
     Known(FrontendReq),
-    /// A request with a number that the protocol does not know.
+    /// A request with a number that the protocol does not define.
     Unknown(u32),
-    /// A request in pieces, whose number is not known before all of it is read.
+    /// A request that arrives in pieces, so its number cannot be read in advance.
     InPieces,
 }
 
 impl Session {
-    /// For the front-end at this socket, and another descriptor of it.
+    /// Creates the session of the front-end at `socket`. `other` is another descriptor of it.
     fn new(shared: &Arc<Shared>, socket: UnixStream, other: UnixStream) -> Self {
         let frontend = Mutex::new(Frontend::new(Arc::clone(shared)));
         Self {
@@ -122,33 +124,33 @@ impl Session {
     fn serve(mut self, shared: &Shared, stopper: &Stopper) {
         let journal = &shared.journal;
         say!(journal, Info, "a VMM has connected");
+        // While it is set, a stop can hang up on the front-end and so end every wait below.
         stopper.set_session(Some(Arc::clone(&self.socket)));
         let served = self.answer_all();
         stopper.set_session(None);
         match served {
             Err(Refused { request, reason }) if !stopper.is_stopped() => {
-                // It is the front-end's mistake, or its kind of goodbye: the next one may do
-                // better.
+                // Only this front-end is affected: the thread serves the next one.
                 say!(
                     journal,
                     Warn,
-                    "a request of the VMM ({request}) ends its connection: {error}",
+                    "closing the VMM's connection after its request ({request}): {error}",
                     error = reasons(&reason)
                 );
             }
-            _ => say!(journal, Info, "the VMM has gone"),
+            _ => say!(journal, Info, "the VMM has disconnected"),
         }
+        // On a stop, the front-end's queues must stay until the guest has its RSTs; `run` ends it.
         if !stopper.is_stopped() {
             shared.end();
         }
     }
 
-    /// Answers one request after the other, until the front-end has gone or asks for what it must
-    /// not.
+    /// Answers requests until the front-end disconnects or sends an invalid request.
     fn answer_all(&mut self) -> Result<(), Refused> {
         while let Some(request) = self.next() {
             if matches!(request, Request::Known(request) if !frontend::serves(request)) {
-                let reason = ProtocolError::InvalidOperation("it was not offered");
+                let reason = ProtocolError::InvalidOperation("the request was not offered");
                 return Err(Refused { request, reason });
             }
             let answered = match request {
@@ -168,14 +170,15 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for a request, and looks which one it is; `None` if none comes.
+    /// Waits for a request and returns its kind without reading it, or `None` if the front-end has
+    /// disconnected.
     fn next(&self) -> Option<Request> {
         let mut code = [0; 4];
         loop {
             match recv(&self.socket, &mut code, RecvFlags::PEEK) {
                 Err(Errno::INTR) => {}
                 Err(_) | Ok((0, _)) => return None,
-                // One that comes in pieces is told by what it asks for, not by its name.
+                // Waiting here for the rest would need a second read; the handler does that.
                 Ok((len, _)) if len < code.len() => return Some(Request::InPieces),
                 Ok(_) => {
                     let number = u32::from_ne_bytes(code);
@@ -191,15 +194,15 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Known(request) => write!(f, "{request:?}"),
-            Self::Unknown(number) => write!(f, "number {number}, which vhost-user does not have"),
-            Self::InPieces => f.write_str("which came in pieces"),
+            Self::Unknown(number) => write!(f, "number {number}, unknown to vhost-user"),
+            Self::InPieces => f.write_str("received in pieces"),
         }
     }
 }
 
-/// An error, and why, down to the cause.
+/// Formats an error with all its causes.
 fn reasons(error: &ProtocolError) -> String {
-    // What a request of ours was refused for is in there, and says it better.
+    // This variant wraps the reason for our own refusal, which is more specific than its text.
     let error: &dyn Error = match error {
         ProtocolError::ReqHandlerError(error) => error,
         error => error,

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's time: it stops while the guest is paused, so that the guest misses no deadline that
-//! it had no chance to meet.
+//! The guest's clock. It stops while the guest is paused, so that the guest does not miss deadlines
+//! that it had no chance to meet.
 
 use std::time::Duration;
 
 use vsock_proto::Tick;
 
-/// A clock that can be stopped. It runs from the start, at the event loop's time.
+/// A clock that can be stopped. At first it runs and shows the event loop's time.
 #[derive(Debug, Default)]
 pub(crate) struct GuestClock {
-    /// How long it was stopped in total, without the present stop.
+    /// The total time that it was stopped, without the current stop.
     stood: Duration,
-    /// The event loop's time when it was stopped, if it is stopped.
+    /// The event loop's time when the clock was stopped, if it is stopped.
     stopped: Option<Tick>,
 }
 
 impl GuestClock {
-    /// The guest's time at this time of the event loop.
+    /// Converts the event loop's time to the guest's.
     pub(crate) fn at(&self, now: Tick) -> Tick {
         let now = self.stopped.unwrap_or(now);
         Tick::ZERO.saturating_add(now.since(Tick::ZERO).saturating_sub(self.stood))
     }
 
-    /// The event loop's time at this time of the guest; `None` while the clock is stopped.
+    /// Converts the guest's time to the event loop's; `None` while the clock is stopped.
     pub(crate) fn when(&self, guest: Tick) -> Option<Tick> {
         let runs = self.stopped.is_none();
         runs.then(|| guest.saturating_add(self.stood))

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A question to a device's thread, and the way back of the answer: to a thread that waits or to a
-//! task.
+//! A pending question to a device thread, whose answer a thread can wait for or a task can await.
 
 use std::fmt;
 use std::future::Future;
@@ -16,27 +15,28 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum InspectError {
-    /// The device's thread has not answered in time. What was asked of it is given up, unless the
-    /// thread was about to do it.
-    #[error("the device did not answer in time, its thread is busy or blocked by a backend")]
+    /// The device thread did not answer in time. The request is cancelled, unless the thread was
+    /// already carrying it out.
+    #[error("the device did not answer in time: its thread is busy or blocked by a backend")]
     TimedOut,
-    /// 64 questions wait for the device's thread.
-    #[error("64 questions wait for the device's thread, ask again later")]
+    /// 64 questions already wait for the device thread.
+    #[error("64 questions already wait for the device thread: ask again later")]
     Busy,
     /// The device has ended.
     #[error("the device has ended")]
     Ended,
 }
 
-/// A question that a device's thread answers: see [`Inspector`](crate::Inspector).
+/// A question that a device thread answers: see [`Inspector`](crate::Inspector).
 ///
-/// A thread [waits](Self::wait) for the answer; a task awaits it, on any runtime, and brings a
-/// timeout of its own. The device's thread wakes the task, so a waker must not wait for anything.
-/// Dropping it gives the question up.
-#[must_use = "dropping it gives the question up"]
+/// A thread [waits](Self::wait) for the answer. A task awaits it, on any runtime, and needs a
+/// timeout of its own. The device thread wakes the task, so a waker must not block. Dropping an
+/// `Inquiry` cancels the question.
+#[must_use = "dropping it cancels the question"]
 pub struct Inquiry<T>(Arc<Slot<T>>);
 
-/// The device's side of an [`Inquiry`]. Dropping it says that the device has ended.
+/// The device's side of an [`Inquiry`]. Dropping it without an answer reports that the device has
+/// ended.
 pub(crate) struct Reply<T>(Arc<Slot<T>>);
 
 struct Slot<T> {
@@ -45,13 +45,13 @@ struct Slot<T> {
 }
 
 enum State<T> {
-    /// There is no answer yet, and this task waits for it.
+    /// There is no answer yet. The waker is that of the task that awaits it, if any.
     Asked(Option<Waker>),
-    /// `None`: it was taken.
+    /// The answer; `None` after it was taken.
     Answered(Option<Result<T, InspectError>>),
 }
 
-/// A question and its way back.
+/// Creates both sides of a question.
 pub(crate) fn inquiry<T>() -> (Reply<T>, Inquiry<T>) {
     let slot = Arc::new(Slot {
         state: Mutex::new(State::Asked(None)),
@@ -61,18 +61,18 @@ pub(crate) fn inquiry<T>() -> (Reply<T>, Inquiry<T>) {
 }
 
 impl<T> Inquiry<T> {
-    /// One that has its answer already.
+    /// Creates an inquiry that has already failed.
     pub(crate) fn refused(error: InspectError) -> Self {
         let (reply, inquiry) = inquiry();
         reply.0.answer(Err(error));
         inquiry
     }
 
-    /// Waits for the answer, for this long at most.
+    /// Waits for the answer, at most for `timeout`.
     ///
     /// # Errors
     ///
-    /// [`InspectError`]
+    /// Returns an [`InspectError`] if there is no answer.
     pub fn wait(self, timeout: Duration) -> Result<T, InspectError> {
         let begun = Instant::now();
         let mut state = self.0.state();
@@ -106,13 +106,14 @@ impl<T> Future for Inquiry<T> {
 }
 
 impl<T> Reply<T> {
-    /// Answers.
+    /// Gives the answer.
     pub(crate) fn answer(self, answer: T) {
         self.0.answer(Ok(answer));
     }
 
-    /// Whether the question was given up.
+    /// Whether the question was cancelled.
     pub(crate) fn is_given_up(&self) -> bool {
+        // The other reference is the `Inquiry`'s.
         Arc::strong_count(&self.0) == 1
     }
 }
@@ -124,7 +125,7 @@ impl<T> Drop for Reply<T> {
 }
 
 impl<T> State<T> {
-    /// The answer, once. A task that asks for it again is told that there is nothing any more.
+    /// Takes the answer, if there is one. A task that polls again after it gets an error.
     fn take(&mut self) -> Option<Result<T, InspectError>> {
         match self {
             Self::Asked(_) => None,
@@ -134,12 +135,14 @@ impl<T> State<T> {
 }
 
 impl<T> Slot<T> {
-    /// The first answer counts.
+    /// Stores the first answer and wakes the waiting thread or task; ignores later answers.
     fn answer(&self, answer: Result<T, InspectError>) {
+        // `Reply::answer` is followed by its drop, which answers again: that is ignored.
         let mut state = self.state();
         if let State::Asked(waker) = &mut *state {
             let waker = waker.take();
             *state = State::Answered(Some(answer));
+            // Wake without the lock, which the waiting side needs to take the answer.
             drop(state);
             self.answered.notify_all();
             if let Some(waker) = waker {
@@ -149,7 +152,7 @@ impl<T> Slot<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        // One value, which is changed as a whole.
+        // A panic cannot leave this inconsistent: it is always replaced as a whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,7 +175,7 @@ mod tests {
     const GENEROUS: Duration = Duration::from_secs(20);
 
     #[test]
-    fn a_thread_gets_the_answer_that_comes_before_it_waits_or_while_it_does() {
+    fn a_thread_gets_an_answer_that_comes_before_or_during_its_wait() {
         let (reply, asked) = inquiry();
         reply.answer(5);
         assert_eq!(asked.wait(Duration::ZERO), Ok(5));
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_answer_the_wait_ends_and_the_device_can_tell() {
+    fn a_wait_without_an_answer_ends_and_cancels_the_question() {
         let (reply, asked) = inquiry::<()>();
         assert!(!reply.is_given_up());
         assert_eq!(asked.wait(Duration::ZERO), Err(InspectError::TimedOut));

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What can be asked of a running device, and of it alone: its thread answers between two steps.
+//! Questions to a running device.
+//!
+//! An [`Inspector`] puts a question into the [`Inbox`] and rings a doorbell. The device thread,
+//! which owns the device's state, answers one question after each of its steps. So a question needs
+//! no lock that could delay bytes, and a busy device only delays the answer.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,27 +20,27 @@ use crate::capture::Capture;
 use crate::error::VhostUserError;
 use crate::inquiry::{Inquiry, InspectError, Reply, inquiry};
 
-/// The number of the doorbell's events.
+/// The event number of the doorbell in the event loop.
 pub(crate) const INSPECTION: u32 = 1;
 
-/// Questions that wait at most.
+/// The maximum number of waiting questions.
 const CAPACITY: usize = 64;
 
-/// Figures of a device, all of one moment.
+/// Figures of a device, all from the same moment.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct DeviceReport {
     /// Whether the guest's driver is up: see [`is_active`](crate::VhostUserVsock::is_active).
     pub is_active: bool,
-    /// What was counted of connections and packets.
+    /// Counters of connections and packets.
     pub connections: MuxerCounters,
-    /// How many connections there are.
+    /// The current numbers of connections.
     pub gauges: MuxerGauges,
-    /// What was counted of the queues.
+    /// Counters of the queues.
     pub queues: DeviceCounters,
-    /// How many chains wait in them.
+    /// How many chains wait in the queues.
     pub depths: QueueDepths,
-    /// Notifications from the guest, as far as each woke the device; several at a time are one.
+    /// How often kicks from the guest woke the device; simultaneous kicks count once.
     pub kicks: u64,
 }
 
@@ -44,14 +48,14 @@ pub struct DeviceReport {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ConnectionList {
-    /// When the list was complete, for [`ConnectionInfo::age`]. This time stops while the guest is
-    /// paused.
+    /// When the list was completed, for [`ConnectionInfo::age`]. This clock stops while the guest
+    /// is paused.
     pub at: Tick,
     /// Every connection, in no particular order.
     pub connections: Vec<ConnectionInfo>,
 }
 
-/// What is asked of a device.
+/// A question to a device.
 pub(crate) enum Question {
     Report(Reply<DeviceReport>),
     List(Listing),
@@ -59,7 +63,7 @@ pub(crate) enum Question {
     Capture(Box<dyn PacketTap>, Reply<()>),
 }
 
-/// A list of connections, as far as it has come.
+/// An incomplete list of connections.
 pub(crate) struct Listing {
     pub(crate) position: ListPosition,
     pub(crate) list: ConnectionList,
@@ -77,10 +81,10 @@ impl Question {
     }
 }
 
-/// Questions on their way to the device's thread.
+/// Questions on their way to the device thread.
 pub(crate) struct Inbox {
     state: Mutex<State>,
-    /// Rings for the thread. It is never read: each ring is an edge.
+    /// Wakes the thread. It is watched for edges, and never read.
     doorbell: EventFd,
 }
 
@@ -102,7 +106,7 @@ impl Inbox {
         })
     }
 
-    /// Asks.
+    /// Adds a question.
     fn put(&self, question: Question) -> Result<(), InspectError> {
         let mut state = self.state();
         if state.closed {
@@ -112,15 +116,19 @@ impl Inbox {
             return Err(InspectError::Busy);
         }
         state.questions.push_back(question);
+        // Ring after the question is in the queue and the lock is free, so that the woken thread
+        // finds it without waiting.
         drop(state);
         self.ring();
         Ok(())
     }
 
-    /// The next question that is still wanted. The doorbell rings again if there are more.
+    /// Takes the next question whose answer is still wanted. If there are more, the doorbell rings
+    /// again, so that each step of the device answers only one.
     pub(crate) fn take(&self) -> Option<Question> {
         loop {
             let mut state = self.state();
+            // Skip cancelled questions here, so that they do not use up the step.
             let question = state.questions.pop_front()?;
             let more = !state.questions.is_empty();
             drop(state);
@@ -134,39 +142,39 @@ impl Inbox {
         }
     }
 
-    /// Goes on with a question in a later step, after those that have come meanwhile.
+    /// Continues with a question in a later step, after those that have arrived meanwhile.
     pub(crate) fn put_back(&self, question: Question) {
         self.state().questions.push_back(question);
         self.ring();
     }
 
-    /// The device's thread has ended: no question is answered any more.
+    /// Refuses all questions, because the device thread has ended.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
         let questions = std::mem::take(&mut state.questions);
-        // Not under the lock: this wakes those who wait.
+        // Dropping the questions wakes the waiting threads and tasks: not under the lock.
         drop(state);
         drop(questions);
     }
 
     fn ring(&self) {
-        // It fails if the counter is full, which would take as many rings as it can count.
+        // This fails only if the counter is full, which would take 2^64 rings.
         let _rung = self.doorbell.write(1);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A queue and a flag: whole after a panic.
+        // A panic cannot leave the queue and the flag inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks a running device for figures and connections, from any thread; ends connections, and starts
-/// captures.
+/// A handle that asks a running device for figures and connections, closes connections and starts
+/// captures, from any thread.
 ///
-/// The device's thread answers one question after each of its steps, and lists long lists in parts,
-/// so no question delays bytes. [`Inquiry`] is the way to the answer. A device that has ended says
-/// so.
+/// The device thread answers one question after each of its steps, and produces long lists in
+/// parts, so no question delays bytes. Each method returns an [`Inquiry`] for the answer, which is
+/// an error if the device has ended.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -199,7 +207,7 @@ impl Inspector {
         Self { guest, inbox }
     }
 
-    /// The guest's CID.
+    /// Returns the guest's CID.
     #[must_use]
     pub const fn guest_cid(&self) -> GuestCid {
         self.guest
@@ -221,15 +229,15 @@ impl Inspector {
         })
     }
 
-    /// Ends a connection on both sides: the host's stream is aborted, and the guest gets an RST.
-    /// What is in flight is lost. The answer is whether there was such a connection.
+    /// Closes a connection on both sides: aborts the host's stream, and sends an RST to the guest.
+    /// Data in flight is lost. The answer is whether the connection existed.
     pub fn reset(&self, id: ConnectionId) -> Inquiry<bool> {
         self.ask(|reply| Question::Reset(id, reply))
     }
 
-    /// Shows every packet of the guest to a capture from the answer on, as
-    /// [`start_capture`](crate::VhostUserVsock::start_capture) does, and does not wait for a device
-    /// that is busy.
+    /// Captures every packet of the guest from the answer on, as
+    /// [`start_capture`](crate::VhostUserVsock::start_capture) does, but without waiting for a busy
+    /// device.
     pub fn start_capture(&self, capture: &Capture) -> Inquiry<()> {
         let tap = Box::new(capture.tap(self.guest));
         self.ask(|reply| Question::Capture(tap, reply))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The thread that moves bytes: the only one that reads or writes a stream. It waits for nothing
-//! but the loop of the `MuxerDriver`.
+//! The device thread, which moves bytes. Only this thread reads and writes streams. It waits for
+//! nothing except the event loop of the `MuxerDriver`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::inspector::{INSPECTION, Question};
 use crate::shared::Shared;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 
-/// How long a guest has to take the ends of its connections when the device stops.
+/// How long the guest has to receive its RSTs when the device stops.
 const GRACE: Duration = Duration::from_millis(100);
 
 pub(crate) struct IoThread {
@@ -32,9 +32,9 @@ impl IoThread {
         }
     }
 
-    /// Moves bytes until the device is stopped, and tells the guest then.
+    /// Moves bytes until the device is stopped, and then resets the guest's connections.
     pub(crate) fn run(mut self) -> Result<(), VhostUserError> {
-        // The front-end is not to wait for a thread that has ended.
+        // However this thread ends, the front-end thread must not wait for it.
         let _end = StopOnDrop {
             stopper: self.stopper.clone(),
             stage: StopStage::Answering,
@@ -42,6 +42,7 @@ impl IoThread {
         while !self.stopper.is_stopped() {
             self.step(None)?;
         }
+        // The guest may have no buffers for all RSTs, or none at all, so this has a time limit.
         let begun = Instant::now();
         self.shared.worker().begin_farewell(&mut self.events);
         while let Some(left) = GRACE.checked_sub(begun.elapsed()) {
@@ -61,13 +62,15 @@ impl IoThread {
         let waited = self.events.wait(timeout);
         waited.map_err(|error| VhostUserError::Resources(error.into()))?;
         self.shared.worker().step(&mut self.events);
+        // Bytes first, then a question.
         if self.events.own().any(|number| number == INSPECTION) {
             self.answer_one();
         }
         Ok(())
     }
 
-    /// Answers the next question, or a part of it: bytes have their turn before the rest.
+    /// Answers the next question, or a part of it. The rest has to wait until the device has moved
+    /// bytes again.
     fn answer_one(&mut self) {
         let Some(question) = self.shared.inbox.take() else {
             return;
@@ -96,7 +99,7 @@ impl IoThread {
             }
             Question::Capture(tap, reply) => {
                 let before = self.shared.worker().set_tap(Some(tap));
-                // Not under the lock.
+                // Drop the tap without the lock, because that may run foreign code.
                 drop(before);
                 reply.answer(());
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a device says to the log, however often it has reason to.
+//! The log messages of a device, with a limit for each message.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,30 +12,32 @@ use vsock_proto::GuestCid;
 
 use crate::rate_limit::RateLimits;
 
-/// The lines of one device. A line that is repeated goes out as [`limits`](crate::rate_limit) has
-/// it. What was left out is told by the next line of the kind; by [`tell`](Self::tell), if none
-/// comes; or when the device goes. Whichever thread leaves a line out, the one that tells is woken
-/// if it has to tell earlier than it knows.
+/// The log of one device. [`RateLimits`] decide how often a repeated message is logged. The number
+/// of messages that were left out is logged with the next one of the kind, by
+/// [`tell`](Self::tell) if there is no next one, or when the journal is dropped.
 ///
-/// Each device has its own, so no guest can silence the lines of another.
+/// One thread calls `tell`, and any thread can leave a message out. If that makes a report due
+/// earlier, the journal wakes the thread that calls `tell`.
+///
+/// Each device has its own journal, so no guest can suppress the messages of another.
 pub(crate) struct Journal {
     guest: GuestCid,
     start: Instant,
     limits: Mutex<RateLimits<Line>>,
-    /// Wakes the thread that [tells](Self::tell).
+    /// Wakes the thread that calls [`tell`](Self::tell).
     waker: Waker,
 }
 
-/// A line of the source text. Lines that read the same are the same.
+/// The identity of a log message: its level, target and format string.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Line {
     pub(crate) level: Level,
     pub(crate) target: &'static str,
-    /// As in the source, with the names of what goes into it.
+    /// The format string, without values.
     pub(crate) text: &'static str,
 }
 
-/// How many lines of a kind were left out, after the next one.
+/// How many messages were left out, to be displayed after the next one.
 pub(crate) struct LeftOut(u64);
 
 impl fmt::Display for LeftOut {
@@ -57,12 +59,13 @@ impl Journal {
         }
     }
 
-    /// The guest's CID, with which each line begins.
+    /// Returns the guest's CID, with which each message begins.
     pub(crate) const fn guest(&self) -> GuestCid {
         self.guest
     }
 
-    /// Whether the line goes out now. Nothing is evaluated for one that does not. For [`say`].
+    /// Decides whether to log the message now, for [`say`]. If so, returns how many were left out
+    /// before it.
     pub(crate) fn admit(&self, line: Line) -> Option<LeftOut> {
         let (left_out, to_tell_earlier) = {
             let mut limits = self.limits();
@@ -70,19 +73,20 @@ impl Journal {
             let left_out = limits.admit(self.start.elapsed(), line);
             (left_out, left_out.is_none() && limits.due() != due)
         };
+        // Without the lock: the woken thread needs it.
         if to_tell_earlier {
             self.waker.wake();
         }
         left_out.map(LeftOut)
     }
 
-    /// Tells what was left out, where it is time to. Returns how long until it is time again, as
-    /// things are.
+    /// Logs how many messages were left out, for each kind for which that is due. Returns how long
+    /// until the next report is due, if no other message is logged until then.
     pub(crate) fn tell(&self) -> Option<Duration> {
         loop {
             let now = {
                 let limits = self.limits();
-                // The clock costs more than that there is nothing to tell, which is usual.
+                // Usually nothing is due at all, so look at the clock only if something is.
                 let due = limits.due()?;
                 let now = self.start.elapsed();
                 if now < due {
@@ -94,10 +98,10 @@ impl Journal {
         }
     }
 
-    /// Tells of one kind of line; returns whether there was one.
+    /// Logs the report of one kind of message; returns whether one was due.
     fn tell_one(&self, now: Duration) -> bool {
         let owed = self.limits().owed(now);
-        // Not under the lock: a logger is the process's, and may take its time.
+        // Without the lock: the process's logger may block.
         if let Some((line, count)) = owed {
             let Line {
                 level,
@@ -105,13 +109,17 @@ impl Journal {
                 text,
             } = line;
             let guest = self.guest;
-            log::log!(target: target, level, "guest {guest}: {count} lines like \"{text}\" were left out");
+            log::log!(
+                target: target,
+                level,
+                "guest {guest}: {count} lines like \"{text}\" were left out"
+            );
         }
         owed.is_some()
     }
 
     fn limits(&self) -> MutexGuard<'_, RateLimits<Line>> {
-        // Counts and times: they are whole after a panic, too.
+        // A panic cannot leave counts and times inconsistent.
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -122,9 +130,9 @@ impl Drop for Journal {
     }
 }
 
-/// Says a line in a [`Journal`], with the guest's CID before it, as often as its limits let:
-/// `say!(journal, Warn, "cannot watch descriptor {fd}: {error}")`. What is no variable has a name
-/// in the line: `say!(journal, Debug, "features {features:#x}", features = self.features)`.
+/// Logs a message in a [`Journal`], prefixed with the guest's CID, within its limit:
+/// `say!(journal, Warn, "cannot watch descriptor {fd}: {error}")`. Arguments that are not variables
+/// need a name: `say!(journal, Debug, "features {features:#x}", features = self.features)`.
 macro_rules! say {
     ($journal:expr, $level:ident, $text:literal $(, $name:ident = $argument:expr)* $(,)?) => {{
         let journal: &$crate::journal::Journal = &$journal;
@@ -139,9 +147,10 @@ macro_rules! say {
 
 pub(crate) use say;
 
-/// Says a line whose words are not those by which its limit knows it.
+/// Logs `words` under the limit of `line`. The arguments are formatted only if the message is
+/// logged.
 pub(crate) fn say_line(journal: &Journal, line: Line, words: fmt::Arguments<'_>) {
-    // A line that the logger does not want is not counted either.
+    // A message that the logger does not want is not counted.
     if log::log_enabled!(target: line.target, line.level) {
         if let Some(left_out) = journal.admit(line) {
             let guest = journal.guest();
@@ -178,7 +187,7 @@ pub(crate) mod testing {
         fn flush(&self) {}
     }
 
-    /// What this thread has logged since it asked last, from the first time on.
+    /// Returns what this thread has logged since its last call. The first call starts it.
     pub(crate) fn logged() -> Vec<String> {
         // Another test may have been the first.
         let _set = log::set_logger(&Capture);
@@ -208,14 +217,14 @@ mod tests {
         woken_journal(cid).0
     }
 
-    /// A journal, and the loop that it wakes.
+    /// Creates a journal, and returns the events of the loop that it wakes.
     fn woken_journal(cid: u64) -> (Journal, DriverEvents) {
         let event_loop = MuxerDriver::new().unwrap();
         let journal = Journal::new(GuestCid::try_from(cid).unwrap(), event_loop.waker());
         (journal, event_loop.events())
     }
 
-    /// A value that counts how often it is written.
+    /// A value that counts how often it is formatted.
     struct Counted<'c>(&'c Cell<u32>);
 
     impl fmt::Display for Counted<'_> {
@@ -238,7 +247,7 @@ mod tests {
         let expected: Vec<_> = (1..=BURST)
             .map(|n| format!("WARN guest 3: number {n}"))
             .collect();
-        assert_eq!(logged(), expected, "nothing is evaluated for the others");
+        assert_eq!(logged(), expected, "the others are not even formatted");
         journal.advance(INTERVAL);
         say_it(&journal);
         assert_eq!(
@@ -285,7 +294,7 @@ mod tests {
         assert_eq!(logged(), told(7));
         flood(&journal);
         drop(journal);
-        assert_eq!(logged(), told(BURST + 6), "one has had a turn meanwhile");
+        assert_eq!(logged(), told(BURST + 6), "one turn was available again");
     }
 
     #[test]
@@ -303,12 +312,16 @@ mod tests {
         assert_eq!(flood(&journal, BURST), 0);
         assert_eq!(flood(&journal, 100), 1);
         journal.advance(INTERVAL);
-        assert_eq!(flood(&journal, 1), 0, "it tells of those before");
+        assert_eq!(
+            flood(&journal, 1),
+            0,
+            "this message reports the earlier ones"
+        );
         assert_eq!(flood(&journal, 100), 1);
         for _ in 0..100 {
             say!(journal, Warn, "another line");
         }
-        assert_eq!(wakes(), 0, "it is due later");
+        assert_eq!(wakes(), 0, "its report is due later");
     }
 
     #[test]

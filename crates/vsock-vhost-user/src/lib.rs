@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A vsock device outside of the VMM: QEMU, Cloud Hypervisor, crosvm or any other front-end of
-//! vhost-user connects to a socket and shares its guest's memory, and the host ends of the guest's
-//! connections are here.
+//! A vsock device outside the VMM. QEMU, Cloud Hypervisor, crosvm or any other vhost-user front-end
+//! connects to a socket and shares its guest's memory. The host ends of the guest's connections are
+//! in this process.
 //!
-//! # As a library: the host program is the device
+//! # As a library
 //!
-//! Streams to and from the guest stay inside of the process, and bytes go between them and the
-//! guest's memory with no socket and no copy in between:
+//! Your program contains the device. Streams to and from the guest stay inside the process, and
+//! bytes move between the streams and guest memory without a socket or a second copy:
 //!
 //! ```no_run
 //! use std::io::{Read, Write};
 //! use vsock_vhost_user::VhostUserVsockBuilder;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let (builder, connector) = VhostUserVsockBuilder::new(3, "/run/vm3/vhost.sock").in_process()?;
-//!     let device = builder.spawn()?; // waits for the VMM, on threads of its own
+//!     let builder = VhostUserVsockBuilder::new(3, "/run/vm3/vhost.sock");
+//!     let (builder, connector) = builder.in_process()?;
+//!     let device = builder.spawn()?; // waits for the VMM on its own threads
 //!
-//!     // The guest connects to CID 2, port 1024 ...
+//!     // Accept a connection of the guest to CID 2, port 1024.
 //!     let listener = connector.listen(1024)?;
 //!     let mut stream = listener.accept()?;
 //!     stream.write_all(b"hello, guest\n")?;
 //!
-//!     // ... and the host to port 52 of the guest.
+//!     // Connect to port 52 of the guest.
 //!     let mut stream = connector.connect_to(52)?;
 //!     let mut answer = String::new();
 //!     stream.read_to_string(&mut answer)?;
@@ -32,12 +33,13 @@
 //! }
 //! ```
 //!
-//! No guest may reach another one's socket as one of its ports: within the process, a backend or a
-//! device with such a socket is refused with `AddrInUse`.
+//! Each guest needs socket paths of its own. A process cannot have two backends or devices of which
+//! one has the socket of the other at the path for one of its ports, such as `vm.vsock_1024`: the
+//! second one is refused with `AddrInUse`.
 //!
-//! `default-features = false` leaves out the program's dependencies, which a library does not need.
-//! This crate re-exports all that a host program names: limits, counters and errors, streams and
-//! listeners of the process, backends over Unix sockets, and the traits for a backend of its own:
+//! `default-features = false` omits the dependencies of the program. This crate re-exports all
+//! types that an embedder needs: limits, counters and errors, in-process streams and listeners,
+//! backends over Unix sockets, and the traits for a custom backend:
 //!
 //! ```
 //! use std::any::Any;
@@ -49,12 +51,12 @@
 //!     VhostUserVsockBuilder, VsockBackend, VsockBackendType, VsockInnerListener, VsockStream,
 //! };
 //!
-//! /// Each connection of the guest ends in this process, on a thread of its own.
+//! /// Serves each connection of the guest on a thread of this process.
 //! struct Threads;
 //!
 //! impl AsRawFd for Threads {
 //!     fn as_raw_fd(&self) -> RawFd {
-//!         -1 // nothing comes from the host
+//!         -1 // the host opens no connections
 //!     }
 //! }
 //!
@@ -96,20 +98,23 @@
 //! # }
 //! ```
 //!
-//! # As a program: host processes over Unix sockets
+//! # As a program
+//!
+//! The program connects the guest to host processes through Unix sockets:
 //!
 //! ```text
 //! vsock-vhost-user --guest-cid 3 --socket /run/vm3/vhost.sock --uds-path /run/vm3/vm.vsock
 //! ```
 //!
-//! A host process reaches port 52 of the guest by connecting to `/run/vm3/vm.vsock` and writing
-//! `CONNECT 52\n`, and serves port 1024 for the guest by listening on `/run/vm3/vm.vsock_1024`. By
-//! `--vm guest-cid=3,socket=PATH,uds-path=PATH`, repeated, one process serves several guests, on
-//! threads of their own. Each option of a guest is a key there, such as `buf-alloc=1M` or
-//! `sealed-memory=true`; as an option of the program it holds for every guest that has no such key.
-//! `--help` has them all: each limit and timeout of [`Config`] is one.
+//! A host process connects to port 52 of the guest by connecting to `/run/vm3/vm.vsock` and writing
+//! `CONNECT 52\n`. It accepts the guest's connections to port 1024 by listening on
+//! `/run/vm3/vm.vsock_1024`. Repeat `--vm guest-cid=3,socket=PATH,uds-path=PATH` to serve several
+//! guests with one process, each on its own threads. Each option of a guest is also a key of
+//! `--vm`, such as `buf-alloc=1M` or `sealed-memory=true`; the program's option applies to every
+//! guest without that key. `--help` lists all options, including each limit and timeout of
+//! [`Config`].
 //!
-//! `--config FILE` takes the guests from a YAML file:
+//! `--config FILE` reads the guests from a YAML file:
 //!
 //! ```yaml
 //! vms:
@@ -119,28 +124,30 @@
 //!     linger_timeout: 1min
 //! ```
 //!
-//! `--check` says what is wrong with all of this and starts nothing. Command lines and files of
-//! `vhost-device-vsock` 0.3.0 are understood, except for those that forward to `AF_VSOCK` sockets
-//! of the host.
+//! `--check` reports errors in the options and the file without starting a device. The program also
+//! accepts command lines and files of `vhost-device-vsock` 0.3.0, except for forwarding to
+//! `AF_VSOCK` sockets of the host.
 //!
-//! Management software may pass the socket for the VMM (`--fd N`), as QEMU's conventions for
-//! back-ends have it: one that listens, or one that is connected to the only VMM, with which the
-//! device ends. `--print-capabilities` and `generate` do the rest of these conventions.
+//! Management software can pass the socket for the VMM (`--fd N`), following QEMU's back-end
+//! conventions: a listening socket, or a socket connected to the only VMM, in which case the device
+//! ends with that VMM. `--print-capabilities` and `generate` implement the rest of these
+//! conventions.
 //!
-//! Programs that know nothing of vsock are reached by `--forward PORT=unix:PATH`,
-//! `=tcp:ADDRESS:PORT` or `=dgram:PATH` (each message is a datagram, as for systemd's
-//! `$NOTIFY_SOCKET`), and reach the guest by `--expose unix:PATH=PORT` or `tcp:ADDRESS:PORT=PORT`,
-//! without a handshake. With `--no-connect` nothing listens for `CONNECT`. After `--vm` they are
-//! keys: `forward=PORT=TARGET`, `expose=ADDRESS=PORT`, `no-connect=true`.
+//! `--forward` and `--expose` connect the guest with programs that do not support vsock or the
+//! handshake. `--forward PORT=TARGET` passes the guest's connections on to `unix:PATH`,
+//! `tcp:ADDRESS:PORT` or `dgram:PATH` (each message is a datagram, as for systemd's
+//! `$NOTIFY_SOCKET`). `--expose unix:PATH=PORT` or `--expose tcp:ADDRESS:PORT=PORT` accepts host
+//! connections for a port of the guest. `--no-connect` disables the socket for `CONNECT`. The keys
+//! of `--vm` are `forward=PORT=TARGET`, `expose=ADDRESS=PORT` and `no-connect=true`.
 //!
-//! With `--pass-fd`, or the key `pass-fd=true`, a host process may hand over the pipe, file or
-//! socket that becomes the stream, as in Kata Containers; see [`PassFdBackend`].
+//! With `--pass-fd`, or the key `pass-fd=true`, a host process can pass the pipe, file or socket
+//! that becomes the stream, as in Kata Containers; see [`PassFdBackend`].
 //!
-//! Messages go over `SOCK_SEQPACKET` sockets: a host process finds the guest at
-//! `/run/vm3/vm.vsock_seqpacket`, and the guest finds it where it finds those of streams; see
+//! Messages use `SOCK_SEQPACKET` sockets. A host process connects to the guest at
+//! `/run/vm3/vm.vsock_seqpacket`, and listens for it at the same paths as for streams; see
 //! [`UnixSeqpacketBackend`].
 //!
-//! The front-end, with the guest's memory shared:
+//! Start the front-end with shared guest memory:
 //!
 //! ```text
 //! qemu-system-x86_64 -machine q35,memory-backend=mem -m 512M \
@@ -149,90 +156,89 @@
 //!     -device vhost-user-vsock-pci,chardev=vsock ...
 //! ```
 //!
-//! `docs/program.md` of the repository has the lines of other monitors.
+//! `docs/program.md` in the repository shows the options of other VMMs.
 //!
 //! `vsock-vhost-user connect /run/vm3/vm.vsock 22` connects standard input and output to a port of
-//! the guest, as ssh's `ProxyCommand` is to. `--capture FILE` writes packets for Wireshark, as
-//! [`Capture`] does for a host program.
+//! the guest, for example as ssh's `ProxyCommand`. `--capture FILE` writes packets for Wireshark,
+//! as [`Capture`] does for an embedder.
 //!
-//! `--control PATH` is a socket for those who watch the program, by HTTP: `GET /metrics`
-//! (`OpenMetrics`), `GET /connections` (JSON) and `DELETE /connections/ID`.
-//! `vsock-vhost-user ctl PATH connections`, `metrics`, `close ID` and `top` do it for people.
-//! `docs/control.md` has the figures and the limits. A library asks by
-//! [`VhostUserVsock::inspector`].
+//! `--control PATH` opens an HTTP socket for monitoring: `GET /metrics` (`OpenMetrics`),
+//! `GET /connections` (JSON) and `DELETE /connections/ID`. `vsock-vhost-user ctl PATH connections`,
+//! `metrics`, `close ID` and `top` are the interactive equivalents. `docs/control.md` describes the
+//! metrics and the limits. An embedder uses [`VhostUserVsock::inspector`].
 //!
-//! # What happens when
+//! # Behaviour in unusual situations
 //!
 //! | event | what the device does |
 //! |---|---|
-//! | the guest reboots, or unloads its driver | its connections are reset, listeners stay, the next driver is served |
-//! | the front-end goes, or dies | the same; the next front-end is served |
-//! | the front-end wants what was not offered, such as `packed=on` | its request fails, the next front-end is served |
-//! | the front-end shares memory that is longer than its file | the same; see [`VhostUserVsockBuilder::sealed_memory`] for files that shrink later |
-//! | the front-end adds or removes memory regions | it may have up to 509, and the queues keep running; a request to remove a region that a running queue lies in fails |
-//! | the front-end migrates the guest | each page of 4 KiB that the device writes is marked in the front-end's log, from when it requests this; when it has gone, connections are reset, and the next device has none |
-//! | the front-end fills, empties or replaces its kicks and calls | no thread waits for it; the guest may get no notifications |
-//! | the guest's queues break the rules | its connections are reset, until it resets the device |
-//! | a host process does not read | the guest waits at [`buf_alloc`](ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
-//! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
-//! | a host process sends descriptors (`SCM_RIGHTS`) | it gets an error (`EPERM`); on a system before Linux 6.16 its bytes arrive, and a thread of its own closes the descriptors |
-//! | [`Stopper::stop`] | the guest gets its RSTs, if it has room for them within 100 ms; connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VhostUserVsock`] |
-//! | a stop is blocked by a backend, or by the VMM's files | two seconds after it [`VhostUserError::NotEnded`] says by what; socket files are removed, the CID stays taken |
-//! | SIGTERM, SIGINT or SIGHUP, for the program | the same, and it ends |
-//! | SIGUSR1, for the program | all figures and connections go to standard error, whatever is logged |
-//! | a system call that the program does not need, for the program | it is killed, and standard error has the call |
+//! | the guest reboots, or unloads its driver | resets the connections, keeps the listeners, and serves the next driver |
+//! | the front-end disconnects or dies | the same, and serves the next front-end |
+//! | the front-end requests a feature that was not offered, such as `packed=on` | refuses the request, and serves the next front-end |
+//! | the front-end shares a memory region that is longer than its file | the same; see [`VhostUserVsockBuilder::sealed_memory`] for files that shrink later |
+//! | the front-end adds or removes memory regions | supports up to 509 regions, and the queues keep running; a request to remove a region that contains a running queue fails |
+//! | the front-end migrates the guest | marks each 4 KiB page that it writes in the front-end's log from the request on; resets the connections when the front-end has gone; the next device starts without connections |
+//! | the front-end fills, empties or replaces its kicks and calls | blocks no thread; the guest may get no notifications |
+//! | the guest's queues violate the rules | resets the connections, and waits until the driver resets the device |
+//! | a host process does not read | lets the guest send up to [`buf_alloc`](ConfigBuilder::buf_alloc) bytes on this connection; other connections continue |
+//! | the process has no file descriptor left | refuses or delays the connection that needs one; other connections continue |
+//! | a host process sends descriptors (`SCM_RIGHTS`) | the sender gets an error (`EPERM`); before Linux 6.16 its bytes arrive, and a separate thread closes the descriptors |
+//! | [`Stopper::stop`] | sends the guest its RSTs if it has room for them within 100 ms, resets connections, drops backends and ends its threads; the VMM's socket and the CID are released with the [`VhostUserVsock`] |
+//! | a backend or the VMM's files block a stop | returns [`VhostUserError::NotEnded`] with the cause after two seconds; removes the socket files, and the CID stays in use |
+//! | SIGTERM, SIGINT or SIGHUP (program) | stops in the same way, and the program ends |
+//! | SIGUSR1 (program) | writes all counters and connections to standard error, regardless of the log level |
+//! | the program makes a system call that it does not need | the kernel kills it, and standard error names the call |
 //!
-//! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
-//! QEMU. A front-end that stops the queues and starts them again, as QEMU does for `stop` and
-//! `cont`, resets the connections.
+//! QEMU does not pass on the event queue, and informs a migrated guest itself. A front-end that
+//! stops the queues and restarts them for the same driver, as QEMU does for `stop` and `cont`,
+//! keeps the connections.
 //!
-//! # What it logs
+//! # Logging
 //!
-//! Through the crate [`log`], in the targets `vsock_vhost_user`, `vsock_sockets` and below. Nothing
-//! is logged of single packets, and of connections only that they were refused:
-//! [`VhostUserVsock::inspector`] has those.
+//! The library uses the crate [`log`], with the targets `vsock_vhost_user`, `vsock_sockets` and
+//! below. It does not log single packets, and logs a connection only if it is refused. Use
+//! [`VhostUserVsock::inspector`] to observe connections.
 //!
-//! | level | what |
+//! | level | events |
 //! |---|---|
-//! | error | a capture has ended, because its file cannot be written; the driver is not served: its queues are broken, or it wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
-//! | warn | packets are missing in a capture, or it has reached its limit; the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
-//! | info | a front-end has connected, or has gone |
-//! | debug | the guest's driver is up, and with which features; why a client or a connection was refused, each reason with a limit of its own; what could not be done and does no harm |
+//! | error | a capture has ended because its file cannot be written; the driver cannot be served, because its queues are broken or it wants features that were not offered; a thread has panicked; the operating system lacks a resource that the device needs |
+//! | warn | a capture lacks packets or has reached its limit; the front-end violated the protocol (names the request); the guest cannot be notified; a descriptor cannot be watched; notifications may block because asynchronous I/O is not available; a socket file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
+//! | info | a front-end has connected or disconnected |
+//! | debug | the guest's driver is up, and its features; why a client or a connection was refused, each reason with its own limit; failures without consequences |
 //!
-//! No guest, front-end or host process fills the log. Each line that they can repeat has a limit of
-//! its own for each guest: it goes out ten times, and then once in ten seconds; a turn that is not
-//! used is saved, up to ten. What was left out is counted, and told by the next line of the kind;
-//! by a line of its own, if none comes within ten seconds of its turn; or when the device goes.
-//! Nothing is formatted for a line that is left out, and one that the logger does not want is not
-//! counted. Of the crates that the library uses, `vsock_sockets` alone logs, and nothing that
-//! others can repeat.
+//! No guest, front-end or host process can fill the log. Each message that they can repeat has its
+//! own limit for each guest: ten messages at first, then one every ten seconds, and unused turns
+//! accumulate up to ten. Suppressed messages are counted. The count is logged with the next message
+//! of the kind, or separately if none follows within ten seconds of its turn, or when the device is
+//! dropped. A suppressed message is not formatted, and a message that the logger does not want is
+//! not counted. Of the crates that the library uses, only `vsock_sockets` logs, and no guest or
+//! host process can repeat its messages.
 //!
-//! A logger that waits blocks the device that calls it. The program's does not: lines wait, up to
-//! 256 KiB of them, for a thread that writes to standard error; what finds no room is counted and
-//! told, and the end of the program waits for it 200 ms at most.
+//! A logger that blocks also blocks the device that calls it. The program's logger does not: up to
+//! 256 KiB of messages wait for a thread that writes to standard error. It counts and reports
+//! messages that find no room, and the program waits at most 200 ms for it at the end.
 //!
 //! # Threads
 //!
-//! A [`Capture`] has a thread, which writes the file; no device waits for it.
+//! A device has two threads: one waits for front-ends and answers their requests, the other moves
+//! bytes. Only the second one reads and writes streams. It sleeps while there is nothing to do,
+//! waits for nothing else, and handles events in batches: each batch needs one wake-up, one look at
+//! the clock, one lock and one notification of the guest.
 //!
-//! A device has two threads: one waits for front-ends and answers their requests, the other
-//! moves bytes. The latter is the only one that reads or writes a stream; it sleeps while there is
-//! nothing to do, waits for nothing else, and takes what has happened in batches: one wake-up, one
-//! look at the clock, one lock and one notification of the guest for a batch.
+//! A [`Capture`] has a thread that writes the file; no device waits for it.
 //!
-//! Where the system lets host processes pass descriptors, the first of these starts another thread
-//! for the whole process, which closes them; [`start_closer`] starts it beforehand. What each
-//! thread is to do first, [`VhostUserVsockBuilder::on_thread_start`] says.
+//! If the system lets host processes pass descriptors, the first such descriptor starts a thread
+//! for the whole process that closes them; [`start_closer`] starts it in advance. Use
+//! [`VhostUserVsockBuilder::on_thread_start`] to set up each thread of a device.
 //!
 //! # Invariants
 //!
 //! - Nothing that a guest, a front-end or a host process does ends the device or makes it spin.
 //! - No call waits for a guest, a front-end or a host process while bytes could move.
-//! - A stop ends within two seconds, whatever a thread is in.
-//! - What a host process has passed is never closed by a thread that moves bytes.
-//! - Every descriptor is close-on-exec, and closed when what it belonged to ends.
-//! - A socket file is removed only by the process that made it, and only if it is still the one
-//!   that was made.
+//! - A stop takes at most two seconds, regardless of what the threads are doing.
+//! - A thread that moves bytes never closes a descriptor that a host process has passed.
+//! - Every descriptor is close-on-exec, and is closed with the object that it belongs to.
+//! - A process removes a socket file only if it created that file and the file has not been
+//!   replaced.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The virtio device through the starts, pauses and resets of its drivers: carries out what the
-//! [session](crate::session) decides. While no driver is served, the guest's time stops.
+//! Starts, pauses and resets the virtio device with its drivers, as the [session](crate::session)
+//! decides.
+//!
+//! While no driver is served, the guest's clock stops, so that no timeout of a connection passes.
+//! The device thus never sees host time: every method converts its argument first.
 
 use std::sync::Arc;
 
@@ -46,25 +49,26 @@ impl Lifecycle {
         &mut self.device
     }
 
-    /// The guest's time at this moment.
+    /// Converts host time to guest time.
     pub(crate) fn guest_time(&self, now: Tick) -> Tick {
         self.clock.at(now)
     }
 
-    /// Takes the device off its rings.
+    /// Detaches the device from its rings, and closes the connections if the effect requires it.
     pub(crate) fn interrupt(&mut self, now: Tick, effect: Effect) {
         if effect == Effect::Nothing {
             return;
         }
         self.device.pause();
         self.clock.stop(now);
+        // Cut after the pause, at the guest time at which the clock has stopped.
         if effect == Effect::Cut {
             self.device.cut(self.clock.at(now));
         }
-        say!(self.journal, Debug, "the driver's queues rest");
+        say!(self.journal, Debug, "the driver's queues are stopped");
     }
 
-    /// Starts to serve rings that run. Returns whether they can be served.
+    /// Starts to serve running rings. Returns whether the device can serve them.
     pub(crate) fn start(
         &mut self,
         now: Tick,
@@ -77,6 +81,8 @@ impl Lifecycle {
         let now = self.clock.at(now);
         let started = match start {
             Start::GoOn | Start::Cut => self.device.resume(mem, queues).map_err(Unserved::from),
+            // A new driver, or one whose connections did not survive: nothing of the last one
+            // may remain in the device.
             Start::Reset {
                 owes_transport_reset,
             } => {
@@ -91,8 +97,8 @@ impl Lifecycle {
         match started {
             Ok(()) => {
                 let what = match start {
-                    Start::GoOn => "goes on",
-                    Start::Cut => "goes on without its connections",
+                    Start::GoOn => "continues",
+                    Start::Cut => "continues without its connections",
                     Start::Reset { .. } => "is up",
                 };
                 say!(
@@ -102,6 +108,8 @@ impl Lifecycle {
                 );
                 true
             }
+            // The queues are unusable. Without a reset, the device would stay paused or half
+            // started.
             Err(error) => {
                 self.device.reset(now);
                 say!(self.journal, Error, "cannot serve the driver: {error}");
@@ -110,8 +118,8 @@ impl Lifecycle {
         }
     }
 
-    /// Moves what can be moved between queues that run and the host's streams; `None` if the queues
-    /// cannot be used.
+    /// Moves bytes between running queues and the host's streams. Returns `None` if the queues are
+    /// broken.
     pub(crate) fn process(
         &mut self,
         now: Tick,
@@ -131,7 +139,7 @@ impl Lifecycle {
         }
     }
 
-    /// Prepares for the end of the device while its guest continues.
+    /// Prepares to stop the device while its guest continues to run.
     pub(crate) fn farewell(&mut self, now: Tick) {
         self.device.farewell(self.clock.at(now));
     }

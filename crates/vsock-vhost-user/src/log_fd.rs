@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `SET_LOG_FD`, a request that the `vhost` crate does not answer: an eventfd for a front-end that
-//! wants to be woken when a page has been marked.
+//! `SET_LOG_FD`, a request that the `vhost` crate does not answer. It passes an eventfd for a
+//! front-end that wants to be woken when a page has been marked.
 //!
-//! It is part of the interface of the kernel's devices. Front-ends of vhost-user read the log when
-//! they choose to, and none is known to wait for it. So the device takes the descriptor and closes
-//! it, as other devices do.
+//! The request comes from the interface of the kernel's vhost devices. Front-ends of vhost-user
+//! read the log when they choose, and no known one waits for the eventfd. So the device receives
+//! the descriptor and closes it, as other devices do.
 
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -16,15 +16,15 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{Error as ProtocolError, Result as Answer};
 
-/// Bytes of a header: the request, flags, and the length of the body.
+/// The size of a header in bytes: the request, the flags, and the length of the body.
 const HEADER: usize = 12;
-/// The flags: version 1 of the protocol, an answer, a request for an answer.
+/// The flags: the protocol version 1, a reply, a request for a reply.
 const VERSION: u32 = 1;
 const VERSION_MASK: u32 = 3;
 const REPLY: u32 = 1 << 2;
 const NEED_REPLY: u32 = 1 << 3;
 
-/// Takes the request, which must be the next one, and answers it if the front-end wants an answer.
+/// Receives the request, which must be the next one, and replies if the front-end wants a reply.
 pub(crate) fn take(socket: &UnixStream) -> Answer<()> {
     let (header, files) = receive(socket)?;
     let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| header[at + byte]));
@@ -47,11 +47,11 @@ pub(crate) fn take(socket: &UnixStream) -> Answer<()> {
     Ok(())
 }
 
-/// Reads a header; returns it with the number of files that came with it, which are closed.
+/// Reads a header and closes the files that came with it. Returns the header and their number.
 fn receive(socket: &UnixStream) -> Answer<([u8; HEADER], usize)> {
     let (mut header, mut len, mut files) = ([0; HEADER], 0, 0);
     while len < HEADER {
-        // One more than is allowed.
+        // Room for one more file than is allowed, so that too many are noticed.
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let part = &mut [IoSliceMut::new(&mut header[len..])];

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's memory, as a front-end shares it: regions, each a part of a file.
+//! The guest memory that a front-end shares: regions, each a part of a file.
+//!
+//! A [`Memory`] is immutable: each request creates a new one from the previous one. The front-end
+//! thread checks and maps files, which may block, before the device thread sees the result.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -16,14 +19,13 @@ use vm_memory::{
 use crate::dirty_log::{DirtyLog, RegionLog};
 use crate::shared_file::{FileError, Part, SealedMemory};
 
-/// The most regions that a front-end may share: as many as other devices take, and as a monitor has
-/// slots for.
+/// The maximum number of regions: as many as other devices accept and VMMs have slots for.
 pub(crate) const MAX_REGIONS: usize = 509;
 
-/// Mapped guest memory, which marks in the log what is written through it.
+/// Mapped guest memory that marks all writes in the dirty log.
 pub(crate) type MappedMemory = GuestMemoryMmap<RegionLog>;
 
-/// Why memory cannot be used. The regions of a message are counted from 0, in their order there.
+/// Why memory cannot be used. The index of a region counts from 0, in the order of the message.
 #[derive(Debug, Error)]
 pub(crate) enum MemoryError {
     #[error("memory region {index} at guest address {address:#x} cannot be used")]
@@ -36,16 +38,19 @@ pub(crate) enum MemoryError {
     Empty { index: usize, address: u64 },
     #[error("the memory regions cannot be used together: expected regions that do not overlap")]
     Regions(#[source] GuestRegionCollectionError),
-    #[error("there are {MAX_REGIONS} memory regions, the limit: remove one before adding another")]
+    #[error(
+        "the limit of {MAX_REGIONS} memory regions is reached: remove one before adding another"
+    )]
     TooMany,
     #[error(
-        "no memory region of {len:#x} bytes is at guest address {guest:#x} and at {frontend:#x} of the VMM, so \
-         none can be removed"
+        "cannot remove a memory region: expected one of {len:#x} bytes at guest address \
+         {guest:#x} and VMM address {frontend:#x}"
     )]
     NoRegion { guest: u64, frontend: u64, len: u64 },
 }
 
-/// Where a region is in the front-end, which names queues by its own addresses, and in the guest.
+/// A region's addresses in the front-end, which uses its own addresses for queues, and in the
+/// guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct RegionAddresses {
     frontend: u64,
@@ -71,15 +76,16 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Maps the regions that a front-end shares. Checks all of them before it maps the first.
+    /// Maps the regions that a front-end shares, after checking all of them.
     ///
-    /// This may wait for the owner of a file.
+    /// This may block until the owner of a file responds.
     pub(crate) fn map(
         table: &[VhostUserMemoryRegion],
         files: Vec<File>,
         sealed: SealedMemory,
         log: &Arc<DirtyLog>,
     ) -> Result<Self, MemoryError> {
+        // Check all regions before mapping the first, so that an invalid table maps nothing.
         for (index, (region, file)) in table.iter().zip(&files).enumerate() {
             check(index, region, file, sealed)?;
         }
@@ -89,6 +95,7 @@ impl Memory {
             .enumerate()
             .map(|(index, (region, file))| map(index, region, file, log).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
+        // A front-end may send the regions in any order, but the collection needs them sorted.
         regions.sort_by_key(|region| region.start_addr());
         let mapped = MappedMemory::from_arc_regions(regions).map_err(MemoryError::Regions)?;
         Ok(Self {
@@ -97,10 +104,10 @@ impl Memory {
         })
     }
 
-    /// This memory with one more region, which must overlap no other. The others stay mapped as
-    /// they are.
+    /// Returns this memory with another region, which must not overlap any other. The mappings of
+    /// the other regions do not change.
     ///
-    /// This may wait for the owner of the file.
+    /// This may block until the owner of the file responds.
     pub(crate) fn with(
         &self,
         region: &VhostUserMemoryRegion,
@@ -114,6 +121,7 @@ impl Memory {
         let index = self.regions.len();
         check(index, region, &file, sealed)?;
         let added = map(index, region, file, log)?;
+        // The new collection shares the other regions with the old one. It refuses an overlap.
         let mapped = self.mapped.insert_region(Arc::new(added));
         let mut regions = self.regions.clone();
         regions.push(RegionAddresses::of(region));
@@ -123,7 +131,7 @@ impl Memory {
         })
     }
 
-    /// This memory without one of its regions, which must match in addresses and length.
+    /// Returns this memory without one of its regions. Both addresses and the length must match.
     pub(crate) fn without(&self, region: &VhostUserMemoryRegion) -> Result<Self, MemoryError> {
         let addresses = RegionAddresses::of(region);
         let RegionAddresses {
@@ -136,6 +144,7 @@ impl Memory {
             frontend,
             len,
         };
+        // All three numbers must match, so a mistaken request does not remove another region.
         let Some(index) = self.regions.iter().position(|known| *known == addresses) else {
             return Err(none);
         };
@@ -166,8 +175,9 @@ impl Memory {
         ends.max().unwrap_or(0)
     }
 
-    /// The guest's address of what the front-end has at this one of its own.
+    /// Translates a front-end address to a guest address.
     pub(crate) fn guest_address(&self, frontend: u64) -> Option<u64> {
+        // The front-end chooses all numbers, so the sum of two of them may overflow.
         self.regions.iter().find_map(|region| {
             let offset = frontend.checked_sub(region.frontend)?;
             (offset < region.len).then(|| region.guest.checked_add(offset))?
@@ -177,6 +187,7 @@ impl Memory {
 
 /// Whether all three parts of a queue are in memory.
 pub(crate) fn holds_queue(memory: &MappedMemory, queue: &Queue) -> bool {
+    // The sizes of virtio 1.3, 2.7, including the fields of `VIRTIO_F_EVENT_IDX`.
     let size = usize::from(queue.size());
     let parts = [
         (queue.desc_table(), 16 * size, Permissions::Read),
@@ -195,7 +206,7 @@ const fn part(region: &VhostUserMemoryRegion) -> Part {
     }
 }
 
-/// Whether every byte of a region has one in its file.
+/// Checks that the whole region is in its file.
 fn check(
     index: usize,
     region: &VhostUserMemoryRegion,
@@ -237,7 +248,7 @@ pub(crate) mod testing {
 
     use super::*;
 
-    /// Memory of this many bytes from address 0 on.
+    /// Creates memory of this many bytes, from address 0 on.
     pub(crate) fn mapped(len: u64) -> Arc<MappedMemory> {
         let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, len).unwrap();
@@ -268,7 +279,7 @@ mod tests {
         VhostUserMemoryRegion::new(guest, size, frontend, offset)
     }
 
-    /// Maps regions, each of a file.
+    /// Maps regions of these files.
     fn map(
         table: &[VhostUserMemoryRegion],
         files: impl Into<Vec<File>>,
@@ -277,7 +288,7 @@ mod tests {
         Memory::map(table, files.into(), sealed, &Arc::default())
     }
 
-    /// Why one region is refused.
+    /// Returns why one region is refused.
     fn refused(region: VhostUserMemoryRegion, file: File, sealed: SealedMemory) -> FileError {
         match map(&[region], [file], sealed) {
             Err(MemoryError::File { source, .. }) => source,
@@ -315,7 +326,7 @@ mod tests {
         let text = "memory region 1 at guest address 0x1000 cannot be used";
         assert_eq!(refused.to_string(), text);
         let why = std::error::Error::source(&refused).unwrap().to_string();
-        assert!(why.starts_with("it ends at byte 8192"), "{why}");
+        assert!(why.contains("ends at byte 8192"), "{why}");
     }
 
     #[test]
@@ -329,7 +340,7 @@ mod tests {
     fn t120_a_file_that_may_shrink_is_refused_where_sealed_ones_are_demanded() {
         let (open, sealed) = (file(PAGE), file(PAGE));
         fcntl_add_seals(&sealed, SealFlags::SHRINK).unwrap();
-        // Files of a file system have no seals.
+        // Regular files have no seals.
         let plain = tempfile::tempfile().unwrap();
         plain.set_len(PAGE).unwrap();
         for file in [open, plain] {
@@ -341,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_front_end_are_found_in_their_regions_alone() {
+    fn front_end_addresses_are_translated_by_their_regions() {
         let table = [
             region(0, PAGE, 0x7000_0000, 0),
             region(0x10_0000, PAGE, 0x7000_1000, 0),
@@ -362,8 +373,8 @@ mod tests {
 
     const HUGE_PAGE: u64 = 2 << 20;
 
-    /// One in huge pages, of which the system need not have any; `None` where it does not know
-    /// them.
+    /// Creates a file in huge pages, of which the system need not have any. Returns `None` if the
+    /// system does not support huge pages.
     fn huge_file(len: u64) -> Option<File> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGE_2MB;
         let file = memfd_create("huge", flags | MemfdFlags::HUGETLB).ok()?;
@@ -374,7 +385,7 @@ mod tests {
     #[test]
     fn t120_huge_pages_are_refused_where_they_may_be_missing_or_are_not_whole() {
         type Check = fn(&FileError) -> bool;
-        // More than any system has.
+        // More memory than any system has.
         const TOO_MANY: u64 = 1 << 46;
         let cases: [(u64, u64, SealedMemory, Check); 3] = [
             (HUGE_PAGE, HUGE_PAGE, Required, |error| {
@@ -383,7 +394,7 @@ mod tests {
             (TOO_MANY, TOO_MANY, NotRequired, |error| {
                 matches!(error, FileError::Unmappable { .. })
             }),
-            // The kernel maps the whole page, and does not take back a part of it.
+            // The kernel would map the whole page, and refuse to unmap a part of it.
             (HUGE_PAGE, PAGE, NotRequired, |error| {
                 matches!(error, FileError::PartOfPage(HUGE_PAGE))
             }),
@@ -414,20 +425,20 @@ mod tests {
     fn t121_regions_are_added_and_removed_one_by_one() {
         let mut memory = Memory::default();
         assert_eq!((memory.end(), memory.is_empty()), (0, true));
-        // In disorder, of which two are neighbours.
+        // Not in order; two of them are adjacent.
         for at in [5, 1, 2] {
             memory = add(&memory, region(at * PAGE, PAGE, at << 32, PAGE)).unwrap();
         }
         assert_eq!(memory.end(), 6 * PAGE);
         assert_eq!(memory.guest_address(2 << 32), Some(2 * PAGE));
-        // One that lies over another by a byte of it, or has none.
+        // Regions that overlap others.
         for (guest, size) in [(PAGE, PAGE), (0, 2 * PAGE), (5 * PAGE, 2 * PAGE)] {
             let refused = add(&memory, region(guest, size, 9 << 32, 0)).unwrap_err();
             assert!(matches!(refused, MemoryError::Regions(_)), "{refused}");
         }
         let empty = add(&memory, region(8 * PAGE, 0, 9 << 32, 0)).unwrap_err();
         assert!(matches!(empty, MemoryError::Empty { .. }), "{empty}");
-        // What is removed must be what was added; where it was in its file is of no interest.
+        // The addresses and the length must match; the offset in the file does not matter.
         for (guest, size, frontend) in [
             (3 * PAGE, PAGE, 3 << 32),
             (PAGE, 2 * PAGE, 1 << 32),
@@ -448,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn t121_there_are_no_more_regions_than_the_most() {
+    fn t121_the_number_of_regions_is_limited() {
         let mut memory = Memory::default();
         for at in 0..MAX_REGIONS as u64 {
             memory = add(&memory, region(at * PAGE, PAGE, at * PAGE, 0)).unwrap();
@@ -461,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_need_not_be_in_the_order_of_addresses() {
+    fn a_table_need_not_be_sorted_by_address() {
         let table = [region(PAGE, PAGE, 0, 0), region(0, PAGE, PAGE, 0)];
         let memory = map(&table, [file(PAGE), file(PAGE)], NotRequired).unwrap();
         assert_eq!(memory.guest_address(PAGE), Some(0));

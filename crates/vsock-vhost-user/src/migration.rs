@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a front-end has said about a live migration: its log, and what to mark in it
+//! The front-end's requests for a live migration: the log, and which writes to mark in it
 //! (vhost-user, "Migration").
 //!
-//! Pages are marked while there is a log and either `VHOST_F_LOG_ALL` was accepted, or a queue has
-//! `VHOST_VRING_F_LOG`: then all written pages, of rings and buffers alike. An extra page in the
-//! log costs a copy; a missing one corrupts the guest. Front-ends change both while the queues run.
+//! The device marks all written pages, of rings and buffers alike, while there is a log and either
+//! `VHOST_F_LOG_ALL` was accepted or a queue has `VHOST_VRING_F_LOG`. An extra page in the log
+//! costs a copy; a missing one corrupts the guest. Front-ends change both settings while the queues
+//! run.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -28,12 +29,13 @@ pub(crate) struct Migration {
 }
 
 impl Migration {
-    /// The log in which each region of the front-end's memory marks its pages.
+    /// Returns the log in which each memory region marks its pages.
     pub(crate) const fn log(&self) -> &Arc<DirtyLog> {
         &self.log
     }
 
-    /// The front-end has accepted these features, with memory that ends at `end`.
+    /// Turns marking of all writes on or off, as these accepted features require. The memory ends
+    /// at `end`.
     pub(crate) fn accept_features(
         &mut self,
         features: u64,
@@ -44,7 +46,7 @@ impl Migration {
         self.update(end, shared)
     }
 
-    /// The front-end turns marking of the writes to a queue's used ring on or off.
+    /// Turns marking of writes to a queue's used ring on or off.
     pub(crate) fn set_ring(
         &mut self,
         queue: QueueIndex,
@@ -56,15 +58,16 @@ impl Migration {
         self.update(end, shared)
     }
 
-    /// The front-end resets the device: nothing is marked until it asks again.
+    /// Stops marking because the front-end has reset the device, until it asks again.
     pub(crate) fn forget(&mut self, shared: &Shared) {
         (self.all, self.rings) = (false, [false; QUEUES]);
+        // With this lock the device thread is between two steps, so no write is in progress.
         let _no_step = shared.worker();
         self.log.switch(Marking::Off);
     }
 
-    /// Takes another log, in which every page written after this is marked. This may wait for the
-    /// owner of the log's file.
+    /// Switches to another log, in which the device marks every page that it writes from now on.
+    /// This may block until the owner of the log's file responds.
     pub(crate) fn set_log(
         &self,
         file: File,
@@ -74,18 +77,19 @@ impl Migration {
     ) -> Result<(), LogError> {
         let log = LogFile::map(file, part, end, shared.offer.sealed_memory)?;
         let before = {
+            // Between two steps of the device thread, so that each write is marked in one log.
             let _no_step = shared.worker();
             let before = self.log.replace(log);
             self.log.switch(self.marking());
             before
         };
-        // Without the worker's lock: unmapping can take long.
+        // Without the worker's lock: unmapping can take a long time.
         drop(before);
         Ok(())
     }
 
-    /// Checks memory that ends at `end` before it is used: a write to a page without a bit could
-    /// not be marked.
+    /// Checks, before memory that ends at `end` is used, that the log has a bit for each of its
+    /// pages.
     pub(crate) fn check_memory(&self, end: u64) -> Result<(), LogError> {
         match self.marking() {
             Marking::On => self.log.check_covers(end),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Panics of code that is not ours: a backend, a stream, or what they panicked with.
+//! Handles panics of foreign code: backends, streams, and the payloads of their panics.
 
 use std::any::Any;
 use std::mem;
@@ -8,7 +8,8 @@ use std::panic::{self, AssertUnwindSafe};
 
 use crate::error::VhostUserError;
 
-/// Calls, and turns a panic into an error. What was changed by then must be fit for use after it.
+/// Makes a call, and turns a panic into an error. Everything that the call has changed must remain
+/// usable after a panic.
 pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, VhostUserError> {
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
         discard(payload);
@@ -16,7 +17,7 @@ pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, VhostUserError> {
     })
 }
 
-/// Does this with each, however many of them panic, and passes the first panic on then.
+/// Makes a call for each item, regardless of panics, and resumes the first panic at the end.
 pub(crate) fn for_each<T>(items: impl Iterator<Item = T>, mut call: impl FnMut(T)) {
     let mut first = None;
     for item in items {
@@ -34,7 +35,7 @@ pub(crate) fn for_each<T>(items: impl Iterator<Item = T>, mut call: impl FnMut(T
 /// Drops the payload of a panic, which may panic as well.
 fn discard(payload: Box<dyn Any + Send>) {
     if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        #[expect(clippy::mem_forget, reason = "to drop it might go on for ever")]
+        #[expect(clippy::mem_forget, reason = "each drop could panic again")]
         mem::forget(again);
     }
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program: its command line, and what it does for each command.
+//! The program: it parses the command line, then runs a subcommand or the devices.
 
 mod args;
 mod capabilities;
 mod capture;
 mod connect;
 mod control;
+mod counted;
 mod ctl;
 mod descriptors;
 mod error;
@@ -30,6 +31,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use self::args::{Args, ArgsError, Command, Vm};
+use self::counted::counted;
 use self::error::{ProgramError, with_causes};
 use self::inherited::Inherited;
 use self::logging::Logging;
@@ -37,11 +39,12 @@ use self::machine::Passed;
 use self::sandbox::{Needs, Sandbox, ThreadKind};
 use self::systemd::HandedOver;
 
-/// Does what its arguments say.
+/// Runs the program, as its arguments ask; returns its exit code.
 pub(crate) fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) if args.print_capabilities => return capabilities::print(),
         Ok(args) => args,
+        // QEMU's conventions: the option works whatever the other arguments are.
         Err(_) if capabilities::asked_for(env::args_os()) => return capabilities::print(),
         Err(error) => error.exit(),
     };
@@ -57,7 +60,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Serves the virtual machines.
+/// Runs the devices of the virtual machines, or only checks the arguments.
 fn serve(args: &Args) -> ExitCode {
     let vms = args.vms().unwrap_or_else(|error| refuse(&error));
     if args.check {
@@ -65,13 +68,13 @@ fn serve(args: &Args) -> ExitCode {
     }
     let (passed, sandbox, logging) = match start(args, &vms) {
         Ok(started) => started,
-        // Nothing runs yet that could be kept waiting.
+        // No device runs yet, so it does not matter if standard error blocks.
         Err(error) => return fail(&error),
     };
     let code = match serve::run(args, &vms, passed, &sandbox, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logging.say(&error.text());
+            logging.write_line(&error.text());
             error.code()
         }
     };
@@ -79,8 +82,10 @@ fn serve(args: &Args) -> ExitCode {
     code
 }
 
-/// What is there before anything can be logged. First the descriptors that were passed: nothing
-/// that the program opens may have their numbers.
+/// Takes what was passed to the program, and starts the sandbox and the log.
+///
+/// Passed descriptors come first: once the program opens files of its own, those could have the
+/// number of a descriptor that was announced and not passed.
 fn start(args: &Args, vms: &[Vm]) -> Result<(Passed, Arc<Sandbox>, Logging), ProgramError> {
     let passed = Passed {
         inherited: Inherited::take(vms)?,
@@ -94,7 +99,7 @@ fn start(args: &Args, vms: &[Vm]) -> Result<(Passed, Arc<Sandbox>, Logging), Pro
     Ok((passed, sandbox, logging))
 }
 
-/// Ends the program as it does for an argument that cannot be parsed.
+/// Ends the program in the same way as for an argument that cannot be parsed.
 fn refuse(error: &ArgsError) -> ! {
     let mut command = <Args as clap::CommandFactory>::command();
     command
@@ -102,20 +107,21 @@ fn refuse(error: &ArgsError) -> ! {
         .exit()
 }
 
-/// Says what failed, on standard error.
+/// Reports an error on standard error.
 fn fail(error: &ProgramError) -> ExitCode {
-    // Nothing can be done if it fails.
-    let _told = writeln!(io::stderr(), "{}", error.text());
+    // There is nowhere else to report it if this fails.
+    let _written = writeln!(io::stderr(), "{}", error.text());
     error.code()
 }
 
-/// Says that the arguments are right, and for whom.
+/// Reports that the arguments are valid, and which guests they describe.
 fn checked(vms: &[Vm]) -> ExitCode {
     let cids: Vec<_> = vms.iter().map(|vm| vm.guest_cid.to_string()).collect();
-    let said = writeln!(
+    let guests = counted(cids.len(), "guest");
+    let written = writeln!(
         io::stdout(),
-        "vsock-vhost-user: the arguments are right; they start a device for each guest: {}",
+        "vsock-vhost-user: the arguments are valid and describe {guests}: CID {}",
         cids.join(", ")
     );
-    ExitCode::from(u8::from(said.is_err()))
+    ExitCode::from(u8::from(written.is_err()))
 }

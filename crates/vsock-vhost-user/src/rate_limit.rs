@@ -1,29 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How often the same line goes to the log: a few times, then now and then, and what was left out
-//! is counted. No clock, no lock.
+//! Limits how often the same message is logged: a burst, and then one message for each interval.
+//! Suppressed messages are counted, and the count is reported.
+//!
+//! Each message has a token bucket of [`BURST`] turns, refilled at one turn for each [`INTERVAL`].
+//! Instead of a number of turns, it stores the time when the bucket is full again. The caller
+//! passes the time in.
 
 use std::time::Duration;
 
-/// How often a line goes out before it has to wait.
+/// How often a message can be logged before it has to wait.
 pub(crate) const BURST: u32 = 10;
 
-/// How long a line that has used up its burst waits for each further turn. A turn that is not used
-/// is saved, up to the burst.
+/// How long a message waits for each further turn after the burst. Unused turns accumulate up to
+/// the burst.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The lines of one source, each with turns of its own. `K` says which line it is. There is an
-/// entry for each that was ever asked for, so the kinds of lines must be few: places in a program
-/// are.
+/// The messages of one source, each with its own turns. `K` identifies the message. Entries are
+/// never removed, so there must be few different keys, such as places in the program.
 #[derive(Debug)]
 pub(crate) struct RateLimits<K>(Vec<Line<K>>);
 
 #[derive(Debug)]
 struct Line<K> {
     key: K,
-    /// When it has all its turns again, if none is taken until then.
+    /// When the message has all its turns again, if it takes none until then.
     full_at: Duration,
-    /// How many were left out since the last one that went out.
+    /// How many messages were suppressed since the last one that was logged.
     left_out: u64,
 }
 
@@ -36,17 +39,18 @@ impl<K> Line<K> {
         }
     }
 
-    /// When it may go out again.
+    /// When the next turn is available.
     fn turn(&self) -> Duration {
+        // A turn is available as long as at most `BURST - 1` of them are missing.
         self.full_at.saturating_sub(INTERVAL * (BURST - 1))
     }
 
-    /// When what was left out is to be told, if no line goes out that could tell it.
+    /// When to report the suppressed messages separately, if no further message reports them.
     fn due(&self) -> Option<Duration> {
         (self.left_out > 0).then(|| self.turn().saturating_add(INTERVAL))
     }
 
-    /// Uses a turn; returns how many were left out before it.
+    /// Uses a turn, and returns how many messages were suppressed before it.
     fn take_turn(&mut self, now: Duration) -> u64 {
         self.full_at = self.full_at.max(now).saturating_add(INTERVAL);
         std::mem::take(&mut self.left_out)
@@ -58,7 +62,8 @@ impl<K: Copy + PartialEq> RateLimits<K> {
         Self(Vec::new())
     }
 
-    /// Whether the line may go out now; if so, how many were left out before it.
+    /// Decides whether a message may be logged now. If so, returns how many were suppressed before
+    /// it.
     pub(crate) fn admit(&mut self, now: Duration, key: K) -> Option<u64> {
         let known = self.0.iter().position(|line| line.key == key);
         let index = known.unwrap_or_else(|| {
@@ -73,16 +78,16 @@ impl<K: Copy + PartialEq> RateLimits<K> {
         Some(line.take_turn(now))
     }
 
-    /// A line of which some were left out, and how many, if it is time to tell: the line has had a
-    /// turn and nothing has used it for an [`INTERVAL`]. Telling uses it. At the end of time all
-    /// are told.
+    /// Returns a message with suppressed occurrences, and their number, if a separate report is
+    /// due: a turn has been available for an [`INTERVAL`], and no message has used it. The report
+    /// uses the turn. `Duration::MAX` returns all of them, one for each call.
     pub(crate) fn owed(&mut self, now: Duration) -> Option<(K, u64)> {
         let due = self.due().filter(|&due| due <= now)?;
         let line = self.0.iter_mut().find(|line| line.due() == Some(due))?;
         Some((line.key, line.take_turn(now)))
     }
 
-    /// When [`owed`](Self::owed) has something to tell, as things are.
+    /// When [`owed`](Self::owed) will next return a message, if no other is logged until then.
     pub(crate) fn due(&self) -> Option<Duration> {
         self.0.iter().filter_map(Line::due).min()
     }
@@ -106,7 +111,7 @@ mod tests {
         for _ in 0..7 {
             assert_eq!(limits.admit(now, 'a'), None);
         }
-        assert_eq!(limits.admit(now, 'b'), Some(0), "another line");
+        assert_eq!(limits.admit(now, 'b'), Some(0), "another message");
         let before = now + INTERVAL - Duration::from_nanos(1);
         assert_eq!(limits.admit(before, 'a'), None);
         assert_eq!(limits.admit(now + INTERVAL, 'a'), Some(8));
@@ -143,14 +148,15 @@ mod tests {
         Tell,
     }
 
-    /// What happens, and how many milliseconds after what happened before.
+    /// Generates events, each with the milliseconds since the previous one.
     fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         let pause = prop_oneof![8 => 0_u64..3, 2 => 0_u64..3000, 1 => 0_u64..60_000];
         let event = prop_oneof![9 => (0_u8..3).prop_map(Event::Line), 1 => Just(Event::Tell)];
         prop::collection::vec((pause, event), 0..400)
     }
 
-    /// Lines that went out, with the time; what they told, and how many were left out.
+    /// The times of logged messages, the suppressed ones that they reported, and all suppressed
+    /// ones.
     #[derive(Default)]
     struct Log {
         times: Vec<Duration>,
@@ -183,7 +189,8 @@ mod tests {
                         logs[usize::from(key)].out(now, told);
                     }
                 }
-                prop_assert!(limits.due().is_none() || logs.iter().any(|log| log.left_out > log.told));
+                let some_are_owed = logs.iter().any(|log| log.left_out > log.told);
+                prop_assert!(limits.due().is_none() || some_are_owed);
             }
             for log in &logs {
                 for (index, &last) in log.times.iter().enumerate() {

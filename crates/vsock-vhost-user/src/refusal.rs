@@ -10,7 +10,7 @@ use crate::dirty_log::LogError;
 use crate::memory::MemoryError;
 use crate::session::QUEUES;
 
-/// Why a request is refused.
+/// Why a front-end's request is refused.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
     #[error("there is no queue {0}: expected one of {QUEUES}, counted from 0")]
@@ -19,15 +19,15 @@ pub(crate) enum Refusal {
     Size(u32, u16),
     #[error("{0} is too large for a queue index: expected at most 65535")]
     Base(u32),
-    #[error("the features {0:#x} were not offered: expected only offered ones")]
+    #[error("the features {0:#x} were not offered: expected a subset of the offered ones")]
     Features(u64),
     #[error("no memory is shared yet: SET_MEM_TABLE comes first")]
     NoMemory,
-    #[error("the address {0:#x} is in no memory region: expected one in shared memory")]
+    #[error("the address {0:#x} is not in a memory region: expected one in shared memory")]
     NoRegion(u64),
     #[error("the addresses of the queue are not aligned")]
     Misaligned(#[source] QueueError),
-    #[error("the used ring of the queue is not in memory: expected it in shared memory")]
+    #[error("the used ring of the queue is not in a memory region: expected it in shared memory")]
     Outside,
     #[error("cannot watch the kick of a queue")]
     Kick(#[source] io::Error),
@@ -35,7 +35,7 @@ pub(crate) enum Refusal {
     Memory(#[from] MemoryError),
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("queue {0} runs and lies in the memory region: stop it with GET_VRING_BASE first")]
+    #[error("the memory region contains queue {0}, which runs: stop it with GET_VRING_BASE first")]
     RegionInUse(usize),
     #[error("the device did not offer the protocol feature that the request needs")]
     NotOffered,

@@ -5,24 +5,24 @@ use vsock_sockets::{
     ExposeBackend, PassFdBackend, SocketFileRemover, UnixBackend, UnixSeqpacketBackend,
 };
 
-/// A backend, and which of the guest's connections are for it.
+/// A backend, and which of the guest's connections it serves.
 pub(crate) struct Served {
     pub(crate) backend: Box<dyn VsockBackend>,
     pub(crate) serves: Serves,
 }
 
-/// Which of the guest's connections are for a backend.
+/// Which of the guest's connections a backend serves.
 pub(crate) enum Serves {
-    /// Those to every port that no backend has for itself.
+    /// Connections to all ports that no backend has for itself.
     Rest,
-    /// Those to these ports.
+    /// Connections to these ports.
     Ports(Vec<u32>),
-    /// Those to other guests.
+    /// Connections to other guests.
     Siblings,
 }
 
 impl Served {
-    /// What can remove the file of a backend over Unix sockets.
+    /// Returns a handle that removes the socket file of a backend over Unix sockets.
     pub(crate) fn file_remover(&self) -> Option<SocketFileRemover> {
         let backend = self.backend.as_any();
         if let Some(streams) = backend.downcast_ref::<UnixBackend>() {

@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which driver the device serves: the one that it served before, or another. This module decides
-//! between a pause and a reset, from the front-end's messages and the positions of the rings; it
-//! touches no descriptor and no memory.
+//! Decides whether the device continues with the driver that it served before, or starts with
+//! another one, from the front-end's messages and the positions of the rings. This module touches
+//! no file descriptor and no memory.
 //!
-//! When queues stop, the device does not learn why. QEMU sends the same messages for a guest that
-//! is paused as for one that reboots, and other front-ends only disable the queues. So nothing is
-//! decided when the queues stop. It is decided when they run again:
+//! When queues stop, the device does not learn why. QEMU sends the same messages for a paused guest
+//! as for one that reboots, and other front-ends only disable the queues. So the decision between a
+//! pause and a reset is made only when the queues run again:
 //!
 //! ```text
-//!                 start: Reset                        interrupt(Pause)
-//!   Idle ----------------------------> Serving --------------------------> Resting, bonds kept
-//!    ^                                  |  ^  ^                                |        |
-//!    | interrupt            broken      |  |  |          start: GoOn           |        |
-//!    +----------- Broken <--------------+  |  +--------------------------------+        |
-//!                      interrupt(Reset) |  | start: Cut                                 | interrupt(Reset)
-//!                                       v  |                                            v
-//!                                      Resting, bonds cut <-----------------------------+
+//!                start: Reset                      interrupt(Pause)
+//!   Idle -------------------------> Serving ---------------------> Resting, bonds kept
+//!    ^                               |  ^  ^                           |     |
+//!    | interrupt            broken   |  |  |        start: GoOn        |     |
+//!    +----------- Broken <-----------+  |  +---------------------------+     |
+//!                   interrupt(Reset) |  | start: Cut                         | interrupt(Reset)
+//!                                    v  |                                    v
+//!                                   Resting, bonds cut <---------------------+
 //! ```
 //!
-//! and from either kind of rest, a start for another driver is a `Reset`. `docs/protocol.md`
-//! derives the rules from the specification.
+//! From either kind of rest, a start for another driver is a `Reset`. The *bonds* are the
+//! connections of the resting driver. `docs/protocol.md` derives the rules from the specification.
 
 use vhost::vhost_user::VhostUserVirtioFeatures;
 
-/// Receive, transmit and event queue; some front-ends keep the last one for themselves.
+/// The receive, transmit and event queue; some front-ends serve the last one themselves.
 pub(crate) const QUEUES: usize = 3;
 
-/// How many queues, from the first on, carry packets. The device serves a driver while all of them
-/// run.
+/// The number of queues that carry packets, which come first. The device serves a driver while all
+/// of them run.
 pub(crate) const PACKET_QUEUES: usize = 2;
 
-/// Bits of the features by which the front-end and the device agree on how they work together. The
-/// driver does not know of them, and they change while it runs.
+/// Feature bits that the front-end and the device negotiate with each other. The driver does not
+/// see them, and they can change while it runs.
 const FRONT_END_FEATURES: u64 =
     VhostUserVirtioFeatures::LOG_ALL.bits() | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
-/// Where a ring is in the guest's memory, and how many entries it has.
+/// A ring's location in guest memory and its number of entries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) size: u16,
@@ -45,22 +45,22 @@ pub(crate) struct Layout {
     pub(crate) used: u64,
 }
 
-/// A ring at a moment.
+/// A ring's layout and position at some moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Ring {
     pub(crate) layout: Layout,
-    /// The used index, which only the device moves once a driver has set the ring up. The device
-    /// holds no buffer between two calls, so this is also its position in the available ring.
+    /// The used index, which only the device advances after the driver has set up the ring. The
+    /// device holds no buffer between two calls, so this is also its position in the available
+    /// ring.
     pub(crate) used_index: u16,
 }
 
-/// How the device was taken off its rings.
+/// Why the device was detached from its rings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Interruption {
-    /// A ring was stopped or disabled, or is being set up anew. It is not known yet whether this is
-    /// only a pause.
+    /// A ring was stopped or disabled, or is being set up again. This may turn out to be a pause.
     Pause,
-    /// By `RESET_OWNER` or `RESET_DEVICE`, or because the front-end has gone.
+    /// The front-end sent `RESET_OWNER` or `RESET_DEVICE`, or has disconnected.
     Reset,
 }
 
@@ -68,35 +68,35 @@ pub(crate) enum Interruption {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Effect {
     Nothing,
-    /// Everything stays as it is until the next start.
+    /// The device keeps everything until the next start.
     Pause,
-    /// The connections end on the host; the driver learns this if it continues.
+    /// The device closes the connections on the host; the driver learns this if it continues.
     Cut,
 }
 
 /// What the device does when its rings run again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Start {
-    /// The driver that was served goes on, and so do its connections.
+    /// The same driver continues, with its connections.
     GoOn,
-    /// The driver that was served goes on, and learns that its connections were cut.
+    /// The same driver continues, and learns that its connections were cut.
     Cut,
-    /// The driver is another one: what is left of the previous one is closed.
+    /// The driver is another one. What is left of the previous one is closed.
     Reset {
-        /// The driver has already used its rings, with another device: the connections that it
-        /// believes to have are gone.
+        /// Whether the driver has already used its rings with another device. The connections that
+        /// it believes to have are gone.
         owes_transport_reset: bool,
     },
 }
 
-/// What the rings tell about a driver.
+/// The properties that identify a driver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Driver {
     features: u64,
     rings: [Ring; PACKET_QUEUES],
 }
 
-/// Whether the connections of a resting driver are alive.
+/// Whether the connections of a resting driver still exist.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Bonds {
     Kept,
@@ -109,11 +109,12 @@ enum State {
     Idle,
     Serving(Driver),
     Resting(Driver, Bonds),
-    /// The rings cannot be used, and are not tried again before the front-end changes something.
+    /// The rings are unusable. The device does not try them again until the front-end changes
+    /// something.
     Broken,
 }
 
-/// The device is with no driver, and may begin with one: with the last one, if it rests.
+/// The permission to start to serve a driver, with the resting driver that may continue.
 #[derive(Debug)]
 pub(crate) struct Beginning {
     before: Option<(Driver, Bonds)>,
@@ -124,7 +125,7 @@ pub(crate) struct Beginning {
 pub(crate) struct Session {
     state: State,
     features: u64,
-    /// The base from `SET_VRING_BASE`, if the ring has not run since.
+    /// Each ring's base from `SET_VRING_BASE`, if the ring has not run since.
     bases: [Option<u16>; QUEUES],
 }
 
@@ -142,8 +143,8 @@ impl Session {
         matches!(self.state, State::Serving(_))
     }
 
-    /// What [`start`](Self::start) needs, if the device should start to serve a driver once its
-    /// rings run.
+    /// Returns the argument of [`start`](Self::start), if the device may start to serve a driver
+    /// once its rings run.
     pub(crate) const fn beginning(&self) -> Option<Beginning> {
         let before = match self.state {
             State::Idle => None,
@@ -153,7 +154,7 @@ impl Session {
         Some(Beginning { before })
     }
 
-    /// What the driver accepts, from the next start on.
+    /// The accepted features, which take effect with the next start.
     pub(crate) const fn features(&self) -> u64 {
         self.features
     }
@@ -170,7 +171,7 @@ impl Session {
         }
     }
 
-    /// The base from `SET_VRING_BASE` of a ring that has not run since.
+    /// The ring's base from `SET_VRING_BASE`, if the ring has not run since.
     pub(crate) fn base(&self, ring: usize) -> Option<u16> {
         self.bases.get(ring).copied().flatten()
     }
@@ -180,7 +181,8 @@ impl Session {
         self.bases.get_mut(ring).and_then(Option::take)
     }
 
-    /// Takes the device off its rings, if it serves them.
+    /// Detaches the device from its rings, if it serves them. `used_indices` are the current
+    /// positions of the rings.
     pub(crate) fn interrupt(
         &mut self,
         by: Interruption,
@@ -188,15 +190,19 @@ impl Session {
     ) -> Effect {
         let (mut driver, bonds) = match self.state {
             State::Idle | State::Resting(_, Bonds::Cut) => return Effect::Nothing,
+            // The front-end has changed something, so the rings may be tried again.
             State::Broken => {
                 self.state = State::Idle;
                 return Effect::Nothing;
             }
             State::Resting(_, Bonds::Kept) if by == Interruption::Pause => return Effect::Nothing,
+            // A pause that turns into a reset: the connections end now.
             State::Resting(driver, Bonds::Kept) => (driver, Bonds::Cut),
             State::Serving(driver) if by == Interruption::Pause => (driver, Bonds::Kept),
             State::Serving(driver) => (driver, Bonds::Cut),
         };
+        // A resting driver keeps the positions of its first interruption: the front-end may reuse
+        // the memory of the rings since.
         if self.serves() {
             for (ring, index) in driver.rings.iter_mut().zip(used_indices) {
                 ring.used_index = index;
@@ -209,19 +215,19 @@ impl Session {
         }
     }
 
-    /// Forgets what the front-end has set: it has gone, or it has reset the device.
+    /// Forgets the front-end's settings, because it has disconnected or reset the device.
     pub(crate) const fn forget_set_up(&mut self) {
         self.features = 0;
         self.bases = [None; QUEUES];
     }
 
-    /// The rings cannot be used, and every connection was closed because of this: what runs after
-    /// the next interruption starts anew.
+    /// Notes that the rings are unusable, and that every connection was closed because of this. The
+    /// first start after the next interruption is a reset.
     pub(crate) const fn broken(&mut self) {
         self.state = State::Broken;
     }
 
-    /// Starts: all rings that carry packets run, in this place and state.
+    /// Starts to serve a driver, whose packet queues all run and have these rings.
     pub(crate) fn start(
         &mut self,
         Beginning { before }: Beginning,
@@ -231,16 +237,18 @@ impl Session {
             features: self.features & !FRONT_END_FEATURES,
             rings,
         };
-        let mut stands_there = true;
+        // A front-end that repeats the set-up after a pause passes the position where the ring
+        // stopped. Any other base means a new beginning.
+        let mut is_at_base = true;
         for (index, ring) in rings.iter().enumerate() {
             let base = self.take_base(index);
-            stands_there &= base.is_none_or(|base| base == ring.used_index);
+            is_at_base &= base.is_none_or(|base| base == ring.used_index);
         }
         let has_used_rings = rings.iter().any(|ring| ring.used_index != 0);
         let start = match before {
-            Some((last, Bonds::Kept)) if last == driver && stands_there => Start::GoOn,
-            // Another session may pass any base, most likely the available index. A driver that has
-            // not used its rings has no connections to hear of.
+            Some((last, Bonds::Kept)) if last == driver && is_at_base => Start::GoOn,
+            // A new front-end may pass any base, most likely the available index, so the base is no
+            // criterion here. A driver that has not used its rings has no connections to lose.
             Some((last, Bonds::Cut)) if last == driver && has_used_rings => Start::Cut,
             _ => Start::Reset {
                 owes_transport_reset: has_used_rings,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the threads of a device share: the front-end's requests come on one, the guest's kicks and
-//! the host's streams on another.
+//! The state that the threads of a device share. One thread handles the front-end's requests, the
+//! other one the guest's kicks and the host's streams.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ use crate::panics::{self, catch};
 use crate::shared_file::SealedMemory;
 use crate::worker::Worker;
 
-/// What a front-end may ask for.
+/// The features and limits that the device offers to a front-end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offer {
     pub(crate) features: u64,
@@ -26,7 +26,7 @@ pub(crate) struct Offer {
 
 pub(crate) struct Shared {
     pub(crate) claim: CidClaim,
-    /// Where the device says what its owner should know.
+    /// The device's log messages.
     pub(crate) journal: Arc<Journal>,
     pub(crate) offer: Offer,
     /// Questions for the thread that moves bytes.
@@ -35,25 +35,25 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The front-end has gone.
+    /// Releases everything that a front-end has passed, because it has disconnected.
     pub(crate) fn end(&self) {
         let remains = self.worker().end();
-        // Not under the lock: the owner of a file may let its last user wait.
+        // Without the lock: closing a file can block until its owner responds.
         drop(remains);
     }
 
-    /// The device has ended: its backends go, whatever panics meanwhile.
+    /// Drops the backends at the end of the device, regardless of panics.
     pub(crate) fn release(&self) -> Result<(), VhostUserError> {
         let backends = catch(|| self.worker().remove_backends())?;
         let settled = catch(|| self.worker().settle());
-        // Not under the lock: what a backend does when it is dropped is its own affair, and it may
-        // ask for the device's counters.
+        // Without the lock: a backend that is dropped may do anything, even ask for the device's
+        // counters.
         let dropped = catch(|| panics::for_each(backends.into_iter(), drop));
         settled.and(dropped)
     }
 
     pub(crate) fn worker(&self) -> MutexGuard<'_, Worker> {
-        // After a panic the device ends; until then no other thread is to panic for it.
+        // A panic ends the device. Until then, it must not make other threads panic too.
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A part of a file that a front-end shares, and the checks before it is mapped: a missing page
-//! kills the process that touches it.
+//! A part of a file that a front-end shares.
+//!
+//! A process that accesses a mapped page that is missing in the file is killed. The checks here
+//! ensure that all pages exist when the part is mapped and, with [`SealedMemory::Required`], that
+//! they cannot disappear later.
 
 use std::fs::File;
 use std::io;
@@ -17,41 +20,40 @@ use vm_memory::{FileOffset, MmapRegion};
 #[derive(Debug, Error)]
 pub(crate) enum FileError {
     #[error(
-        "it ends at byte {end} of a file of {len} bytes: the VMM must make the file as long as what it shares"
+        "the shared part ends at byte {end} of a file of {len} bytes; the VMM must make the file \
+         at least that long"
     )]
     Short { end: u64, len: u64 },
     #[error(
-        "it is in a file that may shrink, which the device was told not to accept: the VMM must share memory that \
-         is sealed (F_SEAL_SHRINK; QEMU: -object memory-backend-memfd,seal=on)"
+        "the file may shrink, but the device requires sealed memory; the VMM must share memory \
+         with F_SEAL_SHRINK (QEMU: -object memory-backend-memfd,seal=on)"
     )]
     Unsealed,
     #[error(
-        "it is in huge pages, of which the system may have too few at any time, and the device was told not to \
-         accept that: the VMM must share memory in usual pages"
+        "the file has huge pages, which the system may run out of, but the device requires sealed \
+         memory; the VMM must share memory in normal pages"
     )]
     Huge,
-    #[error("it ends within a huge page: expected a multiple of {0} bytes")]
+    #[error("the shared part ends within a huge page: expected a multiple of {0} bytes")]
     PartOfPage(u64),
-    #[error("cannot ask for the properties of its file")]
+    #[error("cannot query the properties of the file")]
     Unknown(#[source] io::Error),
-    #[error(
-        "it cannot be mapped, at offset {offset:#x} of its file, which must be a multiple of the page size"
-    )]
+    #[error("cannot map the file at offset {offset:#x}, which must be a multiple of the page size")]
     Unmappable {
         offset: u64,
         source: MmapRegionError,
     },
-    #[error("its end is too large for an address")]
+    #[error("the end of the shared part is too large for an address")]
     Beyond,
 }
 
-/// Whether the guest's memory, and the log of a migration, must be sealed against shrinking
+/// Whether the guest's memory and a migration's log must be sealed against shrinking
 /// (`F_SEAL_SHRINK` of a memfd).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SealedMemory {
-    /// A VMM that shares memory that may shrink is refused.
+    /// The device refuses a VMM that shares memory that can shrink.
     Required,
-    /// Memory of any kind is accepted.
+    /// The device accepts memory of any kind.
     #[default]
     NotRequired,
 }
@@ -64,7 +66,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Checks that every byte of the part is in the file, and, if sealing is demanded, stays there.
+    /// Checks that every byte of the part is in the file and, if seals are required, remains there.
     pub(crate) fn check(self, file: &File, sealed: SealedMemory) -> Result<(), FileError> {
         // Check the seal first: a sealed file keeps the length that is checked next.
         let required = sealed == SealedMemory::Required;
@@ -75,8 +77,8 @@ impl Part {
         }
         let unknown = |error: Errno| FileError::Unknown(error.into());
         if let Some(page) = huge_page(file).map_err(unknown)? {
-            // A hole that is punched in them later needs a new huge page, and the system may have
-            // none left.
+            // The VMM can punch a hole even in a sealed file. The next access then needs a new huge
+            // page, and the system may have none left.
             if required {
                 return Err(FileError::Huge);
             }
@@ -96,7 +98,7 @@ impl Part {
 
     /// Maps the checked part for reading and writing.
     ///
-    /// Without `MAP_NORESERVE`: memory in huge pages is mapped only if there are enough of them.
+    /// The mapping is without `MAP_NORESERVE`, so it fails if there are not enough huge pages.
     pub(crate) fn map<B: Bitmap>(self, file: File, bitmap: B) -> Result<MmapRegion<B>, FileError> {
         let size = usize::try_from(self.len).map_err(|_| FileError::Beyond)?;
         let mapped = MmapRegionBuilder::new_with_bitmap(size, bitmap)
@@ -111,8 +113,8 @@ impl Part {
     }
 }
 
-/// The size of a file's pages, if they are huge: huge pages come from a pool of the system, and
-/// a process that touches one when none is left is killed.
+/// Returns the size of a file's pages if they are huge. Huge pages come from a pool of the system,
+/// and a process that accesses one when none is left is killed.
 fn huge_page(file: &File) -> Result<Option<u64>, Errno> {
     let system = fstatfs(file)?;
     let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Signals an eventfd that the front-end has as well, without ever waiting for it.
+//! Signals an eventfd that the front-end shares, without ever blocking.
 //!
-//! A `write` waits where the counter is full and the description is blocking, and the front-end,
-//! which shares the description, can bring about both at any time. The kernel itself signals
-//! eventfds by a call that never waits and ignores flags; asynchronous I/O (`io_submit`) lets a
-//! process ask for that, with the completion of a read that fails immediately.
+//! A `write` blocks if the counter is full and the open file description is in blocking mode. The
+//! front-end shares the description, and can cause both at any time. The kernel's own way to signal
+//! an eventfd never blocks, whatever the mode. Asynchronous I/O (`io_submit`) lets a process use
+//! it: the kernel signals an eventfd when a request completes. So this module submits a read that
+//! fails immediately.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -17,26 +18,27 @@ use vmm_sys_util::aio::{IOCB_CMD_PREAD, IOCB_FLAG_RESFD, IoContext, IoControlBlo
 
 use crate::journal::{Journal, say};
 
-/// Completions that the kernel keeps for us. They say nothing, and are taken before there are more.
+/// How many completions the kernel can store. They contain nothing useful, and must be removed
+/// before the store is full.
 const COMPLETIONS: u16 = 64;
 
 /// Why an eventfd was not signalled.
 #[derive(Debug, Error)]
 pub(crate) enum SignalError {
-    /// It never will be.
-    #[error("it is no eventfd")]
+    /// The file can never be signalled.
+    #[error("the file is not an eventfd")]
     NoEventfd,
     #[error(transparent)]
     Failed(io::Error),
 }
 
-/// Signals eventfds.
+/// A means to signal eventfds.
 pub(crate) struct Signaller(Way);
 
 enum Way {
     Kernel(Kernel),
-    /// The kernel has no asynchronous I/O for this process: ask whether a write would wait, and
-    /// write. If the eventfd is filled just between, the write waits.
+    /// The process cannot use asynchronous I/O: check whether a write would block, and write. If
+    /// the front-end fills the eventfd between these two calls, the write blocks.
     Write,
 }
 
@@ -47,8 +49,8 @@ impl Signaller {
                 say!(
                     journal,
                     Warn,
-                    "no asynchronous I/O ({error}; see fs.aio-max-nr and seccomp for io_setup): a VMM that \
-                     fills its eventfds on purpose can stop its own device"
+                    "cannot set up asynchronous I/O: {error}; check fs.aio-max-nr and that \
+                     io_setup is permitted, or a VMM that fills its eventfds can block its device"
                 );
                 Way::Write
             },
@@ -56,7 +58,7 @@ impl Signaller {
         ))
     }
 
-    /// Adds one to the counter of an eventfd. If it is full, it has been signalled.
+    /// Adds one to the counter of an eventfd. A full counter already means that it is signalled.
     pub(crate) fn signal(&mut self, eventfd: &impl AsFd) -> Result<(), SignalError> {
         match &mut self.0 {
             Way::Kernel(kernel) => kernel.signal(eventfd),
@@ -68,9 +70,9 @@ impl Signaller {
 /// A context of asynchronous I/O.
 struct Kernel {
     context: IoContext,
-    /// What the reads fail on.
+    /// An eventfd from which each read fails.
     source: OwnedFd,
-    /// Completions that were not taken yet.
+    /// How many completions may be stored in the context.
     completions: u16,
 }
 
@@ -82,8 +84,8 @@ impl Kernel {
             source: eventfd(0, flags)?,
             completions: 0,
         };
-        // Kernels before 5.8 do not read eventfds so, and a filter of system calls may allow only
-        // some of these.
+        // Try it: kernels before 5.8 do not read eventfds this way, and a system call filter may
+        // permit only some of these calls.
         let probe = eventfd(0, flags)?;
         kernel.submit(&probe)?;
         rustix::io::read(&probe, &mut [0; 8])?;
@@ -92,10 +94,12 @@ impl Kernel {
     }
 
     fn signal(&mut self, eventfd: &impl AsFd) -> Result<(), SignalError> {
+        // The context has room for only so many completions; further requests would fail.
         if self.completions == COMPLETIONS {
             self.take_completions().map_err(SignalError::Failed)?;
         }
         self.submit(eventfd).map_err(|error| {
+            // The kernel's answer for a file that is not an eventfd.
             if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) {
                 SignalError::NoEventfd
             } else {
@@ -104,7 +108,7 @@ impl Kernel {
         })
     }
 
-    /// Reads nothing, which is an error, and the end of which is signalled.
+    /// Submits a read that fails immediately, and whose completion signals `eventfd`.
     fn submit(&mut self, eventfd: &impl AsFd) -> io::Result<()> {
         let mut read = IoControlBlock {
             aio_lio_opcode: u16::try_from(IOCB_CMD_PREAD).unwrap_or_default(),
@@ -126,7 +130,7 @@ impl Kernel {
     }
 }
 
-/// A descriptor's number, as the kernel's structure has it.
+/// Returns a descriptor's number in the form of the kernel's structure.
 fn number(fd: &impl AsRawFd) -> u32 {
     u32::from_ne_bytes(fd.as_raw_fd().to_ne_bytes())
 }
@@ -135,6 +139,7 @@ fn write(eventfd: &impl AsFd) -> Result<(), SignalError> {
     let mut fds = [PollFd::new(eventfd, PollFlags::OUT)];
     let now = Timespec::default();
     poll(&mut fds, Some(&now)).map_err(|error| SignalError::Failed(error.into()))?;
+    // Full, so it is signalled.
     if !fds[0].revents().contains(PollFlags::OUT) {
         return Ok(());
     }
@@ -151,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    /// One whose description is blocking.
+    /// Creates an eventfd in blocking mode.
     fn blocking() -> OwnedFd {
         eventfd(0, EventfdFlags::CLOEXEC).unwrap()
     }
@@ -162,14 +167,14 @@ mod tests {
         u64::from_ne_bytes(count)
     }
 
-    /// Both ways; the first is what a kernel has that runs these tests.
+    /// Creates a signaller for each way. The kernel that runs the tests must support both.
     fn ways() -> [Signaller; 2] {
         let kernel = Kernel::new().unwrap();
         [Way::Kernel(kernel), Way::Write].map(Signaller)
     }
 
     #[test]
-    fn each_signal_counts_however_many_there_are() {
+    fn each_signal_counts() {
         for mut signaller in ways() {
             let eventfd = blocking();
             let signals = 10 * u64::from(COMPLETIONS) + 1;
@@ -193,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_eventfd_is_told_and_costs_the_next_one_nothing() {
+    fn another_kind_of_file_is_an_error_and_does_not_affect_the_next_signal() {
         let [mut signaller, _] = ways();
         let file = File::open("/dev/null").unwrap();
         let refused = signaller.signal(&file).unwrap_err();

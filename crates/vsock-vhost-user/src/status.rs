@@ -6,19 +6,19 @@ use std::sync::{Arc, Weak};
 use crate::shared::Shared;
 use crate::stopper::Stopper;
 
-/// What a device is doing, for a line that a person reads.
+/// A brief status of a device, for people to read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct DeviceStatus {
     /// Whether a VMM is connected.
     pub has_vmm: bool,
-    /// Connections of its guest, in both directions.
+    /// The number of connections of its guest, in both directions.
     pub connections: usize,
 }
 
-/// Tells what a device is doing, from any thread, until it goes: see
-/// [`VhostUserVsock::status_handle`](crate::VhostUserVsock::status_handle). It keeps nothing of the
-/// device.
+/// A handle to the status of a device, for any thread: see
+/// [`VhostUserVsock::status_handle`](crate::VhostUserVsock::status_handle). It does not keep the
+/// device alive.
 #[derive(Clone)]
 pub struct StatusHandle {
     shared: Weak<Shared>,
@@ -31,10 +31,10 @@ impl StatusHandle {
         Self { shared, stopper }
     }
 
-    /// What it does now; `None` once it has gone.
+    /// Returns the current status, or `None` if the device no longer exists.
     ///
-    /// It waits for the thread that moves bytes to finish what it does, so it is not for a backend
-    /// to ask while the device calls it.
+    /// This waits until the device thread has finished its current work, so a backend must not call
+    /// it while the device calls the backend.
     #[must_use]
     pub fn status(&self) -> Option<DeviceStatus> {
         let shared = self.shared.upgrade()?;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How a device is told to stop, wherever it waits, and how long it may take.
+//! Stops a device, wherever its threads wait, and limits how long that takes.
+//!
+//! The threads end one after another, and each notes its progress as a [`StopStage`]. A wait for
+//! the end fails after [`STOP_TIMEOUT`], and the stage then names the obstacle.
 
 use std::fmt;
 use std::net::Shutdown;
@@ -13,24 +16,24 @@ use vsock_sockets::ListenerHandle;
 
 use crate::error::VhostUserError;
 
-/// How long a device may take to end after it was told to.
+/// How long a device may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How far a device has come in stopping.
+/// The progress of a device towards its end.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum StopStage {
-    /// The thread that moves bytes is there.
+    /// The thread that moves bytes runs.
     #[default]
     Moving,
-    /// It has ended; the one for requests may be with one.
+    /// That thread has ended; the thread for requests may be handling one.
     Answering,
-    /// The backends are dropped.
+    /// The thread for requests drops the backends.
     Releasing,
     Ended,
 }
 
 impl StopStage {
-    /// What is waited for.
+    /// Describes what may block the device at this stage.
     fn obstacle(self) -> &'static str {
         match self {
             Self::Moving => {
@@ -39,29 +42,29 @@ impl StopStage {
             Self::Answering => {
                 "the thread for the VMM's requests is blocked by a file that the VMM has sent"
             }
-            Self::Releasing | Self::Ended => "a backend does not return from its drop",
+            Self::Releasing | Self::Ended => "dropping a backend blocks",
         }
     }
 }
 
 #[derive(Default)]
 struct State {
-    /// When it was told to stop.
+    /// When the device was stopped, if it was.
     stopped: Option<Instant>,
     stage: StopStage,
-    /// The connection to a front-end.
+    /// The current connection to a front-end.
     session: Option<Arc<UnixStream>>,
 }
 
 struct Inner {
     state: Mutex<State>,
     changed: Condvar,
-    /// Waits for front-ends, on another thread, if there can be more than one.
+    /// The listener on which another thread waits for front-ends, unless there is only one.
     listener: Option<ListenerHandle>,
     waker: Waker,
 }
 
-/// Stops a device, from any thread. A device that has ended stays so.
+/// A handle that stops a device, from any thread.
 #[derive(Clone)]
 pub struct Stopper(Arc<Inner>);
 
@@ -75,35 +78,38 @@ impl Stopper {
         }))
     }
 
-    /// Lets the device end. Returns immediately.
+    /// Tells the device to stop, and returns immediately.
     ///
-    /// The device's threads do the rest, whether a caller waits for them or not: the guest gets an
-    /// RST for each of its connections, if it has buffers for them within 100 ms; then the
-    /// connection to the VMM ends, and the backends are dropped. A thread in `accept` of an
-    /// in-process listener gets `NotConnected`, and one in `connect_to` `ConnectionRefused`;
-    /// backends over Unix sockets remove theirs. The socket for the VMM is removed, and the CID is
-    /// free again, when the [`VhostUserVsock`](crate::VhostUserVsock) goes: by `join`, `stop` or
-    /// its drop. These wait for two seconds from the first stop, and no longer.
+    /// The device's threads then do the following, even if nothing waits for them. They send the
+    /// guest an RST for each of its connections, if it has buffers for them within 100 ms. Then
+    /// they close the connection to the VMM and drop the backends. A thread in `accept` of an
+    /// in-process listener gets `NotConnected`, and one in `connect_to` gets `ConnectionRefused`.
+    /// Backends over Unix sockets remove their sockets.
+    ///
+    /// The [`VhostUserVsock`](crate::VhostUserVsock) removes the VMM's socket and releases the CID
+    /// at the end of `join` or `stop`, or when it is dropped. Each of these waits until two seconds
+    /// after the first stop at most.
     pub fn stop(&self) {
         self.state().stopped.get_or_insert_with(Instant::now);
         self.0.changed.notify_all();
         self.0.waker.wake();
-        // This wakes the thread in `accept`. After that it has no effect.
+        // This wakes the thread in `accept`. Repeating it has no effect.
         let shut_down = self.0.listener.as_ref().map(ListenerHandle::shutdown);
         if let Some(Err(error)) = shut_down {
             log::debug!("cannot shut down the vhost-user socket: {error}");
         }
     }
 
-    /// Whether the device has been told to end, or ends because of a panic.
+    /// Returns whether the device was told to stop, or stops because of a panic.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.state().stopped.is_some()
     }
 
-    /// Notes the connection that ends with the device.
+    /// Sets the connection to hang up on when the device ends.
     pub(crate) fn set_session(&self, session: Option<Arc<UnixStream>>) {
         let mut state = self.state();
+        // The device ended while this front-end connected.
         if let (true, Some(session)) = (state.stage > StopStage::Moving, &session) {
             hang_up(session);
         }
@@ -115,10 +121,11 @@ impl Stopper {
         self.state().session.is_some()
     }
 
-    /// Notes how far the device has come.
+    /// Notes the device's progress, which never goes back.
     pub(crate) fn advance(&self, stage: StopStage) {
         let mut state = self.state();
         state.stage = state.stage.max(stage);
+        // The guest has its RSTs, so the front-end is no longer needed.
         if state.stage > StopStage::Moving {
             if let Some(session) = &state.session {
                 hang_up(session);
@@ -128,7 +135,7 @@ impl Stopper {
         self.0.changed.notify_all();
     }
 
-    /// Waits for a stop, so long.
+    /// Waits for a stop, at most for `timeout`.
     pub(crate) fn wait(&self, timeout: Duration) {
         let waited = self
             .0
@@ -137,7 +144,7 @@ impl Stopper {
         drop(waited);
     }
 
-    /// Waits until the device has ended, but not for long after it was told to.
+    /// Waits until the device has ended, or until [`STOP_TIMEOUT`] after a stop.
     pub(crate) fn wait_for_end(&self) -> Result<(), VhostUserError> {
         let mut state = self.state();
         while state.stage != StopStage::Ended {
@@ -147,6 +154,7 @@ impl Stopper {
                 continue;
             };
             let Some(left) = STOP_TIMEOUT.checked_sub(stopped.elapsed()) else {
+                // The caller may give up, but the front-end must not wait indefinitely.
                 if let Some(session) = &state.session {
                     hang_up(session);
                 }
@@ -159,7 +167,7 @@ impl Stopper {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Independent values: they are whole after a panic, too.
+        // A panic cannot leave these independent values inconsistent.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,8 +180,8 @@ impl fmt::Debug for Stopper {
     }
 }
 
-/// Owned by a thread of a device. When the thread ends, also by a panic, the device stops and has
-/// come to this stage.
+/// A guard owned by a thread of a device. When the thread ends, even by a panic, it stops the
+/// device and notes this stage.
 pub(crate) struct StopOnDrop {
     pub(crate) stopper: Stopper,
     pub(crate) stage: StopStage,
@@ -186,7 +194,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Ends every wait for the front-end.
+/// Hangs up on the front-end, which ends every wait for it.
 fn hang_up(session: &UnixStream) {
     if let Err(error) = session.shutdown(Shutdown::Both) {
         log::debug!("cannot hang up on the VMM: {error}");

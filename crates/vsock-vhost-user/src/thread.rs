@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How the threads of a device start.
+//! Starts the threads of a device.
 
 use std::convert::identity;
 use std::io;
@@ -18,17 +18,17 @@ use crate::panics::catch;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum DeviceThread {
-    /// It moves bytes between the guest and the host: the backends and streams are called here.
+    /// Moves bytes between the guest and the host, and calls the backends and streams.
     Data,
-    /// It waits for VMMs and answers their requests: what they share is checked and mapped here.
-    /// When the device ends, its backends are dropped here.
+    /// Waits for VMMs and answers their requests; checks and maps the files that they share. Drops
+    /// the backends when the device ends.
     Requests,
 }
 
-/// What each thread does first.
+/// The embedder's function that each thread runs first.
 pub(crate) type ThreadStart = Arc<dyn Fn(DeviceThread) -> io::Result<()> + Send + Sync>;
 
-/// What a thread does first, if anything.
+/// The call that a thread makes first, if any.
 pub(crate) struct Begin(Option<(DeviceThread, ThreadStart)>);
 
 impl Begin {
@@ -44,8 +44,8 @@ impl Begin {
     }
 }
 
-/// Starts a thread in which no stream can kill the process by writing to what has gone, whatever
-/// the process does with the signal. Returns when it has begun.
+/// Starts a thread with SIGPIPE blocked, so that a stream whose peer has gone cannot kill the
+/// process. Returns after the thread has run `begin`.
 pub(crate) fn start(
     name: String,
     begin: Begin,
@@ -54,11 +54,11 @@ pub(crate) fn start(
     let (tell, begun) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(name).spawn(move || {
         if let Err(error) = block_signal(Signal::PIPE.as_raw()) {
-            log::debug!("SIGPIPE is not blocked: {error:?}");
+            log::debug!("cannot block SIGPIPE: {error:?}");
         }
         let result = begin.run();
         let may_run = result.is_ok();
-        // The one that waits for it is there.
+        // The receiver waits below, so this does not fail.
         let _told = tell.send(result);
         if !may_run {
             return Ok(());

@@ -13,8 +13,8 @@ use vsock_virtio::VsockDevice;
 use crate::access_platform::AccessPlatform;
 use crate::memory::MappedMemory;
 
-/// The virtio device around a muxer, which copies between these streams and the guest's memory
-/// directly.
+/// Creates the virtio device around a muxer. It copies directly between these types of stream and
+/// guest memory.
 pub(crate) fn virtio_device(
     muxer: Muxer,
     access_platform: AccessPlatform,
@@ -29,7 +29,7 @@ pub(crate) fn virtio_device(
         .build()
 }
 
-/// What vhost-user adds to the features of the device.
+/// The feature bits that vhost-user adds to those of the device.
 const fn transport_features(access_platform: AccessPlatform) -> u64 {
     let vhost_user =
         VhostUserVirtioFeatures::PROTOCOL_FEATURES.union(VhostUserVirtioFeatures::LOG_ALL);

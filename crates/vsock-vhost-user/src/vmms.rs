@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where the VMMs of a device come from.
+//! The source of a device's VMMs.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -9,14 +9,14 @@ use vsock_sockets::ListenerHandle;
 
 /// The VMMs of a device, one after the other.
 pub(crate) enum Vmms {
-    /// Those that connect, until the device is stopped.
+    /// All VMMs that connect, until the device is stopped.
     Listening(ListenerHandle),
-    /// The one that is connected, if it has not been served.
+    /// One connected VMM, until it has been served.
     Connected(Option<UnixStream>),
 }
 
 impl Vmms {
-    /// Waits for the next one; `None`: there is no other.
+    /// Waits for the next VMM. Returns `None` if there will be no other.
     pub(crate) fn next(&mut self) -> io::Result<Option<UnixStream>> {
         match self {
             Self::Listening(listener) => listener.accept().map(Some),

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A queue of the guest (a *vring*, in the words of vhost-user), and the descriptors by which both
-//! sides tell each other of it.
+//! A queue of the guest (*vring* in vhost-user), with the file descriptors for its notifications.
+//!
+//! A *kick* is the descriptor that the driver writes to and the event loop watches; a *call* is the
+//! one that the device signals. Both come from the front-end, which can keep copies, use them at
+//! any time, and pass files of any kind.
 
 use std::fs::File;
 use std::io;
@@ -18,23 +21,23 @@ use crate::memory::MappedMemory;
 use crate::session::{Layout, Ring};
 use crate::signal::{SignalError, Signaller};
 
-/// The number of each kick: the queues are to be looked at, whichever it was. So an event that was
-/// taken before the kick was replaced does no harm.
+/// The event number of all kicks: after any of them, the device looks at all queues. So a late
+/// event of a kick that has been replaced does no harm.
 pub(crate) const KICK: u32 = 0;
 
-/// Bytes from the beginning of a used ring to its index (virtio 1.3, 2.7.8).
+/// The offset of the index in a used ring in bytes (virtio 1.3, 2.7.8).
 const USED_INDEX: u64 = 2;
 
-/// Descriptors of a front-end that are no longer used. To close one may take as long as its owner
-/// likes, so they are to be dropped where no other thread waits.
+/// Descriptors of a front-end that are no longer used. The front-end can delay closing one for any
+/// time, so drop them where no other thread waits.
 #[derive(Debug, Default)]
-#[must_use = "to be dropped without the lock"]
+#[must_use = "drop it without the worker's lock"]
 pub(crate) struct Discarded {
     _kick: Option<File>,
     _call: Option<File>,
 }
 
-/// Where a queue is, in the guest's addresses.
+/// The guest addresses of a queue's parts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Addresses {
     pub(crate) descriptors: GuestAddress,
@@ -42,11 +45,11 @@ pub(crate) struct Addresses {
     pub(crate) used: GuestAddress,
 }
 
-/// What follows from another kick.
+/// The result of replacing a kick.
 #[derive(Debug)]
 pub(crate) struct KickChange {
     pub(crate) discarded: Discarded,
-    /// Whether the new one is watched, where it is to be.
+    /// An error if the new kick should be watched and cannot be.
     pub(crate) watched: io::Result<()>,
 }
 
@@ -64,16 +67,15 @@ struct Kick {
 
 struct Call {
     file: File,
-    /// It is an eventfd, as far as is known.
+    /// Whether the file is an eventfd, as far as is known.
     works: bool,
 }
 
 /// A queue.
 ///
-/// It is *started* from when it has a kick until the front-end takes it back, and *enabled* as the
-/// front-end says. The kick is watched while it is both. A kick is never read: each write to an
-/// eventfd is an event of the loop, and what a front-end writes to it, or reads of it, is its own
-/// affair.
+/// It is *started* from its first kick until the front-end stops it, and *enabled* as the front-end
+/// requests. It runs, and its kick is watched, while it is both. The device never reads a kick: the
+/// event loop reports each write to an eventfd, regardless of what the front-end writes or reads.
 pub(crate) struct Vring {
     queue: Queue,
     journal: Arc<Journal>,
@@ -93,7 +95,7 @@ impl Vring {
         })
     }
 
-    /// Whether the driver has started the queue, and the front-end lets it run.
+    /// Whether the queue is started and enabled.
     pub(crate) fn runs(&self) -> bool {
         self.enablement == Enablement::Enabled && self.queue.ready()
     }
@@ -102,7 +104,7 @@ impl Vring {
         &mut self.queue
     }
 
-    /// Where the queue is, as far as the front-end has said.
+    /// Returns the queue's layout, as far as the front-end has set it.
     pub(crate) fn layout(&self) -> Layout {
         Layout {
             size: self.queue.size(),
@@ -112,7 +114,7 @@ impl Vring {
         }
     }
 
-    /// The addresses of the queue, as far as the front-end has set them.
+    /// Returns the queue's addresses, as far as the front-end has set them.
     pub(crate) fn addresses(&self) -> Addresses {
         Addresses {
             descriptors: GuestAddress(self.queue.desc_table()),
@@ -126,33 +128,34 @@ impl Vring {
         self.queue.next_used()
     }
 
-    /// Moves to the queue's used index, regardless of the front-end's base: only the device moves
-    /// that index, and it holds no buffer. Returns the state of the queue there.
+    /// Moves to the queue's used index, regardless of the front-end's base. Only a device moves
+    /// that index, and it holds no buffer, so it is the position in both rings. Returns the ring's
+    /// state.
     pub(crate) fn go_to_used_index(&mut self, mem: &MappedMemory) -> Ring {
         let layout = self.layout();
         let index = GuestAddress(layout.used.saturating_add(USED_INDEX));
         // ORDER: Relaxed; partner: none, only the device moves it, and its threads share a lock.
         let used_index = mem.load(index, Ordering::Relaxed);
-        // A ring that cannot be read cannot be used, and the device reports that.
+        // If the ring is not readable, the device reports that when it starts.
         let used_index = used_index.map_or(0, u16::from_le);
         self.queue.set_next_avail(used_index);
         self.queue.set_next_used(used_index);
         Ring { layout, used_index }
     }
 
-    /// Sets the size: a power of two up to the largest.
+    /// Sets the size: a power of two up to the maximum.
     pub(crate) fn set_size(&mut self, size: u16) -> Result<(), Error> {
         self.queue.try_set_size(size)
     }
 
-    /// Sets where the queue is.
+    /// Sets the queue's addresses.
     pub(crate) fn set_addresses(&mut self, at: &Addresses) -> Result<(), Error> {
         self.queue.try_set_desc_table_address(at.descriptors)?;
         self.queue.try_set_avail_ring_address(at.available)?;
         self.queue.try_set_used_ring_address(at.used)
     }
 
-    /// Takes another kick, or none, and starts with it.
+    /// Replaces the kick. A kick starts the queue.
     pub(crate) fn set_kick(
         &mut self,
         kick: Option<File>,
@@ -162,6 +165,8 @@ impl Vring {
             _kick: self.drop_kick(event_loop),
             _call: None,
         };
+        // Removing the kick does not stop the queue: the device still looks at it after other
+        // events.
         self.kick = kick.map(|file| Kick {
             file,
             watched: false,
@@ -175,7 +180,7 @@ impl Vring {
         }
     }
 
-    /// Takes another call, or none.
+    /// Replaces the call.
     pub(crate) fn set_call(&mut self, call: Option<File>) -> Discarded {
         let call = call.map(|file| Call { file, works: true });
         let old = mem::replace(&mut self.call, call);
@@ -194,10 +199,10 @@ impl Vring {
         self.watch(event_loop)
     }
 
-    /// The front-end takes the queue back.
+    /// Stops the queue for the front-end.
     ///
-    /// A queue that was started notifies its guest, because the device may have kept a notification
-    /// back: the next device of the queue does not know of it.
+    /// Notifies the guest if the queue was started, because the device may have delayed a
+    /// notification. The next device of this queue would not know about it.
     pub(crate) fn stop(
         &mut self,
         event_loop: &mut MuxerDriver,
@@ -213,7 +218,7 @@ impl Vring {
         }
     }
 
-    /// As it was made.
+    /// Stops the queue and returns it to its initial state.
     pub(crate) fn reset(
         &mut self,
         event_loop: &mut MuxerDriver,
@@ -225,28 +230,28 @@ impl Vring {
         discarded
     }
 
-    /// Lets the guest know that buffers were used.
+    /// Notifies the guest that buffers were used.
     pub(crate) fn signal(&mut self, signaller: &mut Signaller) {
         let Some(call) = self.call.as_mut().filter(|call| call.works) else {
             return;
         };
         match signaller.signal(&call.file) {
             Ok(()) => {}
-            // It stays open until the front-end takes it back: closing a file of another kind can
-            // block.
+            // The file stays open until the front-end replaces it, because closing a file of
+            // another kind here can block.
             Err(SignalError::NoEventfd) => {
                 call.works = false;
                 say!(
                     self.journal,
                     Warn,
-                    "cannot notify the driver: the VMM's call descriptor is no eventfd, give one by SET_VRING_CALL"
+                    "cannot notify the driver: expected an eventfd in SET_VRING_CALL"
                 );
             }
             Err(error) => say!(self.journal, Warn, "cannot notify the driver: {error}"),
         }
     }
 
-    /// Watches the kick if the queue runs, and only then.
+    /// Watches the kick if and only if the queue runs.
     fn watch(&mut self, event_loop: &mut MuxerDriver) -> io::Result<()> {
         let runs = self.runs();
         let Some(kick) = &mut self.kick else {
@@ -254,8 +259,8 @@ impl Vring {
         };
         if runs && !kick.watched {
             event_loop.watch(KICK, &kick.file)?;
-            // The guest may have written to it, or filled its queue, before it was watched: no edge
-            // comes for that.
+            // The guest may have written to the kick, or filled its queue, before this. There is no
+            // edge for that, so make the device look at the queues.
             event_loop.wake();
         } else if !runs && kick.watched {
             unwatch(&kick.file, event_loop, &self.journal);
@@ -264,8 +269,8 @@ impl Vring {
         Ok(())
     }
 
-    /// Gives the kick up and stops watching it. Closing our copy would not do: its owner may have
-    /// kept one, and an epoll watches until the last copy is closed.
+    /// Removes the kick and stops watching it. Closing our copy is not enough: epoll watches a file
+    /// until its last copy is closed, and the front-end may have kept one.
     fn drop_kick(&mut self, event_loop: &mut MuxerDriver) -> Option<File> {
         let Kick { file, watched } = self.kick.take()?;
         if watched {
@@ -302,7 +307,7 @@ mod tests {
     }
 
     impl Rig {
-        /// A queue that the front-end lets run.
+        /// Creates an enabled queue.
         fn new() -> Self {
             let event_loop = MuxerDriver::new().unwrap();
             let guest = GuestCid::try_from(3).unwrap();
@@ -321,7 +326,7 @@ mod tests {
             set.unwrap();
         }
 
-        /// Gives the queue a kick, of which this is the front-end's copy.
+        /// Sets a kick, and returns the front-end's copy.
         fn kick(&mut self) -> OwnedFd {
             let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
             let copy = File::from(kick.try_clone().unwrap());
@@ -330,7 +335,7 @@ mod tests {
             kick
         }
 
-        /// Gives the queue a call, of which this is the front-end's copy.
+        /// Sets a call, and returns the front-end's copy.
         fn call(&mut self) -> OwnedFd {
             let call = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
             drop(self.vring.set_call(Some(call.try_clone().unwrap().into())));
@@ -341,14 +346,14 @@ mod tests {
             self.vring.stop(&mut self.event_loop, &mut self.signaller)
         }
 
-        /// Whether the event loop was told of anything since this was asked last.
+        /// Whether the event loop has had any event since the last call.
         fn is_told(&mut self) -> bool {
             let mut events = self.event_loop.events();
             events.wait(Some(std::time::Duration::ZERO)).unwrap() > 0
         }
     }
 
-    /// How often an eventfd was written to since this was asked last.
+    /// How often an eventfd was written to since the last call.
     fn calls(call: &OwnedFd) -> u64 {
         let mut count = [0; 8];
         match read(call, &mut count) {
@@ -393,13 +398,13 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        /// Another kick, or none.
+        /// Sets or removes the kick.
         Kick(bool),
+        /// Sets or removes the call.
         Call(bool),
         Enable(Enablement),
-        /// The front-end takes the queue back.
         Stop,
-        /// A write to a kick that was given once, counted from the newest.
+        /// Writes to a current or former kick, counted from the newest.
         Notify(usize),
         Signal,
     }
@@ -416,11 +421,12 @@ mod tests {
         ]
     }
 
-    /// What a front-end has given, in numbers.
+    /// A model of the queue, from the front-end's point of view.
     #[derive(Default)]
     struct Model {
+        /// The front-end's copies of all kicks that it has ever set.
         kicks: Vec<OwnedFd>,
-        /// How often each was written to.
+        /// How often each kick was written to.
         notified: Vec<u64>,
         kick: Option<usize>,
         call: Option<OwnedFd>,
@@ -433,7 +439,7 @@ mod tests {
             self.kick.filter(|_| self.started && self.enabled)
         }
 
-        /// Takes a step, in both. Returns how often the guest is to be notified.
+        /// Takes a step with the model and the queue. Returns how often the guest must be notified.
         fn take(&mut self, step: Step, rig: &mut Rig) -> u64 {
             match step {
                 Step::Kick(true) => {
@@ -475,7 +481,8 @@ mod tests {
             0
         }
 
-        /// Whether the event loop is to tell of the step, before which this kick was watched.
+        /// Whether the event loop must have an event after the step, before which kick number
+        /// `before` was watched.
         fn is_told(&self, step: Step, before: Option<usize>) -> bool {
             let Some(watched) = self.watched() else {
                 return false;
@@ -486,8 +493,8 @@ mod tests {
         }
     }
 
-    /// Takes the steps, with a queue that is disabled at first, and compares the queue with the
-    /// model after each.
+    /// Takes the steps, starting with a disabled queue, and compares the queue with the model after
+    /// each one.
     fn follow(steps: &[Step]) {
         let mut rig = Rig::new();
         rig.enable(Enablement::Disabled);
@@ -517,18 +524,18 @@ mod tests {
     #[test]
     fn t118_t122_kicks_and_calls_in_each_order_that_matters() {
         for steps in [
-            // Each kick is told once; there may be something in the queue already.
+            // Each kick is one event. Setting a kick is one too: the queue may not be empty.
             &[ON, GIVE, NOTIFY, NOTIFY, NOTIFY][..],
-            // A kick before the queue is enabled is told when it is.
+            // A kick before the queue is enabled is an event when the queue is enabled.
             &[OFF, GIVE, NOTIFY, ON, OFF, NOTIFY],
-            // The copy of a kick that was replaced, or given up, is not heard.
+            // Writes to a kick that was replaced or removed are not events.
             &[ON, GIVE, GIVE, Step::Notify(1), NOTIFY, Step::Stop, NOTIFY],
             // A queue without a kick does not run.
             &[ON, Step::Kick(false), GIVE],
             // A queue that stops notifies its guest once.
             &[ON, GIVE, Step::Call(true), Step::Stop, Step::Stop],
             &[ON, GIVE, Step::Call(true), Step::Stop, GIVE, Step::Stop],
-            // One that was not started does not notify.
+            // A queue that was not started does not notify its guest.
             &[ON, Step::Call(true), Step::Stop],
         ] {
             follow(steps);
@@ -536,7 +543,7 @@ mod tests {
     }
 
     proptest! {
-        // To give back what a case has of asynchronous I/O takes the kernel some 30 ms.
+        // The kernel takes about 30 ms to release the asynchronous I/O context of each case.
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One step of the device: what has happened goes in, what can be moved is moved, what is to be
-//! done is done. One step for a whole batch of events.
+//! The device with its queues, memory and event loop, shared by its two threads.
+//!
+//! The device thread takes steps: each one handles a batch of events, moves bytes, and carries out
+//! the device's actions. Between two steps, the front-end thread applies the front-end's requests.
+//! Both hold the worker's lock, so neither may do anything here that can block: files and mappings
+//! that are no longer used are returned to the caller, to be dropped without the lock.
 
 use std::fs::File;
 use std::io;
@@ -24,7 +28,7 @@ use crate::vring::{Addresses, Discarded, Enablement, KICK, KickChange, Vring};
 
 mod inspect;
 
-/// The number of a queue that exists.
+/// The index of an existing queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct QueueIndex(usize);
 
@@ -38,7 +42,7 @@ impl QueueIndex {
         self.0
     }
 
-    /// Whether a device without this queue can do nothing.
+    /// Whether the device needs this queue to serve the driver.
     fn carries_packets(self) -> bool {
         [QueueName::Rx, QueueName::Tx]
             .map(QueueName::index)
@@ -52,7 +56,7 @@ impl From<QueueIndex> for usize {
     }
 }
 
-/// What is left of a queue that the front-end has taken back.
+/// The result of stopping a queue.
 #[derive(Debug)]
 pub(crate) struct StoppedQueue {
     /// The device's position in the available ring.
@@ -60,15 +64,16 @@ pub(crate) struct StoppedQueue {
     pub(crate) discarded: Discarded,
 }
 
-/// What belonged to a front-end that has gone: memory and descriptors. To let it go may take long.
-#[must_use = "to be dropped without the lock"]
+/// The memory and descriptors of a front-end that has disconnected. Releasing them can take a long
+/// time.
+#[must_use = "drop it without the worker's lock"]
 #[derive(Debug)]
 pub(crate) struct Remains {
     _memory: Option<Arc<MappedMemory>>,
     _descriptors: [Discarded; QUEUES],
 }
 
-/// The device, and what it waits with.
+/// The device, with everything that it needs to serve a driver.
 pub(crate) struct Worker {
     journal: Arc<Journal>,
     session: Session,
@@ -76,9 +81,9 @@ pub(crate) struct Worker {
     event_loop: MuxerDriver,
     signaller: Signaller,
     vrings: [Vring; QUEUES],
-    /// Whether the event queue runs, so that the device uses it.
+    /// Whether the device has started to use the event queue.
     event_queue_runs: bool,
-    /// How often the driver's notifications have woken the device.
+    /// How often kicks have woken the device.
     kicks: u64,
     /// The guest's memory, while a front-end shares it.
     memory: Option<Arc<MappedMemory>>,
@@ -108,7 +113,8 @@ impl Worker {
         })
     }
 
-    /// The front-end has gone. Whether its guest has gone too is only known at the next front-end.
+    /// Detaches from a front-end that has disconnected. Its guest may still run: the next front-end
+    /// shows that.
     pub(crate) fn end(&mut self) -> Remains {
         Remains {
             _descriptors: self.reset_device(),
@@ -117,7 +123,7 @@ impl Worker {
     }
 
     /// `RESET_DEVICE`: returns the device to its initial state. The memory stays until the
-    /// front-end takes it back.
+    /// front-end replaces it or disconnects.
     pub(crate) fn reset_device(&mut self) -> [Discarded; QUEUES] {
         self.interrupt(Interruption::Reset);
         self.session.forget_set_up();
@@ -128,44 +134,43 @@ impl Worker {
             .map(|vring| vring.reset(event_loop, signaller))
     }
 
-    /// `RESET_OWNER`: disables every queue and ends the connections. The set-up stays.
+    /// `RESET_OWNER`: disables every queue and closes the connections. The set-up stays.
     pub(crate) fn reset_owner(&mut self) -> io::Result<()> {
         self.interrupt(Interruption::Reset);
         self.event_queue_runs = false;
         self.enable_all(Enablement::Disabled)
     }
 
-    /// The device ends: gives up its backends. [`settle`](Self::settle) comes next.
+    /// Removes the backends when the device ends. Call [`settle`](Self::settle) next.
     pub(crate) fn remove_backends(&mut self) -> Vec<Box<dyn VsockBackend>> {
         let now = self.event_loop.now();
         self.lifecycle.device_mut().muxer_mut().remove_backends(now)
     }
 
-    /// Lets go what is no longer needed.
+    /// Carries out the actions that are left, which unregister and close everything.
     pub(crate) fn settle(&mut self) {
         let now = self.event_loop.now();
         self.carry_out(now);
     }
 
-    /// What the front-end has said about the driver's features and bases.
     pub(crate) const fn session_mut(&mut self) -> &mut Session {
         &mut self.session
     }
 
-    /// Takes the guest's memory; returns the one before.
-    #[must_use = "to be dropped without the lock"]
+    /// Sets the guest's memory; returns the previous one.
+    #[must_use = "drop it without the worker's lock"]
     pub(crate) fn set_memory(&mut self, memory: Arc<MappedMemory>) -> Option<Arc<MappedMemory>> {
         self.memory.replace(memory)
     }
 
-    /// The number of a queue that runs and is not in this memory.
+    /// Returns the number of a running queue that is not in this memory, if there is one.
     pub(crate) fn cut_off(&mut self, memory: &MappedMemory) -> Option<usize> {
         let mut vrings = self.vrings.iter_mut();
         vrings.position(|vring| vring.runs() && !holds_queue(memory, vring.queue_mut()))
     }
 
-    /// Takes another call for a queue, or none. Notifies the driver of a running queue through it,
-    /// because a notification through the previous one may have been lost.
+    /// Replaces the call of a queue. Notifies the driver of a running queue through it, because a
+    /// notification through the previous one may have been lost.
     pub(crate) fn set_call(&mut self, index: QueueIndex, call: Option<File>) -> Discarded {
         let vring = &mut self.vrings[index.0];
         let discarded = vring.set_call(call);
@@ -175,7 +180,7 @@ impl Worker {
         discarded
     }
 
-    /// Sets the size of a queue. A different size is a new set-up.
+    /// Sets the size of a queue. A different size counts as a new set-up.
     pub(crate) fn set_size(&mut self, index: QueueIndex, size: u16) -> Result<(), QueueError> {
         if self.vrings[index.0].layout().size != size {
             self.leave(index);
@@ -183,8 +188,8 @@ impl Worker {
         self.vrings[index.0].set_size(size)
     }
 
-    /// Sets the addresses of a queue. Different addresses are a new set-up; with the same addresses
-    /// a running queue continues.
+    /// Sets the addresses of a queue. Different addresses count as a new set-up; with the same
+    /// addresses a running queue continues.
     pub(crate) fn set_addresses(
         &mut self,
         index: QueueIndex,
@@ -196,8 +201,8 @@ impl Worker {
         self.vrings[index.0].set_addresses(at)
     }
 
-    /// Takes another kick for a queue, or none. A kick starts the queue; a running queue is treated
-    /// as if it had been stopped first.
+    /// Replaces the kick of a queue. A kick starts the queue; a running queue is treated as if it
+    /// had been stopped first.
     pub(crate) fn set_kick(&mut self, index: QueueIndex, kick: Option<File>) -> KickChange {
         if kick.is_some() {
             self.leave(index);
@@ -217,7 +222,6 @@ impl Worker {
         set
     }
 
-    /// Enables or disables all queues, for a front-end that does not enable each one.
     pub(crate) fn enable_all(&mut self, enablement: Enablement) -> io::Result<()> {
         let event_loop = &mut self.event_loop;
         self.vrings
@@ -225,11 +229,11 @@ impl Worker {
             .try_for_each(|vring| vring.set_enablement(enablement, event_loop))
     }
 
-    /// The front-end takes a queue back.
+    /// `GET_VRING_BASE`: stops a queue.
     pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> StoppedQueue {
         self.leave(index);
         let vring = &mut self.vrings[index.0];
-        // If the queue has not run since it was set, return the front-end's base.
+        // If the queue has not run since the front-end set its base, return that base.
         let told = self.session.base(index.0);
         StoppedQueue {
             base: told.unwrap_or_else(|| vring.position()),
@@ -237,7 +241,6 @@ impl Worker {
         }
     }
 
-    /// For the thread that takes steps.
     pub(crate) fn events(&self) -> DriverEvents {
         self.event_loop.events()
     }
@@ -247,13 +250,15 @@ impl Worker {
         let now = self.event_loop.now();
         let kicks = events.own().filter(|number| *number == KICK);
         self.kicks += kicks.count() as u64;
+        // Skip the queues if there was only a timer, for something that is no longer due.
         if self.event_loop.dispatch(now, events, &mut self.lifecycle) {
             events.set_next_call(self.serve(now));
         }
         self.carry_out(now);
     }
 
-    /// Begins to reset the guest's connections, because the device ends while its guest continues.
+    /// Begins to reset the guest's connections, because the device stops while its guest continues
+    /// to run.
     pub(crate) fn begin_farewell(&mut self, events: &mut DriverEvents) {
         let now = self.event_loop.now();
         self.lifecycle.farewell(now);
@@ -261,7 +266,7 @@ impl Worker {
         self.carry_out(now);
     }
 
-    /// Whether the guest does not know yet of the end of all its connections, and may learn of it.
+    /// Whether the guest still has to receive RSTs, and its driver can receive them.
     pub(crate) fn owes_farewells(&self) -> bool {
         self.session.serves() && self.lifecycle.device().owes_farewells()
     }
@@ -270,12 +275,13 @@ impl Worker {
         self.lifecycle.device().muxer().connections().count()
     }
 
-    /// Moves what can be moved, if the driver has started its queues. Returns when to call it
-    /// again.
+    /// Moves bytes, if the driver has started its queues. Returns when to call this again.
     fn serve(&mut self, now: Tick) -> NextCall {
         let Some(memory) = &self.memory else {
             return NextCall::OnEvent;
         };
+        // Serve while both packet queues run: a driver that the session serves already, or one that
+        // it may begin with. Broken rings are neither.
         let runs = self.packet_queues_run();
         let beginning = self.session.beginning();
         if !runs || !(beginning.is_some() || self.session.serves()) {
@@ -291,6 +297,8 @@ impl Worker {
             let event_idx = self.session.features() & F_EVENT_IDX != 0;
             event.queue_mut().set_event_idx(event_idx);
         }
+        // Before the device starts, find its position in the rings. A device that already serves
+        // them continues at its own position, whatever the guest writes to the used index.
         let beginning = beginning.map(|beginning| {
             let rings = [&mut *rx, &mut *tx].map(|ring| ring.go_to_used_index(memory));
             (beginning, rings)
@@ -301,6 +309,7 @@ impl Worker {
             event: lends_event_queue.then(|| event.queue_mut()),
         };
         let lifecycle = &mut self.lifecycle;
+        // The session decides which driver this is, and the lifecycle carries that out.
         let is_up = beginning.is_none_or(|(beginning, rings)| {
             let start = self.session.start(beginning, rings);
             let features = self.session.features();
@@ -312,6 +321,7 @@ impl Worker {
             None
         };
         let Some(outcome) = outcome else {
+            // The error was logged. Do not try again until the front-end changes something.
             self.session.broken();
             return NextCall::OnEvent;
         };
@@ -321,7 +331,7 @@ impl Worker {
         if outcome.notify_tx {
             tx.signal(&mut self.signaller);
         }
-        // The device that served this queue before may have left its driver without a notification.
+        // Another device that served this queue before may have had a notification pending.
         if outcome.notify_event || event_queue_begins {
             event.signal(&mut self.signaller);
         }
@@ -333,7 +343,7 @@ impl Worker {
         rx.runs() && tx.runs()
     }
 
-    /// Leaves a queue alone until it runs again.
+    /// Stops using a queue until it runs again.
     fn leave(&mut self, index: QueueIndex) {
         if index.carries_packets() {
             self.interrupt(Interruption::Pause);
@@ -348,18 +358,19 @@ impl Worker {
         let now = self.event_loop.now();
         self.lifecycle.interrupt(now, effect);
         self.carry_out(now);
-        // If they still run, no kick may come to start them again.
+        // If the queues still run, there may be no kick that makes the device serve them again.
         if self.packet_queues_run() {
             self.event_loop.wake();
         }
     }
 
-    /// Does what the device wants done, and tells what was left out of the log.
+    /// Carries out the device's actions, and logs refused connections and reports of messages that
+    /// were left out.
     fn carry_out(&mut self, now: Tick) {
         let journal = &self.journal;
         self.event_loop
             .carry_out(now, &mut self.lifecycle, |handover| match handover {
-                // A socket that may take its time to close closes elsewhere.
+                // A socket whose close may block is closed by a thread of its own.
                 Handover::Close(stream) => drop(stream),
                 Handover::Failed(error) => tell(journal, &error),
             });
@@ -372,7 +383,7 @@ impl Worker {
     }
 }
 
-/// Says what the kernel has refused, with its reason.
+/// Logs an error of the event loop.
 fn tell(journal: &Journal, error: &LoopError) {
     match error {
         LoopError::Watch { fd, source } => {
@@ -425,14 +436,14 @@ mod tests {
         Worker::new(device.build(), 16, event_loop, Arc::new(journal)).unwrap()
     }
 
-    /// Takes a step for what happens within the time; returns how many events that were.
+    /// Waits for events, at most for `timeout`, and takes a step. Returns the number of events.
     fn step(worker: &mut Worker, events: &mut DriverEvents, timeout: Duration) -> usize {
         let happened = events.wait(Some(timeout)).unwrap();
         worker.step(events);
         happened
     }
 
-    /// Starts a queue whose used ring is so far from its begin.
+    /// Starts a queue whose used ring has the offset `used`.
     fn start_queue(worker: &mut Worker, index: u32, used: u64) {
         let base = STRIDE * u64::from(index);
         let addresses = Addresses {
@@ -449,7 +460,7 @@ mod tests {
         enabled.unwrap();
     }
 
-    /// A worker whose guest's queues run, and what its thread waits with.
+    /// Creates a worker whose packet queues run, and the events that its thread waits for.
     fn running(memory: &Arc<MappedMemory>) -> (Worker, DriverEvents) {
         running_and_polling(memory, Duration::ZERO)
     }
@@ -473,7 +484,7 @@ mod tests {
         worker.vrings[1].position()
     }
 
-    /// The driver sends packets until there have been `count`, and does not kick.
+    /// Makes packets available without a kick, until their total number is `count`.
     fn offer(memory: &MappedMemory, count: u16) {
         let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
         memory
@@ -497,13 +508,13 @@ mod tests {
         drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
         step(&mut worker, &mut events, GENEROUS);
         offer(&memory, 3);
-        // It waits for an event, and looks at no queue after none.
+        // The device no longer polls: without an event it does not look at the queues.
         step(&mut worker, &mut events, Duration::from_millis(1));
         assert_eq!(sent(&mut worker), 2);
     }
 
     #[test]
-    fn a_timer_for_what_is_over_does_not_look_at_the_queues() {
+    fn a_timer_for_something_not_due_does_not_look_at_the_queues() {
         let memory = memory();
         let (mut worker, mut events) = running(&memory);
         step(&mut worker, &mut events, Duration::ZERO);
@@ -529,14 +540,14 @@ mod tests {
         for _ in 0..100 {
             say!(journal, Warn, "a line");
         }
-        // Until a moment before it is time to tell.
+        // Until just before the report is due.
         let wait = journal.tell().unwrap();
         journal.advance(wait - Duration::from_millis(50));
         logged();
         let mut worker = worker(journal, event_loop);
         let mut events = worker.events();
-        // The thread that left lines out has woken the one that sets the timer; the timer is the
-        // other event.
+        // The first event is the journal's wake-up, after which the worker sets the timer. The
+        // second one is the timer.
         for _ in 0..2 {
             assert_eq!(step(&mut worker, &mut events, GENEROUS), 1);
         }
@@ -553,7 +564,7 @@ mod tests {
         logged();
         for _ in 0..200 {
             drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
-            // Beyond the end of memory.
+            // The used ring extends beyond the end of memory.
             start_queue(&mut worker, 1, LEN - STRIDE - 8);
             step(&mut worker, &mut events, Duration::ZERO);
             assert!(!worker.is_active());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a packet costs the device, both ways, with a stream inside the process: copied directly,
-//! and through a buffer as for a type of streams that is not registered.
+//! Measures the device's time for a packet in both directions with an in-process stream: copied
+//! directly, and through a buffer as for an unregistered type of stream.
 //!
 //! `cargo run --release -p vsock-virtio --example cost`
 
@@ -96,7 +96,7 @@ impl Guest {
         self.rig.tx.used(&self.rig.memory);
     }
 
-    /// Offers used buffers again; returns how many there were.
+    /// Offers used buffers again; returns their number.
     fn recycle(&mut self) -> u32 {
         let used = self.rig.rx.used(&self.rig.memory);
         for &(head, len) in &used {

@@ -8,7 +8,7 @@ use vsock_muxer::Muxer;
 
 use crate::direct::DirectTypes;
 
-/// Makes a [`VsockDevice`](crate::VsockDevice).
+/// A builder of a [`VsockDevice`](crate::VsockDevice).
 #[derive(Debug)]
 pub struct VsockDeviceBuilder<M: GuestMemory> {
     pub(crate) muxer: Muxer,
@@ -19,7 +19,7 @@ pub struct VsockDeviceBuilder<M: GuestMemory> {
 }
 
 impl<M: GuestMemory> VsockDeviceBuilder<M> {
-    /// A device for the guest of this muxer, with its backends.
+    /// Creates a builder of a device for this muxer's guest, with the muxer's backends.
     #[must_use]
     pub const fn new(muxer: Muxer) -> Self {
         Self {
@@ -31,20 +31,19 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         }
     }
 
-    /// Streams of the type `S` copy to and from guest memory by themselves, with no buffer in
-    /// between.
+    /// Lets streams of type `S` copy to and from guest memory directly, without an intermediate
+    /// buffer.
     ///
-    /// They do where a piece of guest memory has at least `least` bytes; smaller pieces are
-    /// gathered, and moved by one call of the stream. For a stream that takes many pieces in one
-    /// call, `least` is
-    /// 0. For one that takes them one by one, each with a system call, it is about 16 KiB:
-    ///    gathering
-    /// 4 KiB buffers of a guest into one read costs less than a read for each of them.
+    /// The device uses this for pieces of guest memory of at least `least` bytes. It gathers
+    /// smaller pieces in a buffer and moves them with one call of the stream. Pass 0 for a stream
+    /// that takes many pieces in one call. Pass about 16 KiB for a stream that needs a system call
+    /// for each piece: one read into a gathering buffer then costs less than a read for each of
+    /// the guest's 4 KiB buffers.
     ///
-    /// The type must show itself through
-    /// [`VsockStream::as_any_mut`](vsock_backend_api::VsockStream::as_any_mut). What is not
-    /// registered is always moved by a copy, in few calls. The streams of `vsock-inner` have the
-    /// trait by its feature `vm-memory`.
+    /// The type must implement
+    /// [`VsockStream::as_any_mut`](vsock_backend_api::VsockStream::as_any_mut). Streams of other
+    /// types always go through a buffer. The streams of `vsock-inner` implement
+    /// [`VsockVolatileStream`] if its feature `vm-memory` is enabled.
     #[must_use]
     pub fn direct<S>(mut self, least: usize) -> Self
     where
@@ -54,38 +53,42 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         self
     }
 
-    /// Feature bits that the transport around the device implements, such as
-    /// `VIRTIO_F_ACCESS_PLATFORM` with an IOMMU in the memory: none by default.
+    /// Sets the feature bits that the transport around the device implements, such as
+    /// `VIRTIO_F_ACCESS_PLATFORM` for memory with an IOMMU. The default is none.
     #[must_use]
     pub const fn transport_features(mut self, bits: u64) -> Self {
         self.transport_features = bits;
         self
     }
 
-    /// Bytes that one call of [`VsockDevice::process`](crate::VsockDevice::process) moves in each
-    /// direction, roughly: default 512 KiB. A packet of the guest counts as 2 KiB if it is smaller,
-    /// so that a call ends after 256 of them; a descriptor counts as 64 bytes, if those of a packet
-    /// come to more. Every call moves something if it can: 0 counts as 1.
+    /// Sets roughly how many bytes one call of
+    /// [`VsockDevice::process`](crate::VsockDevice::process) moves in each direction. The default
+    /// is 512 KiB.
     ///
-    /// A call also ends after 128 KiB of the guest's payload if something waits to be sent to the
-    /// guest, so that the guest gets credit before all of its window is taken.
+    /// A packet from the guest counts as at least 2 KiB, and as at least 64 bytes for each of its
+    /// descriptors. By default, a call thus takes at most 256 small packets. A call always moves
+    /// something if it can: 0 counts as 1.
+    ///
+    /// A call also ends after 128 KiB of the guest's payload if a packet for the guest is waiting,
+    /// so that the guest gets credit before all of its window is taken.
     #[must_use]
     pub const fn budget(mut self, bytes: usize) -> Self {
         self.budget = if bytes == 0 { 1 } else { bytes };
         self
     }
 
-    /// How long the device polls before it gives up: default 30 us. Zero turns polling off.
+    /// Sets how long the device polls before it gives up. The default is 30 us; zero turns polling
+    /// off.
     ///
-    /// If the device expects work within that time, it asks its caller to
-    /// [poll](crate::NextCall::Poll) instead of sleeping, and asks the driver for no kicks: a
-    /// packet that arrives then costs no exit of the guest and no wake-up of the thread. The device
-    /// learns from the guest's pauses what to expect, and polls rarely if polls seem to keep the
-    /// guest off the processor.
+    /// If the device expects work within this time, it asks its caller to
+    /// [poll](crate::NextCall::Poll) instead of sleeping, and suppresses kicks. A packet that
+    /// arrives meanwhile costs neither a VM exit nor a wake-up of the thread. The device learns
+    /// from the guest's pauses what to expect, and polls less if polling seems to keep the guest
+    /// off the processor.
     ///
-    /// While it polls and the guest goes on sending, the guest is told once that several packets
-    /// were taken: when they are a quarter of its queue, after 2 ms, or when it has paused for this
-    /// time. A filled buffer is told immediately, always.
+    /// While the device polls and the guest continues to send, one interrupt reports several taken
+    /// packets. It is due when they fill a quarter of the queue, when 2 ms have passed, or when the
+    /// guest has paused for this time. The device always reports a filled buffer immediately.
     #[must_use]
     pub const fn poll_budget(mut self, budget: Duration) -> Self {
         self.poll_budget = budget;

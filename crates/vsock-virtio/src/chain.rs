@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A descriptor chain becomes pieces of guest memory (virtio 1.3, 2.7.5).
+//! Turns a descriptor chain into pieces of guest memory (virtio 1.3, 2.7.5).
+//!
+//! [`Chain::gather`] visits the descriptors with [`Walk`], checks each, and appends the memory that
+//! it describes to a list. The driver can change descriptors at any time, so each is copied once
+//! and only the copy is checked and used.
 
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Address, GuestMemory, Permissions};
@@ -8,33 +12,34 @@ use vm_memory::{Address, GuestMemory, Permissions};
 use crate::fields::{DESCRIPTOR, Fields, Span};
 use crate::scatter::Slices;
 
-/// Which part of a chain is asked for.
+/// The part of a chain that the device uses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Part {
-    /// What the device may read; it must come before anything that it may write.
+    /// The device-readable descriptors, which must precede all device-writable ones.
     Readable,
-    /// What the device may write; nothing else may be in the chain.
+    /// The device-writable descriptors. The chain must not contain any others.
     Writable,
 }
 
-/// A chain that is not what it should be. It concerns its sender alone.
+/// A malformed chain. It affects only the guest that made it available.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct BadChain;
 
-/// What a descriptor costs at least, of the budget of a call: so a chain of many is no cheap way to
-/// keep the thread busy, and one of a few costs what its bytes do.
+/// The minimum cost of a descriptor, charged to the budget of a call. It limits how long a guest
+/// can keep the thread busy with many empty descriptors, and is less than the bytes of ordinary
+/// chains cost.
 pub(crate) const DESCRIPTOR_COST: usize = 64;
 
-/// A chain that was looked at.
+/// The result of a walk through a chain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gathered {
-    /// How many bytes it has.
+    /// How many bytes the chain has.
     pub(crate) len: Result<usize, BadChain>,
-    /// What it cost to look at its descriptors, also if it is bad.
+    /// The cost of the walk, also for a malformed chain.
     pub(crate) cost: usize,
 }
 
-/// A chain of a queue.
+/// A chain of a queue, not walked yet.
 pub(crate) struct Chain<'t, 'm, M: GuestMemory> {
     pub(crate) mem: &'m M,
     pub(crate) queue: &'t Fields<'m, M>,
@@ -42,13 +47,18 @@ pub(crate) struct Chain<'t, 'm, M: GuestMemory> {
 }
 
 impl<'m, M: GuestMemory> Chain<'_, 'm, M> {
-    /// Appends the pieces of the chain to `slices`. Those of a bad one are of no use.
+    /// Appends the pieces of the chain to `slices`. For a malformed chain, the caller must ignore
+    /// the appended pieces.
     ///
-    /// A range may lie in several regions, whose pieces need not be neighbours in this process; a
-    /// byte outside of all regions spoils the chain. So does a loop, an index outside of its table,
-    /// a table within a table or of a length that is no multiple of 16, a chain that is longer than
-    /// the queue (virtio 1.3, 2.7.5.3.1) or than 2^32 bytes (2.7.5.2), or a descriptor of the wrong
-    /// direction.
+    /// A descriptor's range may span memory regions that are not adjacent in this process. A chain
+    /// is malformed if it contains:
+    ///
+    /// - a byte outside all memory regions;
+    /// - a loop, or more descriptors than the queue has entries (virtio 1.3, 2.7.5.3.1);
+    /// - 2^32 bytes or more (2.7.5.2);
+    /// - an index outside its table;
+    /// - an indirect table within an indirect table, or one whose length is not a multiple of 16;
+    /// - a descriptor in the wrong direction.
     pub(crate) fn gather(&self, part: Part, slices: &mut Slices<'m, M>) -> Gathered {
         let mut cost = 0;
         let len = self.walk(part, slices, &mut cost);
@@ -61,15 +71,18 @@ impl<'m, M: GuestMemory> Chain<'_, 'm, M> {
         slices: &mut Slices<'m, M>,
         cost: &mut usize,
     ) -> Result<usize, BadChain> {
+        // `room` counts all descriptors, also those that the device skips; `total` only its part.
         let (mut total, mut room) = (0, u32::MAX);
         let mut writable_seen = false;
         let mut walk = Walk::new(self.queue, self.head);
+        // A chain has at most as many descriptors as the queue has entries, so a loop runs out.
         for _ in 0..self.queue.size() {
             *cost += DESCRIPTOR_COST;
             let descriptor = walk.step(self.mem)?;
             room = room.checked_sub(descriptor.len()).ok_or(BadChain)?;
             let access = match (part, descriptor.is_write_only()) {
                 (Part::Readable, false) if !writable_seen => Some(Permissions::Read),
+                // A packet's chain may end in writable descriptors: the device ignores them.
                 (Part::Readable, true) => {
                     writable_seen = true;
                     None
@@ -88,7 +101,7 @@ impl<'m, M: GuestMemory> Chain<'_, 'm, M> {
     }
 }
 
-/// Appends the pieces of a descriptor's range.
+/// Appends the pieces of a descriptor's range, and returns its length.
 fn append<'m, M: GuestMemory>(
     mem: &'m M,
     descriptor: &Descriptor,
@@ -100,6 +113,7 @@ fn append<'m, M: GuestMemory>(
         return Ok(0);
     };
     let addr = descriptor.addr();
+    // A range may end at the last address, but must not wrap around it.
     addr.checked_add(last.into()).ok_or(BadChain)?;
     let pieces = mem.get_slices(addr, len, access).map_err(|_| BadChain)?;
     for piece in pieces {
@@ -108,11 +122,11 @@ fn append<'m, M: GuestMemory>(
     Ok(len)
 }
 
-/// From descriptor to descriptor: through the queue's table, and from there at most once into a
-/// table of the chain's own (virtio 1.3, 2.7.5.3).
+/// A walk from descriptor to descriptor: through the queue's table, and at most once from there
+/// into an indirect table (virtio 1.3, 2.7.5.3).
 struct Walk<'t, 'm, M: GuestMemory> {
     queue: &'t Span<'m, M>,
-    /// How many descriptors the table has in which the walk is.
+    /// The number of descriptors in the current table.
     entries: u16,
     indirect: Option<Span<'m, M>>,
     next: u16,
@@ -128,10 +142,12 @@ impl<'t, 'm, M: GuestMemory> Walk<'t, 'm, M> {
         }
     }
 
-    /// The next descriptor. Whether another follows, it says itself.
+    /// Returns the next descriptor. The caller must stop after one that has no successor.
     fn step(&mut self, mem: &'m M) -> Result<Descriptor, BadChain> {
         let mut descriptor = self.read()?;
         if descriptor.refers_to_indirect_table() {
+            // The chain continues in the indirect table and ends there, so whatever follows the
+            // referring descriptor in the queue's table is ignored.
             self.enter(mem, &descriptor)?;
             descriptor = self.read()?;
             if descriptor.refers_to_indirect_table() {
@@ -150,7 +166,7 @@ impl<'t, 'm, M: GuestMemory> Walk<'t, 'm, M> {
         table.descriptor(self.next).map_err(|_| BadChain)
     }
 
-    /// Goes into the table that a descriptor refers to.
+    /// Enters the table that a descriptor refers to.
     fn enter(&mut self, mem: &'m M, descriptor: &Descriptor) -> Result<(), BadChain> {
         let len = descriptor.len() as usize;
         if self.indirect.is_some() || len % DESCRIPTOR != 0 {

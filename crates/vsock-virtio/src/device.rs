@@ -27,45 +27,46 @@ use crate::{
     Queues, RestoreError, VsockDeviceBuilder,
 };
 
-/// Where the device stands between two resets.
+/// The state of the device between two resets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Inactive,
-    /// It was activated, and has not looked at its queues yet. In queues that were used before, the
-    /// driver may have been left without a notification. Whether they were cannot be told: their
-    /// indices may have come round to zero.
+    /// The device has been activated and has not looked at its queues yet. If another device used
+    /// the queues before, that one may have left the driver without a notification. The indices do
+    /// not show whether the queues are new, because they may have wrapped around to zero.
     Starting,
     Active,
-    /// The driver is paused, and its queues are left alone.
+    /// The driver is paused, and the device does not touch its queues.
     Paused,
     Broken(DeviceFault),
 }
 
 /// A virtio vsock device: a [`Muxer`] on virtqueues.
 ///
-/// It owns neither queues nor memory, and no descriptor; it reads no clock and starts no thread.
-/// Its owner passes events in and carries out what comes back:
+/// It owns no queues, memory or file descriptors, reads no clock and starts no thread. Its owner
+/// passes events in and carries out the actions that it returns:
 ///
-/// | what happens | what to call |
+/// | event | call |
 /// |---|---|
-/// | the driver kicks a queue, whichever | [`process`](Self::process) |
+/// | the driver kicks any of the queues | [`process`](Self::process) |
 /// | a descriptor that an [`Action`] named is ready | [`on_event`](Self::on_event), then [`process`](Self::process) |
-/// | [`Outcome::next`] of the last call is not [`OnEvent`](crate::NextCall::OnEvent) | [`process`](Self::process), without sleeping before |
-/// | the [`deadline`](Self::deadline) has come | [`on_timeout`](Self::on_timeout), then [`process`](Self::process) |
+/// | [`Outcome::next`] of the last call is not [`OnEvent`](crate::NextCall::OnEvent) | [`process`](Self::process), without sleeping first |
+/// | the [`deadline`](Self::deadline) has passed | [`on_timeout`](Self::on_timeout), then [`process`](Self::process) |
 /// | the driver has accepted features (`FEATURES_OK`) | [`ack_features`](Self::ack_features) |
 /// | the driver is ready (`DRIVER_OK`) | [`activate`](Self::activate), then [`process`](Self::process) |
 /// | the driver has reset the device | [`reset`](Self::reset) |
-/// | the guest goes on without its connections | [`transport_reset`](Self::transport_reset), then [`process`](Self::process) |
+/// | the guest resumes without its connections | [`transport_reset`](Self::transport_reset), then [`process`](Self::process) |
 /// | a snapshot is loaded | [`restore`](Self::restore), then [`process`](Self::process) |
-/// | the guest is paused; it goes on | [`pause`](Self::pause); [`resume`](Self::resume), then [`process`](Self::process) |
-/// | the device stops and its guest goes on | [`farewell`](Self::farewell), then [`process`](Self::process) until it no longer [owes any](Self::owes_farewells) |
+/// | the guest is paused | [`pause`](Self::pause) |
+/// | the paused guest resumes | [`resume`](Self::resume), then [`process`](Self::process) |
+/// | the device stops and its guest continues to run | [`farewell`](Self::farewell), then [`process`](Self::process) while [`owes_farewells`](Self::owes_farewells) returns `true` |
 /// | the device is about to be dropped | [`reset`](Self::reset) |
 ///
-/// and after each of them [`next_action`](Self::next_action) until there is none, and
-/// [`deadline`](Self::deadline) for the timer. The crate's documentation has a complete example.
+/// After each of these calls, call [`next_action`](Self::next_action) until it returns `None`, and
+/// set the timer to [`deadline`](Self::deadline). The crate documentation has a complete example.
 ///
-/// A panic of a stream, of a backend or of guest memory in one of these calls passes through, and
-/// breaks an active device as a fault of its queues does: see
+/// A panic of a stream, a backend or guest memory in one of these calls propagates to the caller
+/// and breaks an active device, as a fault of its queues does: see
 /// [`FaultCause::Panic`](crate::FaultCause::Panic).
 pub struct VsockDevice<M: GuestMemory> {
     muxer: Muxer,
@@ -82,7 +83,7 @@ pub struct VsockDevice<M: GuestMemory> {
 }
 
 impl<M: GuestMemory> VsockDevice<M> {
-    /// Begins to make a device for the guest of this muxer.
+    /// Returns a builder of a device for this muxer's guest.
     #[must_use]
     pub const fn builder(muxer: Muxer) -> VsockDeviceBuilder<M> {
         VsockDeviceBuilder::new(muxer)
@@ -104,32 +105,32 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// Takes the features that the driver has accepted: before [`activate`](Self::activate), which
-    /// puts them in force. Without this the driver has accepted none, which is no error: it has
-    /// stream sockets, and is notified by the queues' flags.
+    /// Sets the features that the driver has accepted. Call this before
+    /// [`activate`](Self::activate), which puts them in force.
     ///
-    /// What is accepted while the device is active shows in
-    /// [`acked_features`](Self::acked_features) and [`state`](Self::state), and changes nothing of
+    /// A driver may accept no features. It then has stream sockets, and notifications are
+    /// suppressed with the queues' flags. Features that are set while the device is active appear
+    /// in [`acked_features`](Self::acked_features) and [`state`](Self::state), but do not change
     /// how it works.
     ///
     /// # Errors
     ///
-    /// Bits that were not offered; nothing has changed then.
+    /// `bits` contains features that the device does not offer. Nothing changes.
     pub fn ack_features(&mut self, bits: u64) -> Result<(), FeatureError> {
         self.features.ack(bits, &self.muxer)
     }
 
-    /// The driver is ready (`DRIVER_OK`): the device begins to serve its queues.
+    /// Starts to serve the queues, because the driver is ready (`DRIVER_OK`).
     ///
     /// Sets in the queues whether `VIRTIO_F_EVENT_IDX` was negotiated. Call
-    /// [`process`](Self::process) next: the queues may be full already. It notifies the guest of
-    /// both, in case the device that served them before owed it that; a driver must bear one for
-    /// nothing.
+    /// [`process`](Self::process) next, because the queues may contain chains already. That call
+    /// notifies the guest of both packet queues, in case a device that served them before had a
+    /// notification pending. Drivers have to accept spurious notifications.
     ///
     /// # Errors
     ///
-    /// The device is active or broken, and was not reset; or a queue is unusable. It is then as
-    /// it was.
+    /// The device is in use and has not been reset, or a queue is unusable. The device is
+    /// unchanged.
     pub fn activate(
         &mut self,
         now: Tick,
@@ -149,6 +150,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         if self.phase != Phase::Inactive {
             return Err(ActivateError::InUse);
         }
+        // This can fail, or panic in guest memory, so nothing of the device changes before it.
         self.set_up_all(features, mem, queues)?;
         self.notifications.restart();
         self.phase = Phase::Starting;
@@ -156,13 +158,13 @@ impl<M: GuestMemory> VsockDevice<M> {
         Ok(())
     }
 
-    /// The driver has reset the device, or is gone: every connection is closed, and the guest is
-    /// told nothing. Backends stay. The queues are the caller's to reset.
+    /// Resets the device, because the driver has reset it or is gone. Closes every connection
+    /// without informing the guest. Backends stay. The caller resets the queues.
     ///
-    /// The accepted features are forgotten: the driver negotiates anew, and
-    /// [`ack_features`](Self::ack_features) comes before the next [`activate`](Self::activate). The
-    /// [actions](Self::next_action) that this yields unregister what was watched: before a device
-    /// is dropped, it is reset and they are carried out.
+    /// The device forgets the accepted features. The driver negotiates again, so call
+    /// [`ack_features`](Self::ack_features) before the next [`activate`](Self::activate). The
+    /// [actions](Self::next_action) that this produces unregister all watched descriptors: before
+    /// you drop a device, reset it and carry them out.
     pub fn reset(&mut self, now: Tick) {
         self.muxer.reset(now);
         self.features.reset();
@@ -170,18 +172,18 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.phase = Phase::Inactive;
     }
 
-    /// Every connection that the guest knows of is closed, and the guest is told that they are gone
-    /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): immediately if it has provided a buffer, else as
-    /// soon as it does. From then until it has taken notice, which it does by making another buffer
-    /// of the event queue available, it gets no packet: for half a second at most.
+    /// Closes every connection, and sends the guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
     ///
-    /// Some front-ends start the event queue after the others, and what the guest opens before it
-    /// gets the event ends by it. So both other queues wait for a buffer for the event, for 100 ms
-    /// at most from the next [`process`](Self::process) on. A guest that has none by then is
-    /// served, and gets the event later.
+    /// [`process`](Self::process) publishes the event as soon as the guest provides a buffer for
+    /// it. After that, the guest gets no packet until it acknowledges the event by making another
+    /// buffer of the event queue available, but for at most half a second.
     ///
-    /// [`process`](Self::process) publishes the event. A VMM that [pauses](Self::pause) a guest and
-    /// resumes it in the same process does not need this: the connections are still there.
+    /// The event also closes connections that the guest opens before it gets the event, and some
+    /// front-ends start the event queue after the others. So both other queues wait for a buffer
+    /// for the event, for at most 100 ms from the next [`process`](Self::process) on. A guest that
+    /// has provided none by then is served, and gets the event later.
+    ///
+    /// A guest that is [paused](Self::pause) and resumed in the same process does not need this.
     pub fn transport_reset(&mut self, now: Tick) {
         if self.has_driver() {
             self.muxer.transport_reset(now);
@@ -189,19 +191,19 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// Goes on in a new process where a device stopped whose [`state`](Self::state) was saved:
-    /// accepts its features, activates itself if it was active, and owes the guest a
-    /// [`transport_reset`](Self::transport_reset).
+    /// Restores the [`state`](Self::state) of a device that was saved, usually in another process.
+    /// Sets the accepted features, activates the device if it was active, and schedules a
+    /// [`transport_reset`](Self::transport_reset) for the guest.
     ///
-    /// The queues are those of the snapshot. Call [`process`](Self::process) next, and neither
-    /// [`ack_features`](Self::ack_features) nor [`activate`](Self::activate): this has done both.
+    /// `queues` are the queues of the snapshot. Call [`process`](Self::process) next. Do not call
+    /// [`ack_features`](Self::ack_features) or [`activate`](Self::activate): this does both.
     ///
     /// # Errors
     ///
-    /// The state has a version that this release does not know, or the error is one of
-    /// [`ack_features`](Self::ack_features) or [`activate`](Self::activate). The device is then
-    /// unchanged. The state and the queues may have any numbers: harmful ones are refused here, or
-    /// are a fault of [`process`](Self::process).
+    /// This release does not support the version of the state, or
+    /// [`ack_features`](Self::ack_features) or [`activate`](Self::activate) fails. The device is
+    /// then unchanged. The state and the queues may contain any values: harmful ones are an error
+    /// here or a fault of [`process`](Self::process).
     pub fn restore(
         &mut self,
         now: Tick,
@@ -213,6 +215,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         if self.phase != Phase::Inactive {
             return Err(ActivateError::InUse.into());
         }
+        // Work on a copy: if the activation fails, the device must keep its features.
         let mut features = self.features;
         features.ack(state.acked_features, &self.muxer)?;
         if state.active {
@@ -224,17 +227,17 @@ impl<M: GuestMemory> VsockDevice<M> {
         Ok(())
     }
 
-    /// Moves what can be moved: takes the guest's packets, fills its buffers, publishes events.
+    /// Takes the guest's packets, fills its buffers and publishes events, as far as possible.
     ///
-    /// To be called after a kick of any queue and after whatever was reported to the device,
-    /// because each may set the others going: a packet asks for a reply, a buffer lets a reply go,
-    /// and a reply that is gone lets the next packet in. A call for nothing costs a look at the
-    /// queues. Before the device is active it does nothing.
+    /// Call this after a kick of any queue, and after each event that you passed to the device.
+    /// One queue may depend on the other: a packet requires a reply, a buffer lets a reply leave,
+    /// and the device takes further packets when replies have left. An unnecessary call costs a
+    /// look at the queues. Does nothing unless the device is [active](Self::is_active).
     ///
     /// # Errors
     ///
-    /// A queue breaks the rules. Every connection is closed then, and this is reported again and
-    /// again until the device is reset; a VMM sets `DEVICE_NEEDS_RESET`.
+    /// A queue violates the rules. The device has closed every connection, and each further call
+    /// returns the same fault until the device is reset. A VMM sets `DEVICE_NEEDS_RESET`.
     pub fn process(
         &mut self,
         now: Tick,
@@ -262,56 +265,56 @@ impl<M: GuestMemory> VsockDevice<M> {
         result
     }
 
-    /// An event loop reports that a descriptor is ready, by the token of its [`Action::Watch`].
+    /// Reports that a descriptor is ready, by the token of its [`Action::Watch`].
     pub fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
         self.unwinding(now, |device| device.muxer.on_event(now, token, ready));
     }
 
-    /// Does what is due by now.
+    /// Carries out everything that is due by `now`.
     pub fn on_timeout(&mut self, now: Tick) {
         self.events.on_timeout(now);
         self.unwinding(now, |device| device.muxer.on_timeout(now));
     }
 
-    /// The next thing to do on the event loop.
+    /// Returns the next action for the event loop to carry out.
     pub fn next_action(&mut self) -> Option<Action> {
         self.muxer.next_action()
     }
 
-    /// The muxer, to add a backend or to route a port.
+    /// Returns the muxer, for example to add a backend or route a port.
     pub const fn muxer_mut(&mut self) -> &mut Muxer {
         &mut self.muxer
     }
 
-    /// The muxer.
+    /// Returns the muxer.
     #[must_use]
     pub const fn muxer(&self) -> &Muxer {
         &self.muxer
     }
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called, and [`process`](Self::process) after
-    /// it. A timer that is late by a millisecond does no harm.
+    /// Returns when to call [`on_timeout`](Self::on_timeout), and [`process`](Self::process) after
+    /// it. A timer may be late by a millisecond.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         let deadlines = [self.muxer.deadline(), self.events.deadline()];
         deadlines.into_iter().flatten().min()
     }
 
-    /// The features that the device offers. `VIRTIO_VSOCK_F_SEQPACKET` is one of them if a backend
-    /// [has streams for it](Muxer::has_seqpacket), so backends are added before the driver asks.
+    /// Returns the features that the device offers. They include `VIRTIO_VSOCK_F_SEQPACKET` if a
+    /// backend [has seqpacket streams](Muxer::has_seqpacket), so add all backends first.
     #[must_use]
     pub fn device_features(&self) -> u64 {
         self.features.offered(&self.muxer)
     }
 
-    /// The features that the driver has accepted.
+    /// Returns the features that the driver has accepted.
     #[must_use]
     pub const fn acked_features(&self) -> u64 {
         self.features.acked()
     }
 
-    /// Reads the configuration space at any offset (virtio 1.3, 5.10.4): the guest's CID, and zeros
-    /// after it. The driver can write nothing in it; a VMM ignores that it tries.
+    /// Reads the configuration space at any offset (virtio 1.3, 5.10.4): the guest's CID, followed
+    /// by zeros. It has no writable field, so a VMM ignores the driver's writes.
     pub fn read_config(&self, offset: u64, data: &mut [u8]) {
         let config = u64::from(self.muxer.guest_cid()).to_le_bytes();
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -321,19 +324,19 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// Whether the device serves its queues. One that is [paused](Self::pause) does not.
+    /// Returns whether the device serves its queues. A [paused](Self::pause) device does not.
     #[must_use]
     pub fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Active)
     }
 
-    /// Nothing is owed to the guest any more, and nothing expected of it.
+    /// Forgets pending notifications and events.
     fn quiet(&mut self) {
         self.notifications.restart();
         self.events = Events::Quiet;
     }
 
-    /// What is to be saved in a snapshot.
+    /// Returns the state to save in a snapshot.
     #[must_use]
     pub fn state(&self) -> DeviceState {
         DeviceState {
@@ -375,14 +378,14 @@ impl<M: GuestMemory> fmt::Debug for VsockDevice<M> {
 }
 
 impl<M: GuestMemory> VsockDeviceBuilder<M> {
-    /// The device, not yet active.
+    /// Builds the device, which is not active yet.
     #[must_use]
     pub fn build(self) -> VsockDevice<M> {
         VsockDevice::new(self)
     }
 }
 
-/// Checks a queue and tells it how notifications are suppressed.
+/// Checks a queue and sets how its notifications are suppressed.
 fn set_up<M: GuestMemory>(
     mem: &M,
     queue: &mut Queue,

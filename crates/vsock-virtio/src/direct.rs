@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams that copy to and from guest memory by themselves.
+//! Streams that copy to and from guest memory directly.
+//!
+//! A backend's streams reach the device as trait objects. The VMM registers the concrete types that
+//! implement [`VsockVolatileStream`], and the device finds the right functions by the [`TypeId`] of
+//! the stream.
 
 use std::any::TypeId;
 use std::fmt;
@@ -12,20 +16,20 @@ use vsock_backend_api::{VsockStream, VsockVolatileStream};
 
 use crate::scatter::Slice;
 
-/// How to move bytes between a stream and pieces of guest memory, one way or the other.
+/// A function that moves bytes between a stream and pieces of guest memory, in either direction.
 pub(crate) type Transfer<M> = for<'s, 'm> fn(
     &'s mut dyn VsockStream,
     &'s [VolatileSlice<'m, BS<'m, <M as GuestMemory>::Bitmap>>],
 ) -> io::Result<usize>;
 
-/// A type of streams.
+/// A registered type of stream.
 pub(crate) struct Direct<M: GuestMemory> {
     stream: TypeId,
-    /// Bytes of a piece from which a call of its own is cheaper than gathering pieces.
+    /// From this piece size on, in bytes, a call for each piece is cheaper than gathering them.
     pub(crate) least: usize,
     pub(crate) read: Transfer<M>,
     pub(crate) write: Transfer<M>,
-    /// How many bytes a read may find.
+    /// How many bytes a read can find, at most.
     pub(crate) readable: fn(&mut dyn VsockStream) -> usize,
 }
 
@@ -38,7 +42,7 @@ impl<M: GuestMemory> fmt::Debug for Direct<M> {
     }
 }
 
-/// The types that were registered: few, so looking through them beats a map.
+/// The registered types: a list, because there are too few for a map to be faster.
 #[derive(Debug)]
 pub(crate) struct DirectTypes<M: GuestMemory>(Vec<Direct<M>>);
 
@@ -52,6 +56,7 @@ impl<M: GuestMemory> DirectTypes<M> {
         S: VsockVolatileStream + 'static,
     {
         let stream = TypeId::of::<S>();
+        // Registering a type again replaces its `least`.
         self.0.retain(|known| known.stream != stream);
         self.0.push(Direct {
             stream,
@@ -62,11 +67,13 @@ impl<M: GuestMemory> DirectTypes<M> {
         });
     }
 
-    /// What is known of the stream's type, if it lets itself be seen as what it is.
+    /// Finds the functions for the stream's type, if the type is registered and the stream
+    /// implements [`VsockStream::as_any_mut`].
     pub(crate) fn of(&self, stream: &mut dyn VsockStream) -> Option<&Direct<M>> {
         if self.0.is_empty() {
             return None;
         }
+        // The id of the value, not of the `dyn Any` reference.
         let id = (*stream.as_any_mut()?).type_id();
         self.0.iter().find(|known| known.stream == id)
     }

@@ -8,16 +8,16 @@ use crate::FeatureError;
 /// One of the device's queues (virtio 1.3, 5.10.2).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum QueueName {
-    /// Queue 0: buffers of the guest for what comes from the host.
+    /// Queue 0: the guest's buffers for packets from the host.
     Rx,
-    /// Queue 1: packets of the guest.
+    /// Queue 1: packets from the guest.
     Tx,
-    /// Queue 2: buffers of the guest for events.
+    /// Queue 2: the guest's buffers for events.
     Event,
 }
 
 impl QueueName {
-    /// The index by which the driver knows the queue.
+    /// Returns the queue's index in the virtio device.
     #[must_use]
     pub const fn index(self) -> usize {
         match self {
@@ -42,58 +42,58 @@ impl std::fmt::Display for QueueName {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum ActivateError {
-    /// It is active, or broken, and has not been reset since.
+    /// The device is active, paused or broken. It must be reset first.
     #[error("the device is in use; reset it first")]
     InUse,
-    /// The queue is not marked ready, or does not lie in guest memory.
+    /// The queue is not marked ready, or is not entirely in guest memory.
     #[error("the {0} queue is not usable: it must be ready, with its rings in guest memory")]
     InvalidQueue(QueueName),
 }
 
-/// Why a device cannot go on where another stopped.
+/// Why a device cannot be restored from a saved state.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// A release saved it whose states this release does not know.
+    /// Another release saved the state, in a version that this release does not support.
     #[error("the saved device is from another release")]
     Version(#[from] StateVersionError),
-    /// It offers less than the one that was saved.
+    /// The saved features include one that this device does not offer.
     #[error("the saved features cannot be accepted")]
     Features(#[from] FeatureError),
-    /// It cannot be activated.
+    /// The device cannot be activated.
     #[error("the saved device cannot be activated")]
     Activate(#[from] ActivateError),
 }
 
-/// A queue that breaks the rules, so that the device cannot go on: a VMM sets
-/// `DEVICE_NEEDS_RESET` (virtio 1.3, 2.1.2).
+/// A violation of the virtqueue rules that stops the device. A VMM then sets `DEVICE_NEEDS_RESET`
+/// (virtio 1.3, 2.1.2).
 ///
-/// A bad descriptor chain is no fault: it is given back to the guest and counted.
+/// A malformed descriptor chain is not a fault: the device counts it and returns it to the guest.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("the {queue} queue is broken: {cause}")]
 pub struct DeviceFault {
     /// The queue.
     pub queue: QueueName,
-    /// What is wrong with it. The message says it, so it is no `source` as well.
+    /// What is wrong with the queue. The message includes this, so `source` does not return it.
     pub cause: FaultCause,
 }
 
-/// What is wrong with a queue.
+/// What is wrong with a broken queue.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum FaultCause {
     /// More chains are available than the queue has entries.
-    #[error("the available index is more than the queue's size ahead")]
+    #[error("the available index is ahead by more than the queue's size")]
     AvailIndex,
     /// A chain begins at a descriptor that does not exist.
-    #[error("a chain's head is no index of the descriptor table")]
+    #[error("a chain's head is outside the descriptor table")]
     HeadIndex,
-    /// A part of the queue is not, or no longer, in guest memory.
-    #[error("guest memory of the queue is not accessible")]
+    /// Part of the queue is not in guest memory, or is no longer there.
+    #[error("part of the queue is not in guest memory")]
     Memory,
-    /// A stream, a backend or guest memory has panicked in a call of the device, of whichever queue
-    /// or of none. What the call had taken from the queues is not given back, so the receive queue
-    /// is named.
-    #[error("a call of the device was left by a panic")]
+    /// A stream, a backend or guest memory panicked during a call of the device. The chains that
+    /// the call had taken are not returned. The fault names the receive queue, although the panic
+    /// may concern another queue, or none.
+    #[error("a call of the device ended in a panic")]
     Panic,
 }

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The event queue, on which the guest learns that its connections are gone (virtio 1.3, 5.10.6.7).
+//! The event queue, through which the guest learns that its connections are gone (virtio 1.3,
+//! 5.10.6.7).
+//!
+//! There is one event, the transport reset. Until the guest has a buffer for it, packets wait in
+//! both directions: the guest would drop connections that it opened before the event. After the
+//! event is published, packets to the guest wait until it acknowledges the event. Both waits have
+//! a time limit.
 
 use std::num::Wrapping;
 use std::time::Duration;
@@ -17,52 +23,54 @@ use crate::{DeviceCounters, DeviceFault};
 /// `struct virtio_vsock_event` with `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
 const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
 
-/// How long packets wait for a guest that does not acknowledge its event: much longer than an
-/// interrupt takes, and short for a program that waits for its connection.
+/// How long packets wait for the guest to acknowledge the event: much longer than an interrupt
+/// takes, and short for a program that waits for its connection.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long packets wait for the guest to have a buffer for its event: long enough for a front-end
-/// that starts the event queue after the others, and short for a guest that never has one.
+/// How long packets wait for the guest to provide a buffer for the event: long enough for a
+/// front-end that starts the event queue after the others, and short for a guest that never
+/// provides one.
 const EVENT_QUEUE_WAIT: Duration = Duration::from_millis(100);
 
-/// Where the device stands with the one event that there is.
+/// The progress of the transport reset event.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Events {
-    /// There is nothing to tell.
+    /// No event is pending.
     #[default]
     Quiet,
-    /// A transport reset is owed: the guest has provided no buffer for it yet.
+    /// A transport reset is pending: the guest has not provided a buffer for it yet.
     Owed(Wait),
-    /// It is published, and the guest has not acknowledged it: until it makes a further buffer
-    /// available, it may not have seen the event, and would take packets on the receive queue as
-    /// part of its old connections. The time limit is for a guest that never makes one available.
+    /// The event is published, and the guest has not acknowledged it. A guest that has not made a
+    /// further buffer available may not have seen the event. It would treat packets on the receive
+    /// queue as part of its old connections. The time limit is for a guest that never provides
+    /// another buffer.
     Published {
-        /// Buffers that had been available, in wrapping counting.
+        /// The available index before the event was published.
         available: Wrapping<u16>,
         /// When the guest gets packets again even if it makes no buffer available.
         until: Tick,
     },
 }
 
-/// Whether packets wait for an event that is owed. What the guest opens before it gets the event
-/// would end by it.
+/// Whether packets wait for a pending event. A connection that the guest opens before it gets the
+/// event would be closed by it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Wait {
-    /// They do, from the next look at the queues on.
+    /// Packets wait. The time limit starts with the next look at the queues.
     Ahead,
-    /// They do, until then.
+    /// Packets wait until then.
     Until(Tick),
-    /// They have waited for long enough.
+    /// The wait is over, and the event is still pending.
     Over,
 }
 
 impl Events {
-    /// A transport reset is owed to the guest.
+    /// Schedules a transport reset.
     pub(crate) const fn owe(&mut self) {
         *self = Self::Owed(Wait::Ahead);
     }
 
-    /// The device looks at its queues: if packets are to wait for an event, the wait begins.
+    /// Starts the time limit of a wait for an event, when the device looks at its queues.
     pub(crate) fn begin_wait(&mut self, now: Tick) {
         if *self == Self::Owed(Wait::Ahead) {
             *self = Self::Owed(Wait::Until(now.saturating_add(EVENT_QUEUE_WAIT)));
@@ -87,7 +95,7 @@ impl Events {
         }
     }
 
-    /// Whether packets must wait in both directions, because the event is to be published first.
+    /// Whether packets must wait in both directions, because the event must be published first.
     pub(crate) const fn comes_first(self) -> bool {
         matches!(self, Self::Owed(Wait::Ahead | Wait::Until(_)))
     }
@@ -97,7 +105,7 @@ impl Events {
         matches!(self, Self::Published { .. })
     }
 
-    /// Whether the event is still owed, and there are buffers that were not looked at.
+    /// Whether the event is still pending and there are buffers that the device has not tried yet.
     pub(crate) fn want_more<M: GuestMemory>(
         self,
         queue: &Virtqueue<'_, '_, M>,
@@ -107,8 +115,8 @@ impl Events {
             && queue.available()?.0 != queue.next_available())
     }
 
-    /// Goes on as far as the guest lets it, and the budget for buffers of no use. `true` if the
-    /// event has been published just now.
+    /// Makes as much progress as the guest's buffers and the budget for unusable buffers allow.
+    /// Returns whether this call published the event.
     pub(crate) fn proceed<M: GuestMemory>(
         &mut self,
         now: Tick,
@@ -122,13 +130,14 @@ impl Events {
         let mut published = false;
         if matches!(self, Self::Owed(_)) {
             published = self.publish(now, queue, counters, &mut budget)?;
-            // A device that looks only when there is something to tell hears of a buffer only if it
-            // asks.
+            // No buffer yet: ask for a kick, and look again for a buffer that came meanwhile.
             if !published && queue.watch_available()?.0 != queue.next_available() {
                 published = self.publish(now, queue, counters, &mut budget)?;
             }
         }
         if let Self::Published { available, .. } = *self {
+            // A further buffer acknowledges the event. If there is none yet, ask for a kick, and
+            // look again.
             if queue.available()? != available || queue.watch_available()? != available {
                 *self = Self::Quiet;
             }
@@ -146,11 +155,14 @@ impl Events {
     ) -> Result<bool, DeviceFault> {
         let mut slices = Slices::<M>::new();
         while *budget > 0 {
+            // Read the index before publishing the event, because the guest may acknowledge it
+            // immediately afterwards.
             let available = queue.available()?;
             slices.clear();
             let Some(taken) = queue.take(Part::Writable, &mut slices)? else {
                 return Ok(false);
             };
+            // A malformed or too small buffer goes back, and the next one is tried.
             if taken.len.unwrap_or(0) < TRANSPORT_RESET.len() {
                 *budget = budget.saturating_sub(taken.cost.max(REFUSAL_COST));
                 counters.unusable_buffers += 1;

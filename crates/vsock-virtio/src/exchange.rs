@@ -1,76 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What passes between a device and its owner.
+//! The types that a device exchanges with its owner: queues, outcomes and counters.
 
 use virtio_queue::Queue;
 use vsock_muxer::NextCall;
 
-/// The device's queues, for one call (virtio 1.3, 5.10.2).
+/// The device's queues, lent for one call (virtio 1.3, 5.10.2).
 ///
-/// They stay with their owner: a VMM lends its `Queue`s, or what it has locked of its
-/// `QueueSync`s; a vhost-user device `get_queue_mut` of its locked vrings.
+/// A VMM lends its `Queue`s, or the locked `Queue`s of its `QueueSync`s. A vhost-user device lends
+/// the result of `get_queue_mut` of its locked vrings.
 #[derive(Debug)]
 pub struct Queues<'q> {
     /// Queue 0.
     pub rx: &'q mut Queue,
     /// Queue 1.
     pub tx: &'q mut Queue,
-    /// Queue 2; `None` where another process serves it, as QEMU does for a vhost-user device.
+    /// Queue 2; `None` if another process serves it, as QEMU does for a vhost-user device.
     pub event: Option<&'q mut Queue>,
 }
 
-/// What a call of [`VsockDevice::process`](crate::VsockDevice::process) leaves to its caller.
+/// What the caller of [`VsockDevice::process`](crate::VsockDevice::process) has to do next.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[must_use = "a guest that is not notified waits for ever, and a device that is not called leaves it waiting"]
+#[must_use = "the guest may wait indefinitely unless it is notified and `process` is called again"]
 pub struct Outcome {
-    /// The guest is to be notified of the receive queue.
+    /// Notify the guest of the receive queue.
     pub notify_rx: bool,
-    /// The guest is to be notified of the transmit queue.
+    /// Notify the guest of the transmit queue.
     pub notify_tx: bool,
-    /// The guest is to be notified of the event queue.
+    /// Notify the guest of the event queue.
     pub notify_event: bool,
-    /// When to call again. A caller that sleeps before that leaves the guest waiting.
+    /// When to call `process` again. If the caller sleeps longer, the guest waits.
     pub next: NextCall,
 }
 
-/// What a device has counted since it was made. What happened to connections, the muxer counts.
+/// Counters of a device since its creation. The muxer counts events of connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct DeviceCounters {
-    /// Chains of the transmit queue that were no packet: too short for a header or for what it
-    /// promises, longer than the limit, or outside of guest memory. They went back unused.
+    /// Chains of the transmit queue that did not contain a valid packet, and were returned unused:
+    /// too short for the header or its payload, longer than the limit, or outside guest memory.
     pub malformed_packets: u64,
-    /// Chains of the receive queue and of the event queue that could not be used, and went back
-    /// with a length of 0: too small, read-only, or outside of guest memory.
+    /// Chains of the receive and the event queue that were returned with a length of 0: too small,
+    /// read-only, or outside guest memory.
     pub unusable_buffers: u64,
-    /// Transport resets that were published to the guest.
+    /// Transport resets published to the guest.
     pub transport_resets: u64,
-    /// Of the receive queue.
+    /// Counters of the receive queue.
     pub rx: QueueCounters,
-    /// Of the transmit queue.
+    /// Counters of the transmit queue.
     pub tx: QueueCounters,
-    /// Of the event queue.
+    /// Counters of the event queue.
     pub event: QueueCounters,
 }
 
-/// What a device has counted of one queue.
+/// Counters of one queue.
 ///
-/// A device that polls, or whose guest does not want to be interrupted for each buffer, spares most
-/// of the notifications.
+/// A device that polls needs few notifications, as does a guest that does not ask for an interrupt
+/// for each buffer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct QueueCounters {
-    /// Chains that were given back to the driver.
+    /// Chains given back to the driver.
     pub chains_used: u64,
-    /// How often an [`Outcome`] asked its caller to notify the guest.
+    /// How often an [`Outcome`] requested a notification of the guest.
     pub notifications_sent: u64,
-    /// Chains that were given back without a notification of their own, because the guest did not
-    /// want one or one stood for several of them.
+    /// Chains given back without a notification of their own, because the driver did not want one
+    /// or one notification covered several chains.
     pub notifications_spared: u64,
 }
 
 impl QueueCounters {
-    /// It was decided whether to notify the guest of this many chains.
+    /// Counts a decision whether to notify the guest of this many chains.
     pub(crate) fn decided(&mut self, chains: u16, notify: bool) {
         let sent = u64::from(notify);
         self.notifications_sent += sent;
@@ -78,16 +78,16 @@ impl QueueCounters {
     }
 }
 
-/// How many chains the driver has made available in each queue that the device has not taken.
+/// How many chains wait in each queue: available, and not yet taken by the device.
 ///
-/// `None` where the queue is not served, or where its driver breaks the rules. Another moment has
-/// other numbers: the guest goes on meanwhile.
+/// `None` if the device does not serve the queue, or if the driver violates the rules. The numbers
+/// are a snapshot, because the guest continues to run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct QueueDepths {
-    /// Buffers that packets for the guest may still fill.
+    /// Buffers for packets to the guest.
     pub rx: Option<u16>,
-    /// Packets of the guest that wait for the device.
+    /// Packets from the guest.
     pub tx: Option<u16>,
     /// Buffers for events.
     pub event: Option<u16>,

@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which features the device offers, and which of them the driver has accepted.
+//! The features that the device offers, and those that the driver has accepted.
 
 use thiserror::Error;
 use vsock_muxer::Muxer;
 use vsock_proto::SocketTypes;
 
-/// `VIRTIO_F_INDIRECT_DESC`: a chain may lie in a table of its own (virtio 1.3, 2.7.5.3).
+/// `VIRTIO_F_INDIRECT_DESC`: a chain may have a descriptor table of its own (virtio 1.3, 2.7.5.3).
 pub const F_INDIRECT_DESC: u64 = 1 << 28;
-/// `VIRTIO_F_EVENT_IDX`: each side says at which entry it wants to be notified (virtio 1.3, 2.7.7).
+/// `VIRTIO_F_EVENT_IDX`: each side names the entry for which it wants a notification (virtio 1.3,
+/// 2.7.7).
 pub const F_EVENT_IDX: u64 = 1 << 29;
-/// `VIRTIO_F_VERSION_1`: the device is one of virtio 1.0 or later.
+/// `VIRTIO_F_VERSION_1`: the device complies with virtio 1.0 or later.
 pub const F_VERSION_1: u64 = 1 << 32;
 
 /// `VIRTIO_F_IN_ORDER`: the device uses buffers in the order in which they were made available
-/// (virtio 1.3, 2.7.9). It does so whether or not the driver accepts the feature, even when it
-/// skips unusable chains.
+/// (virtio 1.3, 2.7.9). It does so even if the driver does not accept the feature, and for unusable
+/// chains too.
 pub const F_IN_ORDER: u64 = 1 << 35;
 
-/// What this crate implements by itself. `VIRTIO_VSOCK_F_SEQPACKET` is offered where a backend has
-/// streams for it: a driver that sees it tries it.
+/// The features that this crate implements by itself. The device offers `VIRTIO_VSOCK_F_SEQPACKET`
+/// only if a backend has seqpacket streams, because a driver that sees the bit uses it.
 const OWN: u64 = F_VERSION_1
     | F_IN_ORDER
     | F_EVENT_IDX
@@ -27,18 +28,18 @@ const OWN: u64 = F_VERSION_1
     | SocketTypes::F_STREAM
     | SocketTypes::F_NO_IMPLIED_STREAM;
 
-/// Features that a driver accepted although they were not offered, such as those of packed rings.
+/// The driver accepted features that the device did not offer, such as packed rings.
 ///
-/// The set that was in force before stays in force. A VMM leaves `FEATURES_OK` unset then (virtio
-/// 1.3, 3.1.1); a vhost-user device answers with an error.
+/// The previously accepted features stay in force. A VMM then leaves `FEATURES_OK` unset (virtio
+/// 1.3, 3.1.1); a vhost-user device replies with an error.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("features {unoffered:#x} were accepted and never offered")]
+#[error("the driver accepted features {unoffered:#x}, which the device does not offer")]
 pub struct FeatureError {
     /// The bits that were not offered.
     pub unoffered: u64,
 }
 
-/// Offered and accepted features: two sets that are kept apart.
+/// The offered and the accepted features.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
     transport: u64,
@@ -66,7 +67,7 @@ impl Features {
         self.acked = 0;
     }
 
-    /// What is offered: seqpacket sockets if a backend of the muxer has streams for them.
+    /// Returns the offered features, with seqpacket sockets if a backend has streams for them.
     pub(crate) fn offered(&self, muxer: &Muxer) -> u64 {
         let types = if muxer.has_seqpacket() {
             SocketTypes::F_SEQPACKET

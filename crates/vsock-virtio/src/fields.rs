@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The fields of a split virtqueue in guest memory (virtio 1.3, 2.7), whose three parts are looked
-//! up once for a call.
+//! Access to the fields of a split virtqueue in guest memory (virtio 1.3, 2.7). The device looks up
+//! the queue's three parts once for each call.
 //!
-//! `virtio-queue` looks each field up by its guest address, several times for each chain: for
-//! packets of a few KiB that took a quarter of the device's time. Its `Queue` remains what a
-//! queue *is*; this is how the device comes at the fields.
+//! `virtio-queue` looks up each field by its guest address, several times for each chain. With
+//! packets of a few KiB that took a quarter of the device's time. Its `Queue` still holds the state
+//! of the queue; this module only replaces its access to guest memory.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -21,26 +21,27 @@ use crate::scatter::Slice;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Inaccessible;
 
-/// The fields of a queue by which both sides tell each other of chains, and whether to notify.
+/// The fields with which both sides publish chains and suppress notifications. All counts of chains
+/// wrap around.
 pub(crate) trait SharedFields {
-    /// How many chains have been made available, in wrapping counting.
+    /// Reads how many chains the driver has made available.
     fn available_index(&self, order: Ordering) -> Result<u16, Inaccessible>;
-    /// The flags by which the driver suppresses interrupts.
+    /// Reads the flags with which the driver suppresses interrupts.
     fn available_flags(&self, order: Ordering) -> Result<u16, Inaccessible>;
-    /// At which used chain the driver wants to be interrupted.
+    /// Reads for which used chain the driver wants an interrupt.
     fn used_event(&self, order: Ordering) -> Result<u16, Inaccessible>;
-    /// Sets the flags by which the device suppresses kicks.
+    /// Sets the flags with which the device suppresses kicks.
     fn set_used_flags(&self, flags: u16, order: Ordering) -> Result<(), Inaccessible>;
-    /// Sets at which available chain the device wants a kick.
+    /// Sets for which available chain the device wants a kick.
     fn set_avail_event(&self, count: u16, order: Ordering) -> Result<(), Inaccessible>;
-    /// Orders every access before it and every access after it.
+    /// Orders all accesses before the fence before all accesses after it.
     fn full_fence(&self);
 }
 
-/// Bytes of a descriptor.
+/// The size of a descriptor in bytes.
 pub(crate) const DESCRIPTOR: usize = 16;
 
-/// The three parts of a queue, at whose fields one looks.
+/// The three parts of a queue in guest memory.
 pub(crate) struct Fields<'m, M: GuestMemory> {
     descriptors: Span<'m, M>,
     available: Span<'m, M>,
@@ -60,41 +61,45 @@ impl<'m, M: GuestMemory> Fields<'m, M> {
         }
     }
 
-    /// Whether all parts of the queue lie in guest memory. `Queue::is_valid` says that as well, but
-    /// writes to the log if they do not, as often as the guest lets it.
+    /// Whether all parts of the queue are in guest memory. `Queue::is_valid` checks this too, but
+    /// logs each failure, so a guest could flood the log.
     pub(crate) fn are_in_memory(mem: &M, queue: &Queue) -> bool {
-        let lies_in = |(start, len, access)| mem.check_range(GuestAddress(start), len, access);
-        ranges(queue).into_iter().all(lies_in)
+        let is_in = |(start, len, access)| mem.check_range(GuestAddress(start), len, access);
+        ranges(queue).into_iter().all(is_in)
     }
 
-    /// Entries of the queue.
+    /// The number of entries of the queue.
     pub(crate) const fn size(&self) -> u16 {
         self.size
     }
 
-    /// The queue's table of descriptors.
+    /// The queue's descriptor table.
     pub(crate) const fn descriptors(&self) -> &Span<'m, M> {
         &self.descriptors
     }
 
-    /// The head of the chain that is counted so.
+    /// Reads the head of the available chain number `count`.
     pub(crate) fn available_head(&self, count: u16) -> Result<u16, Inaccessible> {
-        // ORDER: Relaxed; partner: the driver's store, which the acquire of the index has seen.
+        // ORDER: Relaxed; partner: the driver's store, which the acquire load of the index made
+        // visible.
         self.available
             .load(4 + 2 * self.entry(count), Ordering::Relaxed)
     }
 
-    /// Notes a chain as the used one that is counted so, with what was written to it.
+    /// Writes the element of the used chain number `count`: its head, and how many bytes the device
+    /// wrote to it.
     pub(crate) fn set_used(&self, count: u16, head: u16, len: u32) -> Result<(), Inaccessible> {
+        // `struct virtq_used_elem` as one little-endian integer: `le32 id`, then `le32 len`.
         let element = u64::from(head) | u64::from(len) << 32;
         self.used.write(4 + 8 * self.entry(count), element.to_le())
     }
 
-    /// Publishes how many chains have been used, in wrapping counting.
+    /// Publishes how many chains the device has used.
     pub(crate) fn set_used_index(&self, count: u16, order: Ordering) -> Result<(), Inaccessible> {
         self.used.store(2, count, order)
     }
 
+    /// The ring's entry for chain number `count`. A queue of size 0 must not make this panic.
     fn entry(&self, count: u16) -> usize {
         usize::from(count % self.size.max(1))
     }
@@ -123,13 +128,13 @@ impl<M: GuestMemory> SharedFields for Fields<'_, M> {
     }
 
     fn full_fence(&self) {
-        // ORDER: SeqCst; partner: the driver's full barrier; see `suppression`.
+        // ORDER: SeqCst; partner: the driver's full barrier. See `suppression`.
         fence(Ordering::SeqCst);
     }
 }
 
-/// Where the descriptors, the available and the used ring are, how long, and what the device does
-/// with them. The rings have the fields of `VIRTIO_F_EVENT_IDX`, as in `Queue::is_valid`.
+/// Address, length and access of the descriptor table, the available ring and the used ring. The
+/// lengths include the `VIRTIO_F_EVENT_IDX` fields, negotiated or not, as in `Queue::is_valid`.
 fn ranges(queue: &Queue) -> [(u64, usize, Permissions); 3] {
     let size = usize::from(queue.size());
     [
@@ -139,12 +144,13 @@ fn ranges(queue: &Queue) -> [(u64, usize, Permissions); 3] {
     ]
 }
 
-/// A range of guest memory, at which one looks field by field.
+/// A range of guest memory that the device accesses field by field.
 pub(crate) struct Span<'m, M: GuestMemory> {
     mem: &'m M,
     start: GuestAddress,
-    /// All of it, if it lies in one piece. `None`: each field is looked up. So it is behind an
-    /// IOMMU as well, whose answer may change meanwhile.
+    /// The whole range, if it is contiguous in this process. Otherwise (`None`) each access looks
+    /// up its field. Memory behind an IOMMU always does that, because its mappings can change
+    /// during a call.
     whole: Option<Slice<'m, M>>,
 }
 
@@ -152,8 +158,10 @@ impl<'m, M: GuestMemory> Span<'m, M> {
     pub(crate) fn new(mem: &'m M, start: u64, len: usize, access: Permissions) -> Self {
         let start = GuestAddress(start);
         let whole = || {
+            // `None` if there is an IOMMU.
             mem.physical_memory()?;
             let slice = mem.get_slices(start, len, access).ok()?.next()?.ok()?;
+            // A shorter first piece: the range crosses memory regions.
             (slice.len() == len).then_some(slice)
         };
         Self {
@@ -163,7 +171,7 @@ impl<'m, M: GuestMemory> Span<'m, M> {
         }
     }
 
-    /// The descriptor with this index of a table.
+    /// Reads the descriptor at this index of a table.
     pub(crate) fn descriptor(&self, index: u16) -> Result<Descriptor, Inaccessible> {
         self.read(DESCRIPTOR * usize::from(index))
     }

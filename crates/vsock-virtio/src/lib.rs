@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The virtio vsock device (virtio 1.3, 5.10), for a VMM to embed.
+//! A virtio vsock device (virtio 1.3, 5.10) to embed in a VMM.
 //!
-//! [`VsockDevice`] connects a [`Muxer`] with three virtqueues: it makes packets of
-//! descriptor chains and fills the guest's buffers, and has the configuration space, the features
-//! and the event queue. It has no event loop, no descriptor and no clock, and starts no thread:
-//! memory and queues are lent to it for a call, time is passed in, and what is to be done comes
-//! back.
+//! [`VsockDevice`] connects a [`Muxer`] to three virtqueues. It turns descriptor chains into
+//! packets, fills the guest's buffers, and implements the configuration space, feature negotiation
+//! and the event queue. It has no event loop, file descriptor or clock, and starts no thread. Its
+//! owner lends it memory and queues for each call, passes the time in, and carries out the actions
+//! that it returns.
 //!
 //! ```
 //! use virtio_queue::{Queue, QueueT};
@@ -23,7 +23,7 @@
 //!     .direct::<VsockInnerStream>(0) // copies between its buffer and guest memory
 //!     .build();
 //!
-//! // What the driver sets up through the VMM's transport.
+//! // The driver sets these up through the VMM's virtio transport.
 //! let memory: GuestMemoryMmap<()> = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)])?;
 //! let mut all = [Queue::new(128)?, Queue::new(128)?, Queue::new(128)?];
 //! for (queue, base) in all.iter_mut().zip([0x1000, 0x4000, 0x7000]) {
@@ -40,8 +40,8 @@
 //!
 //! // After a kick, a ready descriptor or a timeout:
 //! let outcome = device.process(Tick::ZERO, &memory, &mut queues)?;
-//! assert!(outcome.notify_tx, "once, whatever a device before may have left unsaid");
-//! assert_eq!(outcome.next, NextCall::OnEvent, "the loop may sleep; else it calls `process` again");
+//! assert!(outcome.notify_tx, "the first call always notifies the guest once");
+//! assert_eq!(outcome.next, NextCall::OnEvent, "the loop may sleep");
 //! while let Some(action) = device.next_action() {
 //!     println!("for the event loop: {action:?}");
 //! }
@@ -49,27 +49,27 @@
 //! # }
 //! ```
 //!
-//! A whole program with kicks, interrupts and an event loop is in `docs/embedding.md` of the
-//! repository.
+//! `docs/embedding.md` in the repository contains a complete program with kicks, interrupts and an
+//! event loop.
 //!
-//! # What else is here
+//! # Re-exports
 //!
-//! What makes a muxer and what it tells a VMM, and the traits of backends and streams, are
-//! re-exported from the crates below: a VMM depends on this crate, on rust-vmm's `virtio-queue` and
-//! `vm-memory`, and on the crate of its backend. What a muxer exchanges with a device, such as
-//! packets, stays in `vsock-muxer`.
+//! This crate re-exports the types that create, configure and observe a muxer, and the traits of
+//! backends and streams. A VMM depends only on this crate, on rust-vmm's `virtio-queue` and
+//! `vm-memory`, and on the crate of its backend. The types that a muxer exchanges with a device,
+//! such as packets, stay in `vsock-muxer`.
 //!
-//! # What holds
+//! # Guarantees
 //!
-//! - A chain may have any layout; a header is read out of guest memory once; no reference to guest
-//!   memory is ever made.
-//! - Every chain that is taken is given back once, in order; a bad one unused. Between two calls
-//!   none is held.
-//! - A call does a bounded amount of work, allocates nothing per packet, and asks for at most one
-//!   notification of each queue.
-//! - Nothing that a guest writes anywhere makes a call panic. What it can do to its device is to
-//!   break it until the next reset ([`DeviceFault`]). So does a panic of a stream, a backend or
-//!   guest memory, which passes through ([`FaultCause::Panic`]).
+//! - A chain may have any layout. The device reads each header from guest memory once, and never
+//!   creates a reference to guest memory.
+//! - The device returns each chain that it takes exactly once and in order, and a malformed chain
+//!   unused. It holds no chain between two calls.
+//! - A call does a bounded amount of work, does not allocate per packet, and requests at most one
+//!   notification for each queue.
+//! - Nothing that a guest writes makes a call panic. A guest can only break its own device until
+//!   the next reset ([`DeviceFault`]). A panic in a stream, a backend or guest memory has the same
+//!   effect, and propagates to the caller ([`FaultCause::Panic`]).
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types)]

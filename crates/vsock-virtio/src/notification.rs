@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Leaves out notifications that are of no use (ADR 0013). Neither side ever waits for one of them.
+//! Suppresses notifications that neither side needs (ADR 0013). Neither side ever waits for one of
+//! these.
 //!
-//! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a
-//! packet that comes then costs neither an exit of the guest nor a wake-up of the device's thread.
+//! *Kicks.* After work the device may poll for a while with kicks off, instead of sleeping. A
+//! packet that arrives meanwhile costs neither a VM exit nor a wake-up of the device thread.
 //!
 //! ```text
 //!   ┌──────────┐ found nothing  ┌───────────────────────┐
@@ -42,22 +43,22 @@ use vsock_proto::Tick;
 
 use crate::suppression::Kicks;
 
-/// The doubt up to which no poll is left out.
+/// The highest doubt at which the device skips no poll.
 const TOLERATED: u8 = 3;
-/// What a poll that hinders adds to the doubt, from which each hit takes one away.
+/// How much a poll that hinders adds to the doubt. Each hit subtracts one.
 const HINDRANCE: u8 = 2;
-/// The most doubt: one of 256 pauses that promise a hit is polled.
+/// The highest doubt. The device then polls in one of 256 pauses that promise a hit.
 const MOST_DOUBT: u8 = TOLERATED + 8;
 /// The highest confidence that a pause will be short; below it, the lowest that is enough to poll.
 const SURE: u8 = 3;
 const LIKELY: u8 = 2;
 
-/// The part of the queue that a batch of used packets takes at most.
+/// A batch of used packets is due when it fills this fraction of the queue: a quarter.
 const PART_OF_QUEUE: usize = 4;
-/// How long the first packet of a batch waits at most, of a guest that never stops sending.
+/// The longest wait of the first packet of a batch, if the guest never stops sending.
 const LONGEST_BATCH: Duration = Duration::from_millis(2);
 
-/// What the device knows of its notifications between two calls.
+/// The state of the notifications between two calls.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notifications {
     pub(crate) rx_kicks: Kicks,
@@ -67,7 +68,8 @@ pub(crate) struct Notifications {
 }
 
 impl Notifications {
-    /// For queues that are new, or that another device has served; polls last for `poll_budget`.
+    /// Creates the state for queues that are new or that another device has served. Polls last for
+    /// `poll_budget`.
     pub(crate) const fn new(poll_budget: Duration) -> Self {
         Self {
             rx_kicks: Kicks::Unknown,
@@ -77,37 +79,36 @@ impl Notifications {
         }
     }
 
-    /// The queues are others, or there are none.
+    /// Starts again with other queues, or without queues.
     pub(crate) const fn restart(&mut self) {
         *self = Self::new(self.polling.budget);
     }
 
-    /// Whether the driver is to be told now of the packets that were taken, in a queue of this
-    /// size, by a device that sleeps after this call or not.
+    /// Whether to report the taken packets to the driver now, in a queue of this size.
     pub(crate) fn is_batch_due(&self, now: Tick, size: u16) -> bool {
         self.polling.is_asleep() || self.taken.is_due(now, size, self.polling.budget)
     }
 }
 
-/// Whether a call of the device has moved anything.
+/// Whether a call of the device moved anything.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Moved {
     Nothing,
     Something,
 }
 
-/// When the device polls.
+/// The decision when to poll.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Polling {
     budget: Duration,
     state: State,
-    /// What the last pause was like.
+    /// The kind of the last pause.
     last: Pause,
     /// The confidence that a short pause follows, by the kind of the last pause.
     confidence: [u8; 2],
-    /// Grows with polls that hinder, by [`HINDRANCE`], and shrinks with each hit.
+    /// Grows by [`HINDRANCE`] with each poll that hinders, and shrinks with each hit.
     doubt: u8,
-    /// The pauses since the last poll that promised a hit and had no poll.
+    /// The pauses since the last poll that promised a hit but were not polled.
     skipped: u16,
 }
 
@@ -117,9 +118,9 @@ enum State {
     New,
     /// The last call moved something, and the next one looks for more.
     Working,
-    /// The device polls, and has found nothing since then.
+    /// The device has polled since then without finding anything.
     Polling { since: Tick },
-    /// There was work until then, and no poll after the work.
+    /// The work ended then, without a poll after it.
     Asleep { since: Tick },
     /// A poll ended then without finding anything.
     AsleepAfterPoll { since: Tick },
@@ -148,8 +149,8 @@ impl Polling {
         !matches!(self.state, State::Working | State::Polling { .. })
     }
 
-    /// A call has come to its end. Returns until when to poll; `None`: the device turns kicks on,
-    /// looks once more, and sleeps.
+    /// Decides at the end of a call. Returns until when to poll, or `None` if the device should
+    /// turn kicks on, look once more, and sleep.
     pub(crate) fn next(&mut self, now: Tick, moved: Moved) -> Option<Tick> {
         self.state = match moved {
             Moved::Nothing => self.state.idle(now, self.budget),
@@ -170,16 +171,19 @@ impl Polling {
         Some(since.saturating_add(self.budget))
     }
 
-    /// Learns from a pause that is over.
+    /// Learns from the pause that has just ended, if there was one.
     fn learn(&mut self, now: Tick) {
         let short = self.budget.saturating_mul(2);
         let pause = match self.state {
             // There was no pause.
             State::New | State::Working => return,
+            // A hit.
             State::Polling { .. } => {
                 self.doubt = self.doubt.saturating_sub(1);
                 Pause::Short
             }
+            // Work came soon after a poll that found nothing: the poll may have delayed it. The
+            // length of this pause is no evidence about the guest, so the confidence stays.
             State::AsleepAfterPoll { since } if now.since(since) <= short => {
                 self.doubt = MOST_DOUBT.min(self.doubt + HINDRANCE);
                 return;
@@ -201,6 +205,7 @@ impl Polling {
             return false;
         }
         self.skipped += 1;
+        // Beyond the tolerated doubt, each step halves the polls: one of 2, 4, ... 256.
         let is_turn = self.skipped >= 1 << self.doubt.saturating_sub(TOLERATED);
         if is_turn {
             self.skipped = 0;
@@ -210,7 +215,7 @@ impl Polling {
 }
 
 impl State {
-    /// The state after a call that has found nothing.
+    /// Returns the state after a call that found nothing.
     fn idle(self, now: Tick, budget: Duration) -> Self {
         match self {
             Self::Working => Self::Polling { since: now },
@@ -222,17 +227,17 @@ impl State {
     }
 }
 
-/// Packets that were taken, and not yet reported to the driver.
+/// Packets that the device has taken and not yet reported to the driver.
 ///
-/// They are reported when the device goes to sleep, when the guest has sent nothing for as long as
-/// a poll takes, when they are a quarter of the queue, and after two milliseconds: so a missing
-/// interrupt never makes the driver run out of buffers. By then the driver has said whether it
-/// wants an interrupt, as for any batch (virtio 1.3, 2.7.7.2).
+/// The device reports them when it goes to sleep, when the guest has sent nothing for the duration
+/// of a poll, when they fill a quarter of the queue, or after two milliseconds. So the driver never
+/// runs out of buffers for lack of an interrupt. As for any batch, the device then checks whether
+/// the driver wants an interrupt (virtio 1.3, 2.7.7.2).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Batch {
     chains: u16,
     descriptors: usize,
-    /// When the first and the last of them were taken.
+    /// When the first and the last packet were taken.
     first: Tick,
     last: Tick,
 }
@@ -245,7 +250,7 @@ impl Batch {
         last: Tick::ZERO,
     };
 
-    /// More packets were taken, in this many chains and descriptors.
+    /// Adds taken packets with this many chains and descriptors.
     pub(crate) fn add(&mut self, now: Tick, chains: u16, descriptors: usize) {
         if chains == 0 {
             return;
@@ -258,7 +263,7 @@ impl Batch {
         self.descriptors = self.descriptors.saturating_add(descriptors);
     }
 
-    /// The chains of which the driver is told now, and of which it need not be told again.
+    /// Empties the batch, and returns how many chains to report now.
     pub(crate) fn take(&mut self) -> u16 {
         std::mem::replace(self, Self::EMPTY).chains
     }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! To the guest: buffers of the receive queue are filled with packets.
+//! To the guest: fills buffers of the receive queue with packets.
+//!
+//! The muxer decides what to send and calls [`RxBuffers`], its view of the receive queue. For
+//! payload, the device looks at several buffers in advance, reads from the stream into all of them,
+//! and then writes a header into each that received bytes. It puts the other ones back.
 
 use vm_memory::GuestMemory;
 use vsock_backend_api::VsockStream;
@@ -15,27 +19,27 @@ use crate::tap::TapSlot;
 use crate::virtqueue::Virtqueue;
 use crate::{DeviceCounters, DeviceFault, PacketDirection};
 
-/// What it may cost to look at chains in advance: 1,024 descriptors. Pieces would be no measure,
-/// for an empty descriptor is none.
+/// The maximum cost of the chains that the device looks at in advance: 1,024 descriptors. Counting
+/// pieces instead would not limit the work, because an empty descriptor has none.
 const MOST_AHEAD: usize = 1024 * DESCRIPTOR_COST;
 
-/// A chain that was taken and is not used yet.
+/// A chain that the device has taken and not used yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserved {
     head: u16,
-    /// Where its pieces are.
+    /// The range of its pieces in the list of all pieces.
     first: usize,
     end: usize,
-    /// Bytes after a header; `None` if the chain is of no use.
+    /// The space for payload after a header, in bytes; `None` if the chain is unusable.
     room: Option<usize>,
-    /// What it cost to look at its descriptors.
+    /// The cost of the walk through its descriptors.
     cost: usize,
 }
 
-/// What a buffer that is given back without a packet costs at least, of the budget of a call.
+/// The minimum cost of a buffer that goes back without a packet, charged to the budget of a call.
 pub(crate) const REFUSAL_COST: usize = 2048;
 
-/// What the device lends for a call.
+/// The parts of the device that it lends for a call.
 pub(crate) struct Tools<'a, M: GuestMemory> {
     pub(crate) direct: &'a DirectTypes<M>,
     pub(crate) scratch: &'a mut Scratch,
@@ -46,17 +50,17 @@ pub(crate) struct Tools<'a, M: GuestMemory> {
 
 /// The buffers of the receive queue, in order.
 ///
-/// Chains are taken when they are needed. Those that were taken for nothing are put back at the
-/// end, so that nothing is kept between two calls: no reset, no migration can find a chain here.
+/// It takes chains when they are needed, and puts unused ones back at the end. It keeps no chain
+/// between two calls, so a reset or a migration never loses one.
 pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     queue: &'a mut Virtqueue<'q, 'm, M>,
     tools: Tools<'a, M>,
     slices: Slices<'m, M>,
-    /// The first of `tools.reserved` that is not used.
+    /// The index of the first unused chain in `tools.reserved`: the front.
     next: usize,
-    /// What it cost to look at those in `tools.reserved`.
+    /// The cost of the walks through the chains in `tools.reserved`.
     looked: usize,
-    /// What this may cost before no other buffer is looked for.
+    /// The cost at which this stops using further buffers.
     budget: usize,
     cost: usize,
     fault: Option<DeviceFault>,
@@ -81,26 +85,26 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         }
     }
 
-    /// What this has cost so far, of the budget of a call: the bytes of packets with their headers,
-    /// or what their descriptors cost if that is more, and something for each buffer that was
-    /// refused.
+    /// The cost so far, charged to the budget of a call. A packet costs its bytes including the
+    /// header, or the cost of its descriptors if that is more. A refused buffer costs at least
+    /// [`REFUSAL_COST`].
     pub(crate) const fn cost(&self) -> usize {
         self.cost
     }
 
-    /// Whether the budget is used up, and with it all room.
+    /// Whether the budget is used up. There is no room for packets then.
     pub(crate) const fn is_spent(&self) -> bool {
         self.cost >= self.budget
     }
 
-    /// How many chains were taken, used or not.
+    /// How many chains have been taken, used or not.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn taken(&self) -> u16 {
         self.queue.next_available()
     }
 
-    /// Gives the next buffer back unused if it has no room for payload, which is all that is left
-    /// to send. Returns whether it did.
+    /// Gives the front back unused if it has no room for payload, when only payload is left to
+    /// send. Returns whether it did.
     pub(crate) fn refuse_roomless(&mut self) -> bool {
         match self.front() {
             Some(chain) if chain.room == Some(0) && !self.is_spent() => {
@@ -111,7 +115,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         }
     }
 
-    /// Puts back what was not used.
+    /// Puts unused chains back, and returns the fault that stopped this, if any.
     pub(crate) fn finish(self) -> Result<(), DeviceFault> {
         let unused = self.tools.reserved.len().saturating_sub(self.next);
         self.queue
@@ -119,8 +123,10 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         self.fault.map_or(Ok(()), Err)
     }
 
-    /// The next chain that can hold a packet. Those that cannot go back to the guest, in turn.
+    /// Returns the next chain that can hold a packet. Gives chains that cannot back to the guest.
     fn front(&mut self) -> Option<Reserved> {
+        // Refusing a chain makes the next one the front, so this ends with a usable chain, an empty
+        // queue, a fault, or a spent budget.
         while self.fault.is_none() {
             let chain = match self.tools.reserved.get(self.next) {
                 Some(chain) => *chain,
@@ -137,8 +143,8 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         None
     }
 
-    /// The chain `ahead` places after the front, taken now if need be, while to look costs little
-    /// enough.
+    /// Returns the chain `ahead` places after the front. Takes it now if necessary, unless the
+    /// chains in advance have cost too much.
     fn ahead(&mut self, ahead: usize) -> Option<Reserved> {
         match self.tools.reserved.get(self.next + ahead) {
             Some(chain) => Some(*chain),
@@ -152,6 +158,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         let first = self.slices.len();
         let taken = match self.queue.take(Part::Writable, &mut self.slices) {
             Ok(taken) => taken?,
+            // The muxer's interface has no errors: `finish` reports the fault.
             Err(fault) => {
                 self.fault = Some(fault);
                 return None;
@@ -159,6 +166,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         };
         let room = taken.len.ok().and_then(|len| len.checked_sub(Header::LEN));
         if room.is_none() {
+            // A malformed chain may have appended some pieces.
             self.slices.truncate(first);
         }
         let chain = Reserved {
@@ -179,13 +187,15 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         self.give_back(chain, 0);
     }
 
-    /// Gives the front to the guest.
+    /// Gives the front to the guest, with `len` bytes in it.
     fn give_back(&mut self, chain: Reserved, len: usize) {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
         if let Err(fault) = self.queue.give_back(chain.head, len) {
             self.fault = Some(fault);
         }
         self.next += 1;
+        // With no chain left in reserve, the lists start again, so they do not grow with the number
+        // of packets.
         if self.next == self.tools.reserved.len() {
             self.next = 0;
             self.looked = 0;
@@ -194,10 +204,11 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         }
     }
 
-    /// Writes the header, whose payload is there already, and gives the front to the guest.
+    /// Writes the header before the payload that is already in the front, and gives the front to
+    /// the guest.
     fn publish(&mut self, chain: Reserved, header: &Header, payload: usize) {
         Cursor::default().copy_from(self.pieces(chain), &header.encode());
-        // The guest does not have it yet, so it has not changed it.
+        // Show the packet before the guest owns the buffer again and may change it.
         let slices = self.slices.get(chain.first..chain.end).unwrap_or_default();
         self.tools
             .tap
@@ -211,29 +222,34 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         self.slices.get(chain.first..chain.end).unwrap_or_default()
     }
 
-    /// Where the payload begins in the chain.
+    /// The position of the payload in the chain.
     fn payload(&self, chain: Reserved) -> Cursor {
         let mut cursor = Cursor::default();
         cursor.skip(self.pieces(chain), Header::LEN);
         cursor
     }
 
-    /// Bytes that the next buffers can take within the allowance, and where: whole buffers, and no
-    /// more of them than for `expected` bytes, or for one read.
+    /// Returns how many bytes the next buffers can take within the allowance, and their pieces.
+    /// Stops after the buffer with which there is enough room for the `expected` bytes or for one
+    /// read.
     fn ahead_of(&mut self, allowance: Allowance, expected: usize) -> (usize, Slices<'m, M>) {
         let enough = MAX_PAYLOAD.min(expected);
         let (mut room, mut pieces) = (0, Slices::<M>::new());
         for index in 0..allowance.packets {
+            // Refuse an unusable buffer only at the front: the guest gets buffers back in order.
             let next = if index == 0 {
                 self.front()
             } else {
                 self.ahead(index)
             };
             let Some(chain) = next else { break };
+            // The muxer limits the payload of each packet and of all packets together. `room` never
+            // exceeds the latter, so this cannot underflow.
             let more = chain.room.unwrap_or(0).min(allowance.packet_bytes);
             let more = more.min(allowance.bytes - room);
             pieces.extend(self.payload(chain).pieces(self.pieces(chain), more));
             room += more;
+            // A buffer with no room for payload ends the sequence, as does an unusable one.
             if more == 0 || room >= enough {
                 break;
             }
@@ -241,7 +257,8 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         (room, pieces)
     }
 
-    /// Gives the next buffers, in which there are this many bytes by now, to the guest.
+    /// Gives the next buffers, which now contain `bytes` bytes of payload, to the guest. Divides
+    /// the bytes among the buffers exactly as [`ahead_of`](Self::ahead_of) did.
     fn publish_ahead(
         &mut self,
         mut bytes: usize,
@@ -260,7 +277,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     }
 }
 
-/// Reads once into ordinary memory, and copies.
+/// Reads once into `buffer`, and copies that to guest memory.
 fn read_and_copy<M: GuestMemory>(
     stream: &mut dyn VsockStream,
     pieces: &[Slice<'_, M>],
@@ -304,8 +321,10 @@ impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
         let direct = self.tools.direct.of(stream);
         let expected = direct.map_or(usize::MAX, |direct| (direct.readable)(stream));
         let (wanted, pieces) = self.ahead_of(allowance, expected);
+        // A guest's buffers usually have one size, so the first piece stands for all.
         let first = pieces.first().map_or(0, |piece| piece.len());
         let (got, last) = match direct {
+            // A read into no room would look like the end of the stream.
             _ if wanted == 0 => return Progress::Done(0),
             Some(direct) if first >= direct.least => {
                 stream_io::all(&pieces, wanted, |rest, room| {
@@ -317,6 +336,7 @@ impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
                 read_and_copy::<M>(stream, &pieces, buffer)
             }
         };
+        // Publish what was read even if a later call failed: the bytes have left the stream.
         self.publish_ahead(got, allowance.packet_bytes, packet);
         stream_io::together(got, last)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Pieces of guest memory as if they were one.
+//! Scattered pieces of guest memory, read and written as one sequence of bytes.
 
 use std::iter;
 
@@ -11,11 +11,11 @@ use vm_memory::{GuestMemory, VolatileSlice};
 /// A contiguous piece of guest memory, in this process.
 pub(crate) type Slice<'m, M> = VolatileSlice<'m, BS<'m, <M as GuestMemory>::Bitmap>>;
 
-/// The pieces of one or several chains. As many as here for 64 KiB in buffers of 4 KiB, each with a
-/// descriptor of its own for the header, cost no allocation.
+/// The pieces of one or several chains. The inline capacity is enough for 64 KiB in buffers of
+/// 4 KiB with a separate descriptor for each header, so those need no allocation.
 pub(crate) type Slices<'m, M> = SmallVec<[Slice<'m, M>; 36]>;
 
-/// A position in a row of pieces.
+/// A position in a sequence of pieces.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cursor {
     index: usize,
@@ -23,7 +23,7 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// The next bytes that lie together, at most `limit` of them. Never empty.
+    /// Returns the next contiguous bytes, at most `limit` of them, or `None` if there are none.
     pub(crate) fn piece<'m, B: BitmapSlice>(
         &self,
         slices: &[VolatileSlice<'m, B>],
@@ -37,8 +37,10 @@ impl Cursor {
         slice.subslice(self.offset, len).ok()
     }
 
-    /// Goes on by `len` bytes.
+    /// Advances by `len` bytes, past the end of a piece if necessary.
     pub(crate) fn skip<B: BitmapSlice>(&mut self, slices: &[VolatileSlice<'_, B>], len: usize) {
+        // After this the offset is within the piece, so `piece` returns bytes, unless the cursor is
+        // at the end. That also skips empty pieces.
         self.offset += len;
         while let Some(slice) = slices.get(self.index) {
             if self.offset < slice.len() {
@@ -49,7 +51,7 @@ impl Cursor {
         }
     }
 
-    /// The next bytes, at most `limit` of them, in pieces.
+    /// Iterates over the pieces of the next bytes, at most `limit` bytes in total.
     pub(crate) fn pieces<'s, 'm, B: BitmapSlice>(
         mut self,
         slices: &'s [VolatileSlice<'m, B>],
@@ -80,7 +82,7 @@ impl Cursor {
         done
     }
 
-    /// Copies bytes into guest memory; returns how many there was space for.
+    /// Copies bytes into guest memory; returns how many fitted.
     pub(crate) fn copy_from<B: BitmapSlice>(
         &mut self,
         slices: &[VolatileSlice<'_, B>],
@@ -98,7 +100,7 @@ impl Cursor {
         done
     }
 
-    /// Pieces from here on.
+    /// How many of `pieces` pieces are left, including the current one.
     pub(crate) const fn pieces_left(&self, pieces: usize) -> usize {
         pieces.saturating_sub(self.index)
     }

@@ -6,12 +6,12 @@ use std::ops::RangeInclusive;
 
 use vsock_muxer::{MuxerState, StateVersionError};
 
-/// The state to keep of a device, besides its queues, to continue after a snapshot or a migration.
-/// With the feature `serde` it can be serialised.
+/// The state of a device, without its queues, that a VMM saves for a snapshot or a migration. With
+/// the feature `serde` it can be serialised.
 ///
 /// The VMM keeps the state of the queues: `virtio_queue::Queue::state`. The device holds no chain
-/// between two calls, so that state is complete. Connections do not survive: their host ends are
-/// elsewhere. [`VsockDevice::restore`](crate::VsockDevice::restore) tells the guest.
+/// between two calls, so that state is complete. Connections do not survive, because their host
+/// ends do not move. [`VsockDevice::restore`](crate::VsockDevice::restore) informs the guest.
 ///
 /// To rebuild a state from its saved fields, start from the default:
 ///
@@ -33,8 +33,9 @@ use vsock_muxer::{MuxerState, StateVersionError};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct DeviceState {
-    /// What the other fields are: [`VERSION`](Self::VERSION) if this release saved the state. It is
-    /// the first field, so that every version has it in the same place in a format without names.
+    /// The version of the other fields: [`VERSION`](Self::VERSION) if this release saved the state.
+    /// It is the first field, so formats without field names have it in the same place in every
+    /// version.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "known_version"))]
     pub version: u32,
     /// The features that the driver had accepted.
@@ -54,7 +55,8 @@ impl DeviceState {
     ///
     /// # Errors
     ///
-    /// [`StateVersionError`] if not; it says which versions this release knows.
+    /// Returns [`StateVersionError`] otherwise, which names the versions that this release
+    /// supports.
     pub fn check_version(&self) -> Result<(), StateVersionError> {
         StateVersionError::check(self.version, Self::KNOWN)?;
         self.muxer.check_version()

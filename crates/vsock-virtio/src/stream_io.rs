@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls of a stream, what came of them as a value, and ordinary memory for those that know nothing
-//! else.
+//! Calls of streams, with their results as [`Progress`], and a buffer for streams that cannot
+//! access guest memory.
 
 use std::io::{self, ErrorKind};
 
@@ -9,8 +9,8 @@ use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
 use vsock_proto::Progress;
 
-/// Reads into places for `room` bytes, and not for none: so 0 bytes are the end. Again if
-/// interrupted.
+/// Reads into a non-empty destination of `room` bytes, so a result of 0 bytes is the end of the
+/// stream. Repeats an interrupted call.
 pub(crate) fn read(room: usize, call: impl FnMut() -> io::Result<usize>) -> Progress {
     match uninterrupted(room, call) {
         Ok(0) => Progress::Closed,
@@ -20,8 +20,7 @@ pub(crate) fn read(room: usize, call: impl FnMut() -> io::Result<usize>) -> Prog
     }
 }
 
-/// Writes `len` bytes, again if interrupted. A stream that takes nothing and says so with `Ok(0)`
-/// blocks.
+/// Writes `len` bytes. Repeats an interrupted call. Treats `Ok(0)` like `WouldBlock`.
 pub(crate) fn write(len: usize, call: impl FnMut() -> io::Result<usize>) -> Progress {
     match uninterrupted(len, call) {
         Ok(0) => Progress::Pending,
@@ -34,7 +33,8 @@ pub(crate) fn write(len: usize, call: impl FnMut() -> io::Result<usize>) -> Prog
     }
 }
 
-/// A stream that counts more than it was offered has failed: what it has moved is unknown.
+/// Repeats a call until it is not interrupted. A stream that claims to have moved more than
+/// `offered` bytes has failed, because how many it really moved is unknown.
 fn uninterrupted(offered: usize, mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -45,9 +45,9 @@ fn uninterrupted(offered: usize, mut call: impl FnMut() -> io::Result<usize>) ->
     }
 }
 
-/// Moves what is in `pieces`, or what fits, which are `left` bytes, in as few calls as the stream
-/// needs for it, each of which is told how many are left. Returns how many bytes that were, and
-/// what the last call came to; `Done` if there was no reason for another.
+/// Moves the `left` bytes of `pieces`, in either direction, in as few calls as the stream allows.
+/// Each call receives the remaining pieces and their length. Returns how many bytes were moved, and
+/// the result of the last call: `Done` if no further call was necessary.
 pub(crate) fn all<'m, B: BitmapSlice>(
     pieces: &[VolatileSlice<'m, B>],
     mut left: usize,
@@ -62,6 +62,7 @@ pub(crate) fn all<'m, B: BitmapSlice>(
         };
         moved += len;
         left = left.saturating_sub(len);
+        // Drop the pieces that this call has moved completely.
         while let Some((first, others)) = rest.split_first() {
             if first.len() > len {
                 break;
@@ -69,7 +70,8 @@ pub(crate) fn all<'m, B: BitmapSlice>(
             len -= first.len();
             rest = others;
         }
-        // Within a piece a stream stops because there is no more.
+        // A stream that stops within a piece has no more data or no more room. One that stops
+        // between two pieces may simply take one piece for each call.
         if len > 0 {
             break;
         }
@@ -77,8 +79,8 @@ pub(crate) fn all<'m, B: BitmapSlice>(
     (moved, Progress::Done(0))
 }
 
-/// What several calls have come to: once bytes were moved, nothing else is said but a failure,
-/// which a stream may tell only once.
+/// Combines the results of several calls. If bytes were moved, the next call will report a block or
+/// the end again. A failure is returned even then, because a stream may report it only once.
 pub(crate) const fn together(moved: usize, last: Progress) -> Progress {
     match (moved, last) {
         (0, last) | (_, last @ (Progress::Failed | Progress::TooLong)) => last,
@@ -87,15 +89,15 @@ pub(crate) const fn together(moved: usize, last: Progress) -> Progress {
     }
 }
 
-/// Bytes of payload that a packet may have: as many as Linux sends and accepts in one.
+/// The maximum payload of a packet in bytes: the maximum that Linux sends and accepts.
 pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
 
-/// A buffer for one call of a stream. It has no memory before it is used.
+/// A buffer for one call of a stream, allocated on first use.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch(Vec<u8>);
 
 impl Scratch {
-    /// The first `len` bytes, of whatever value, and at most 64 KiB.
+    /// Returns the first `len` bytes, at most 64 KiB. They contain data of earlier calls.
     pub(crate) fn first(&mut self, len: usize) -> &mut [u8] {
         if self.0.is_empty() {
             self.0 = vec![0; MAX_PAYLOAD];

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Notification suppression of a split virtqueue (virtio 1.3, 2.7.7 to 2.7.10): how either side
-//! says when it wants to hear of the other.
+//! Notification suppression of a split virtqueue (virtio 1.3, 2.7.7 to 2.7.10): how each side asks
+//! the other for notifications.
 //!
-//! A side that has done something publishes it, and then reads whether the other side wants to
-//! know. A side that is about to sleep writes that it wants to know, and then looks once more at
-//! what there is:
+//! A side that has made progress publishes it, and then reads whether the other side wants a
+//! notification. A side that is about to sleep asks for a notification, and then looks once more
+//! for progress:
 //!
 //! ```text
 //! the driver makes a chain available      the device is about to sleep
@@ -14,9 +14,9 @@
 //!   load avail_event, or the flags          load the available index
 //! ```
 //!
-//! Of the two loads at least one sees the other side's store: so the driver kicks, or the device
-//! finds the chain. Interrupts are the same with the sides exchanged. `docs/concurrency.md` has the
-//! argument, and `loom_model` explores it.
+//! The fences ensure that at least one of the two loads sees the other side's store: the driver
+//! kicks, or the device finds the chain. Interrupts work the same way with the sides exchanged.
+//! `docs/concurrency.md` contains the proof, and `loom_model` explores the interleavings.
 
 #[cfg(all(test, loom))]
 mod loom_model;
@@ -31,37 +31,38 @@ const NO_INTERRUPT: u16 = 1;
 /// `VIRTQ_USED_F_NO_NOTIFY` (virtio 1.3, 2.7.10).
 const NO_NOTIFY: u16 = 1;
 
-/// By what either side suppresses notifications.
+/// The means by which both sides suppress notifications.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Suppression {
     Flags,
-    /// `VIRTIO_F_EVENT_IDX` was negotiated: each names the chain of which it wants to hear.
+    /// `VIRTIO_F_EVENT_IDX` was negotiated: each side names the chain for which it wants a
+    /// notification.
     EventIdx,
 }
 
 impl Suppression {
-    /// Asks for a kick with the chain that is counted `next`. A look at the available index after
-    /// this finds that chain, or a kick will come for it.
+    /// Asks for a kick for chain number `next`. Afterwards, either a look at the available index
+    /// finds that chain, or the driver will kick for it.
     pub(crate) fn ask_for_kick(
         self,
         fields: &impl SharedFields,
         next: u16,
     ) -> Result<(), Inaccessible> {
         match self {
-            // ORDER: Relaxed; the fence orders it; partner: the driver's load of the flags after
-            // its own fence, when it has published its index.
+            // ORDER: Relaxed, ordered by the fence below; partner: the driver's load of the flags,
+            // after it has published its index and executed its own fence.
             Self::Flags => fields.set_used_flags(0, Ordering::Relaxed)?,
-            // ORDER: Relaxed; likewise; partner: the driver's load of `avail_event`.
+            // ORDER: Relaxed, likewise; partner: the driver's load of `avail_event`.
             Self::EventIdx => fields.set_avail_event(next, Ordering::Relaxed)?,
         }
         // ORDER: SeqCst, in `full_fence`; partner: the driver's full barrier between publishing its
-        // index and looking whether it is to kick.
+        // index and checking whether to kick.
         fields.full_fence();
         Ok(())
     }
 
-    /// Whether the driver is to be interrupted for the last `count` chains: once for all of them.
-    /// The used index after them is `used`, and was published.
+    /// Whether to send the driver one interrupt for the last `count` chains. `used` is the used
+    /// index after these chains, which has been published.
     pub(crate) fn wants_interrupt(
         self,
         fields: &impl SharedFields,
@@ -72,16 +73,20 @@ impl Suppression {
             return Ok(false);
         }
         // ORDER: SeqCst, in `full_fence`; partner: the driver's full barrier between asking for an
-        // interrupt and looking at the used index.
+        // interrupt and reading the used index.
         fields.full_fence();
         match self {
             Self::Flags => {
-                // ORDER: Relaxed; the fence orders it; partner: the driver's store of the flags.
+                // ORDER: Relaxed, ordered by the fence above; partner: the driver's store of the
+                // flags.
                 Ok(fields.available_flags(Ordering::Relaxed)? & NO_INTERRUPT == 0)
             }
             Self::EventIdx => {
-                // ORDER: Relaxed; likewise; partner: the driver's store of `used_event`.
+                // ORDER: Relaxed, likewise; partner: the driver's store of `used_event`.
                 let event = fields.used_event(Ordering::Relaxed)?;
+                // The driver wants an interrupt when the used index passes `event`. The last chains
+                // are number `used - count` to `used - 1`, so `event` is among them if and only if
+                // the wrapping distance `used - 1 - event` is less than `count`.
                 let passed = Wrapping(used) - Wrapping(event) - Wrapping(1);
                 Ok(passed.0 < count)
             }
@@ -89,42 +94,42 @@ impl Suppression {
     }
 }
 
-/// What the driver was told of its kicks for one queue.
+/// The device's current request for kicks of one queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kicks {
-    /// Whatever the device before told it.
+    /// Another device may have left any request.
     Unknown,
     Off,
-    /// It kicks with the chain that is counted so.
+    /// The driver kicks for chain number `next`.
     On {
         next: u16,
     },
 }
 
 impl Kicks {
-    /// The device is about to sleep, with `next` as the next chain: asks for a kick and looks once
-    /// more. Returns whether the chain is there: then it must be taken, because no kick may come
-    /// for it.
+    /// Before the device sleeps: asks for a kick for chain number `next`, and looks once more.
+    /// Returns whether the chain is available. If so, the device must take it, because there may be
+    /// no kick for it.
     pub(crate) fn turn_on(
         &mut self,
         suppression: Suppression,
         fields: &impl SharedFields,
         next: u16,
     ) -> Result<bool, Inaccessible> {
-        // The request still stands: the driver has seen it, or will see it when it publishes the
-        // next chain.
+        // The request is still in force, and the device looked at the index after making it. The
+        // driver sees the request when it publishes the next chain.
         if *self == (Self::On { next }) {
             return Ok(false);
         }
         suppression.ask_for_kick(fields, next)?;
         *self = Self::On { next };
-        // ORDER: Acquire; partner: the driver's release of its index. A side that sees it sees the
-        // entries.
+        // ORDER: Acquire; partner: the driver's release of its index. A device that sees the index
+        // also sees the entries before it.
         Ok(fields.available_index(Ordering::Acquire)? != next)
     }
 
-    /// The device is at work, or polls: kicks are of no use. With event indices the driver stops by
-    /// itself, after the one that it was asked for.
+    /// Turns kicks off while the device works or polls. With event indices there is nothing to do:
+    /// the driver kicks only for the chain that was named.
     pub(crate) fn turn_off(
         &mut self,
         suppression: Suppression,
@@ -134,7 +139,8 @@ impl Kicks {
             return Ok(());
         }
         *self = Self::Off;
-        // ORDER: Relaxed; partner: the driver's load, to which it is a hint.
+        // ORDER: Relaxed; partner: the driver's load. The flag is only a hint, so a late store
+        // costs at most a spurious kick.
         fields.set_used_flags(NO_NOTIFY, Ordering::Relaxed)
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets as they pass a device, for a capture.
+//! Shows the packets that pass through a device to an observer, such as a capture.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -12,26 +12,27 @@ use vsock_proto::Header;
 use crate::scatter::Cursor;
 use crate::stream_io::MAX_PAYLOAD;
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PacketDirection {
-    /// The guest has sent it, through the transmit queue.
+    /// The guest sent the packet through the transmit queue.
     FromGuest,
-    /// It fills a buffer of the receive queue.
+    /// The packet fills a buffer of the receive queue.
     ToGuest,
 }
 
-/// Sees every packet that passes a device, in the order in which the device takes and sends them.
+/// An observer of every packet that passes through a device, in the order in which the device takes
+/// and sends them.
 ///
-/// It is code that the device calls for each packet, on the thread that moves bytes: it must not
-/// wait. What is no packet, such as a chain that is too short for a header, does not come here, and
-/// [`DeviceCounters`](crate::DeviceCounters) counts it.
+/// The device calls it for each packet, on the thread that moves the bytes, so it must not block.
+/// It does not see chains that do not contain a packet, for example because they are too short for
+/// a header; [`DeviceCounters`](crate::DeviceCounters) counts those.
 ///
 /// ```
 /// use std::ops::ControlFlow;
 /// use vsock_virtio::{Header, PacketDirection, PacketTap};
 ///
-/// /// Counts the bytes of payload that pass, and does not look at them.
+/// /// Counts payload bytes without looking at them.
 /// struct Meter(u64);
 ///
 /// impl PacketTap for Meter {
@@ -48,12 +49,13 @@ pub enum PacketDirection {
 /// # drop(tap);
 /// ```
 pub trait PacketTap: Send {
-    /// How many bytes of each payload it wants to see at most. It is asked once.
+    /// Returns how many bytes of each payload the tap wants to see at most. The device calls this
+    /// once.
     fn payload_bytes(&self) -> usize;
 
-    /// A packet passes: its header, whose [`len`](Header::len) counts the whole payload, and the
-    /// first bytes of that. A header from the guest is as the guest wrote it, and not checked.
-    /// After `Break` the device drops the tap.
+    /// Receives a packet: its header, whose [`len`](Header::len) counts the whole payload, and the
+    /// first bytes of the payload. A header from the guest is unchecked. The device drops a tap
+    /// that returns `Break`.
     fn packet(
         &mut self,
         direction: PacketDirection,
@@ -62,18 +64,18 @@ pub trait PacketTap: Send {
     ) -> ControlFlow<()>;
 }
 
-/// The place of a device's tap. Without one, a packet costs a comparison.
+/// A device's tap, if it has one. Without a tap, each packet costs one comparison.
 #[derive(Default)]
 pub(crate) struct TapSlot(Option<Box<Tapped>>);
 
 struct Tapped {
     tap: Box<dyn PacketTap>,
-    /// As long as what the tap wants to see of a payload.
+    /// A buffer for the part of a payload that the tap wants to see.
     buffer: Vec<u8>,
 }
 
 impl TapSlot {
-    /// Puts a tap in, or none; returns the one before.
+    /// Installs a tap, or removes it; returns the previous one.
     pub(crate) fn replace(
         &mut self,
         tap: Option<Box<dyn PacketTap>>,
@@ -86,7 +88,7 @@ impl TapSlot {
         before.map(|tapped| tapped.tap)
     }
 
-    /// A packet passes, which lies in `slices`.
+    /// Shows the packet in `slices` to the tap.
     #[inline]
     pub(crate) fn pass<B: BitmapSlice>(
         &mut self,
@@ -109,6 +111,8 @@ impl TapSlot {
         let Some(Tapped { tap, buffer }) = self.0.as_deref_mut() else {
             return;
         };
+        // The header's length is the guest's claim for a packet from the guest, so the copy below
+        // also stops at the end of the slices.
         let wanted = buffer.len().min(header.len as usize);
         let seen = buffer.get_mut(..wanted).unwrap_or_default();
         let mut payload = Cursor::default();

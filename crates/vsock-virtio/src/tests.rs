@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Chains to packets and back, without a muxer: what no packet of a guest can show from outside.
+//! Tests of the conversion between chains and packets without a muxer, for behaviour that a guest's
+//! packets cannot show.
 
 #![cfg(not(loom))]
 
@@ -11,7 +12,8 @@ mod tx;
 use vsock_backend_api::VsockStream;
 use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
 
-/// The device's end and the application's, both non-blocking, with space for this many bytes.
+/// Creates the device's and the application's end of a stream, both non-blocking, with space for
+/// this many bytes.
 fn pair(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     let config = VsockInnerConfig::default()
         .to_device(Capacity::Bytes(capacity))
@@ -22,7 +24,7 @@ fn pair(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     (device, application)
 }
 
-/// Bytes that tell their position.
+/// Creates bytes that identify their positions.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }

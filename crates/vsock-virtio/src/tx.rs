@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! From the guest: a chain of the transmit queue becomes a header and a payload.
+//! From the guest: parses a chain of the transmit queue as a header and a payload, and writes the
+//! payload to a stream.
 
 use std::io::IoSlice;
 
@@ -15,7 +16,7 @@ use crate::direct::{Direct, DirectTypes};
 use crate::scatter::{Cursor, Slice, Slices};
 use crate::stream_io::{self, MAX_PAYLOAD, Scratch};
 
-/// Reads the header, once, out of a chain with this many readable bytes; returns it with the
+/// Reads the header once, from a chain with this many readable bytes. Returns the header and the
 /// position of the payload.
 pub(crate) fn header<B: BitmapSlice>(
     slices: &[VolatileSlice<'_, B>],
@@ -26,6 +27,7 @@ pub(crate) fn header<B: BitmapSlice>(
     let mut cursor = Cursor::default();
     cursor.copy_to(slices, &mut bytes);
     let header = Header::decode(&bytes);
+    // From here on only this copy counts: the guest may change the original at any time.
     let len = header.len as usize;
     if len > room || len > MAX_PAYLOAD {
         return Err(BadChain);
@@ -37,7 +39,7 @@ pub(crate) fn header<B: BitmapSlice>(
 pub(crate) struct TxPayload<'a, 'm, M: GuestMemory> {
     pub(crate) slices: &'a [Slice<'m, M>],
     pub(crate) cursor: Cursor,
-    /// Bytes that are left.
+    /// How many bytes are left.
     pub(crate) left: usize,
     pub(crate) direct: &'a DirectTypes<M>,
     pub(crate) scratch: &'a mut Scratch,
@@ -45,6 +47,7 @@ pub(crate) struct TxPayload<'a, 'm, M: GuestMemory> {
 
 impl<M: GuestMemory> GuestPayload for TxPayload<'_, '_, M> {
     fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress {
+        // A direct write pays only if the pieces that are left have `least` bytes on average.
         let pieces = self.cursor.pieces_left(self.slices.len());
         match self.direct.of(stream) {
             Some(direct) if self.left >= direct.least.saturating_mul(pieces) => {
@@ -55,6 +58,7 @@ impl<M: GuestMemory> GuestPayload for TxPayload<'_, '_, M> {
     }
 
     fn send_to(&mut self, stream: &mut dyn VsockMessages, flags: MessageFlags) -> Progress {
+        // A message has to be sent with one call, so it is always gathered.
         let buffer = self.scratch.first(self.left);
         let mut ahead = self.cursor;
         let gathered = ahead.copy_to(self.slices, buffer);
@@ -75,7 +79,7 @@ impl<M: GuestMemory> GuestPayload for TxPayload<'_, '_, M> {
 }
 
 impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
-    /// Writes the pieces out of guest memory.
+    /// Writes the pieces directly from guest memory.
     fn write_pieces(&mut self, stream: &mut dyn VsockStream, direct: &Direct<M>) -> Progress {
         let pieces: Slices<'m, M> = self.cursor.pieces(self.slices, self.left).collect();
         let (moved, last) = stream_io::all(&pieces, self.left, |rest, len| {
@@ -85,12 +89,13 @@ impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
         stream_io::together(moved, last)
     }
 
-    /// Gathers the pieces and writes once.
+    /// Gathers the pieces in a buffer and writes that once.
     fn write_gathered(&mut self, stream: &mut dyn VsockStream) -> Progress {
         let buffer = self.scratch.first(self.left);
         if buffer.is_empty() {
             return Progress::Done(0);
         }
+        // The stream may take only a part, so the payload's own cursor advances afterwards.
         let mut ahead = self.cursor;
         let gathered = ahead.copy_to(self.slices, buffer);
         let bytes = buffer.get(..gathered).unwrap_or_default();
@@ -101,7 +106,7 @@ impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
         progress
     }
 
-    /// Goes on by this many bytes, which may span pieces.
+    /// Advances by this many bytes, which may span pieces.
     fn taken(&mut self, len: usize) {
         self.left -= len;
         self.cursor.skip(self.slices, len);

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A queue as the device uses it: what is wrong with it is a [`DeviceFault`].
+//! The operations of the device on a queue.
+//!
+//! The device takes a chain, uses it, and gives it back. Everything it reads from the queue is
+//! checked here, and a violation of the rules is a [`DeviceFault`]. [`Fields`] accesses the queue's
+//! memory, [`Chain`] walks the descriptors, and [`Suppression`] decides about notifications.
 
 use std::num::Wrapping;
 use std::sync::atomic::Ordering;
@@ -14,28 +18,28 @@ use crate::scatter::Slices;
 use crate::suppression::{Kicks, Suppression};
 use crate::{DeviceFault, FaultCause, QueueName};
 
-/// A queue and the memory that it lies in, for one call of the device.
+/// A queue and its memory, for one call of the device.
 ///
-/// What outlives the call, the position in both of its rings, is the `Queue`'s, and is always up to
+/// The positions in both rings outlive the call. They are stored in the `Queue` and always up to
 /// date there.
 pub(crate) struct Virtqueue<'q, 'm, M: GuestMemory> {
     mem: &'m M,
     fields: Fields<'m, M>,
     queue: &'q mut Queue,
     name: QueueName,
-    /// How many chains had been made available when this was last looked at.
+    /// The available index at the last look, if there was one.
     available: Option<Wrapping<u16>>,
-    /// How many chains were given back in this call, at least.
+    /// How many chains this call has given back; saturates.
     used: u16,
 }
 
-/// A chain that was taken.
+/// A chain that the device has taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taken {
     pub(crate) head: u16,
-    /// How many bytes it has.
+    /// How many bytes the chain has.
     pub(crate) len: Result<usize, BadChain>,
-    /// What it cost to look at its descriptors.
+    /// The cost of the walk through its descriptors.
     pub(crate) cost: usize,
 }
 
@@ -51,8 +55,8 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         }
     }
 
-    /// Takes the next chain that the guest has made available, and appends its pieces to `slices`.
-    /// Those of a bad one are of no use.
+    /// Takes the next available chain, and appends its pieces to `slices`. The caller must ignore
+    /// the pieces of a malformed chain.
     pub(crate) fn take(
         &mut self,
         part: Part,
@@ -62,8 +66,10 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
             return Ok(None);
         }
         let next = Wrapping(self.queue.next_avail());
+        // Read the index again only after taking all chains of the last look.
         if self.available.is_none_or(|available| available == next) {
             let available = self.available()?;
+            // The difference is correct even if the 16-bit counters have wrapped around.
             if (available - next).0 > self.queue.size() {
                 return Err(self.because(FaultCause::AvailIndex));
             }
@@ -86,37 +92,38 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         Ok(Some(Taken { head, len, cost }))
     }
 
-    /// Whether the guest had made more chains available at the last look. Reads no guest memory.
+    /// Whether chains of the last look are left to take. Reads no guest memory.
     pub(crate) fn has_seen_more(&self) -> bool {
         let next = Wrapping(self.queue.next_avail());
         self.available.is_some_and(|available| available != next)
     }
 
-    /// Puts the last `count` chains back that were taken and not used.
+    /// Puts back the last `count` chains, which were taken but not used.
     pub(crate) fn put_back(&mut self, count: u16) {
+        // The driver reuses entries of the available ring only after their chains have been used,
+        // so the same chains are found again.
         let next = self.queue.next_avail().wrapping_sub(count);
         self.queue.set_next_avail(next);
     }
 
-    /// Gives a chain back to the guest, with `len` bytes written to it.
+    /// Gives a chain back to the driver, with `len` bytes written to it.
     pub(crate) fn give_back(&mut self, head: u16, len: u32) -> Result<(), DeviceFault> {
         let count = self.queue.next_used();
         self.checked(self.fields.set_used(count, head, len))?;
         let count = count.wrapping_add(1);
         self.queue.set_next_used(count);
         self.used = self.used.saturating_add(1);
-        // ORDER: Release; partner: the driver's acquire of the used index. Who sees it sees the
-        // element, and what was written to the chain.
+        // ORDER: Release; partner: the driver's acquire of the used index. A driver that sees the
+        // index also sees the element and the contents of the chain.
         self.checked(self.fields.set_used_index(count, Ordering::Release))
     }
 
-    /// How many chains were given back in this call, or more.
+    /// How many chains this call has given back; saturates.
     pub(crate) const fn used(&self) -> u16 {
         self.used
     }
 
-    /// Whether the guest is to be interrupted for the last `count` chains that were given back:
-    /// once for all of them.
+    /// Whether to send the driver one interrupt for the last `count` chains that were given back.
     pub(crate) fn wants_interrupt(&self, count: u16) -> Result<bool, DeviceFault> {
         let used = self.queue.next_used();
         let wants = self
@@ -125,8 +132,8 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         self.checked(wants)
     }
 
-    /// The device is about to sleep: asks for a kick with the next chain, and returns whether it is
-    /// there by now.
+    /// Before the device sleeps: asks for a kick for the next chain, and returns whether that chain
+    /// is available by now.
     pub(crate) fn turn_kicks_on(&self, kicks: &mut Kicks) -> Result<bool, DeviceFault> {
         if !self.ready() {
             return Ok(false);
@@ -135,7 +142,7 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         self.checked(kicks.turn_on(self.suppression(), &self.fields, next))
     }
 
-    /// The device is awake, or needs nothing of this queue: kicks are of no use.
+    /// Turns kicks off, because the device is awake or needs nothing from this queue.
     pub(crate) fn turn_kicks_off(&self, kicks: &mut Kicks) -> Result<(), DeviceFault> {
         if !self.ready() {
             return Ok(());
@@ -143,23 +150,23 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         self.checked(kicks.turn_off(self.suppression(), &self.fields))
     }
 
-    /// Asks for a kick when the guest adds a chain to those that it has made available, of which
-    /// the device has not taken all. Returns how many it has made available, in wrapping counting.
+    /// Asks for a kick when the driver makes a further chain available, even if the device has not
+    /// taken all current ones. Returns the available index.
     pub(crate) fn watch_available(&self) -> Result<Wrapping<u16>, DeviceFault> {
         let available = self.available()?;
         self.checked(self.suppression().ask_for_kick(&self.fields, available.0))?;
         self.available()
     }
 
-    /// How many chains the guest has made available, in wrapping counting.
+    /// Reads the available index: how many chains the driver has made available, wrapping around.
     pub(crate) fn available(&self) -> Result<Wrapping<u16>, DeviceFault> {
-        // ORDER: Acquire; partner: the driver's release of its index. Who sees the index sees the
-        // entries.
+        // ORDER: Acquire; partner: the driver's release of its index. A device that sees the index
+        // also sees the entries before it.
         let available = self.fields.available_index(Ordering::Acquire);
         self.checked(available).map(Wrapping)
     }
 
-    /// How many chains wait to be taken, if the queue is served and its index makes sense.
+    /// How many chains wait to be taken, if the queue is ready and its index is valid.
     pub(crate) fn depth(&self) -> Option<u16> {
         if !self.ready() {
             return None;
@@ -169,7 +176,7 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         (depth <= self.queue.size()).then_some(depth)
     }
 
-    /// The chain that is taken next, in wrapping counting.
+    /// The count of the chain to take next; wraps around.
     pub(crate) fn next_available(&self) -> u16 {
         self.queue.next_avail()
     }

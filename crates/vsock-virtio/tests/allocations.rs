@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Nothing is allocated per packet, whichever way it goes. The only test of its process, for the
-//! allocator counts everybody's.
+//! The device allocates nothing for a packet, in either direction. This is the only test of its
+//! process, because the allocator counts all allocations.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,7 @@ fn no_packet_costs_an_allocation() {
     let payload = vec![7; LEN];
     let mut buffer = vec![0; 2 * LEN];
     for direct in [true, false] {
-        // The stream is registered for direct copies or not.
+        // With and without registering the stream for direct copies.
         let device = |backend| {
             let builder = VsockDevice::builder(muxer(backend));
             if direct {
@@ -45,7 +45,7 @@ fn no_packet_costs_an_allocation() {
         for _ in 0..20 {
             rig.send(packet(Op::ReadWrite, 1024, 80), &payload);
             assert_eq!(host.write(&payload).unwrap(), LEN);
-            // What the rig itself allocates does not count, so only the device is between the two.
+            // Only the device's allocations count, not those of the rig.
             let region = Region::new(ALLOCATOR);
             rig.settle();
             let change = region.change();

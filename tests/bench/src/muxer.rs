@@ -194,7 +194,8 @@ fn write(figures: &Figures) -> io::Result<()> {
         let (one, many) = (small(way, 1), small(way, 1000));
         writeln!(
             out,
-            "{way}: {:.0} ns beyond the copy, goal {GOAL:.0}; with a thousand connections {:.2} x, goal {FLAT}",
+            "{way}: {:.0} ns beyond the copy, goal {GOAL:.0}; \
+             with a thousand connections {:.2} x, goal {FLAT}",
             one.1,
             many.0 / one.0
         )?;

@@ -93,23 +93,66 @@ impl Workload {
         self.facts().2
     }
 
-    #[rustfmt::skip] // a table
     fn facts(self) -> (&'static str, &'static str, Unit) {
         use Unit::{Bytes, Operations};
         match self {
-            Self::Stream => ("stream", "Stream, both ends blocking, by size of a write", Bytes),
-            Self::ToEpoll => ("to-epoll", "Stream to a reader on epoll, one read of 64 KiB per event", Bytes),
-            Self::FromEpoll => ("from-epoll", "Stream from a non-blocking writer that waits for EPOLLOUT", Bytes),
-            Self::PingPong => ("ping-pong", "Ping-pong of 64 bytes, both ends blocking", Operations),
-            Self::PingPongEpoll => ("ping-pong-epoll", "Ping-pong of 64 bytes, one end on epoll", Operations),
+            Self::Stream => (
+                "stream",
+                "Stream, both ends blocking, by size of a write",
+                Bytes,
+            ),
+            Self::ToEpoll => (
+                "to-epoll",
+                "Stream to a reader on epoll, one read of 64 KiB per event",
+                Bytes,
+            ),
+            Self::FromEpoll => (
+                "from-epoll",
+                "Stream from a non-blocking writer that waits for EPOLLOUT",
+                Bytes,
+            ),
+            Self::PingPong => (
+                "ping-pong",
+                "Ping-pong of 64 bytes, both ends blocking",
+                Operations,
+            ),
+            Self::PingPongEpoll => (
+                "ping-pong-epoll",
+                "Ping-pong of 64 bytes, one end on epoll",
+                Operations,
+            ),
             Self::Connect => ("connect", "Connect, accept, drop", Operations),
             Self::OneCoreStream => ("one-core-stream", "Stream, both threads on one core", Bytes),
-            Self::OneCorePingPong => ("one-core-ping-pong", "Ping-pong of 64 bytes, both threads on one core", Operations),
-            Self::LoopEvents => ("loop-events", "Echoes of ten streams among so many on one event loop", Operations),
-            Self::LoopEcho => ("loop-echo", "Echoes of 64 bytes, by clients of one event loop", Operations),
-            Self::AsyncStream => ("async-stream", "Stream between two tasks, by size of a write", Bytes),
-            Self::AsyncPingPong => ("async-ping-pong", "Ping-pong of 64 bytes between two tasks", Operations),
-            Self::AsyncConnections => ("async-connections", "A request on each of 1,000 connections, between two tasks each", Operations),
+            Self::OneCorePingPong => (
+                "one-core-ping-pong",
+                "Ping-pong of 64 bytes, both threads on one core",
+                Operations,
+            ),
+            Self::LoopEvents => (
+                "loop-events",
+                "Echoes of ten streams among so many on one event loop",
+                Operations,
+            ),
+            Self::LoopEcho => (
+                "loop-echo",
+                "Echoes of 64 bytes, by clients of one event loop",
+                Operations,
+            ),
+            Self::AsyncStream => (
+                "async-stream",
+                "Stream between two tasks, by size of a write",
+                Bytes,
+            ),
+            Self::AsyncPingPong => (
+                "async-ping-pong",
+                "Ping-pong of 64 bytes between two tasks",
+                Operations,
+            ),
+            Self::AsyncConnections => (
+                "async-connections",
+                "A request on each of 1,000 connections, between two tasks each",
+                Operations,
+            ),
         }
     }
 }

@@ -1,128 +1,134 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The last table.
+//! The table at the end.
 
 use std::fmt::Write as _;
 
 use vsock_muxer::MuxerCounters;
+use vsock_report::{digits, median};
 
 use crate::job::Outcome;
 use crate::way::Way;
 
-const MIB: f64 = 1024.0 * 1024.0;
+const MIB: f64 = 1_048_576.0;
 
-/// A line for each way: medians of its rounds. Bytes, packets and credit updates are counted there
-/// and back.
-pub(crate) fn render(file: usize, rows: &[(Way, Vec<Outcome>)]) -> String {
-    let bytes = number(file as u64) * 2.0;
-    let per_mib = |count: u64| match file {
-        0 => none(),
-        _ => format!("{:.1}", number(count) / (bytes / MIB)),
-    };
+/// A line for each way with the medians of its rounds, and notes. Everything is counted there and
+/// back, for a payload of `len` bytes.
+pub(crate) fn render(len: u64, rows: &[(Way, Vec<Outcome>)]) -> String {
+    let bytes = number(len) * 2.0;
     let mut text = format!(
-        "{:<20}{:>12}{:>10}{:>8}{:>10}{:>17} {:>21}\n",
-        "way", "bytes", "seconds", "MB/s", "pkts/MiB", "credit upd./MiB", "system calls per MiB"
+        "{:<33}{:>9}{:>7}{:>11}{:>14}{:>13}{:>12}\n",
+        "way", "seconds", "MB/s", "CPU s/GiB", "switches/MiB", "packets/MiB", "credit/MiB"
     );
     for (way, outcomes) in rows {
-        let seconds = median(outcomes.iter().map(|outcome| outcome.time)).as_secs_f64();
-        let calls: Result<Vec<u64>, &String> = outcomes
-            .iter()
-            .map(|outcome| outcome.calls.as_ref().copied())
-            .collect();
-        let calls = match calls {
-            Ok(calls) => per_mib(median(calls.into_iter())),
-            Err(why) => format!("not counted: {why}"),
+        let middle = |figure: &dyn Fn(&Outcome) -> f64| {
+            median(outcomes.iter().map(figure)).unwrap_or_default()
         };
-        // Without a guest there are no packets.
-        let counted = |count: fn(&MuxerCounters) -> u64| {
-            let counters = outcomes.iter().map(|outcome| outcome.counters.as_ref());
-            let counts: Option<Vec<u64>> = counters.map(|counters| counters.map(count)).collect();
-            counts.map_or_else(none, |counts| per_mib(median(counts.into_iter())))
+        // Nothing can be divided by the bytes of an empty file.
+        let per_mib = |figure: &dyn Fn(&Outcome) -> f64, scale: f64| match len {
+            0 => "-".to_owned(),
+            _ => digits(middle(figure) / bytes * MIB * scale),
         };
+        let guest = outcomes.iter().any(|outcome| outcome.counters.is_some());
+        let counted = |count: fn(&MuxerCounters) -> u64| match guest {
+            false => "-".to_owned(),
+            true => per_mib(
+                &|outcome| number(outcome.counters.as_ref().map_or(0, count)),
+                1.0,
+            ),
+        };
+        let seconds = middle(&|outcome| outcome.trip.time.as_secs_f64());
+        let cpu = per_mib(&|outcome| outcome.trip.usage.cpu.as_secs_f64(), 1024.0);
+        let switches = per_mib(&|outcome| number(outcome.trip.usage.switches), 1.0);
         let packets = counted(|count| count.packets_from_guest + count.packets_to_guest);
         let updates =
             counted(|count| count.credit_updates_from_guest + count.credit_updates_to_guest);
-        let speed = bytes / seconds.max(f64::EPSILON) / 1e6;
         // Writing to a string cannot fail.
         _ = writeln!(
             text,
-            "{:<20}{bytes:>12.0}{seconds:>10.4}{speed:>8.0}{packets:>10}{updates:>17} {calls:>21}",
-            way.name()
+            "{:<33}{seconds:>9.3}{:>7.0}{cpu:>11}{switches:>14}{packets:>13}{updates:>12}",
+            way.name(),
+            bytes / seconds.max(1e-9) / 1e6,
         );
     }
+    text.push_str(NOTES);
     text
 }
 
-fn none() -> String {
-    "-".to_owned()
-}
+const NOTES: &str = "
+MB/s and everything per MiB counts both directions. CPU and context switches are those of the whole
+process. The rows with a simulated guest are slower because they do more: the device's thread also
+plays the guest, whose kernel and program copy each byte again, and moves every byte in packets.
+";
 
 #[expect(clippy::cast_precision_loss, reason = "a count of less than 2^52")]
 fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// The middle one, which is there: every way has done a round.
-fn median<T: Ord + Default + Copy>(values: impl Iterator<Item = T>) -> T {
-    let mut values: Vec<T> = values.collect();
-    values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::time::Duration;
 
     use vsock_muxer::MuxerCounters;
+    use vsock_report::{Progress, there_and_back};
 
     use super::render;
     use crate::job::Outcome;
     use crate::way::Way;
 
-    fn outcome(millis: u64, calls: Result<u64, String>) -> Outcome {
+    fn outcome(millis: u64) -> Outcome {
+        let nothing = Progress::of_bytes(0);
+        let trip = there_and_back(
+            &mut io::empty(),
+            &mut io::sink(),
+            &mut io::empty(),
+            &nothing,
+        );
+        let mut trip = trip.unwrap();
+        trip.time = Duration::from_millis(millis);
+        trip.usage.cpu = Duration::from_millis(millis);
+        trip.usage.switches = millis;
         Outcome {
-            time: Duration::from_millis(millis),
-            calls,
+            trip,
             counters: None,
         }
     }
 
-    fn row(file: usize, outcomes: Vec<Outcome>) -> String {
-        let text = render(file, &[(Way::Inner, outcomes)]);
-        text.lines().nth(1).unwrap().to_owned()
+    fn row(len: u64, outcomes: Vec<Outcome>) -> Vec<String> {
+        let text = render(len, &[(Way::Inner, outcomes)]);
+        let line = text.lines().nth(1).unwrap();
+        line.split_whitespace().map(str::to_owned).collect()
     }
 
     #[test]
     fn the_table_has_the_medians() {
-        let mut outcomes = [900, 100, 200].map(|time| outcome(time, Ok(time))).to_vec();
-        let words = |row: String| {
-            row.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        let without = ["vsock-inner", "2097152", "0.2000", "10", "-", "-", "100.0"];
-        assert_eq!(words(row(1 << 20, outcomes.clone())), without);
+        let mut outcomes = [900, 100, 200].map(outcome).to_vec();
+        let without = ["vsock-inner", "0.200", "10", "102", "100", "-", "-"];
+        assert_eq!(row(1 << 20, outcomes.clone()), without);
         for (packets, outcome) in (1..).zip(&mut outcomes) {
             let mut counters = MuxerCounters::default();
             counters.packets_to_guest = packets;
             counters.credit_updates_from_guest = 10 * packets;
             outcome.counters = Some(counters);
         }
-        let with = [
-            "vsock-inner",
-            "2097152",
-            "0.2000",
-            "10",
-            "1.0",
-            "10.0",
-            "100.0",
-        ];
-        assert_eq!(words(row(1 << 20, outcomes)), with);
+        let with = ["vsock-inner", "0.200", "10", "102", "100", "1.00", "10.0"];
+        assert_eq!(row(1 << 20, outcomes), with);
     }
 
     #[test]
-    fn what_was_not_counted_is_no_number() {
-        let row = row(1, vec![outcome(1, Err("not permitted".into()))]);
-        assert!(row.ends_with("not counted: not permitted"), "{row}");
+    fn an_empty_file_has_no_figures_per_byte() {
+        assert_eq!(row(0, vec![outcome(1)])[3..], ["-"; 4]);
+    }
+
+    #[test]
+    fn the_table_fits_100_columns() {
+        let mut outcome = outcome(9_999_999);
+        outcome.counters = Some(MuxerCounters::default());
+        let rows = Way::ALL.map(|way| (way, vec![outcome]));
+        let text = render(64 << 20, &rows);
+        let widest = text.lines().map(str::len).max().unwrap();
+        assert!(widest <= 100, "{widest} columns:\n{text}");
     }
 }

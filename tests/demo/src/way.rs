@@ -53,8 +53,8 @@ impl Way {
         match self {
             Self::Inner => "vsock-inner",
             Self::UnixPair => "Unix socket pair",
-            Self::HostBegins => "muxer, host begins",
-            Self::GuestBegins => "muxer, guest begins",
+            Self::HostBegins => "simulated guest, host connects",
+            Self::GuestBegins => "simulated guest, guest connects",
         }
     }
 

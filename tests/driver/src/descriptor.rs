@@ -3,13 +3,13 @@
 /// `struct virtq_desc` (virtio 1.3, 2.7.5).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Descriptor {
-    /// Where the piece begins.
+    /// The guest address of the buffer.
     pub addr: u64,
-    /// Bytes that it has.
+    /// The length of the buffer.
     pub len: u32,
-    /// What it is.
+    /// The flags.
     pub flags: u16,
-    /// The one behind it, with [`NEXT`](Self::NEXT).
+    /// The next descriptor, with [`NEXT`](Self::NEXT).
     pub next: u16,
 }
 
@@ -20,22 +20,22 @@ impl Descriptor {
     pub const WRITE: u16 = 2;
     /// `VIRTQ_DESC_F_INDIRECT`
     pub const INDIRECT: u16 = 4;
-    /// Bytes of one.
+    /// The size of a descriptor in bytes.
     pub const LEN: u64 = 16;
 
-    /// A piece that the device reads.
+    /// A buffer that the device reads.
     #[must_use]
     pub const fn readable(addr: u64, len: u32) -> Self {
         Self::last(addr, len, 0)
     }
 
-    /// A piece that the device writes.
+    /// A buffer that the device writes.
     #[must_use]
     pub const fn writable(addr: u64, len: u32) -> Self {
         Self::last(addr, len, Self::WRITE)
     }
 
-    /// A table of `len` bytes.
+    /// An indirect table of `len` bytes.
     #[must_use]
     pub const fn table(addr: u64, len: u32) -> Self {
         Self::last(addr, len, Self::INDIRECT)
@@ -51,7 +51,7 @@ impl Descriptor {
         }
     }
 
-    /// The same, with another behind it.
+    /// The same descriptor with another one after it.
     #[must_use]
     pub const fn then(mut self, next: u16) -> Self {
         self.flags |= Self::NEXT;
@@ -59,7 +59,7 @@ impl Descriptor {
         self
     }
 
-    /// As it lies in memory.
+    /// Encodes the descriptor as guest memory contains it.
     #[must_use]
     pub fn encode(&self) -> [u8; 16] {
         let mut raw = [0; 16];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A dirty bitmap that panics in a call of one's choice.
+//! A dirty bitmap that panics in a chosen call.
 
 use std::cell::Cell;
 use std::thread;
@@ -8,22 +8,21 @@ use std::thread;
 use vm_memory::bitmap::{Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
 
 thread_local! {
-    /// How many calls are left until one panics; none while it is zero.
+    /// How many calls are left until one panics. With zero, none panics.
     static LEFT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The bitmap, and every slice of it. What burns it is counted by thread.
+/// The bitmap and every slice of it. The calls are counted per thread.
 #[derive(Debug, Default)]
 pub struct Fuse;
 
 impl Fuse {
-    /// Lets the `calls`-th call from here on panic: of whatever method, a clone and a drop
-    /// included.
+    /// Lets the `calls`-th call from now panic. Every method counts, and so do clones and drops.
     pub fn light(calls: usize) {
         LEFT.set(calls);
     }
 
-    /// Lets no call panic any more.
+    /// Lets no call panic.
     pub fn put_out() {
         LEFT.set(0);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A stream that keeps messages apart, and a backend that has one.
+//! A seqpacket stream, and a backend that has one.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -12,21 +12,21 @@ use vsock_backend_api::{
     Received, Record, VsockBackend, VsockBackendType, VsockMessages, VsockStream,
 };
 
-/// What passes through the stream; a clone is the same.
+/// The messages that pass through the stream. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Letters(Arc<Mutex<Post>>);
 
-/// What has been sent, and what waits to be received.
+/// The messages that were sent, and those that wait to be received.
 #[derive(Debug, Default)]
 pub struct Post {
-    /// Messages that the device has sent, and whether a record ends with them.
+    /// Messages that the device has sent, and whether each ends a record.
     pub sent: Vec<(Vec<u8>, bool)>,
-    /// Messages that wait for it.
+    /// Messages that wait for the device.
     pub waiting: VecDeque<Vec<u8>>,
 }
 
 impl Letters {
-    /// What has passed.
+    /// Locks the messages.
     pub fn post(&self) -> MutexGuard<'_, Post> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,7 +70,7 @@ impl Write for Letters {
     }
 }
 
-/// A name, not a descriptor.
+/// Only a name: there is no descriptor.
 impl AsRawFd for Letters {
     fn as_raw_fd(&self) -> RawFd {
         -1
@@ -91,7 +91,7 @@ impl VsockStream for Letters {
     }
 }
 
-/// Serves every port by the same stream.
+/// Serves every port with the same stream.
 impl VsockBackend for Letters {
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         Err(ErrorKind::WouldBlock.into())

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they
-//! can be as wrong as a test wants. And streams: one that counts its calls and may be reset, one
-//! that keeps messages apart, one that panics and lies. And a bitmap that panics.
+//! The driver's side of virtqueues in plain memory. Descriptor tables are made by hand, so a test
+//! can make them as wrong as it wants. Also streams for tests: one that counts its calls and can be
+//! reset, one for messages, and one that panics or lies. And a bitmap that panics.
 
 #![forbid(unsafe_code)]
 #![expect(
     clippy::missing_panics_doc,
     clippy::expect_used,
-    reason = "only tests use this, and memory that they have laid out themselves is there"
+    reason = "only tests use this, on memory that they have created themselves"
 )]
 
 mod descriptor;

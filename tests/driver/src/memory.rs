@@ -2,10 +2,10 @@
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-/// Guest memory as the tests have it.
+/// Guest memory of the tests.
 pub type Memory = GuestMemoryMmap<()>;
 
-/// Memory of these regions: where each begins, and its bytes.
+/// Creates memory with these regions, each an address and a size.
 #[must_use]
 pub fn memory(regions: &[(u64, usize)]) -> Memory {
     let ranges: Vec<_> = regions
@@ -15,7 +15,7 @@ pub fn memory(regions: &[(u64, usize)]) -> Memory {
     Memory::from_ranges(&ranges).expect("regions that do not overlap")
 }
 
-/// What lies at an address.
+/// Reads bytes at an address.
 #[must_use]
 pub fn bytes(memory: &Memory, addr: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -25,7 +25,7 @@ pub fn bytes(memory: &Memory, addr: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Puts bytes to an address.
+/// Writes bytes at an address.
 pub fn filled(memory: &Memory, addr: u64, bytes: &[u8]) {
     memory
         .write_slice(bytes, GuestAddress(addr))

@@ -7,19 +7,19 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::{Descriptor, Memory, filled};
 
-/// A split virtqueue as its driver sees it (virtio 1.3, 2.7).
+/// A split virtqueue from the driver's side (virtio 1.3, 2.7).
 #[derive(Clone, Debug)]
 pub struct DriverQueue {
     base: u64,
     size: u16,
-    /// Chains made available, in wrapping counting.
+    /// Chains made available, a wrapping counter.
     available: u16,
-    /// Chains seen to be used, in wrapping counting.
+    /// Chains seen as used, a wrapping counter.
     seen: u16,
 }
 
 impl DriverQueue {
-    /// A queue of `size` entries at `base`; it takes [`bytes`](Self::bytes) from there.
+    /// Creates a queue of `size` entries at `base`, which takes [`bytes`](Self::bytes).
     #[must_use]
     pub const fn new(base: u64, size: u16) -> Self {
         Self {
@@ -30,19 +30,19 @@ impl DriverQueue {
         }
     }
 
-    /// The same place, as if nothing had happened yet.
+    /// Returns a queue at the same place, with its counters at zero.
     #[must_use]
     pub const fn emptied(&self) -> Self {
         Self::new(self.base, self.size)
     }
 
-    /// Bytes that a queue of `size` entries takes, at most.
+    /// The most bytes that a queue of `size` entries takes.
     #[must_use]
     pub const fn bytes(size: u16) -> u64 {
         (16 + 2 + 8) * size as u64 + 32
     }
 
-    /// The queue as the device sees it, set up and ready.
+    /// Returns the device's side of the queue, configured and ready.
     #[must_use]
     pub fn queue(&self) -> Queue {
         let mut queue = Queue::new(self.size).expect("a power of two");
@@ -54,13 +54,13 @@ impl DriverQueue {
         queue
     }
 
-    /// Puts a descriptor into the table.
+    /// Writes a descriptor into the table.
     pub fn describe(&self, memory: &Memory, index: u16, descriptor: Descriptor) {
         let addr = self.base + Descriptor::LEN * u64::from(index);
         filled(memory, addr, &descriptor.encode());
     }
 
-    /// Puts the pieces into the table as a chain, from `head` on.
+    /// Writes descriptors into the table as a chain that begins at `head`.
     pub fn chain(&self, memory: &Memory, head: u16, pieces: &[Descriptor]) {
         for (index, piece) in (head..).zip(pieces) {
             let last = usize::from(index - head) + 1 == pieces.len();
@@ -69,20 +69,20 @@ impl DriverQueue {
         }
     }
 
-    /// Makes the chain that begins at `head` available.
+    /// Makes the chain at `head` available.
     pub fn offer(&mut self, memory: &Memory, head: u16) {
         let slot = u64::from(self.available % self.size);
         self.store(memory, self.avail_ring() + 4 + 2 * slot, head);
         self.set_available(memory, self.available.wrapping_add(1));
     }
 
-    /// Publishes the available index, of whatever value.
+    /// Publishes an available index, right or wrong.
     pub fn set_available(&mut self, memory: &Memory, index: u16) {
         self.available = index;
         self.store(memory, self.avail_ring() + 2, index);
     }
 
-    /// Goes on where this many chains have come and gone, in a queue of which nothing is under way.
+    /// Sets both sides of an idle queue to a state in which `count` chains have passed.
     pub fn go_on_at(&mut self, memory: &Memory, queue: &mut Queue, count: u16) {
         self.seen = count;
         self.set_available(memory, count);
@@ -91,12 +91,12 @@ impl DriverQueue {
         queue.set_next_used(count);
     }
 
-    /// Chains that were used since the last time, as head and length.
+    /// Returns the chains used since the last call, as head and length.
     pub fn used(&mut self, memory: &Memory) -> Vec<(u32, u32)> {
         self.used_at_most(memory, u16::MAX)
     }
 
-    /// The first `most` of them.
+    /// Returns the first `most` of them.
     pub fn used_at_most(&mut self, memory: &Memory, most: u16) -> Vec<(u32, u32)> {
         let until = self.used_index(memory);
         let mut used = Vec::new();
@@ -111,49 +111,49 @@ impl DriverQueue {
         used
     }
 
-    /// Asks the device, by `VIRTIO_F_EVENT_IDX`, to notify when it has used the chain that is
-    /// counted so.
+    /// Requests a notification by `VIRTIO_F_EVENT_IDX` when the device has used the chain with this
+    /// index.
     pub fn set_used_event(&self, memory: &Memory, index: u16) {
         let addr = self.avail_ring() + 4 + 2 * u64::from(self.size);
         self.store(memory, addr, index);
     }
 
-    /// Asks the device not to notify, or to do so again, without `VIRTIO_F_EVENT_IDX`.
+    /// Disables or enables notifications without `VIRTIO_F_EVENT_IDX`.
     pub fn set_no_interrupt(&self, memory: &Memory, quiet: bool) {
         self.store(memory, self.avail_ring(), u16::from(quiet));
     }
 
-    /// At which available index the device wants to be kicked, by `VIRTIO_F_EVENT_IDX`.
+    /// Returns the available index at which the device wants a kick, with `VIRTIO_F_EVENT_IDX`.
     #[must_use]
     pub fn avail_event(&self, memory: &Memory) -> u16 {
         self.load(memory, self.used_ring() + 4 + 8 * u64::from(self.size))
     }
 
-    /// Whether the device wants to be kicked, without `VIRTIO_F_EVENT_IDX`.
+    /// Returns whether the device wants kicks, without `VIRTIO_F_EVENT_IDX`.
     #[must_use]
     pub fn wants_kicks(&self, memory: &Memory) -> bool {
         self.load(memory, self.used_ring()) == 0
     }
 
-    /// Chains made available so far, in wrapping counting.
+    /// Chains made available so far, a wrapping counter.
     #[must_use]
     pub const fn available(&self) -> u16 {
         self.available
     }
 
-    /// Chains seen to be used so far, in wrapping counting.
+    /// Chains seen as used so far, a wrapping counter.
     #[must_use]
     pub const fn seen(&self) -> u16 {
         self.seen
     }
 
-    /// Chains used so far, in wrapping counting.
+    /// The device's used index.
     #[must_use]
     pub fn used_index(&self, memory: &Memory) -> u16 {
         self.load(memory, self.used_ring() + 2)
     }
 
-    /// Entries.
+    /// The number of entries.
     #[must_use]
     pub const fn size(&self) -> u16 {
         self.size
@@ -168,10 +168,9 @@ impl DriverQueue {
     }
 
     fn store(&self, memory: &Memory, addr: u64, value: u16) {
-        // ORDER: Release; partner: the device's acquire of the index, which may be on another
-        // thread.
+        // ORDER: Release; partner: the device's acquire of the index, possibly on another thread.
         let stored = memory.store(value.to_le(), GuestAddress(addr), Ordering::Release);
-        // A queue at an odd address is none, and the device says so.
+        // The device would refuse a queue at an odd address.
         let stored = stored.or_else(|_| memory.write_obj(value.to_le(), GuestAddress(addr)));
         stored.expect("a queue in memory");
     }

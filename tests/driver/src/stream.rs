@@ -9,40 +9,41 @@ use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
-/// A stream that has bytes to read, takes this many at a call, and counts its calls. Of guest
-/// memory it moves one piece at a call.
+/// A stream with bytes to read, which accepts a set number of bytes and records its calls. It moves
+/// one piece of guest memory for each call.
 #[derive(Debug, Default)]
 pub struct Counted {
     /// Bytes to read.
     pub source: VecDeque<u8>,
-    /// What comes after these.
+    /// What follows these bytes.
     pub after: AfterBytes,
     /// Bytes that were written.
     pub sink: Vec<u8>,
-    /// Bytes that the next writes take; then, or with 0, they block.
+    /// How many bytes each of the next writes accepts. Without an entry, or with 0, a write would
+    /// block.
     pub takes: VecDeque<usize>,
-    /// Lengths of the buffers that were read into.
+    /// The lengths of the buffers that were read into.
     pub reads: Vec<usize>,
-    /// Lengths of the buffers that were offered.
+    /// The lengths of the buffers that were offered for writing.
     pub writes: Vec<usize>,
     /// Whether the next read is interrupted.
     pub interrupted: bool,
 }
 
-/// What a stream answers that has no more bytes.
+/// What a stream reports after its last byte.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum AfterBytes {
-    /// "Not now".
+    /// `WouldBlock`.
     #[default]
     Pause,
-    /// That it was reset, and then the end: once, as a socket does. It takes no bytes either.
+    /// A reset, once, and then the end, as a socket does. Writes fail as well.
     Reset,
     /// The end.
     End,
 }
 
 impl Counted {
-    /// One that has these bytes, and is then reset.
+    /// Creates a stream that has these bytes and is then reset.
     #[must_use]
     pub fn reset_after(bytes: &[u8]) -> Self {
         Self {
@@ -91,7 +92,7 @@ impl Write for Counted {
     }
 }
 
-/// Reads into a piece of guest memory, by way of a buffer; a count that is too high moves nothing.
+/// Reads into a piece of guest memory through a buffer. A count that is too high moves nothing.
 pub(crate) fn read_into<B: BitmapSlice>(
     stream: &mut impl Read,
     piece: &mut VolatileSlice<'_, B>,
@@ -104,7 +105,7 @@ pub(crate) fn read_into<B: BitmapSlice>(
     Ok(read)
 }
 
-/// Writes a piece of guest memory, by way of a buffer.
+/// Writes a piece of guest memory through a buffer.
 pub(crate) fn write_from<B: BitmapSlice>(
     stream: &mut impl Write,
     piece: &VolatileSlice<'_, B>,

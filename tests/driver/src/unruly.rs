@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams and backends that break their word: a call panics, or counts more than it was offered.
+//! Streams and backends that break their contract: a call panics, or reports too many bytes.
 
 use std::any::Any;
 use std::io::{self, IoSlice, Read, Write};
@@ -18,9 +18,9 @@ use vsock_backend_api::{
 
 use crate::stream::{read_into, write_from};
 
-/// A call of a stream or of a backend.
+/// A method of a stream or of a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "they are called as the methods are")]
+#[expect(missing_docs, reason = "the variants have the names of the methods")]
 pub enum Call {
     Read,
     Write,
@@ -39,7 +39,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// Every call of a stream.
+    /// Every method of a stream.
     pub const OF_STREAMS: [Self; 12] = [
         Self::Read,
         Self::Write,
@@ -56,15 +56,15 @@ impl Call {
     ];
 }
 
-/// What a call does wrong.
+/// How a call misbehaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Vice {
     Panics,
-    /// It counts one byte more than it was offered.
+    /// It reports one byte more than it was offered.
     Lies,
 }
 
-/// What streams and backends do wrong from now on; a clone is the same.
+/// Decides how streams and backends misbehave. Clones share the decision.
 #[derive(Clone, Debug, Default)]
 pub struct Temper(Arc<Mutex<Mood>>);
 
@@ -80,23 +80,23 @@ impl Temper {
         self.set(Some((call, Vice::Panics)));
     }
 
-    /// Lets each such call, [`Call::Read`] or [`Call::Write`], count too much.
+    /// Lets each such call, [`Call::Read`] or [`Call::Write`], report too many bytes.
     pub fn lie_in(&self, call: Call) {
         self.set(Some((call, Vice::Lies)));
     }
 
-    /// Lets every call do what it should.
+    /// Lets every call behave.
     pub fn calm(&self) {
         self.set(None);
     }
 
-    /// How many calls have done wrong.
+    /// Returns how many calls have misbehaved.
     #[must_use]
     pub fn shown(&self) -> usize {
         self.with(|mood| mood.shown)
     }
 
-    /// A stream that has this temper.
+    /// Wraps a stream.
     #[must_use]
     pub fn stream(&self, stream: Box<dyn VsockStream>) -> Box<dyn VsockStream> {
         Box::new(Unruly {
@@ -105,7 +105,7 @@ impl Temper {
         })
     }
 
-    /// A backend that has this temper, and so have its streams.
+    /// Wraps a backend and its streams.
     #[must_use]
     pub fn backend(&self, backend: Box<dyn VsockBackend>) -> Box<dyn VsockBackend> {
         Box::new(UnrulyBackend {
@@ -118,7 +118,7 @@ impl Temper {
         self.with(|mood| mood.vice = vice);
     }
 
-    /// Panics, or says whether to lie.
+    /// Panics, or returns whether to lie.
     fn lies_in(&self, call: Call) -> bool {
         let vice = self.with(|mood| {
             let vice = mood.vice.filter(|(of, _)| *of == call)?.1;
@@ -134,8 +134,11 @@ impl Temper {
     }
 }
 
-/// See [`Temper::stream`]. It can copy to and from guest memory, if a device is told that it can.
-#[expect(missing_debug_implementations, reason = "what it wraps has none")]
+/// See [`Temper::stream`]. It can copy to and from guest memory, if the device is configured to.
+#[expect(
+    missing_debug_implementations,
+    reason = "the wrapped stream has no `Debug`"
+)]
 pub struct Unruly {
     stream: Box<dyn VsockStream>,
     temper: Temper,

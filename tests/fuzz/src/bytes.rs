@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Numbers out of bytes; after the last byte, zeros.
+//! Reads numbers from the input. After the last byte, every number is zero.
 
-/// What is left of the input.
+/// The rest of the input.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
 impl Bytes<'_> {
-    /// Whether nothing is left.
+    /// Returns whether no bytes are left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The next byte.
+    /// Returns the next byte.
     pub fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else {
             return 0;
@@ -22,12 +22,12 @@ impl Bytes<'_> {
         *first
     }
 
-    /// The next two bytes.
+    /// Returns the next two bytes as a number.
     pub fn short(&mut self) -> u16 {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
-    /// The next byte says which of some edges, or that four bytes follow.
+    /// Returns an edge case that the next byte selects, or the four bytes after it.
     pub fn number(&mut self) -> u32 {
         const EDGES: [u32; 10] = [
             0,

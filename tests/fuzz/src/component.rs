@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The host component that a device of any kind serves, and what a guest asks it for.
+//! The host component behind every fuzzed device, and the request by which a guest reaches it.
 
 use std::io::{Read, Write};
 
@@ -8,17 +8,17 @@ use vsock_backend_api::VsockStream;
 use vsock_inner::{VsockInnerConnector, VsockInnerListener, VsockInnerStream};
 use vsock_proto::{Header, Op};
 
-/// The port that it listens on.
+/// The port that the component listens on.
 pub(crate) const SERVED: u32 = 1;
 
-/// Answers each connection with some bytes, and takes what it gets.
+/// Sends some bytes on each connection, and reads what arrives.
 pub(crate) struct Component {
     listener: VsockInnerListener,
     streams: Vec<VsockInnerStream>,
 }
 
 impl Component {
-    /// `None` for want of descriptors.
+    /// Returns `None` if the process has no descriptors left.
     pub(crate) fn new(connector: &VsockInnerConnector) -> Option<Self> {
         let listener = connector.listen(SERVED).ok()?;
         listener.set_nonblocking(true).ok()?;
@@ -28,7 +28,7 @@ impl Component {
         })
     }
 
-    /// Does what can be done without waiting.
+    /// Does everything that does not block.
     pub(crate) fn turn(&mut self) {
         while let Ok(mut stream) = self.listener.accept() {
             let ready = stream.set_nonblocking(true);

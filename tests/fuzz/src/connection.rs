@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Any sequence of events on one connection.
+//! Applies any sequence of events to one connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ struct Life {
     conn: Connection,
     now: Tick,
     socket_type: SocketType,
-    /// What was sent, and what the guest has last granted.
+    /// Whether an RST was sent, and whether the connection was closed.
     reset: bool,
     closed: bool,
 }
@@ -41,7 +41,7 @@ fn packet(bytes: &mut Bytes<'_>, body: Body, socket_type: SocketType) -> Packet 
     }
 }
 
-/// What a stream does that is written to, or read.
+/// The result of reading from or writing to a stream.
 fn progress(byte: u8, len: usize) -> Progress {
     match byte % 8 {
         0 => Progress::Pending,
@@ -52,7 +52,7 @@ fn progress(byte: u8, len: usize) -> Progress {
     }
 }
 
-/// The first byte says how the connection begins, the others what happens to it.
+/// The first byte selects how the connection begins, the others what happens to it.
 pub fn fuzz(data: &[u8]) {
     let mut bytes = Bytes(data);
     let first = bytes.byte();
@@ -130,11 +130,11 @@ impl Life {
         match self.conn.poll_transmit(self.now, room) {
             None => {}
             Some(Transmit::Packet(packet)) => {
-                assert!(!self.reset, "nothing follows an RST");
+                assert!(!self.reset, "no packet may follow an RST");
                 self.reset = packet.body == Body::Reset;
             }
             Some(Transmit::Data(mut grant)) => {
-                assert!(!self.reset, "nothing follows an RST");
+                assert!(!self.reset, "no packet may follow an RST");
                 assert!(room > 0 && grant.bytes() > 0 && grant.packets() > 0);
                 let len = room.min(grant.packet_bytes());
                 match progress(bytes.byte(), len) {
@@ -153,7 +153,7 @@ impl Life {
         let actions: Vec<_> = self.conn.take_actions().collect();
         assert!(
             !self.closed || actions.is_empty(),
-            "nothing follows a close"
+            "no action may follow a close"
         );
         self.closed |= actions.contains(&HostAction::Close);
         assert!(self.conn.waiting() <= BUF_ALLOC as usize + 64);

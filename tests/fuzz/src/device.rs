@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whatever a guest writes into its memory, its descriptor tables and its rings, the device goes
-//! on, or says that it cannot until it is reset.
+//! A device serves a guest that writes anything into its memory, descriptor tables and rings. The
+//! device must continue, or report that it needs a reset.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Queues};
 use crate::bytes::Bytes;
 use crate::rig::{BUDGET, PAUSES, PLACES, RINGS, Rig, SIZES};
 
-/// Where else a part of a ring may lie: on other rings, on payload, across a seam, up to the gap.
+/// Places for parts of rings: on other rings, on payload, across a boundary, up to the gap.
 const ODD_PLACES: [u32; 8] = [
     0x1000, 0x1100, 0x2000, 0x2124, 0x4000, 0xffc0, 0x2_ffc0, 0x8_0000,
 ];
 
-/// Plays the bytes as what a guest does.
+/// Interprets the bytes as the actions of a guest.
 pub fn fuzz(data: &[u8]) {
     let mut data = Bytes(data);
     let first = data.byte();
@@ -26,7 +26,9 @@ pub fn fuzz(data: &[u8]) {
         return;
     };
     let features = F_VERSION_1 | if first & 1 == 0 { 0 } else { F_EVENT_IDX };
-    rig.device.ack_features(features).expect("they are offered");
+    rig.device
+        .ack_features(features)
+        .expect("all of these features are offered");
     for _ in 0..3 {
         rig.pass(Duration::from_nanos(1));
         let size = SIZES[usize::from(data.byte()) % SIZES.len()];
@@ -41,7 +43,7 @@ pub fn fuzz(data: &[u8]) {
         };
         let active = rig.device.activate(rig.now, &rig.seen, &mut queues);
         if active.is_err() {
-            continue; // a ring that does not lie in memory
+            continue; // a ring is not in memory
         }
         while !data.is_empty() {
             if let Some(pause) = step(&mut data, &mut rig, &mut rings) {
@@ -56,7 +58,7 @@ pub fn fuzz(data: &[u8]) {
     rig.serves_again();
 }
 
-/// A part of a queue somewhere else than where the driver thinks it is.
+/// Moves a part of a queue away from where the driver expects it.
 fn displace(queue: &mut virtio_queue::Queue, odd: u8) {
     let place = ODD_PLACES.get(usize::from(odd >> 4)).copied();
     match odd & 0xf {
@@ -67,8 +69,7 @@ fn displace(queue: &mut virtio_queue::Queue, odd: u8) {
     }
 }
 
-/// One thing that a guest does; returns how long it waits then before it kicks the device, if it
-/// does.
+/// Performs one action of the guest. If that is a kick, returns how long the guest waits before it.
 fn step(
     data: &mut Bytes<'_>,
     rig: &mut Rig<Memory>,
@@ -109,7 +110,7 @@ fn descriptor(data: &mut Bytes<'_>) -> Descriptor {
     }
 }
 
-/// A header that is mostly right.
+/// Makes a header that is mostly valid.
 pub(crate) fn packet(data: &mut Bytes<'_>) -> [u8; Header::LEN] {
     let header = Header {
         src_cid: 3,

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Drives targets without a special compiler: inputs are mutated, joined and grown at random, from
-//! a seed. It sees no coverage; what it lacks in aim, it makes up in speed.
+//! A fuzzing driver that needs no special compiler: it mutates, joins and extends inputs at random,
+//! from a seed. It does not measure coverage, but it is fast.
 
 use fastrand::Rng;
 
-/// Bytes of an input at most.
+/// The longest input in bytes.
 const LONGEST: usize = 4096;
-/// Inputs that are kept to make others of.
+/// How many inputs are kept as a basis for others.
 const POOL: usize = 64;
 
-/// Makes one input after the other.
+/// Generates inputs.
 #[derive(Clone, Debug)]
 pub struct Mutator {
     random: Rng,
@@ -18,7 +18,7 @@ pub struct Mutator {
 }
 
 impl Mutator {
-    /// Begins with these inputs.
+    /// Starts with the inputs of a corpus.
     #[must_use]
     pub fn new(seed: u64, corpus: Vec<Vec<u8>>) -> Self {
         Self {
@@ -27,7 +27,7 @@ impl Mutator {
         }
     }
 
-    /// The next input.
+    /// Returns the next input.
     pub fn input(&mut self) -> Vec<u8> {
         let random = &mut self.random;
         let mut input = match self.pool.len() {
@@ -38,7 +38,7 @@ impl Mutator {
             mutate(&mut input, random, &self.pool);
         }
         input.truncate(LONGEST);
-        // Every so often one is kept, in another's place: the pool wanders.
+        // Now and then an input replaces another one, so that the pool changes over time.
         if self.pool.len() < POOL {
             self.pool.push(input.clone());
         } else if random.usize(..16) == 0 {

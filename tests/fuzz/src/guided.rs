@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A fuzz target under libFuzzer: the environment says which one. `cargo xtask fuzz --guided`
-//! builds and runs it, with `cfg(fuzzing)`; without it there is no libFuzzer.
+//! A fuzz target under libFuzzer, named by an environment variable. `cargo xtask fuzz --guided`
+//! builds it with `cfg(fuzzing)` and runs it. A build without that setting lacks libFuzzer.
 
 #![cfg_attr(fuzzing, no_main)]
 

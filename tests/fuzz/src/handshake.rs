@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A line in pieces means what it means at once.
+//! A handshake line means the same whether it arrives in pieces or whole.
 
 use vsock_proto::handshake::{CommandParser, LineError, MAX_LINE, OkParser, Parse};
 
 use crate::bytes::Bytes;
 
-/// What a parser says of a whole text: the port, and where its line ends.
+/// The result for a whole text: the port, and where its line ends.
 type Outcome = Result<Option<(u32, usize)>, LineError>;
 
 fn in_pieces(
@@ -29,7 +29,7 @@ fn in_pieces(
     Ok(None)
 }
 
-/// The first half says how long the pieces are, the second half is the text.
+/// The first half of the input gives the lengths of the pieces, the second half is the text.
 pub fn fuzz(data: &[u8]) {
     let (lens, text) = data.split_at(data.len() / 2);
     let (mut one, mut two) = (CommandParser::new(), CommandParser::new());

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Any 44 bytes are a header, and a packet or a reason why not.
+//! Every 44 bytes decode to a header, and the header parses to a packet or an error.
 
 use vsock_proto::{GuestCid, Header, Route, SocketTypes};
 
-/// Decodes, checks, and makes the same header of the packet again.
+/// Decodes and checks a header, and encodes the packet again.
 pub fn fuzz(data: &[u8]) {
     let Some(bytes) = data.first_chunk::<{ Header::LEN }>() else {
         return;
@@ -24,7 +24,7 @@ pub fn fuzz(data: &[u8]) {
     }
 }
 
-/// The header on one route, and what is made of it on the same one in the other direction.
+/// Parses the header on one route, then parses the packet's own header on the opposite route.
 fn check(header: &Header, guest: GuestCid, host: &Route, back: &Route) {
     match host.parse(header) {
         Ok(packet) => {

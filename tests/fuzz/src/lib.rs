@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Fuzz targets, each a plain function of some bytes that panics where something is wrong.
+//! Fuzz targets. Each is a function of bytes that panics if a rule is broken.
 //!
-//! `cargo xtask fuzz` drives them with a [mutator](driver) that needs no special compiler; another
-//! fuzzer calls the same functions. What it has found lies in `corpus`, and is played again by the
-//! tests.
+//! `cargo xtask fuzz` runs them with a [mutator](driver) that needs no special compiler. Other
+//! fuzzers can call the same functions. Inputs that found a defect are in `corpus`, and the tests
+//! replay them.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -25,16 +25,16 @@ mod rig;
 pub mod session;
 pub mod shifting;
 
-/// A target.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, and that of its part of the corpus.
+    /// The target's name, and the name of its directory in the corpus.
     pub name: &'static str,
-    /// Plays an input.
+    /// Runs one input.
     pub fuzz: fn(&[u8]),
-    /// Random inputs for it in the tests: about two seconds of them.
+    /// How many random inputs the tests run: about two seconds of them.
     pub trials: u32,
-    /// It can kill the process, which leaves nobody to tell of the input.
+    /// Whether a failure can kill the process, so that the input must be saved first.
     pub deadly: bool,
 }
 
@@ -56,7 +56,7 @@ pub const TARGETS: &[Target] = &[
     target("muxer", muxer::fuzz, 1500),
     target("device", device::fuzz, 1500),
     target("shifting", shifting::fuzz, 4000),
-    // It maps what front-ends share.
+    // It maps memory that front-ends share.
     Target {
         deadly: true,
         ..target("session", session::fuzz, 100)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Runs targets for a while: `vsock-fuzz CORPUS SECONDS SEED [TARGET]`. An input at which a target
-//! panics is written to the corpus, and the program fails.
+//! Runs targets for a given time: `vsock-fuzz CORPUS SECONDS SEED [TARGET]`. If a target panics,
+//! the input is written to the corpus and the program fails.
 
 #![expect(
     clippy::print_stdout,
@@ -22,11 +22,11 @@ use vsock_fuzz::{TARGETS, Target};
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [corpus, seconds, seed, rest @ ..] = words.as_slice() else {
-        eprintln!("use: cargo xtask fuzz [TARGET] [--seconds N] [--seed N]");
+        eprintln!("usage: cargo xtask fuzz [TARGET] [--seconds N] [--seed N]");
         return ExitCode::FAILURE;
     };
     let (Ok(seconds), Ok(seed)) = (seconds.parse(), seed.parse()) else {
-        eprintln!("seconds and seed are numbers");
+        eprintln!("expected numbers for the seconds and the seed");
         return ExitCode::FAILURE;
     };
     let chosen: Vec<&Target> = TARGETS
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         .filter(|target| rest.is_empty() || rest.iter().any(|word| word == target.name))
         .collect();
     if chosen.is_empty() {
-        eprintln!("no such target; there are: {}", names());
+        eprintln!("unknown target; expected one of: {}", names());
         return ExitCode::FAILURE;
     }
     let mut good = true;
@@ -58,7 +58,7 @@ fn names() -> String {
     names.join(", ")
 }
 
-/// Runs one target; returns whether it survived.
+/// Runs one target. Returns whether it found nothing.
 fn run(target: &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
     let name = target.name;
     let place = corpus.join(name);
@@ -74,7 +74,7 @@ fn run(target: &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
         let input = mutator.input();
         if target.deadly {
             let kept = fs::create_dir_all(&place).and_then(|()| fs::write(&running, &input));
-            kept.expect("a corpus that can be written");
+            kept.expect("the corpus is writable");
         }
         if panic::catch_unwind(|| (target.fuzz)(&input)).is_err() {
             let file = place.join(format!("seed-{seed}-run-{runs}"));
@@ -90,7 +90,7 @@ fn run(target: &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
     }
     fs::remove_file(&running).ok();
     println!(
-        "{name}: {runs} runs in {} s, seed {seed}: nothing found",
+        "{name}: {runs} runs in {} s, seed {seed}: no failure",
         time.as_secs()
     );
     true

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Any life of a guest and a host, with the muxer between.
+//! A simulated guest and a simulated host take any sequence of steps, with the muxer between them.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use vsock_proto::{Header, ShutdownFlags, SocketType};
 
 use crate::bytes::Bytes;
 
-/// Operations of one life.
+/// The most steps of one input.
 const MOST: usize = 150;
 
-/// The first bytes say what guest and driver are like, the others what happens.
+/// The first bytes configure the guest and its driver, the others select the steps.
 pub fn fuzz(data: &[u8]) {
     if let Err(why) = live(Bytes(data)) {
         panic!("{why}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A virtio device with a host component, for a guest that does what it likes.
+//! A virtio device and a host component, for a guest that follows no rules.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,31 +16,32 @@ use vsock_virtio::{Outcome, Queues, VsockDevice};
 use crate::component::{Component, request};
 
 pub(crate) const SIZES: [u16; 4] = [16, 1, 2, 64];
-/// Two regions without a gap, and one behind a gap.
+/// Two adjacent regions, and one after a gap.
 pub(crate) const REGIONS: [(u64, usize); 3] =
     [(0, 0x1_0000), (0x1_0000, 0x2_0000), (0x8_0000, 0x1_0000)];
 pub(crate) const RINGS: [u64; 3] = [0x1000, 0x2000, 0x3000];
-/// Where descriptors mostly point: across the seam of two regions, and up to the gap.
+/// Where descriptors usually point: among others across the boundary of two regions, and up to the
+/// gap.
 pub(crate) const PLACES: [u64; 4] = [0x4000, 0xffe0, 0x2_fff0, 0x8_0000];
-/// How much time a guest lets pass: none, more than the device polls, more than it holds an
-/// interrupt back for packets that it took, and more than a connection waits for anything.
+/// How long a guest waits: not at all, longer than the device polls, longer than it delays an
+/// interrupt, and longer than any timer of a connection.
 pub(crate) const PAUSES: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_micros(300),
     Duration::from_millis(2),
     Duration::from_secs(10),
 ];
-/// Bytes that a call moves, unless it is to move fewer.
+/// The bytes that a call may move, unless a target sets fewer.
 pub(crate) const BUDGET: usize = 512 * 1024;
-/// No call takes as long, on whatever machine.
+/// Longer than any call takes on any machine.
 pub(crate) const TOO_LONG: Duration = Duration::from_secs(20);
 
-/// The device, a host component, and what the event loop knows.
+/// The device, a host component, and the state of the event loop.
 pub(crate) struct Rig<M: GuestMemory> {
     pub(crate) device: VsockDevice<M>,
-    /// As the driver sees it.
+    /// Memory as the driver sees it.
     pub(crate) memory: Memory,
-    /// The same, as the device sees it.
+    /// The same memory as the device sees it.
     pub(crate) seen: M,
     pub(crate) now: Tick,
     component: Component,
@@ -48,7 +49,8 @@ pub(crate) struct Rig<M: GuestMemory> {
 }
 
 impl<M: GuestMemory + From<Memory>> Rig<M> {
-    /// `None` for want of descriptors. The other backends have what comes to these ports.
+    /// Returns `None` if the process has no descriptors left. `others` are backends for their
+    /// ports.
     pub(crate) fn new(
         direct: bool,
         budget: usize,
@@ -78,7 +80,7 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         })
     }
 
-    /// Lets time pass, and the timer fire if it has come.
+    /// Advances the time, and fires the timer if it is due.
     pub(crate) fn pass(&mut self, pause: Duration) {
         self.now = self.now.saturating_add(pause);
         if self.device.deadline().is_some_and(|due| due <= self.now) {
@@ -86,7 +88,8 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         }
     }
 
-    /// One turn of the event loop; returns of what the guest is notified, if the device goes on.
+    /// Runs one turn of the event loop. Returns the notifications for the guest, unless the device
+    /// has failed.
     pub(crate) fn turn(&mut self, queues: &mut Queues<'_>) -> Option<Outcome> {
         for (&token, &(readable, writable)) in &self.watched {
             let ready = Readiness {
@@ -98,12 +101,15 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         }
         let start = Instant::now();
         let outcome = self.device.process(self.now, &self.seen, queues);
-        assert!(start.elapsed() < TOO_LONG, "a call without an end");
+        assert!(start.elapsed() < TOO_LONG, "the call took too long");
         self.carry_out();
         self.component.turn();
         assert_eq!(self.device.is_active(), outcome.is_ok());
         let due = self.device.deadline();
-        assert!(due.is_none_or(|due| due > self.now), "a timer that spins");
+        assert!(
+            due.is_none_or(|due| due > self.now),
+            "the timer is due without pause"
+        );
         outcome.ok()
     }
 
@@ -122,7 +128,7 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         }
     }
 
-    /// After all of it, a driver that keeps to the rules is served, in memory that is clean.
+    /// Checks that the device serves a well-behaved driver afterwards, in fresh memory.
     pub(crate) fn serves_again(&mut self) {
         self.memory = memory(&REGIONS);
         self.seen = self.memory.clone().into();
@@ -135,7 +141,7 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
             event: Some(&mut event),
         };
         let active = self.device.activate(self.now, &self.seen, &mut queues);
-        active.expect("it was reset, and the rings are in memory");
+        active.expect("the device was reset, and the rings are in memory");
         let [rx, tx, _] = &mut rings;
         filled(&self.memory, PLACES[0], &request());
         tx.chain(&self.memory, 0, &[Descriptor::readable(PLACES[0], 44)]);
@@ -146,15 +152,15 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         }
         let (mut rx_notified, mut tx_notified) = (false, false);
         for _ in 0..4 {
-            let outcome = self.turn(&mut queues).expect("nothing is wrong any more");
+            let outcome = self.turn(&mut queues).expect("the driver is well-behaved");
             rx_notified |= outcome.notify_rx;
             tx_notified |= outcome.notify_tx;
             self.pass(PAUSES[2]);
         }
-        assert!(rx_notified && tx_notified, "sooner or later");
+        assert!(rx_notified && tx_notified, "the guest is notified");
         let [rx, tx, _] = &mut rings;
         assert_eq!(tx.used(&self.memory), [(0, 0)]);
         let got: Vec<_> = rx.used(&self.memory);
-        assert_eq!(got, [(0, 44), (1, 4096)], "an answer, and bytes");
+        assert_eq!(got, [(0, 44), (1, 4096)], "a response, then bytes");
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whole sessions of a vhost-user device with front-ends that send what they like: messages,
-//! descriptors, rings, and ends in the middle of a word. After them a front-end that keeps to the
-//! rules is served, the device stops in time, nothing has panicked, and no descriptor is left.
+//! Whole sessions of a vhost-user device with front-ends that send anything: messages, descriptors,
+//! rings, and a hang-up in the middle of a message. Afterwards the device must serve a well-behaved
+//! front-end and stop in time, without a panic or a leaked descriptor.
 //!
-//! The device runs on threads of its own, so how far it is when the next message comes is not the
-//! same every time; what must hold does not depend on it.
+//! The device runs on its own threads, so its progress at each message varies between runs. The
+//! checks do not depend on it.
 
 mod descriptors;
 mod device;
@@ -22,12 +22,12 @@ use self::message::Message;
 use crate::bytes::Bytes;
 use crate::shifting::change::{self, Change};
 
-/// Front-ends of one input.
+/// The most front-ends of one input.
 const MOST_SESSIONS: usize = 4;
-/// Messages of one input.
+/// The most messages of one session.
 const MOST_STEPS: usize = 200;
 
-/// Plays the bytes as what front-ends do.
+/// Interprets the bytes as the actions of front-ends.
 pub fn fuzz(data: &[u8]) {
     let before = open_descriptors();
     {
@@ -51,7 +51,7 @@ fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// One front-end, until it ends or the bytes do.
+/// Runs one front-end until it ends or the bytes do.
 fn session(data: &mut Bytes<'_>, rig: &mut Rig) {
     let (Some(mut front_end), Some(mut guest)) = (FrontEnd::connect(&rig.socket()), Guest::new())
     else {
@@ -72,7 +72,7 @@ fn session(data: &mut Bytes<'_>, rig: &mut Rig) {
                 next = usize::MAX;
             }
             8 => {
-                // Cut within a message.
+                // Hang up within a message.
                 let message = guest
                     .set_up()
                     .nth(next)
@@ -86,7 +86,7 @@ fn session(data: &mut Bytes<'_>, rig: &mut Rig) {
             12 => guest.kick(usize::from(high) % 3),
             13 => front_end.read_some(),
             14 => rig.component.turn(),
-            _ if high < 8 => return, // it dies
+            _ if high < 8 => return, // the front-end dies
             _ => return front_end.finish(),
         }
         if data.is_empty() {
@@ -96,7 +96,7 @@ fn session(data: &mut Bytes<'_>, rig: &mut Rig) {
     front_end.finish();
 }
 
-/// A message that is mostly well formed.
+/// Makes a message that is mostly well-formed.
 fn hostile(data: &mut Bytes<'_>, guest: &Guest) -> Message {
     let request = u32::from(data.byte() % 46);
     let (count, kind) = (data.byte(), data.byte());
@@ -107,7 +107,7 @@ fn hostile(data: &mut Bytes<'_>, guest: &Guest) -> Message {
     }
     let descriptors = match count & 0x1f {
         count @ 0..=9 => count.into(),
-        10..=20 => 1, // as most of them have it
+        10..=20 => 1, // as most messages have
         _ => usize::from(message.wants_descriptor()),
     };
     for index in 0..descriptors {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A guest changes its rings, descriptors and headers while the device looks at them: what the
-//! device has checked is what it uses, and every chain goes back once.
+//! A guest changes its rings, descriptors and headers while the device reads them. The device must
+//! use only what it has checked, and return every chain once.
 //!
-//! Nearly all of it is the same every time: the memory itself counts how often the device looks
-//! anything up in it, and what the bytes say happens before that look, or within a call of a
-//! stream. Only if the first byte asks for it a second thread does the same at random.
+//! Nearly all runs are deterministic: the memory counts the device's lookups, and the input says
+//! which change happens before which lookup, or within a call of a stream. Only if the first byte
+//! asks for it, a second thread makes random changes as well.
 
 pub(crate) mod change;
 mod host;
@@ -29,33 +29,34 @@ use crate::rig::{BUDGET, PAUSES, RINGS, Rig, SIZES};
 
 const RX: usize = 0;
 const TX: usize = 1;
-/// The port of the stream during whose calls memory changes.
+/// The port of the stream whose calls change memory.
 const MEDDLED: u32 = 2;
-/// Bytes of a packet at most.
+/// The most bytes of a packet.
 const PACKET: usize = 64 * 1024;
-/// What a packet of the guest costs at least, of the budget of a call, and what a header does.
+/// The least that a packet from the guest costs of a call's budget, and the least that a header
+/// costs.
 const LEAST_COSTS: [usize; 2] = [2048, 44];
-/// Memory to which no descriptor points, nor ever did: where it begins, its bytes, and what is in
-/// it.
+/// Memory to which no descriptor ever points: start, size, and the byte that fills it.
 const GUARDED: [(u64, usize); 2] = [(0x2_1000, 0xf000), (0x8_0000, 0x1_0000)];
 const GUARD: u8 = 0x5a;
-/// Changes that a second thread makes at most, in case that something waits for the first.
+/// The most changes of the second thread, in case the first thread waits for it.
 const MOST_CHANGES: usize = 1 << 20;
 
-/// What the first byte may ask for.
+/// The options that the first byte selects.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     event_idx: bool,
-    /// Each field of a ring is looked up anew, as through an IOMMU.
+    /// Look up each field of a ring separately, as through an IOMMU.
     mapped: bool,
     direct: bool,
-    /// Tables in memory that the device writes: then a descriptor may point anywhere.
+    /// Allow indirect tables in memory that the device writes, so that a descriptor can point
+    /// anywhere.
     indirect: bool,
     thread: bool,
     budget: usize,
 }
 
-/// Plays the bytes as what a guest does, and what changes meanwhile.
+/// Interprets the bytes as the actions of a guest, and as changes during the device's work.
 pub fn fuzz(data: &[u8]) {
     let mut data = Bytes(data);
     let first = data.byte();
@@ -78,16 +79,16 @@ pub fn fuzz(data: &[u8]) {
             let (memory, done) = (memory.clone(), &done);
             scope.spawn(move || hammer(&memory, rings, asked.indirect, done));
         });
-        // ORDER: Relaxed; it guards nothing.
+        // ORDER: Relaxed; it guards no data.
         done.store(true, Ordering::Relaxed);
     });
 }
 
-/// Changes memory at random until it is told to stop.
+/// Changes memory at random until `done` is set.
 fn hammer(memory: &Memory, mut rings: [DriverQueue; 3], indirect: bool, done: &AtomicBool) {
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..MOST_CHANGES {
-        // ORDER: Relaxed; it guards nothing.
+        // ORDER: Relaxed; it guards no data.
         if done.load(Ordering::Relaxed) {
             return;
         }
@@ -115,7 +116,7 @@ fn play(
     }
     let event_idx = if asked.event_idx { F_EVENT_IDX } else { 0 };
     let acked = rig.device.ack_features(F_VERSION_1 | event_idx);
-    acked.expect("they are offered");
+    acked.expect("all of these features are offered");
     at_start(&rig.memory);
     let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverQueue::queue);
     let mut queues = Queues {
@@ -129,11 +130,14 @@ fn play(
             continue;
         };
         rig.pass(pause);
+        // An available index more than a queue's size ahead breaks the ring. While a change is
+        // pending, the index could still become valid during the turn, so such a ring does not
+        // count.
         let broken = [&*queues.rx, &*queues.tx].map(|queue| {
-            // ORDER: Relaxed; nobody else is at work.
+            // ORDER: Relaxed; no other thread is running.
             let index = queue.avail_idx(&rig.memory, Ordering::Relaxed);
             let ahead = index
-                .expect("it is in memory")
+                .expect("the ring is in memory")
                 .0
                 .wrapping_sub(queue.next_avail());
             ahead > queue.size() && script.is_over() && !asked.thread
@@ -148,7 +152,7 @@ fn play(
             .all(|byte| *byte == GUARD);
         assert!(
             intact || asked.indirect,
-            "memory that nobody had pointed to"
+            "the device wrote to memory that no descriptor named"
         );
     }
     script.end();
@@ -157,7 +161,7 @@ fn play(
     rig.serves_again();
 }
 
-/// One turn of the device; returns whether it goes on.
+/// Runs one turn of the device. Returns whether the device continues.
 fn turn(
     rig: &mut Rig<Shifting>,
     queues: &mut Queues<'_>,
@@ -173,22 +177,26 @@ fn turn(
     let after = [&*queues.rx, &*queues.tx].map(Queue::next_used);
     for index in [RX, TX] {
         let used = usize::from(after[index].wrapping_sub(before[index]));
+        // Every chain costs a part of the budget, so the budget bounds the chains of a call.
         let most = budget / LEAST_COSTS[1 - index] + 1;
         assert!(used <= most, "{used} chains of queue {index} in a call");
-        assert!(used == 0 || !broken[index], "chains of a ring that is none");
+        assert!(
+            used == 0 || !broken[index],
+            "the device took chains from a broken ring"
+        );
     }
     if goes_on {
-        let event = queues.event.as_deref().expect("it has one");
+        let event = queues.event.as_deref().expect("the rig has an event queue");
         for queue in [&*queues.rx, &*queues.tx, event] {
             let (taken, used) = (queue.next_avail(), queue.next_used());
-            assert_eq!(taken, used, "what is taken goes back, once");
+            assert_eq!(taken, used, "every chain is returned once");
         }
     }
     goes_on
 }
 
-/// One thing that a guest does or that will change; returns how long it waits then before it kicks
-/// the device, if it does.
+/// Performs or schedules one action of the guest. If that is a kick, returns how long the guest
+/// waits before it.
 fn step(
     data: &mut Bytes<'_>,
     indirect: bool,

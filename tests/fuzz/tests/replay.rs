@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What was once found stays mended, and some thousand new inputs are tried.
+//! Replays the corpus, so that a mended defect stays mended, and runs some thousand random inputs.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +9,11 @@ use std::sync::{Mutex, PoisonError};
 use vsock_fuzz::TARGETS;
 use vsock_fuzz::driver::Mutator;
 
-/// One test at a time: a target counts the descriptors of the process.
+/// Runs one test at a time, because targets count the process's descriptors.
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
-fn inputs_of_the_corpus_do_no_harm() {
+fn inputs_of_the_corpus_find_no_failure() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut played = 0;
@@ -23,11 +23,14 @@ fn inputs_of_the_corpus_do_no_harm() {
             played += 1;
         }
     }
-    assert!(played >= TARGETS.len(), "each target has an input at least");
+    assert!(
+        played >= TARGETS.len(),
+        "each target has at least one input"
+    );
 }
 
 #[test]
-fn random_inputs_do_no_harm() {
+fn random_inputs_find_no_failure() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for target in TARGETS {
         let mut mutator = Mutator::new(1, Vec::new());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! From the kernel's start to the first job.
+//! The guest's boot, from the start of the first program to the first job.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 /// The second serial port.
 const CONTROL: &str = "/dev/ttyS1";
-/// Where the host has put the modules, their names in the order of loading.
+/// Where the host puts the modules. Their names sort in the order of loading.
 const MODULES: &str = "/modules";
-/// Descriptors of this program: more connections than any test has.
+/// The program's descriptor limit: more than the connections of any test.
 const DESCRIPTORS: u64 = 65_536;
 
-/// The three file systems that everything takes for granted.
+/// Mounts the three file systems that programs expect.
 pub(crate) fn mount_all() -> anyhow::Result<()> {
     for (kind, place) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
         fs::create_dir_all(place)?;
@@ -33,7 +33,7 @@ pub(crate) fn mount_all() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Loads every module that the host has packed.
+/// Loads every module in the initramfs.
 pub(crate) fn load_modules() -> anyhow::Result<()> {
     let mut files: Vec<PathBuf> = fs::read_dir(MODULES)
         .with_context(|| format!("no {MODULES}"))?
@@ -54,10 +54,10 @@ pub(crate) fn load_modules() -> anyhow::Result<()> {
 
 pub(crate) fn raise_descriptor_limit() -> anyhow::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS)
-        .context("cannot raise the limit of descriptors")
+        .context("cannot raise the descriptor limit")
 }
 
-/// The serial port, without a terminal's habits.
+/// Opens the serial port in raw mode.
 pub(crate) fn open_control() -> anyhow::Result<File> {
     let port = File::options()
         .read(true)
@@ -70,7 +70,7 @@ pub(crate) fn open_control() -> anyhow::Result<File> {
     Ok(port)
 }
 
-/// The kernel's release.
+/// Returns the kernel's release.
 pub(crate) fn release() -> anyhow::Result<String> {
     let text = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(text.trim().to_owned())

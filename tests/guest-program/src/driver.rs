@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's driver and the devices that it has.
+//! The guest's driver and its devices.
 
 use std::fs;
 
@@ -9,12 +9,12 @@ use nix::poll::poll;
 
 use crate::job::Answer;
 
-/// The driver in sysfs, with a link for each of its devices.
+/// The driver in sysfs, which has a link for each of its devices.
 const DRIVER: &str = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport";
-/// Milliseconds until it is looked again: sysfs has no event for it.
+/// Milliseconds between two looks, because sysfs has no event for this.
 const AGAIN: u8 = 20;
 
-/// Takes the driver from its device, which resets that, and gives it back.
+/// Unbinds the driver from its device, which resets the device, and binds it again.
 pub(crate) fn rebind() -> anyhow::Result<Answer> {
     let device = device()?.context("the driver has no device")?;
     for file in ["unbind", "bind"] {
@@ -24,7 +24,7 @@ pub(crate) fn rebind() -> anyhow::Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// Waits until there is one.
+/// Waits until the driver has a device.
 pub(crate) fn wait_for_device() -> anyhow::Result<Answer> {
     while device()?.is_none() {
         poll(&mut [], AGAIN)?;
@@ -32,7 +32,7 @@ pub(crate) fn wait_for_device() -> anyhow::Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// The first device of the driver.
+/// Returns the driver's first device.
 fn device() -> anyhow::Result<Option<String>> {
     let entries = fs::read_dir(DRIVER).with_context(|| format!("no {DRIVER}"))?;
     let mut names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

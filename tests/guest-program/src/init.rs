@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The first program of the test guest: loads the driver's modules, then does the jobs that come
-//! over the second serial port, each in a thread of its own.
+//! The first program of the test guest. It loads the driver's modules, then runs the jobs that
+//! arrive over the second serial port, each in a thread of its own.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -16,17 +16,17 @@ use crate::job::{Answer, Failure, Job, Line, Request};
 use crate::sockets::Sockets;
 use crate::{boot, driver, kexec, many, moving, network, program, serve, sockets};
 
-/// Runs until the guest starts again.
+/// Runs until the guest reboots.
 ///
 /// # Errors
 ///
-/// The guest cannot be set up, or its second serial port has ended.
+/// Fails if the guest cannot be set up, or if its second serial port ends.
 pub fn run() -> anyhow::Result<()> {
     let result = work();
     if let Err(error) = &result {
         eprintln!("guest program: {error:#}");
     }
-    // The kernel panics when init ends, and says so on the console.
+    // The kernel panics when init ends, which the console shows.
     result
 }
 
@@ -43,7 +43,7 @@ fn work() -> anyhow::Result<()> {
     output.say(&hello);
     let sockets = Arc::new(Sockets::default());
     for line in input.lines() {
-        let line = line.context("the serial port cannot be read")?;
+        let line = line.context("cannot read the serial port")?;
         match serde_json::from_str::<Request>(&line) {
             Ok(request) => start(request, &sockets, &output)?,
             Err(error) => eprintln!("guest program: {line}: {error}"),
@@ -52,7 +52,7 @@ fn work() -> anyhow::Result<()> {
     anyhow::bail!("the serial port has ended")
 }
 
-/// Does a job in a thread of its own.
+/// Runs a job in a thread of its own.
 fn start(request: Request, sockets: &Arc<Sockets>, output: &Output) -> anyhow::Result<()> {
     if let Job::Reboot = request.job {
         reboot(RebootMode::RB_AUTOBOOT).context("cannot reboot")?;
@@ -118,7 +118,7 @@ fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
     }
 }
 
-/// The serial port's way to the host.
+/// The direction of the serial port to the host.
 #[derive(Clone)]
 struct Output(Arc<Mutex<File>>);
 
@@ -132,7 +132,7 @@ impl Output {
                 port.write_all(&text)
             });
         if let Err(error) = said {
-            eprintln!("guest program: the serial port cannot be written: {error}");
+            eprintln!("guest program: cannot write to the serial port: {error}");
         }
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The jobs that the host gives the guest, one line of JSON each over a serial port.
+//! The jobs that the host sends the guest, as lines of JSON over a serial port.
 //!
-//! Each job runs in a thread of its own, so a job that waits keeps no other from being done.
-//! Sockets live from the job that opened them to the job that closes them, under a number.
+//! Each job runs in a thread of its own, so a job that waits does not delay another. A socket has a
+//! number, and exists from the job that opens it to the job that closes it.
 
 use std::net::Ipv4Addr;
 
@@ -13,88 +13,88 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Socket(pub u32);
 
-/// From the host: a job, and the number under which it is answered.
+/// A job from the host, with the number of its answer.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Request {
-    /// Chosen by the host.
+    /// The number, which the host chooses.
     pub id: u64,
-    /// What is to be done.
+    /// The job.
     pub job: Job,
 }
 
-/// From the guest.
+/// A line from the guest.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum Line {
-    /// The guest has booted and takes jobs.
+    /// The guest has booted and accepts jobs.
     Hello {
-        /// Of its kernel.
+        /// The kernel's release.
         release: String,
     },
-    /// A job is done.
+    /// A job has ended.
     Answer {
         /// The number of its request.
         id: u64,
-        /// What came of it, or the error and what it was about.
+        /// The result, or an error that says what was tried.
         result: Result<Answer, Failure>,
     },
 }
 
-/// Which sort of socket.
+/// A socket type.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Kind {
-    /// Bytes.
+    /// A stream socket.
     #[default]
     Stream,
-    /// Messages.
+    /// A seqpacket socket.
     SeqPacket,
 }
 
-/// How a new socket is to be.
+/// The options of a new socket.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Options {
-    /// Stream or messages.
+    /// The socket type.
     pub kind: Kind,
-    /// `SO_VM_SOCKETS_BUFFER_SIZE` in bytes; the kernel's default if none.
+    /// `SO_VM_SOCKETS_BUFFER_SIZE` in bytes. `None` is the kernel's default.
     pub buffer: Option<u64>,
-    /// The port of the guest to come from; one that the kernel picks if none.
+    /// The local port to bind to. `None` lets the kernel choose.
     pub from: Option<u32>,
-    /// `SO_VM_SOCKETS_CONNECT_TIMEOUT` in milliseconds; more than any test takes if none.
+    /// `SO_VM_SOCKETS_CONNECT_TIMEOUT` in milliseconds. `None` is longer than any test takes.
     pub connect_timeout: Option<u64>,
 }
 
-/// A range of a pattern's bytes, and the pieces in which it is sent or received.
+/// A range of a pattern, and the size of each call that sends or receives it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Range {
-    /// The pattern's seed; without one the bytes are neither made nor looked at.
+    /// The pattern's seed. Without one, the bytes are neither generated nor checked.
     pub seed: Option<u64>,
-    /// The first byte's place.
+    /// The position of the first byte.
     pub from: u64,
-    /// How many bytes at most.
+    /// The number of bytes, at most.
     pub len: u64,
-    /// How many in one call.
+    /// The bytes of one call.
     pub piece: u32,
 }
 
-/// Messages of a pattern's bytes, one after the other.
+/// Messages whose bytes follow each other in a pattern.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Messages {
     /// The pattern's seed.
     pub seed: u64,
-    /// How many bytes each has.
+    /// The size of each message.
     pub sizes: Vec<u32>,
 }
 
-/// What is sent on one connection.
+/// What is sent on a connection.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub enum Content {
-    /// In pieces of any size.
+    /// A byte range, in pieces of any size.
     Bytes(Range),
-    /// Each in one call.
+    /// Messages, one for each call.
     Messages(Messages),
 }
 
 impl Content {
-    /// How many bytes or messages.
+    /// Returns the number of bytes or messages.
     #[must_use]
     pub fn count(&self) -> u64 {
         match self {
@@ -103,7 +103,7 @@ impl Content {
         }
     }
 
-    /// The same, and room for one more that must not come.
+    /// Returns the same content with room for one more byte or message, which must not arrive.
     #[must_use]
     pub fn one_more(&self) -> Self {
         let mut more = self.clone();
@@ -136,14 +136,14 @@ impl From<Messages> for Content {
 /// Sockets with consecutive numbers.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Group {
-    /// The first.
+    /// The first socket.
     pub first: Socket,
-    /// How many.
+    /// The number of sockets.
     pub count: u32,
 }
 
 impl Group {
-    /// All of them.
+    /// Returns all sockets of the group.
     pub fn sockets(self) -> impl Iterator<Item = Socket> {
         (self.first.0..self.first.0.saturating_add(self.count)).map(Socket)
     }
@@ -154,153 +154,153 @@ impl Group {
 pub struct GuestSocket {
     /// Its number.
     pub socket: Socket,
-    /// Its CID: the guest's own for a connection that was accepted, any for others.
+    /// Its local CID: the guest's own for an accepted connection, otherwise any.
     pub cid: u32,
     /// Its port in the guest.
     pub port: u32,
-    /// CID and port of the other side, if it is a connection.
+    /// The peer's CID and port, if this is a connection.
     pub peer: Option<(u32, u32)>,
 }
 
-/// What the guest can be asked to do.
+/// What the host can ask the guest to do.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "a job's own line says what its fields are")]
+#[expect(missing_docs, reason = "each job's own line explains its fields")]
 pub enum Job {
-    /// Listens on a port; accepted sockets have the same options: [`Answer::Opened`].
+    /// Listens on a port. Accepted sockets have the same options. [`Answer::Opened`].
     Listen { port: u32, options: Options },
-    /// Waits for a connection to a listener: [`Answer::Opened`].
+    /// Waits for a connection to a listener. [`Answer::Opened`].
     Accept(Socket),
-    /// Connects to a port of a CID, where 2 is the host: [`Answer::Opened`].
+    /// Connects to a port of a CID; 2 is the host. [`Answer::Opened`].
     Connect {
         cid: u32,
         port: u32,
         options: Options,
     },
-    /// Connects this many times to a port of a CID and keeps all of them: [`Answer::Group`].
+    /// Opens `count` connections to a port of a CID. [`Answer::Group`].
     ConnectMany { cid: u32, port: u32, count: u32 },
-    /// Accepts this many and keeps all of them: [`Answer::Group`].
+    /// Accepts `count` connections. [`Answer::Group`].
     AcceptMany { listener: Socket, count: u32 },
-    /// On each of them, in order, sends 64 bytes of the pattern whose seed is its index, then
-    /// receives them back from each: [`Answer::Moved`].
+    /// On each socket in order, sends 64 bytes of the pattern whose seed is the socket's index.
+    /// Then receives them back from each. [`Answer::Moved`].
     EchoEach(Group),
-    /// Receives 64 bytes on each and sends them back on the same: [`Answer::Moved`].
+    /// Receives 64 bytes on each socket and sends them back. [`Answer::Moved`].
     AnswerEach(Group),
-    /// Sends: [`Answer::Moved`], which counts bytes or messages.
+    /// Sends content. [`Answer::Moved`] counts bytes or messages.
     Send { socket: Socket, content: Content },
-    /// Receives until all is there or the direction ends: [`Answer::Moved`], which counts
-    /// all bytes, or the messages that were as expected. `lowat` is `SO_RCVLOWAT`: the reader
-    /// of bytes sleeps until so many are there; if none, until any are.
+    /// Receives until the content is complete or the direction ends. [`Answer::Moved`] counts all
+    /// bytes, or the messages that were as expected. `lowat` is `SO_RCVLOWAT`: the reader sleeps
+    /// until that many bytes are available.
     Receive {
         socket: Socket,
         content: Content,
         lowat: Option<u32>,
     },
-    /// How much of a running [`Job::Send`] or [`Job::Receive`] of bytes is done: [`Answer::Moved`].
-    Progress(Socket),
-    /// Sends back what comes on one connection until it ends, then ends the other direction:
+    /// Reports how many bytes a running [`Job::Send`] or [`Job::Receive`] has moved.
     /// [`Answer::Moved`].
+    Progress(Socket),
+    /// Echoes a connection until it ends, then ends the other direction. [`Answer::Moved`].
     Echo(Socket),
-    /// Accepts from a listener and echoes until it is closed: [`Answer::Served`].
+    /// Accepts connections and echoes them until the listener is closed. [`Answer::Served`].
     Serve(Socket),
-    /// Sends `count` messages of `size` bytes and receives as many, with a window of them sent
-    /// before the first is received, 1 for turns: [`Answer::Moved`].
+    /// Sends `count` messages of `size` bytes and receives as many, with up to `window` of them in
+    /// flight. [`Answer::Moved`].
     PingPong {
         socket: Socket,
         size: u32,
         count: u32,
         window: u32,
     },
-    /// Connects to a port of a CID and closes, one after the other; with bytes to echo in between
-    /// if there are any: [`Answer::Moved`].
+    /// Opens and closes `count` connections to a port of a CID, one after the other. Each echoes
+    /// `bytes` bytes, if that is not zero. [`Answer::Moved`].
     Storm {
         cid: u32,
         port: u32,
         count: u32,
         bytes: u32,
     },
-    /// Ends a connection's direction to the host: [`Answer::Done`].
+    /// Ends a connection's sending direction. [`Answer::Done`].
     Finish(Socket),
-    /// Closes all of them: [`Answer::Done`].
+    /// Closes all sockets of a group. [`Answer::Done`].
     Close(Group),
-    /// Waits until a port of the guest can be bound again: [`Answer::Done`]. The driver frees a
-    /// closed connection's port when it has been reset, or after eight seconds.
+    /// Waits until a port of the guest can be bound again. [`Answer::Done`]. The driver frees a
+    /// closed connection's port when the connection is reset, or after eight seconds.
     Freed(u32),
-    /// Takes the driver from the device and gives it back: [`Answer::Done`].
+    /// Unbinds the driver from the device and binds it again. [`Answer::Done`].
     Rebind,
-    /// Waits until the driver has a device: [`Answer::Done`].
+    /// Waits until the driver has a device. [`Answer::Done`].
     HasDevice,
-    /// Starts its kernel again without the firmware: no answer but the next [`Line::Hello`], or the
-    /// error.
+    /// Boots the guest's kernel by kexec, without the firmware. Answered only if it fails;
+    /// otherwise the next line is a [`Line::Hello`].
     Kexec,
-    /// Runs another program of the guest to its end: [`Answer::Said`].
+    /// Runs a program of the guest to completion. [`Answer::Output`].
     Run {
         program: String,
         arguments: Vec<String>,
     },
-    /// Gives the guest's network interface an address: [`Answer::Done`].
+    /// Sets the address of the guest's network interface. [`Answer::Done`].
     SetAddress(Ipv4Addr),
-    /// Waits until a program of the guest listens on a TCP port: [`Answer::Done`].
+    /// Waits until a program in the guest listens on a TCP port. [`Answer::Done`].
     Listened(u16),
-    /// Starts again: no answer but the next [`Line::Hello`].
+    /// Reboots. Not answered: the next line is a [`Line::Hello`].
     Reboot,
 }
 
-/// What came of a job.
+/// A job's result.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub enum Answer {
-    /// Nothing more to say.
+    /// The job is done.
     Done,
     /// A socket.
     Opened(GuestSocket),
-    /// Many of them.
+    /// A group of sockets.
     Group(Group),
     /// How much was sent or received.
     Moved(Moved),
-    /// How many connections an echo service has had.
+    /// How many connections an echo service has served.
     Served(u64),
-    /// What a program has said.
-    Said(Said),
+    /// What a program has printed.
+    Output(ProgramOutput),
 }
 
-/// The words of a program that has ended well.
+/// The output of a program that succeeded.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Said {
-    /// On its standard output.
+pub struct ProgramOutput {
+    /// Its standard output.
     pub out: String,
-    /// On its standard error.
+    /// Its standard error.
     pub err: String,
 }
 
-/// How far a job came.
+/// How far a job got.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Moved {
     /// Bytes, messages or turns.
     pub count: u64,
-    /// The first place that was not what the pattern says.
+    /// The first position at which a byte differed from the pattern.
     pub wrong: Option<u64>,
     /// Why it stopped.
     pub end: End,
 }
 
-/// Why bytes stopped.
+/// Why a transfer stopped.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum End {
-    /// All that was asked for is done.
+    /// The job is complete.
     Complete,
-    /// The direction has ended in order.
+    /// The direction has ended gracefully.
     Closed,
-    /// An error of the system.
+    /// The system reported this error.
     Error(i32),
 }
 
-/// A job that could not be done.
+/// A job that failed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 #[error("{text}")]
 pub struct Failure {
     /// What was tried, and what the system answered.
     pub text: String,
-    /// The system's error, if it was one.
+    /// The system's error, if there is one.
     pub errno: Option<i32>,
-    /// How long it took to fail, in the guest's time.
+    /// Nanoseconds until the failure, on the guest's clock.
     pub nanos: u64,
 }

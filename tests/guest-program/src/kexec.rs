@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Another kernel in the place of this one, without the machine's firmware (`kexec_file_load(2)`).
+//! Replaces the running kernel by another, without the firmware (`kexec_file_load(2)`).
 
-#![expect(unsafe_code, reason = "no library has this call")]
+#![expect(unsafe_code, reason = "no library offers this system call")]
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -14,11 +14,11 @@ use anyhow::Context;
 use nix::libc;
 use nix::sys::reboot::{RebootMode, reboot};
 
-/// Where the host has put what it booted this guest from.
+/// Copies of the files that this guest booted from.
 const KERNEL: &str = "/boot/kernel";
 const INITRAMFS: &str = "/boot/initramfs";
 
-/// Starts them, with this kernel's parameters.
+/// Boots them with this kernel's parameters.
 pub(crate) fn start() -> anyhow::Result<Infallible> {
     let open = |path| File::open(path).with_context(|| format!("no {path}"));
     let parameters = fs::read_to_string("/proc/cmdline")?;
@@ -29,8 +29,8 @@ pub(crate) fn start() -> anyhow::Result<Infallible> {
 
 fn load(kernel: &File, initramfs: &File, parameters: &CString) -> io::Result<()> {
     const NO_FLAGS: libc::c_ulong = 0;
-    // SAFETY: the kernel only reads the parameters, which are as long as is said and live until it
-    // returns; both descriptors are open until then.
+    // SAFETY: the kernel only reads the parameters, whose length is passed and which live until it
+    // returns; both descriptors stay open until then.
     let result = unsafe {
         libc::syscall(
             libc::SYS_kexec_file_load,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the first program of the guest does, and what it and the host have in common: the jobs that
-//! one gives the other, the bytes by which both recognise what they have sent, and how they send
-//! them.
+//! The first program of the guest, and what it shares with the host: the jobs, the byte patterns by
+//! which both recognise what they sent, and the code that sends and receives them.
 
 #![expect(clippy::print_stderr, reason = "it is what the guest's console shows")]
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Many connections, of which each carries a little.
+//! Many connections that carry little each.
 
 use std::io::{Read, Write};
 
@@ -42,7 +42,8 @@ pub(crate) fn accept(sockets: &Sockets, listener: Socket, count: u32) -> anyhow:
     Ok(Answer::Group(sockets.add_all(opened)))
 }
 
-/// A message on each, and only then the answers: all connections carry bytes at once.
+/// Sends a message on each connection before reading the first answer, so that all of them carry
+/// bytes at the same time.
 pub(crate) fn echo_each(sockets: &Sockets, group: Group) -> anyhow::Result<Answer> {
     let mut message = [0; MESSAGE];
     for (index, socket) in (0_u64..).zip(group.sockets()) {
@@ -58,7 +59,7 @@ pub(crate) fn echo_each(sockets: &Sockets, group: Group) -> anyhow::Result<Answe
         let wrong = Pattern::new(index).wrong(&message, 0);
         ensure!(
             wrong.is_none(),
-            "connection {index} received what is not its own"
+            "connection {index} received the bytes of another"
         );
     }
     Ok(moved(group.count.into(), None, End::Complete))
@@ -76,7 +77,7 @@ pub(crate) fn answer_each(sockets: &Sockets, group: Group) -> anyhow::Result<Ans
     Ok(moved(group.count.into(), None, End::Complete))
 }
 
-/// Connections one after the other, each closed before the next.
+/// Opens connections one after the other, each closed before the next.
 pub(crate) fn storm(cid: u32, port: u32, count: u32, bytes: u32) -> anyhow::Result<Answer> {
     let mut message = vec![0; bytes as usize];
     for index in 0..count {
@@ -93,7 +94,7 @@ pub(crate) fn storm(cid: u32, port: u32, count: u32, bytes: u32) -> anyhow::Resu
             .with_context(|| format!("no echo on connection {index} of {count}"))?;
         ensure!(
             pattern.wrong(&message, 0).is_none(),
-            "connection {index} received what is not its own"
+            "connection {index} received the bytes of another"
         );
     }
     Ok(moved(count.into(), None, End::Complete))

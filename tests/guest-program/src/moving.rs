@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What passes on one connection.
+//! Jobs that move bytes or messages on one connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -14,11 +14,11 @@ use crate::pattern::Pattern;
 use crate::sockets::Entry;
 use crate::transfer::{self, Transfer};
 
-/// A connection whose bytes are counted for the host that asks how far it is.
+/// A connection that counts its bytes, so that the host can ask for the progress.
 struct Counted<'a> {
     entry: &'a Entry,
-    /// A read that waits takes what is there; only a poll waits for as many bytes as the reader's
-    /// limit.
+    /// Poll before each read. A read returns what is available; only a poll respects the low-water
+    /// mark.
     polls: bool,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn receive(
     Ok(answer(&received))
 }
 
-/// Sends back what comes, up to the end.
+/// Echoes everything until the end.
 pub(crate) fn echo(entry: &Entry) -> anyhow::Result<Answer> {
     let polls = false;
     let echoed = transfer::echo(&mut Counted { entry, polls }, &mut &entry.socket);
@@ -86,7 +86,7 @@ fn answer(transfer: &Transfer) -> Answer {
     moved(transfer.count, transfer.wrong, end)
 }
 
-/// Sends messages and receives their echoes, with this many under way; each is checked.
+/// Sends messages and receives their echoes, with a window of them in flight. Checks each echo.
 pub(crate) fn ping_pong(
     entry: &Entry,
     size: u32,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's network: one interface with one address, for programs that agree over TCP on what
-//! they try over vsock. Set by the kernel's own messages (`rtnetlink(7)`), for there is no `ip`.
+//! The guest's network: one interface with one address, over which test programs synchronise. It is
+//! set up by `rtnetlink(7)` messages, because the guest has no `ip` program.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -16,22 +16,22 @@ use crate::job::Answer;
 
 /// The first interface, as the kernel names it.
 const INTERFACE: &str = "/sys/class/net/eth0/ifindex";
-/// The bits of an address that both guests have in common.
+/// The prefix length of the network.
 const PREFIX: u8 = 24;
-/// `NLM_F_REQUEST` and `NLM_F_ACK`: a request, to be answered by an error or its absence.
+/// `NLM_F_REQUEST` and `NLM_F_ACK`: a request that the kernel acknowledges.
 const ACKNOWLEDGED: u16 = 1 | 4;
-/// `NLM_F_CREATE` and `NLM_F_REPLACE`: as if it were the first time.
+/// `NLM_F_CREATE` and `NLM_F_REPLACE`: succeeds even if an address was set before.
 const ANEW: u16 = 0x400 | 0x100;
 /// `IFF_UP`.
 const UP: u32 = 1;
 /// `IFA_LOCAL`.
 const LOCAL: u16 = 2;
-/// The answer's type (`NLMSG_ERROR`), and the length of what is before it: a header.
+/// The type of the answer (`NLMSG_ERROR`), and the length of its header.
 const ERROR: u16 = 2;
 const HEADER: usize = 16;
-/// A listener's state in the kernel's table of sockets.
+/// The state of a listening socket in the kernel's table.
 const LISTENS: &str = "0A";
-/// Milliseconds until it is looked again: the table has no event.
+/// Milliseconds between two looks, because the table has no event.
 const AGAIN: u8 = 20;
 
 /// Gives the interface an address, and brings it up.
@@ -43,7 +43,7 @@ pub(crate) fn set_address(address: Ipv4Addr) -> anyhow::Result<Answer> {
         Type::RAW,
         Some(Protocol::from(NETLINK_ROUTE)),
     )
-    .context("no socket of netlink")?;
+    .context("cannot create a netlink socket")?;
     let address = [
         &[u8::try_from(AF_INET)?, PREFIX, 0, 0][..],
         &index.to_ne_bytes(),
@@ -65,14 +65,13 @@ pub(crate) fn set_address(address: Ipv4Addr) -> anyhow::Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// Sends a message and waits for the kernel's verdict.
+/// Sends a message and waits for the acknowledgement.
 fn ask(netlink: &mut Socket, kind: u16, flags: u16, body: &[u8]) -> anyhow::Result<()> {
     let len = u32::try_from(HEADER + body.len())?;
     let mut message = len.to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
-    // Sequence and port, by which only a program with several requests under way needs to tell
-    // them.
+    // Sequence and port number, which matter only with several requests in flight.
     message.extend([0; 8]);
     message.extend(body);
     netlink.write_all(&message)?;
@@ -88,7 +87,7 @@ fn ask(netlink: &mut Socket, kind: u16, flags: u16, body: &[u8]) -> anyhow::Resu
     }
 }
 
-/// Waits until a program listens on a port of TCP over IPv4.
+/// Waits until a program listens on a TCP port over IPv4.
 pub(crate) fn wait_for_listener(port: u16) -> anyhow::Result<Answer> {
     let end = format!(":{port:04X}");
     loop {

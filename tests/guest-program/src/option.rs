@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The socket options that only vsock has (`linux/vm_sockets.h`), and another one.
+//! Socket options of vsock (`linux/vm_sockets.h`), and `SO_RCVLOWAT`.
 
 use std::io;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::time::TimeVal;
 use nix::{setsockopt_impl, sockopt_impl};
 
-/// Their level is the address family.
+/// The level of vsock's options is its address family.
 const LEVEL: libc::c_int = libc::AF_VSOCK;
 const BUFFER_SIZE: libc::c_int = 0;
 const BUFFER_MAX_SIZE: libc::c_int = 2;
@@ -33,19 +33,19 @@ sockopt_impl!(
     ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32
 );
 
-/// Sets for how many bytes a poll waits.
+/// Sets how many bytes a poll waits for.
 pub(crate) fn set_lowat(socket: &socket2::Socket, bytes: u32) -> io::Result<()> {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
     Ok(setsockopt(socket, ReceiveLowWater, &bytes)?)
 }
 
-/// Sets the receive buffer, which is what the peer is told as its credit, and its limit if need be.
+/// Sets the receive buffer, which is advertised to the peer, and raises its limit if necessary.
 pub(crate) fn set_buffer(socket: &socket2::Socket, bytes: u64) -> io::Result<()> {
     setsockopt(socket, BufferMaxSize, &bytes.max(256 * 1024))?;
     Ok(setsockopt(socket, BufferSize, &bytes)?)
 }
 
-/// How long `connect` waits for an answer.
+/// Sets how long `connect` waits for an answer.
 pub(crate) fn set_connect_timeout(socket: &socket2::Socket, limit: Duration) -> io::Result<()> {
     let seconds = limit.as_secs().try_into().unwrap_or(i64::MAX);
     let limit = TimeVal::new(seconds, limit.subsec_micros().into());

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! An endless stream of bytes for each seed. A byte that is lost, doubled, moved or of another
-//! connection does not fit its place.
+//! An endless byte pattern for each seed. A byte that is lost, duplicated, moved or from another
+//! connection does not match its position.
 
-/// The stream of one seed.
+/// The pattern of one seed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Pattern(u64);
 
 impl Pattern {
-    /// The stream of this seed.
+    /// Creates the pattern of a seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0xd6e8_feb8_6659_fd93))
     }
 
-    /// Writes the bytes from place `at` of the stream on.
+    /// Writes the bytes that begin at position `at`.
     pub fn fill(self, buffer: &mut [u8], at: u64) {
         self.pieces(buffer.len(), at, |range, bytes| {
             buffer[range].copy_from_slice(bytes);
@@ -22,7 +22,7 @@ impl Pattern {
         });
     }
 
-    /// The first place of the stream that is not what it should be, if `bytes` begin at place `at`.
+    /// Returns the first position that does not match, if `bytes` begin at position `at`.
     #[must_use]
     pub fn wrong(self, bytes: &[u8], at: u64) -> Option<u64> {
         let mut wrong = None;
@@ -39,7 +39,7 @@ impl Pattern {
         wrong
     }
 
-    /// Walks over a range of the stream in words of eight bytes, or less at its ends.
+    /// Visits a range of the pattern in words of eight bytes, or fewer at its ends.
     fn pieces(
         self,
         len: usize,
@@ -71,7 +71,7 @@ mod tests {
     use super::Pattern;
 
     #[test]
-    fn a_piece_is_the_same_wherever_it_begins() {
+    fn a_piece_is_the_same_at_every_alignment() {
         let mut whole = [0; 100];
         Pattern::new(7).fill(&mut whole, 0);
         for at in 0..40 {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn another_seed_and_another_place_do_not_fit() {
+    fn another_seed_or_position_does_not_match() {
         let mut bytes = [0; 64];
         Pattern::new(1).fill(&mut bytes, 0);
         assert!(Pattern::new(2).wrong(&bytes, 0).is_some());

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Other programs of the guest.
+//! Runs other programs in the guest.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-use crate::job::{Answer, Said};
+use crate::job::{Answer, ProgramOutput};
 
-/// Runs one to its end. What it complains of is the answer if it fails.
+/// Runs a program to completion. If it fails, the error contains what it printed.
 pub(crate) fn run(program: &str, arguments: &[String]) -> anyhow::Result<Answer> {
     let output = Command::new(program)
         .args(arguments)
@@ -23,5 +23,5 @@ pub(crate) fn run(program: &str, arguments: &[String]) -> anyhow::Result<Answer>
         output.status,
         err.trim()
     );
-    Ok(Answer::Said(Said { out, err }))
+    Ok(Answer::Output(ProgramOutput { out, err }))
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! An echo service for any number of connections, on one thread.
+//! An echo service for any number of connections on one thread.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,19 +15,22 @@ use crate::sockets::Entry;
 
 const LISTENER: u64 = 0;
 const STOP: u64 = 1;
-/// Bytes that are read at once.
+/// The size of a read.
 const PIECE: usize = 64 * 1024;
 
-/// A connection, and what could not be sent back yet.
+/// A connection, and the bytes that could not be sent back yet.
 struct Client {
     socket: socket2::Socket,
     owed: Vec<u8>,
     ended: bool,
 }
 
-/// Accepts and echoes until the listener is closed.
+/// Accepts connections and echoes until the listener is closed.
 pub(crate) fn run(listener: &Entry) -> anyhow::Result<Answer> {
-    let stop = listener.stop.as_ref().context("this is no listener")?;
+    let stop = listener
+        .stop
+        .as_ref()
+        .context("the socket is not a listener")?;
     listener.socket.set_nonblocking(true)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(
@@ -73,7 +76,8 @@ pub(crate) fn run(listener: &Entry) -> anyhow::Result<Answer> {
                             let interest = client.interest();
                             epoll.modify(&client.socket, &mut EpollEvent::new(interest, token))?;
                         }
-                        // The end, in order or not: closing takes it out of the set.
+                        // The connection has ended or failed. Closing the socket removes it from
+                        // the epoll set.
                         Ok(false) | Err(_) => {
                             clients.remove(&token);
                         }
@@ -85,7 +89,7 @@ pub(crate) fn run(listener: &Entry) -> anyhow::Result<Answer> {
 }
 
 impl Client {
-    /// Sends what is owed, else reads once; says whether there is more to do.
+    /// Sends the pending bytes, or reads once if there are none. Returns whether to continue.
     fn go_on(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         if self.owed.is_empty() {
             match self.socket.read(buffer) {
@@ -108,7 +112,7 @@ impl Client {
         Ok(!self.ended)
     }
 
-    /// While something is owed nothing is read.
+    /// Does not read while bytes are pending.
     fn interest(&self) -> EpollFlags {
         if self.owed.is_empty() {
             EpollFlags::EPOLLIN

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The sockets that jobs have opened, under their numbers.
+//! The sockets that jobs have opened, by number.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,29 +17,28 @@ use socket2::{Domain, SockAddr, Type};
 use crate::job::{Answer, End, Group, GuestSocket, Kind, Moved, Options, Socket};
 use crate::option;
 
-/// Any CID, to bind to.
+/// `VMADDR_CID_ANY`, to bind to.
 const ANY: u32 = u32::MAX;
-/// Connections that wait in a listener.
+/// A listener's backlog.
 const BACKLOG: i32 = 1024;
-/// How long a connection is waited for. A device that does not answer at all shows in it.
+/// How long a connect waits: long enough to expose a device that does not answer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Milliseconds until it is tried again where there is no event to wait for.
+/// Milliseconds between two attempts, where there is no event to wait for.
 const AGAIN: u8 = 50;
 
 /// One socket.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) socket: socket2::Socket,
-    /// Written to when the socket is to be closed while a service still waits on it.
+    /// Signals an echo service on this socket that the socket is being closed.
     pub(crate) stop: Option<EventFd>,
     done: AtomicU64,
 }
 
 impl Entry {
     pub(crate) fn advance(&self, count: u64) {
-        // ORDER: Relaxed; partner: the load in `progress`. A count for the host, no data hangs on
-        // it.
+        // ORDER: Relaxed; partner: the load in `progress`. The count guards no data.
         self.done.fetch_add(count, Ordering::Relaxed);
     }
 
@@ -53,7 +52,7 @@ impl Entry {
     }
 }
 
-/// All of them.
+/// All open sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets(Mutex<Table>);
 
@@ -70,7 +69,7 @@ impl Sockets {
             .bind(&SockAddr::vsock(ANY, port))
             .with_context(|| format!("cannot bind to port {port}"))?;
         socket.listen(BACKLOG)?;
-        let stop = EventFd::new().context("cannot make an eventfd")?;
+        let stop = EventFd::new().context("cannot create an eventfd")?;
         self.add(socket, Some(stop))
     }
 
@@ -98,7 +97,7 @@ impl Sockets {
         }))
     }
 
-    /// Gives consecutive numbers to all of them.
+    /// Adds the sockets under consecutive numbers.
     pub(crate) fn add_all(
         &self,
         sockets: impl IntoIterator<Item = (socket2::Socket, Option<EventFd>)>,
@@ -148,7 +147,7 @@ impl Sockets {
     }
 }
 
-/// A connected socket.
+/// Connects a new socket.
 pub(crate) fn connect(cid: u32, port: u32, options: Options) -> anyhow::Result<socket2::Socket> {
     let socket = new(options)?;
     if let Some(from) = options.from {
@@ -179,7 +178,7 @@ fn new(options: Options) -> anyhow::Result<socket2::Socket> {
     Ok(socket)
 }
 
-/// Binds to the port until it is free; the driver has no event for that.
+/// Tries to bind to the port until it is free, because the driver has no event for that.
 pub(crate) fn wait_until_free(port: u32) -> anyhow::Result<Answer> {
     loop {
         let socket = socket2::Socket::new(Domain::VSOCK, Type::STREAM, None)?;

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Sending, receiving and echoing, as both sides do it: bytes in pieces, each message in one call.
+//! Sending, receiving and echoing on both sides: bytes in pieces, and each message in one call.
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use crate::job::{Content, End, Messages, Range};
 use crate::pattern::Pattern;
 
-/// How much an echo reads at once.
+/// The size of an echo's reads.
 const ECHO: usize = 64 * 1024;
-/// More than any message has.
+/// A buffer larger than any message.
 const ROOM: usize = 1 << 20;
 
-/// How far it came.
+/// How far a transfer got.
 #[derive(Debug)]
 pub struct Transfer {
-    /// Bytes, or messages that were as they should be.
+    /// Bytes, or messages that were as expected.
     pub count: u64,
-    /// The first place that was not what the pattern says.
+    /// The first position that did not match the pattern.
     pub wrong: Option<u64>,
     /// Why it stopped.
     pub end: io::Result<End>,
@@ -28,7 +28,7 @@ const fn unchanged(count: u64, end: io::Result<End>) -> Transfer {
     Transfer { count, wrong, end }
 }
 
-/// Sends all of it.
+/// Sends all of the content.
 pub fn send(writer: &mut dyn Write, content: &Content) -> Transfer {
     match content {
         Content::Bytes(range) => send_bytes(writer, *range),
@@ -76,7 +76,8 @@ fn send_messages(writer: &mut dyn Write, messages: &Messages) -> Transfer {
     unchanged(count, Ok(End::Complete))
 }
 
-/// Receives until all is there or the direction ends, bytes in pieces of this many at most.
+/// Receives until the content is complete or the direction ends. Bytes are read in pieces of at
+/// most `piece`.
 pub fn receive(reader: &mut dyn Read, content: &Content, piece: usize) -> Transfer {
     match content {
         Content::Bytes(range) => receive_bytes(reader, *range, piece),
@@ -134,7 +135,7 @@ fn receive_messages(reader: &mut dyn Read, messages: &Messages) -> Transfer {
     unchanged(count, Ok(End::Complete))
 }
 
-/// Sends back what comes, up to the end.
+/// Sends back everything until the end.
 pub fn echo(reader: &mut dyn Read, writer: &mut dyn Write) -> Transfer {
     let mut buffer = vec![0; ECHO];
     let mut count = 0;
@@ -151,7 +152,7 @@ pub fn echo(reader: &mut dyn Read, writer: &mut dyn Write) -> Transfer {
     }
 }
 
-/// A call, again and again while it is interrupted.
+/// Repeats a call while it is interrupted.
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -161,7 +162,7 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// As much of the buffer as is wanted when so much is left.
+/// Returns the part of the buffer to read into when `left` bytes remain.
 fn shorter(buffer: &mut [u8], left: u64) -> &mut [u8] {
     let len = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
     &mut buffer[..len]

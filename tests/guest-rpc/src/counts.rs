@@ -1,45 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What both sides have seen.
+//! What the service and the client have counted.
 
 use serde::{Deserialize, Serialize};
 
-/// What a service has seen.
+/// What a service has counted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counts {
-    /// Connections that came.
+    /// Connections that were accepted.
     pub connected: u64,
-    /// Connections that have gone.
+    /// Connections that have ended.
     pub closed: u64,
-    /// Calls that were begun.
+    /// Calls that have begun.
     pub begun: u64,
-    /// Calls that were served to their end, refused ones among them.
+    /// Calls that were completed, including refused ones.
     pub finished: u64,
-    /// Calls that the client gave up, or whose time was up.
+    /// Calls that the client cancelled, or whose deadline passed.
     pub cancelled: u64,
 }
 
 impl Counts {
-    /// Whether no call is being served.
+    /// Returns whether no call is in progress.
     pub(crate) const fn is_served(&self) -> bool {
         self.begun == self.finished + self.cancelled
     }
 
-    /// Whether no connection is open.
+    /// Returns whether no connection is open.
     pub(crate) const fn is_closed(&self) -> bool {
         self.connected == self.closed
     }
 }
 
-/// What a client has seen: nothing that should not be.
+/// What a client has counted. Anything unexpected would have been an error.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Seen {
-    /// Calls that were answered, refused ones among them.
+    /// Calls that were answered, including refused ones.
     pub answered: u64,
-    /// Calls that were given up, by the client or at their deadline.
+    /// Calls that were cancelled, by the client or at their deadline.
     pub cancelled: u64,
-    /// Bytes of streams.
+    /// Bytes received in streams.
     pub bytes: u64,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub millis: u64,
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A reader that is not woken before the rest of an HTTP/2 frame is there: by `SO_RCVLOWAT`, as the
-//! readers of gRPC in C++ do it. Its peer must be able to send as much, however small its packets
-//! are.
+//! A reader that sleeps until the rest of an HTTP/2 frame has arrived, by `SO_RCVLOWAT`, as gRPC's
+//! C++ readers do. Its peer must be able to send a whole frame, however small the packets are.
 
 use std::io;
 use std::pin::Pin;
@@ -19,10 +18,10 @@ sockopt_impl!(
     ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32
 );
 
-/// What is waited for at most: half of the buffer that a socket of the guest has.
+/// The largest low-water mark: half of a guest socket's buffer.
 const MOST: u32 = 128 << 10;
 
-/// A socket whose reader is woken by frames.
+/// A socket whose reader is woken for whole frames.
 #[derive(Debug)]
 pub(crate) struct ByFrame {
     stream: VsockStream,
@@ -31,14 +30,14 @@ pub(crate) struct ByFrame {
 }
 
 impl ByFrame {
-    /// One that was accepted receives the client's preface before the first frame.
+    /// Wraps a socket. On an accepted one, the client's preface precedes the first frame.
     pub(crate) fn new(stream: VsockStream, accepted: bool) -> Self {
         let place = Place::new(accepted);
         let set = 1;
         Self { stream, place, set }
     }
 
-    /// Waits for as much as is missing.
+    /// Sleeps until `missing` bytes have arrived.
     fn wait_for(&mut self, missing: u32) -> io::Result<()> {
         let bytes = missing.clamp(1, MOST);
         if bytes != self.set {
@@ -62,6 +61,8 @@ impl AsyncRead for ByFrame {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         ready!(read)?;
+        // The mark for the next read is the rest of the current frame or header, so that no read
+        // ends within one unless it is larger than the limit of the mark.
         self.place.advance(&buffer.filled()[before..]);
         let missing = self.place.missing();
         Poll::Ready(self.wait_for(missing))
@@ -86,17 +87,17 @@ impl AsyncWrite for ByFrame {
     }
 }
 
-/// Of a frame: three bytes of its length, and what else its header has (RFC 9113, 4.1).
+/// A frame's header: three bytes of length, and the rest (RFC 9113, 4.1).
 const HEADER: usize = 9;
-/// What a client sends first (RFC 9113, 3.4).
+/// The preface that a client sends first (RFC 9113, 3.4).
 const PREFACE: u32 = 24;
 
-/// Where in the frames a reader is.
+/// The reader's position in the frames.
 #[derive(Debug)]
 struct Place {
-    /// Bytes of the payload that are missing, or of the preface.
+    /// Missing bytes of the payload or of the preface.
     payload: u32,
-    /// What has come of the next header.
+    /// The bytes of the next header that have arrived.
     header: Vec<u8>,
 }
 
@@ -125,7 +126,7 @@ impl Place {
         }
     }
 
-    /// Until the end of the payload or of the header.
+    /// Returns how many bytes are missing to the end of the payload or header.
     fn missing(&self) -> u32 {
         let header = HEADER - self.header.len();
         match self.payload {
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn several_frames_come_in_one_read() {
+    fn one_read_can_return_several_frames() {
         let mut place = Place::new(false);
         let empty = [0; 9];
         let mut bytes = empty.to_vec();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! gRPC by tonic, with the paths and codecs that a generator would write.
+//! gRPC over tonic, with the paths and codecs that a generator would emit.
 
 pub(crate) mod client;
 pub(crate) mod server;
@@ -14,11 +14,11 @@ const WAIT: &str = "/vsock.test.Load/Wait";
 const REFUSE: &str = "/vsock.test.Load/Refuse";
 const MISSING: &str = "/vsock.test.Load/Missing";
 
-/// What an HTTP/2 stream and connection may have under way, and a frame.
+/// The window of an HTTP/2 stream and connection, and the size of a frame.
 const WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 1 << 20;
-/// How many cancelled calls may wait to be served; with more the service ends the connection, by
-/// default with 20.
+/// The most cancelled calls that may wait for the service. With more, the service ends the
+/// connection. The default is 20.
 const CANCELLED: usize = 1_000;
-/// How many messages a stream has ready before its reader takes them.
+/// How many messages a stream prepares before its reader takes them.
 const READY: usize = 4;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! HTTP, by axum and hyper.
+//! HTTP over axum and hyper.
 
 pub(crate) mod client;
 pub(crate) mod server;
@@ -13,5 +13,5 @@ const WAIT: &str = "/wait";
 const REFUSE: &str = "/refuse";
 const MISSING: &str = "/missing";
 
-/// Refusals have the status of this plus their code.
+/// A refusal's status is this plus its code.
 const REFUSED: u16 = 400;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One service, spoken by gRPC, ttrpc and HTTP, and the work that clients give it. Either side of a
-//! vsock device has the service, and the other the client: what differs is a
-//! [`Transport`](transport::Transport).
+//! One service over gRPC, ttrpc and HTTP, and the clients' workloads. One side of a vsock device
+//! runs the service and the other the client. Only the [`Transport`](transport::Transport) differs
+//! between the sides.
 
 #![forbid(unsafe_code)]
 #![expect(
     clippy::missing_errors_doc,
-    reason = "errors are of the libraries, with their context, and end a run"
+    reason = "errors come from the libraries, with context, and end a run"
 )]
 
 mod client;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the service does, whichever protocol carries it, and how it counts what is asked of it.
+//! What the service does over any protocol, and how it counts its calls and connections.
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -9,15 +9,15 @@ use vsock_guest_program::pattern::Pattern;
 use crate::counts::Counts;
 use crate::message::{Amount, Piece, Summary};
 
-/// The text of each refusal: not all of it is ASCII.
+/// The text of every refusal, which is not all ASCII.
 pub(crate) const REFUSED: &str = "refused, as requested: \u{201c}no\u{201d} 100 %";
 
-/// The service's counts, which all calls and connections share.
+/// The service's counters, shared by all calls and connections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Load(watch::Sender<Counts>);
 
 impl Load {
-    /// Counts a call until the guard drops.
+    /// Counts a call until the guard is dropped.
     pub(crate) fn begin(&self) -> Call {
         self.0.send_modify(|counts| counts.begun += 1);
         Call {
@@ -26,16 +26,16 @@ impl Load {
         }
     }
 
-    /// Counts a connection until the guard drops.
+    /// Counts a connection until the guard is dropped.
     pub(crate) fn connected(&self) -> Open {
         self.0.send_modify(|counts| counts.connected += 1);
         Open(self.clone())
     }
 
-    /// Waits until they are so.
+    /// Waits until the counters satisfy `state`.
     pub(crate) async fn reach(&self, state: impl Fn(&Counts) -> bool) {
         let mut counts = self.0.subscribe();
-        // It cannot fail: the sender is this one.
+        // This cannot fail, because the sender exists.
         drop(counts.wait_for(state).await);
     }
 
@@ -44,7 +44,7 @@ impl Load {
     }
 }
 
-/// A call that is being served. One whose guard drops before it has finished was cancelled.
+/// A call in progress. A call whose guard is dropped before it has finished was cancelled.
 #[derive(Debug)]
 pub(crate) struct Call {
     load: Load,
@@ -67,7 +67,7 @@ impl Drop for Call {
     }
 }
 
-/// A connection that is open.
+/// An open connection.
 #[derive(Debug)]
 pub(crate) struct Open(Load);
 
@@ -78,7 +78,7 @@ impl Drop for Open {
 }
 
 impl Amount {
-    /// Its pieces in order: a pattern by which each byte is known.
+    /// Returns the pieces in order. Each byte is known from its position.
     pub(crate) fn pieces(self) -> impl Iterator<Item = Piece> + Send + use<> {
         let size = u64::from(self.piece.max(1));
         (0..self.bytes.div_ceil(size)).map(move |number| {
@@ -90,7 +90,7 @@ impl Amount {
         })
     }
 
-    /// What must come out of it.
+    /// Returns the expected summary.
     pub(crate) fn summary(self) -> Summary {
         let mut tally = Tally::default();
         self.pieces().for_each(|piece| tally.add(&piece.bytes));
@@ -98,7 +98,7 @@ impl Amount {
     }
 }
 
-/// The sum of a stream.
+/// A running summary of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     bytes: u64,
@@ -124,7 +124,7 @@ mod tests {
     use super::{Amount, Load};
 
     #[test]
-    fn the_last_piece_is_what_is_left() {
+    fn the_last_piece_is_the_rest() {
         let amount = Amount {
             bytes: 10,
             piece: 4,

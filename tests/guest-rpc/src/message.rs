@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What is said, in the encoding of protocol buffers whatever carries it.
+//! The messages, encoded as protocol buffers over every protocol.
 
-/// Some bytes and their number.
+/// Some bytes and a number.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Piece {
     #[prost(uint64, tag = "1")]
@@ -11,7 +11,7 @@ pub(crate) struct Piece {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// How much a stream carries, in pieces of this many bytes, the last of which may be shorter.
+/// The length of a stream, and of its pieces. The last piece may be shorter.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(crate) struct Amount {
     #[prost(uint64, tag = "1")]
@@ -22,7 +22,7 @@ pub(crate) struct Amount {
     pub(crate) seed: u64,
 }
 
-/// What came out of a stream.
+/// A summary of a stream.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Summary {
     #[prost(uint64, tag = "1")]
@@ -31,13 +31,13 @@ pub(crate) struct Summary {
     pub(crate) sha256: Vec<u8>,
 }
 
-/// The code with which a call is to be refused.
+/// The code with which to refuse a call.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(crate) struct Refusal {
     #[prost(int32, tag = "1")]
     pub(crate) code: i32,
 }
 
-/// Nothing.
+/// An empty message.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(crate) struct Nothing {}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's side: does one task over `AF_VSOCK`, and says what came of it as a line of JSON.
+//! The program in the guest: runs one task over `AF_VSOCK`, and prints the result as a line of
+//! JSON.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -15,14 +16,14 @@ use crate::transport::Transport;
 use crate::vsock::Vsock;
 use crate::work::call;
 
-/// What the host is told when it has called.
+/// The byte that tells the host that a call has begun.
 const CALLED: u8 = 1;
 
-/// Does the task that the first argument is.
+/// Runs the task that the first argument contains.
 ///
 /// # Errors
 ///
-/// What went wrong in the task.
+/// Returns the task's error.
 pub fn run() -> anyhow::Result<()> {
     perform()
 }
@@ -47,7 +48,7 @@ async fn perform() -> anyhow::Result<()> {
             let service = serve(&transport, protocol, port)?;
             let _host = Vsock::default().connect(until).await?;
             service.called().await;
-            // What a killed process leaves is closed by the kernel alone: nothing is dropped.
+            // Nothing is dropped in a killed process: only the kernel closes what it leaves behind.
             raise(Signal::SIGKILL)?;
             pending().await
         }
@@ -55,7 +56,7 @@ async fn perform() -> anyhow::Result<()> {
             let service = serve(&transport, protocol, port)?;
             let mut host = Vsock::default().connect(until).await?;
             tokio::select! {
-                // It ends when the host is done.
+                // The host ends this connection when it is done.
                 _ = host.read_u8() => {}
                 () = service.called() => {
                     host.write_u8(CALLED).await?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The service, until it is told to stop.
+//! Runs the service until it is told to stop.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::task::Protocol;
 use crate::transport::{Incoming, Transport};
 use crate::{grpc, http, ttrpc};
 
-/// How long clients that have gone may be unnoticed.
+/// How long it may take until the service notices that its clients have left.
 const LATE: Duration = Duration::from_secs(15);
 
-/// Serves a port from now on, on the current runtime.
+/// Starts the service on a port, on the current runtime.
 pub fn serve(transport: &dyn Transport, protocol: Protocol, port: u32) -> anyhow::Result<Service> {
     let load = Load::default();
     let incoming = counted(transport.listen(port)?, load.clone());
@@ -36,7 +36,7 @@ pub fn serve(transport: &dyn Transport, protocol: Protocol, port: u32) -> anyhow
     })
 }
 
-/// A service that runs.
+/// A running service.
 #[derive(Debug)]
 pub struct Service {
     load: Load,
@@ -50,15 +50,17 @@ impl Service {
         self.load.reach(|counts| counts.begun > 0).await;
     }
 
-    /// Waits until each client has gone, and ends.
+    /// Waits until all clients have left, and stops.
     pub async fn end(self) -> anyhow::Result<Counts> {
-        // ttrpc 0.10 keeps the tasks of streams whose client has gone.
+        // ttrpc 0.10 keeps the tasks of streams whose client has left.
         let forgets = self.protocol == Protocol::Ttrpc;
         let idle = |counts: &Counts| counts.is_closed() && (forgets || counts.is_served());
         let idle = timeout(LATE, self.load.reach(idle)).await;
         let counts = self.load.counts();
         self.task.abort();
-        idle.with_context(|| format!("clients have gone, but the service has {counts:?}"))?;
+        idle.with_context(|| {
+            format!("the clients have left, but the service still counts {counts:?}")
+        })?;
         Ok(counts)
     }
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the host tells the program in the guest to do: one word of JSON.
+//! The task that the host gives the program in the guest, as JSON.
 
 use serde::{Deserialize, Serialize};
 
 use crate::work::Work;
 
-/// What is spoken.
+/// An RPC protocol.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Protocol {
-    /// By tonic.
+    /// gRPC, by tonic.
     Grpc,
-    /// By ttrpc.
+    /// ttrpc.
     Ttrpc,
     /// HTTP/1.1, by axum and hyper.
     Http1,
@@ -22,20 +22,19 @@ pub enum Protocol {
 /// When a reader is woken.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Wake {
-    /// When any byte is there.
+    /// When any byte has arrived.
     #[default]
     AnyByte,
-    /// When the rest of the HTTP/2 frame that it is in is there, or as much as fits
-    /// (`SO_RCVLOWAT`).
+    /// When the rest of the current HTTP/2 frame has arrived, or as much as fits (`SO_RCVLOWAT`).
     Frame,
 }
 
-/// Which part the program takes, over what.
+/// The program's part, and its protocol.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Task {
-    /// What is spoken.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Of the service.
+    /// The service's port.
     pub port: u32,
     /// When the guest's readers are woken.
     pub wake: Wake,
@@ -46,16 +45,16 @@ pub struct Task {
 /// Client or service.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub enum Part {
-    /// Calls the service of the host; the program says what came of it.
+    /// Calls the host's service and prints what it has counted.
     Call(Work),
-    /// Serves the host from when it has connected to this port of the host until the host ends that
-    /// connection, on which a byte says that the first call has begun; the program says what it has
+    /// Runs the service. Connects to a port of the host when it has started, sends a byte there
+    /// when the first call begins, and stops when the host ends that connection. Prints what it has
     /// counted.
     Serve {
         /// The port of the host.
         until: u32,
     },
-    /// Serves the host in the same way, but when the first call has begun the program is killed.
+    /// Runs the service in the same way, but is killed when the first call begins.
     Die {
         /// The port of the host.
         until: u32,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What carries the bytes: a way to connect, and a way to listen.
+//! How a side connects and listens.
 
 use std::io;
 use std::pin::Pin;
@@ -12,41 +12,41 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 
-/// A future of a transport.
+/// A future that a transport returns.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-/// Connections as they come to a port.
+/// The connections that arrive at a port.
 pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<Connection>> + Send>>;
 
 /// One side of a vsock device.
 pub trait Transport: Send + Sync {
     /// Connects to a port of the other side.
     fn connect(&self, port: u32) -> Later<io::Result<Connection>>;
-    /// Takes what the other side connects to a port of this one.
+    /// Listens on a port of this side.
     fn listen(&self, port: u32) -> io::Result<Incoming>;
 }
 
-/// What all the libraries ask of a stream.
+/// What all RPC libraries require of a stream.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
 
-/// How a stream is written by a slow program.
+/// How to split writes, as a slow program would.
 #[derive(Clone, Copy, Debug)]
 pub struct Crumbs {
-    /// How many bytes are handed over in one write: at least one.
+    /// Bytes in each write, at least one.
     pub bytes: usize,
-    /// How many writes are followed by a pause, in which a device sends what it has: so they are
-    /// not put together into larger packets.
+    /// How many writes are followed by a pause. During the pause the device sends each write in a
+    /// packet of its own.
     pub apart: u32,
 }
 
-/// The pause between two writes: as short as a timer of tokio's can be.
+/// The pause after a write: as short as tokio's timer allows.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// A stream of any transport.
 #[expect(
     missing_debug_implementations,
-    reason = "streams of many kinds, none of which is looked at"
+    reason = "the streams are of many kinds and never printed"
 )]
 pub struct Connection {
     stream: Box<dyn Duplex>,
@@ -56,7 +56,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Hides which stream it is.
+    /// Wraps a stream of any type.
     pub fn new(stream: impl Duplex + 'static) -> Self {
         Self {
             stream: Box::new(stream),
@@ -66,14 +66,14 @@ impl Connection {
         }
     }
 
-    /// Writes in small pieces from now on.
+    /// Splits later writes.
     #[must_use]
     pub fn in_crumbs(mut self, crumbs: Crumbs) -> Self {
         self.crumbs = Some(crumbs);
         self
     }
 
-    /// Drops this when the connection is dropped.
+    /// Drops `guard` when the connection is dropped.
     pub(crate) fn with(mut self, guard: impl Send + Sync + 'static) -> Self {
         self._with = Some(Box::new(guard));
         self
@@ -93,7 +93,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the pace is under test: writes so far apart are packets of their own"
+        reason = "the pace is under test: writes this far apart become separate packets"
     )]
     fn poll_write(
         mut self: Pin<&mut Self>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! ttrpc, with the handlers that a generator would write.
+//! ttrpc, with the handlers that a generator would emit.
 
 pub(crate) mod client;
 pub(crate) mod server;

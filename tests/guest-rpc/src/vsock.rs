@@ -11,7 +11,7 @@ use crate::frames::ByFrame;
 use crate::task::Wake;
 use crate::transport::{Connection, Incoming, Later, Transport};
 
-/// Readers that are woken so.
+/// A transport whose readers are woken as [`Wake`] says.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Vsock(pub(crate) Wake);
 

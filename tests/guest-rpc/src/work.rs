@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a client does with the service, and what must come of it.
+//! The workloads of a client, and the checks of their results.
 
 mod calls;
 mod failing;
@@ -21,37 +21,37 @@ use crate::task::Protocol;
 use crate::transport::Transport;
 use crate::ttrpc::client::TtrpcClient;
 
-/// What a client does.
+/// A workload of a client.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Work {
-    /// This many calls with an answer each, some at the same time, over one client.
+    /// This many calls, some of them at the same time, over one client.
     Calls(u32),
-    /// A stream of this many bytes each way, one after the other, in messages of this many.
+    /// A stream in each direction, one after the other.
     Streams {
-        /// In each direction.
+        /// Bytes in each direction.
         bytes: u64,
-        /// In a message.
+        /// Bytes in a message.
         piece: u32,
     },
-    /// A stream each way at the same time: each message is answered before the next is sent.
+    /// A stream in both directions at the same time: each message is answered before the next is
+    /// sent.
     Chat(u32),
-    /// Calls that are not answered in time, which keep no other waiting.
+    /// Calls whose deadline passes, while other calls are answered.
     Deadlines,
-    /// Calls that are refused by the service or by the protocol.
+    /// Calls that the service or the protocol refuses.
     Refusals,
-    /// A call that is under way when the service dies.
+    /// A call that is in progress when the service dies.
     Lost,
-    /// This many calls of all kinds, cancelled at moments that this seed chooses; then calls that
-    /// are not.
+    /// Calls of all kinds, cancelled at random moments, then calls that complete.
     Storm {
-        /// How many are cancelled.
+        /// How many calls are cancelled.
         calls: u32,
-        /// Of the moments.
+        /// The seed of the moments.
         seed: u64,
     },
 }
 
-/// Does the work on a service of the other side.
+/// Runs the workload against a service of the other side.
 pub async fn call(
     transport: Arc<dyn Transport>,
     protocol: Protocol,
@@ -95,7 +95,7 @@ async fn streams<C: Client>(client: &C, bytes: u64, piece: u32) -> anyhow::Resul
     let arrived = client.download(down).await.context("download")?;
     ensure!(
         arrived == down.summary(),
-        "download: {} arrived",
+        "download: {} bytes arrived",
         arrived.bytes
     );
     Ok(Seen {
@@ -115,7 +115,7 @@ async fn chat<C: Client>(client: &C, count: u32) -> anyhow::Result<Seen> {
     let came_back = client.chat(amount).await?;
     ensure!(
         came_back == amount.summary(),
-        "{} came back",
+        "{} bytes came back",
         came_back.bytes
     );
     Ok(Seen {

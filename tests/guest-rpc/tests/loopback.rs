@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The service and its clients over Unix sockets, without a guest: what fails here is no device's
-//! fault.
+//! The service and its clients over Unix sockets, without a guest. A failure here cannot be a
+//! device's fault.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use vsock_guest_rpc::task::Protocol;
 use vsock_guest_rpc::transport::{Connection, Incoming, Later, Transport};
 use vsock_guest_rpc::work::{Work, call};
 
-/// A port is a file in a directory.
+/// A transport whose ports are files in a directory.
 struct Loopback(TempDir);
 
 impl Loopback {
@@ -75,7 +75,7 @@ fn each_call_is_answered() {
 }
 
 #[test]
-fn streams_are_whole() {
+fn streams_arrive_whole() {
     for protocol in PROTOCOLS {
         let (bytes, piece) = (3_000_001, 100_000);
         let (seen, counts) = both(protocol, Work::Streams { bytes, piece });
@@ -88,7 +88,7 @@ fn streams_are_whole() {
 }
 
 #[test]
-fn both_sides_speak_by_turns() {
+fn both_sides_take_turns_in_a_stream() {
     for protocol in PROTOCOLS {
         let (_, counts) = both(protocol, Work::Chat(50));
         assert_eq!((counts.finished, counts.cancelled), (1, 0), "{protocol:?}");
@@ -104,7 +104,7 @@ fn deadlines_end_calls() {
 }
 
 #[test]
-fn refusals_have_their_codes() {
+fn refusals_return_their_codes() {
     for protocol in PROTOCOLS {
         let (_, counts) = both(protocol, Work::Refusals);
         assert_eq!(counts.cancelled, 0, "{protocol:?}");
@@ -112,7 +112,7 @@ fn refusals_have_their_codes() {
 }
 
 #[test]
-fn cancelled_calls_leave_nothing() {
+fn cancelled_calls_leave_nothing_behind() {
     for protocol in PROTOCOLS {
         let (calls, seed) = (200, 7);
         let (seen, counts) = both(protocol, Work::Storm { calls, seed });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A process of ours that ends with us, and that a watchdog may end from another thread.
+//! A child process that ends with its parent, and that a watchdog can kill from another thread.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -14,10 +14,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vsock_compliance::poll::{Deadline, pace};
 
-/// How often a thing is looked at that no descriptor tells.
+/// How often to check a state for which the system has no event.
 const PACE: Duration = Duration::from_millis(10);
 
-/// A running program whose words go to a file.
+/// A running program whose output goes to a file.
 #[derive(Clone, Debug)]
 pub struct Child {
     process: Arc<Mutex<Process>>,
@@ -26,7 +26,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts it.
+    /// Starts a program.
     pub fn spawn(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let process = command
@@ -47,29 +47,30 @@ impl Child {
         })
     }
 
-    /// Its number.
+    /// The process identifier.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, if the process has ended.
     #[must_use]
     pub fn ended(&self) -> Option<ExitStatus> {
         self.process().try_wait().ok().flatten()
     }
 
-    /// Ends it at once.
+    /// Kills the process immediately.
     pub fn kill(&self) {
         let mut process = self.process();
-        // It may have ended by itself.
+        // The process may already have ended.
         process.kill().ok();
         process.wait().ok();
     }
 
-    /// Asks it to end; how it did. One that does not within the limit is killed: an error.
+    /// Sends SIGTERM and returns the exit status. A process that outlives `limit` is killed, which
+    /// is an error.
     pub fn terminate(&self, limit: Duration) -> anyhow::Result<ExitStatus> {
-        let process = i32::try_from(self.id).context("the process has a strange number")?;
+        let process = i32::try_from(self.id).context("the process identifier is out of range")?;
         if let Some(status) = self.ended() {
             return Ok(status);
         }
@@ -81,9 +82,9 @@ impl Child {
         status.with_context(|| format!("did not end within {limit:?} of SIGTERM"))
     }
 
-    /// The end of what it said.
+    /// The last lines of its output.
     #[must_use]
-    pub fn last_words(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.trim().lines().rev().take(3).collect();
@@ -95,7 +96,7 @@ impl Child {
     }
 }
 
-/// Says how a process ended, in words.
+/// Describes an exit status in words.
 #[must_use]
 pub fn describe(status: ExitStatus) -> String {
     match status.signal() {
@@ -104,7 +105,8 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Looks again and again, up to a limit, where the system has no event to wait for.
+/// Calls `look` until it returns a value or the limit passes, where the system has no event to wait
+/// for.
 pub fn wait_until<T>(
     limit: Duration,
     mut look: impl FnMut() -> anyhow::Result<Option<T>>,

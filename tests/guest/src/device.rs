@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The device under test, and the host's side of it.
+//! A device under test and its host side, the same for every kind of device.
 
 pub mod daemon;
 pub mod hybrid;
@@ -17,10 +17,10 @@ use vsock_inner::VsockInnerConnector;
 use crate::child::Child;
 use crate::usage::{self, Usage};
 
-/// How long any wait for the other side may take, and more than any should.
+/// The limit of every wait for the other side. No wait should come near it.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// The devices that we know to start.
+/// The devices that we can start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Kind {
     /// Our program, over Unix sockets.
@@ -32,10 +32,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Those that the bench compares, the peer last.
+    /// The devices that the bench compares, with vhost-device-vsock last.
     pub const MEASURED: [Self; 3] = [Self::Ours, Self::InProcess, Self::Peer];
 
-    /// As tables have it.
+    /// The name in tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -46,81 +46,82 @@ impl Kind {
     }
 }
 
-/// A device that is running.
+/// A running device.
 pub trait Device: Send + Sync {
-    /// Where QEMU finds it.
+    /// The vhost-user socket that QEMU connects to.
     fn socket(&self) -> &Path;
-    /// Where the QEMU of a second guest finds it, one that the first may talk to.
+    /// The vhost-user socket for the QEMU of a sibling, if there is one.
     fn sibling_socket(&self) -> Option<&Path> {
         None
     }
-    /// What host components use.
+    /// The host side for components that block.
     fn host(&self) -> Arc<dyn Host>;
-    /// What async host components use.
+    /// The host side for async components.
     fn ends(&self) -> Ends;
-    /// The connections that it has at the moment, where that can be asked.
+    /// How many connections the device has now, if it can be asked.
     fn connections(&self) -> Option<u64> {
         None
     }
-    /// What it has used so far.
+    /// The device's usage so far.
     fn usage(&self) -> anyhow::Result<Usage>;
-    /// What host components have used so far: this process, without the device if that is in it.
+    /// The usage of the host components: this process, less the device if it runs in this process.
     fn host_usage(&self) -> anyhow::Result<Usage> {
         Usage::of_this_process()
     }
-    /// Its memory, without the guest's.
+    /// The memory of the device's process, without the guest's memory.
     fn anonymous_bytes(&self) -> anyhow::Result<u64> {
         usage::anonymous_bytes(self.process_id())
     }
-    /// Descriptors that it has open.
+    /// How many descriptors the device's process has open.
     fn descriptors(&self) -> anyhow::Result<usize> {
         usage::descriptors(self.process_id())
     }
-    /// The process, if it has one of its own.
+    /// The device's process, if it has its own.
     fn process(&self) -> Option<&Child> {
         None
     }
-    /// The number of the process that it is in.
+    /// The identifier of the process that contains the device.
     fn process_id(&self) -> u32 {
         self.process().map_or_else(std::process::id, Child::id)
     }
 }
 
-/// Where a device's host ends are.
+/// Where the host's ends of a device's connections are.
 #[derive(Clone, Debug)]
 pub enum Ends {
     /// In this process.
     InProcess(VsockInnerConnector),
-    /// Unix sockets whose paths begin so.
+    /// Unix sockets whose paths begin with this one.
     Unix(PathBuf),
 }
 
-/// The host's side.
+/// The host side of a device.
 pub trait Host: Send + Sync {
-    /// Connects to a port of the guest, which answers within [`LIMIT`].
+    /// Connects to a port of the guest, within [`LIMIT`].
     fn connect(&self, port: u32) -> io::Result<Stream>;
-    /// Takes the guest's connections to a port of the host.
+    /// Listens on a port of the host for the guest's connections.
     fn listen(&self, port: u32) -> io::Result<Box<dyn Listener>>;
-    /// The same for messages: each is read or written by one call.
+    /// The same for seqpacket connections: one call reads or writes one message.
     fn messages(&self) -> Option<Arc<dyn Host>> {
         None
     }
 }
 
-/// A port of the host.
+/// A listening port of the host.
 pub trait Listener: Send + Sync {
-    /// Waits for a connection, but not longer than [`LIMIT`].
+    /// Waits for a connection, for [`LIMIT`] at most.
     fn accept(&self) -> io::Result<Stream> {
         self.accept_within(LIMIT)
     }
-    /// The same, but not longer than so.
+    /// Waits for a connection, for `limit` at most.
     fn accept_within(&self, limit: Duration) -> io::Result<Stream>;
 }
 
-/// A connection's end on the host. No operation waits longer than [`LIMIT`] unless told so.
+/// A connection's end on the host. No operation waits longer than [`LIMIT`] unless another limit
+/// is set.
 #[expect(
     missing_debug_implementations,
-    reason = "streams of two kinds, neither of which is looked at"
+    reason = "the two kinds of streams are never printed"
 )]
 pub struct Stream {
     /// The half that receives.
@@ -129,10 +130,10 @@ pub struct Stream {
     pub writer: Box<dyn Writer>,
 }
 
-/// The half of a stream that sends.
+/// The sending half of a stream.
 pub trait Writer: Write + Send {
-    /// How long a write may wait from now on.
+    /// Sets how long later writes may wait.
     fn set_limit(&mut self, limit: Duration) -> io::Result<()>;
-    /// Ends the direction; what has been written arrives before the end does.
+    /// Ends this direction. The peer receives everything that was written, then the end.
     fn finish(&mut self) -> io::Result<()>;
 }

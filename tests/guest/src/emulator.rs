@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One guest of a machine: QEMU, and the ways into it.
+//! One guest: a QEMU process, its monitor, and the program in the guest.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::monitor::Monitor;
 use crate::processes::Processes;
 use crate::qemu::{self, Accelerator, Extra, Network, Setting};
 
-/// A running QEMU, from outside and from inside.
+/// A running QEMU, with its monitor and the guest program.
 pub(crate) struct Emulator {
     pub(crate) qemu: Child,
     pub(crate) monitor: Monitor,
@@ -28,7 +28,7 @@ pub(crate) enum Member {
 }
 
 impl Member {
-    /// What the names of its files begin with.
+    /// The prefix of its file names.
     const fn prefix(self) -> &'static str {
         match self {
             Self::First => "",
@@ -37,21 +37,21 @@ impl Member {
     }
 }
 
-/// How a guest is to be booted.
+/// How to boot a guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Boot<'a> {
     pub(crate) image: &'a Image,
     pub(crate) accelerator: Accelerator,
     pub(crate) logs: &'a Path,
     pub(crate) member: Member,
-    /// The device's.
+    /// The device's vhost-user socket.
     pub(crate) socket: &'a Path,
     pub(crate) extra: Extra,
     pub(crate) network: Option<Network<'a>>,
 }
 
 impl Boot<'_> {
-    /// Boots it, with its sockets in a directory. It is not up when this returns.
+    /// Starts QEMU, with its sockets in a directory. Returns before the guest has booted.
     pub(crate) fn run(self, directory: &Path, processes: &Processes) -> anyhow::Result<Emulator> {
         let prefix = self.member.prefix();
         let control_path = directory.join(format!("{prefix}ctl.sock"));
@@ -72,11 +72,11 @@ impl Boot<'_> {
         processes.add(Some(&qemu));
         let connection = |control: &Control| {
             let connection = control.accept(|| qemu.ended().is_some());
-            connection.with_context(|| format!("QEMU did not start: {}", qemu.last_words()))
+            connection.with_context(|| format!("QEMU did not start: {}", qemu.log_tail()))
         };
         let guest = Guest::new(connection(&control)?)?;
         let monitor = Monitor::new(connection(&monitor)?)
-            .with_context(|| format!("QEMU did not start: {}", qemu.last_words()))?;
+            .with_context(|| format!("QEMU did not start: {}", qemu.log_tail()))?;
         Ok(Emulator {
             qemu,
             monitor,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The host's ends of connections, for tasks of tokio.
+//! The host's ends of connections for async tasks on tokio.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use vsock_tokio::AsyncConnector;
 
 use crate::device::Ends;
 
-/// The transport of a device whose host ends are there.
+/// A transport over a device's host ends.
 pub(crate) struct Host {
     pub(crate) ends: Ends,
-    /// How streams are written; as much in one write as there is if none.
+    /// How to split writes. `None` writes as much as possible in one call.
     pub(crate) crumbs: Option<Crumbs>,
 }
 
@@ -60,7 +60,7 @@ fn in_crumbs(stream: Connection, crumbs: Option<Crumbs>) -> Connection {
     }
 }
 
-/// A connection to a port of the guest, once the device has confirmed it.
+/// Connects to a port of the guest. Returns after the device has confirmed it.
 async fn connect(path: &Path, port: u32) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(path).await?;
     stream
@@ -68,7 +68,7 @@ async fn connect(path: &Path, port: u32) -> io::Result<UnixStream> {
         .await?;
     let mut parser = OkParser::new();
     loop {
-        // Byte by byte: what comes after the line is the guest's.
+        // Byte by byte, because everything after the line is the guest's data.
         let mut byte = [0; 1];
         if stream.read(&mut byte).await? == 0 {
             return Err(ErrorKind::ConnectionRefused.into());
@@ -81,7 +81,7 @@ async fn connect(path: &Path, port: u32) -> io::Result<UnixStream> {
     }
 }
 
-/// A listening socket; its file goes with it.
+/// A listening socket. Its file is removed when it is dropped.
 struct Port {
     socket: UnixListener,
     path: PathBuf,

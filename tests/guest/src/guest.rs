@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program in the guest, as the host gives it jobs.
+//! The host's end of the guest program: sends it jobs over a serial port and collects the answers.
+//!
+//! A job is a line of JSON with a number. Jobs run concurrently in the guest, so a thread reads the
+//! answers and passes each to the caller that waits for its number.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,7 +23,7 @@ use vsock_guest_program::job::{
 use crate::child::wait_until;
 use crate::device::LIMIT;
 
-/// The host, seen from the guest.
+/// The host's CID.
 pub(crate) const HOST: u32 = 2;
 
 type Waiting = Arc<Mutex<Table>>;
@@ -32,7 +35,7 @@ struct Table {
     jobs: Option<HashMap<u64, Sender<Result<Answer, Failure>>>>,
 }
 
-/// The guest's second serial port.
+/// A guest, through its second serial port.
 #[derive(Debug)]
 pub(crate) struct Guest {
     port: Arc<Mutex<UnixStream>>,
@@ -40,19 +43,19 @@ pub(crate) struct Guest {
     hellos: Receiver<String>,
 }
 
-/// A job that has been given and not yet been answered.
+/// A job that the guest has not answered yet.
 #[derive(Debug)]
 pub(crate) struct Pending {
     answer: Receiver<Result<Answer, Failure>>,
     what: String,
 }
 
-/// Takes the connection that QEMU makes for one of its character devices.
+/// A socket that accepts the connection of one of QEMU's character devices.
 #[derive(Debug)]
 pub(crate) struct Control(UnixListener);
 
 impl Control {
-    /// On this path, also if there is a socket of an earlier QEMU.
+    /// Listens on a path. Replaces the socket of an earlier QEMU.
     pub(crate) fn new(path: &Path) -> anyhow::Result<Self> {
         fs::remove_file(path).ok();
         let listener = UnixListener::bind(path)
@@ -61,27 +64,27 @@ impl Control {
         Ok(Self(listener))
     }
 
-    /// Waits until QEMU is there, or has `ended`.
+    /// Waits for QEMU to connect, or for `ended` to report that it has exited.
     pub(crate) fn accept(&self, ended: impl Fn() -> bool) -> anyhow::Result<UnixStream> {
         let port = wait_until(LIMIT, || match self.0.accept() {
             Ok((port, _)) => Ok(Some(port)),
             Err(error) if error.kind() == ErrorKind::WouldBlock && !ended() => Ok(None),
             Err(error) => Err(error.into()),
         })?;
-        let port = port.context("it does not connect")?;
+        let port = port.context("QEMU does not connect")?;
         port.set_nonblocking(false)?;
         Ok(port)
     }
 }
 
-/// Hands out what the guest says, until it is gone.
+/// Passes on the guest's answers until the port closes.
 fn listen(input: BufReader<UnixStream>, waiting: &Waiting, hellos: &Sender<String>) {
     for line in input.lines() {
         let Ok(line) = line else { break };
-        // The firmware and the kernel leave the port alone, but a line may be torn by a reboot.
+        // The firmware and the kernel do not use the port, but a reboot can cut a line short.
         match serde_json::from_str::<Line>(&line) {
             Ok(Line::Hello { release }) => {
-                // What the guest was asked before it booted will never be answered.
+                // A hello means that the guest has booted: older jobs will never be answered.
                 table(waiting).jobs = Some(HashMap::new());
                 hellos.send(release).ok();
             }
@@ -105,7 +108,7 @@ fn table(waiting: &Waiting) -> MutexGuard<'_, Table> {
 }
 
 impl Guest {
-    /// At the other end of its second serial port.
+    /// Opens the host's end of the guest's second serial port.
     pub(crate) fn new(port: UnixStream) -> anyhow::Result<Self> {
         let input = BufReader::new(port.try_clone()?);
         let table = Table {
@@ -123,17 +126,18 @@ impl Guest {
         })
     }
 
-    /// Waits until it has booted; its kernel's release.
+    /// Waits until the guest has booted. Returns its kernel's release.
     pub(crate) fn hello(&self, limit: Duration) -> anyhow::Result<String> {
         self.hellos
             .recv_timeout(limit)
             .context("the guest does not boot")
     }
 
-    /// Gives a job.
+    /// Starts a job.
     pub(crate) fn start(&self, job: Job) -> anyhow::Result<Pending> {
         let what = format!("{job:?}");
         let (asker, answer) = channel();
+        // Register the job before sending it, because its answer can arrive immediately.
         let id = {
             let mut table = table(&self.waiting);
             table.next += 1;
@@ -152,7 +156,7 @@ impl Guest {
         Ok(Pending { answer, what })
     }
 
-    /// Gives a job and waits for its answer.
+    /// Runs a job and waits for its answer.
     pub(crate) fn run(&self, job: Job) -> anyhow::Result<Answer> {
         self.start(job)?.wait()
     }
@@ -203,8 +207,8 @@ impl Guest {
         self.receive_woken_at(at, content, None)
     }
 
-    /// As [`receive`](Self::receive), by a program that is not woken before this many bytes are
-    /// there.
+    /// Like [`receive`](Self::receive), but the guest program is not woken before `lowat` bytes
+    /// have arrived.
     pub(crate) fn receive_woken_at(
         &self,
         at: GuestSocket,
@@ -219,12 +223,12 @@ impl Guest {
         })
     }
 
-    /// Bytes that the running job of this socket has moved.
+    /// Returns how many bytes this socket's running job has moved.
     pub(crate) fn progress(&self, of: GuestSocket) -> anyhow::Result<u64> {
         Ok(self.start(Job::Progress(of.socket))?.moved()?.count)
     }
 
-    /// Takes the driver from the device, and gives it back.
+    /// Unbinds the driver from the device and binds it again.
     pub(crate) fn rebind(&self) -> anyhow::Result<()> {
         self.run(Job::Rebind).map(drop)
     }

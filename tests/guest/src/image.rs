@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the guest boots from: the kernel, and a file system that holds our program and the modules.
+//! What a guest boots from: a kernel, and an initramfs with our program and the kernel's modules.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,30 +16,30 @@ use crate::place::Place;
 use crate::qemu;
 use crate::tool;
 
-/// The guest's programs, and how they are linked: the guest has no loader.
+/// The guest's programs. They are linked statically because the guest has no loader.
 const INIT: &str = "guest-init";
 const RPC: &str = "guest-rpc";
 const STATIC: [&str; 4] = ["-C", "target-feature=+crt-static", "-C", "strip=symbols"];
-/// Linux's own tests, as the guest has them.
+/// The name of Linux's own test program in the guest.
 pub(crate) const VSOCK_TEST: &str = "vsock_test";
 
-/// Two files for QEMU.
+/// The two files that QEMU boots.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
-    /// Which kernel it is.
+    /// The kernel's version.
     pub(crate) version: Version,
 }
 
 impl Image {
-    /// Makes both, or finds them made.
+    /// Prepares both files, or reuses earlier ones.
     pub(crate) fn prepare(
         place: &Place,
         version: Version,
         mirror: Option<&str>,
     ) -> anyhow::Result<Self> {
-        // Without it nothing would boot what is downloaded here.
+        // Check for QEMU first: without it, the downloads would be useless.
         qemu::program()?;
         let kernel = Kernel::fetch(place, version, mirror, Purpose::Suite)?;
         let programs = [
@@ -47,8 +47,8 @@ impl Image {
             File::program("rpc", build(place, RPC)?),
         ];
         let bare = pack(&kernel.modules, &programs)?;
-        // What the guest boots from is in it as well, for a guest that starts its kernel again by
-        // itself.
+        // The initramfs contains a kernel and a smaller initramfs, for a guest that boots its
+        // kernel again by kexec.
         let [init, rpc] = programs;
         let files = [
             init,
@@ -60,7 +60,7 @@ impl Image {
         Self::write(directory, version, kernel, &files)
     }
 
-    /// The same for Linux's own tests.
+    /// Prepares an image for Linux's own tests.
     pub(crate) fn of_kernel_tests(
         place: &Place,
         version: Version,
@@ -84,7 +84,7 @@ impl Image {
         files: &[File],
     ) -> anyhow::Result<Self> {
         let initramfs = directory.join("initramfs.cpio");
-        // Whole or not at all: another run may read it now.
+        // Replace the file in one step, because another run may be reading it.
         let part = tempfile::NamedTempFile::new_in(directory)?;
         fs::write(part.path(), pack(&kernel.modules, files)?)?;
         part.persist(&initramfs)?;
@@ -96,7 +96,7 @@ impl Image {
     }
 }
 
-/// A file of the guest's.
+/// A file in the guest.
 struct File {
     name: &'static str,
     mode: u32,
@@ -133,7 +133,7 @@ fn pack(modules: &[Module], files: &[File]) -> io::Result<Vec<u8>> {
             &[],
         )?;
     }
-    // The kernel gives it to the first program as its standard streams, before anything is mounted.
+    // The kernel opens it as the standard streams of the first program, before any mount.
     let console = NewcBuilder::new("dev/console").rdev_major(5).rdev_minor(1);
     let console = console.mode(0o600).set_mode_file_type(ModeFileType::Char);
     add(&mut archive, console, &[])?;
@@ -163,8 +163,8 @@ pub(crate) fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) ->
     writer.finish().map(drop)
 }
 
-/// Builds a program of this package. Its flags are those of the last step alone, so that what it
-/// depends on is what this program was built of as well.
+/// Builds a program of this package. Its flags apply to the last step only, so its dependencies are
+/// the ones already built for this program.
 fn build(place: &Place, program: &str) -> anyhow::Result<Vec<u8>> {
     tool::run(
         Command::new("cargo")
@@ -175,7 +175,7 @@ fn build(place: &Place, program: &str) -> anyhow::Result<Vec<u8>> {
             .arg("--")
             .args(STATIC),
     )
-    .with_context(|| format!("the guest's program {program} does not build"))?;
+    .with_context(|| format!("cannot build the guest's program {program}"))?;
     let path = place.target.join("release").join(program);
-    fs::read(&path).with_context(|| format!("no {}", path.display()))
+    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A stock kernel: a distribution's own packages, downloaded and unpacked, not installed.
+//! A stock kernel from a distribution's packages, which are downloaded and unpacked but not
+//! installed.
 
 pub(crate) mod apt;
 mod modules;
@@ -17,27 +18,26 @@ pub(crate) use self::modules::{Module, Purpose};
 pub(crate) use self::vsock_test::{Case, VsockTest};
 use crate::place::Place;
 
-/// The kernels that we know to get.
+/// The kernels that we can download.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Version {
-    /// The newest one for virtual machines of this machine's own lists of packages: Debian's or
-    /// Ubuntu's.
+    /// The newest kernel for virtual machines in this machine's own package lists.
     #[default]
     System,
-    /// Debian 12's.
+    /// Debian 12's kernel.
     #[value(name = "6.1")]
     V6_1,
-    /// Debian 13's.
+    /// Debian 13's kernel.
     #[value(name = "6.12")]
     V6_12,
-    /// That of Debian 13's backports.
+    /// The kernel of Debian 13's backports.
     #[value(name = "7")]
     V7,
-    /// Each of Debian's in turn, as far as they can be had.
+    /// Each of Debian's kernels in turn, if it can be downloaded.
     All,
 }
 
-/// A kernel of Debian's: its suite, and how its version begins.
+/// A Debian kernel: its suite, and the beginning of its version.
 #[derive(Clone, Copy, Debug)]
 struct Debian {
     suite: &'static str,
@@ -45,12 +45,13 @@ struct Debian {
 }
 
 impl Version {
-    /// The newest of Debian's.
+    /// The newest of Debian's kernels.
     pub(crate) const NEWEST: Self = Self::V7;
-    /// What is meant by `all`.
+    /// The kernels that `all` stands for.
     const EACH: [Self; 3] = [Self::V6_1, Self::V6_12, Self::V7];
 
-    /// What these words mean, one by one; the system's if there are none.
+    /// Expands the versions given on the command line, without duplicates. The default is the
+    /// system's.
     pub(crate) fn chosen(words: &[Self]) -> Vec<Self> {
         let mut chosen = Vec::new();
         for version in words {
@@ -70,7 +71,7 @@ impl Version {
         chosen
     }
 
-    /// As on the command line.
+    /// The name on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_owned())
@@ -87,17 +88,17 @@ impl Version {
     }
 }
 
-/// A kernel, unpacked.
+/// An unpacked kernel.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
-    /// The modules that the guest loads, in this order.
+    /// The modules to load, in this order.
     pub(crate) modules: Vec<Module>,
 }
 
 impl Kernel {
-    /// From the build directory, where it is put once. `mirror` is Debian's archive, if it is not
-    /// the one that this machine's own sources name.
+    /// Downloads and unpacks the kernel into the build directory once. `mirror` is Debian's
+    /// archive, if not the one that this machine's own sources name.
     pub(crate) fn fetch(
         place: &Place,
         version: Version,
@@ -108,7 +109,7 @@ impl Kernel {
         let directory = place.directory(&format!("kernel/{name}"))?;
         let ready = directory.join("unpacked");
         if !ready.exists() {
-            // What an earlier run has left half done is of another day's version.
+            // A directory without the marker is from an interrupted run, maybe of an older version.
             fs::remove_dir_all(&directory)?;
             fs::create_dir_all(&directory)?;
             let apt = match version.debian() {
@@ -125,7 +126,7 @@ impl Kernel {
         Self::find(&directory, purpose)
     }
 
-    /// In a directory of unpacked packages.
+    /// Finds the kernel in a directory of unpacked packages.
     fn find(directory: &Path, purpose: Purpose) -> anyhow::Result<Self> {
         let files = files(directory)?;
         let image = files
@@ -169,7 +170,7 @@ mod tests {
     use super::Version;
 
     #[test]
-    fn all_is_each_of_debians_and_none_is_twice() {
+    fn all_stands_for_each_debian_kernel_once() {
         use Version::{All, System, V6_1, V6_12, V7};
         assert_eq!(Version::chosen(&[]), [System]);
         assert_eq!(Version::chosen(&[All]), [V6_1, V6_12, V7]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Linux's own tests of vsock between two guests: each by itself, each in both roles. What the two
-//! sides agree on goes over a network between them, apart from the device.
+//! Linux's own vsock tests between two guests: each test runs alone, with the first guest in either
+//! role. The two sides synchronise over a network, which does not use the device.
 
 mod limits;
 mod table;
@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use vsock_guest_program::job::{Answer, Failure, Job, Said};
+use vsock_guest_program::job::{Answer, Failure, Job, ProgramOutput};
 
 use self::table::{Row, Table, Verdict};
 use crate::guest::{Guest, Pending};
@@ -19,15 +19,15 @@ use crate::kernel::{Case, VsockTest};
 use crate::machine::{Guests, Machine, Parts};
 use crate::processes::Processes;
 
-/// More than a test takes: its own limit is ten seconds for each step. Some wait without one.
+/// The limit of a test, whose own limit is ten seconds for each step. Some steps have none.
 const LIMIT: Duration = Duration::from_secs(40);
-/// The guests' addresses in the network.
+/// The guests' network addresses.
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const SIBLING: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-/// What the other side says where one has failed.
+/// What a side reports after the other side has failed.
 const OTHER: &str = "control socket";
 
-/// What the first guest is in a test; the second is the other.
+/// The first guest's role in a test. The sibling has the other role.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Role {
     Client,
@@ -45,7 +45,7 @@ impl Role {
     }
 }
 
-/// Runs every test whose name contains the filter; says whether none failed that can pass.
+/// Runs every test whose name contains the filter. Returns whether every failure was a known one.
 pub(crate) fn run(parts: &Parts, tests: &VsockTest, filter: &str) -> anyhow::Result<bool> {
     let cases = tests.cases.iter().filter(|case| case.name.contains(filter));
     let cases: Vec<&Case> = cases.collect();
@@ -71,7 +71,7 @@ pub(crate) fn run(parts: &Parts, tests: &VsockTest, filter: &str) -> anyhow::Res
                 verdict,
             };
             println!("{row}");
-            // What a failed test has left could be in the way of the next.
+            // What a failed test leaves behind could disturb the next one.
             if matches!(row.verdict, Verdict::Passed(_)) {
                 machine = Some(ready);
             }
@@ -82,7 +82,7 @@ pub(crate) fn run(parts: &Parts, tests: &VsockTest, filter: &str) -> anyhow::Res
     Ok(table.passed())
 }
 
-/// Two guests that reach each other.
+/// Boots two guests that reach each other over a network.
 fn start(parts: &Parts) -> anyhow::Result<Machine> {
     let machine = Machine::start(parts, Guests::Networked, &Processes::default())?;
     machine.guest().run(Job::SetAddress(FIRST))?;
@@ -90,7 +90,7 @@ fn start(parts: &Parts) -> anyhow::Result<Machine> {
     Ok(machine)
 }
 
-/// Runs a test; what either side has to say if it passes.
+/// Runs a test. Returns what both sides printed if it passes.
 fn one(machine: &Machine, case: &Case, role: Role) -> anyhow::Result<Vec<String>> {
     const PORT: u16 = 1_234;
     let first = (machine.guest(), machine.cid(), FIRST);
@@ -100,18 +100,24 @@ fn one(machine: &Machine, case: &Case, role: Role) -> anyhow::Result<Vec<String>
         Role::Server => (sibling, first),
     };
     let serving = part(server.0, case, &["--mode=server"], client.1, PORT)?;
+    // A client that connects before the server listens would fail.
     server.0.run(Job::Listened(PORT))?;
     let host = format!("--control-host={}", server.2);
     let connecting = part(client.0, case, &["--mode=client", &host], server.1, PORT)?;
-    let parts = [("client", said(connecting)), ("server", said(serving))];
+    let parts = [
+        ("client", output_of(connecting)),
+        ("server", output_of(serving)),
+    ];
     let mut notes = Vec::new();
     let mut failures = Vec::new();
     for (name, part) in parts {
         match part {
-            Ok(said) => notes.extend(said.err.lines().map(str::to_owned)),
+            Ok(output) => notes.extend(output.err.lines().map(str::to_owned)),
             Err(error) => failures.push(format!("{name}: {error}")),
         }
     }
+    // Report the side that failed by itself. Its peer only notices that the control connection
+    // broke.
     let own = |failure: &&String| !failure.contains(OTHER);
     match failures.iter().find(own).or_else(|| failures.first()) {
         Some(failure) => bail!("{failure}"),
@@ -119,7 +125,7 @@ fn one(machine: &Machine, case: &Case, role: Role) -> anyhow::Result<Vec<String>
     }
 }
 
-/// One side of a test.
+/// Starts one side of a test.
 fn part(
     guest: &Guest,
     case: &Case,
@@ -135,14 +141,14 @@ fn part(
     guest.start(Job::Run { program, arguments })
 }
 
-/// What it has said, or the words with which it failed.
-fn said(part: Pending) -> anyhow::Result<Said> {
+/// Returns a side's output, or the message with which it failed.
+fn output_of(part: Pending) -> anyhow::Result<ProgramOutput> {
     match part.wait_for(LIMIT) {
-        Ok(Answer::Said(said)) => Ok(said),
+        Ok(Answer::Output(output)) => Ok(output),
         Ok(other) => bail!("the guest answered {other:?}"),
         Err(error) => match error.downcast::<Failure>() {
             Ok(failure) => bail!("{}", failure.text.replace('\n', " | ")),
-            Err(error) => Err(error).context("no end"),
+            Err(error) => Err(error).context("the test did not end"),
         },
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The devices that are measured and tested beside each other: built or installed, started, and
-//! their host's side, whichever it is.
+//! The devices that the guest suite and the benches run: each is built or installed, started, and
+//! reached from the host through one interface, whatever kind it is.
 
 #![forbid(unsafe_code)]
 #![expect(

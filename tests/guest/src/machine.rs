@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A device, and a guest that has booted on it.
+//! A running device with one guest or two on it: what every test of the suite is given.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,32 +22,32 @@ use crate::place::Place;
 use crate::processes::Processes;
 use crate::qemu::{Accelerator, Extra, Network};
 
-/// A boot takes three seconds under software emulation on an idle machine.
+/// The limit of a boot. Software emulation needs three seconds on an idle machine.
 const BOOT: Duration = Duration::from_secs(60);
-/// The guests' addresses: any numbers but those that are reserved.
+/// The guests' CIDs, arbitrary but not reserved.
 const CID: u32 = 4_217;
 const SIBLING_CID: u32 = 4_218;
 
-/// Who is on a machine.
+/// The guests of a machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Guests {
     One,
-    /// Two that may talk to each other.
+    /// Two siblings in one group.
     Siblings,
-    /// The same, with a network between them besides.
+    /// Two siblings that also share a network.
     Networked,
 }
 
-/// What every machine is made of.
+/// What a machine is built from.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
     pub(crate) kind: Kind,
-    /// The device's, unless it is in this process.
+    /// The device's program, unless the device is in this process.
     program: Option<PathBuf>,
     pub(crate) image: Image,
     accelerator: Accelerator,
     logs: PathBuf,
-    /// Further options of the device's program.
+    /// More options for the device's program.
     options: Vec<String>,
 }
 
@@ -81,11 +81,11 @@ impl Parts {
     }
 }
 
-/// A running device and a running guest, or two. Where it is not said which, it is the first.
+/// A running device and its guests. Methods concern the first guest unless they name the sibling.
 pub(crate) struct Machine {
     parts: Parts,
     guests: Guests,
-    /// Sockets have short names: their paths are limited to 108 bytes.
+    /// A directory with a short path: a Unix socket's path is limited to 108 bytes.
     directory: TempDir,
     device: Box<dyn Device>,
     emulator: Emulator,
@@ -150,22 +150,22 @@ impl Machine {
         self.parts.kind
     }
 
-    /// The device's program, unless it is in this process.
+    /// The device's program, unless the device is in this process.
     pub(crate) fn program(&self) -> Option<PathBuf> {
         self.parts.program.clone()
     }
 
-    /// What its guests boot from.
+    /// The initramfs that the guests boot from.
     pub(crate) fn initramfs(&self) -> &Path {
         &self.parts.image.initramfs
     }
 
-    /// The next guests boot from another file system.
+    /// Makes later guests boot from another initramfs.
     pub(crate) fn set_initramfs(&mut self, initramfs: PathBuf) {
         self.parts.image.initramfs = initramfs;
     }
 
-    /// Starts the device's program with further options, and a guest on it.
+    /// Starts the device's program with more options, and boots a guest on it.
     pub(crate) fn restart_with(&mut self, options: &[String]) -> anyhow::Result<()> {
         self.kill_guest();
         self.parts.options = options.to_vec();
@@ -173,7 +173,7 @@ impl Machine {
         self.boot()
     }
 
-    /// Who is on it.
+    /// Which guests this machine has.
     pub(crate) const fn guests(&self) -> Guests {
         self.guests
     }
@@ -200,7 +200,7 @@ impl Machine {
         &*self.device
     }
 
-    /// Of the guest's kernel.
+    /// The release of the guest's kernel.
     pub(crate) fn release(&self) -> &str {
         &self.release
     }
@@ -209,25 +209,25 @@ impl Machine {
         CID
     }
 
-    /// Of the second guest.
+    /// The sibling's CID.
     pub(crate) const fn sibling_cid(&self) -> u32 {
         SIBLING_CID
     }
 
-    /// A port that no test has used on this machine.
+    /// Returns a port that no test has used on this machine.
     pub(crate) fn port(&mut self) -> u32 {
         self.next_port += 1;
         self.next_port
     }
 
-    /// Starts the guest's system again; QEMU and the device go on.
+    /// Reboots the guest from inside. QEMU and the device keep running.
     pub(crate) fn reboot(&mut self) -> anyhow::Result<()> {
-        // Never answered: the next word of the guest is its hello.
+        // The job is never answered: the next line from the guest is its hello.
         drop(self.guest().start(Job::Reboot)?);
         self.booted()
     }
 
-    /// Starts the guest's kernel from the one that runs, without resetting the machine.
+    /// Boots the guest's kernel from the running one by kexec, without a machine reset.
     pub(crate) fn kexec(&mut self) -> anyhow::Result<()> {
         let refused = self.guest().start(Job::Kexec)?;
         self.booted().map_err(|late| match refused.wait() {
@@ -236,13 +236,13 @@ impl Machine {
         })
     }
 
-    /// Starts the guest's system again by the machine's reset button.
+    /// Resets the guest, as the reset button does.
     pub(crate) fn reset(&mut self) -> anyhow::Result<()> {
         self.monitor().reset()?;
         self.booted()
     }
 
-    /// Waits until the guest is up.
+    /// Waits until the guest has booted.
     pub(crate) fn booted(&self) -> anyhow::Result<()> {
         self.guest().hello(BOOT).map(drop)
     }
@@ -252,12 +252,12 @@ impl Machine {
         self.monitor().unplug()
     }
 
-    /// Plugs it in again.
+    /// Plugs the device in again.
     pub(crate) fn plug(&mut self) -> anyhow::Result<()> {
         self.emulator.monitor.plug(self.device.socket())
     }
 
-    /// Kills QEMU and boots another one on the same device.
+    /// Kills QEMU and boots another guest on the same device.
     pub(crate) fn replace_guest(&mut self) -> anyhow::Result<()> {
         self.kill_guest();
         self.boot()
@@ -267,13 +267,13 @@ impl Machine {
         self.emulator.qemu.kill();
     }
 
-    /// Boots a guest on the device that is there.
+    /// Boots a guest on the running device.
     pub(crate) fn boot(&mut self) -> anyhow::Result<()> {
         self.boot_unseen(Extra::default())?;
         self.booted()
     }
 
-    /// Boots a guest of which it is not known whether it comes up.
+    /// Starts a guest that may fail to boot.
     pub(crate) fn boot_unseen(&mut self, extra: Extra) -> anyhow::Result<()> {
         let boot = Boot {
             extra,
@@ -283,7 +283,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Starts another device on the same paths, with the files that are left from the last one.
+    /// Starts another device on the same paths, where the last device's files remain.
     pub(crate) fn restart_device(&mut self) -> anyhow::Result<()> {
         if let Some(process) = self.device.process() {
             process.kill();
@@ -297,7 +297,7 @@ impl Machine {
         Ok(())
     }
 
-    /// The share of a core that the device uses while nobody does anything.
+    /// Measures the share of a core that the device uses without traffic.
     pub(crate) fn idle_share(&self, time: Duration) -> anyhow::Result<f64> {
         let (start, before) = (Instant::now(), self.device.usage()?);
         wait_until(time, || Ok(None::<()>))?;
@@ -305,7 +305,7 @@ impl Machine {
         Ok(used / start.elapsed().as_secs_f64())
     }
 
-    /// What has died that should not have.
+    /// Describes a process that has ended unexpectedly, if there is one.
     pub(crate) fn casualty(&self) -> Option<String> {
         let device = self.device.process().map(|child| ("the device", child));
         let qemu = Some(("QEMU", &self.emulator.qemu));
@@ -316,7 +316,7 @@ impl Machine {
             .flatten()
             .find_map(|(name, child)| {
                 let how = child::describe(child.ended()?);
-                Some(format!("{name} {how}: {}", child.last_words()))
+                Some(format!("{name} {how}: {}", child.log_tail()))
             })
     }
 
@@ -359,7 +359,7 @@ fn start_device(
     Ok(Box::new(device))
 }
 
-/// What a device holds of memory and descriptors.
+/// A device's memory and descriptors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Footprint {
     pub(crate) bytes: u64,
@@ -374,7 +374,7 @@ impl Footprint {
         })
     }
 
-    /// What it holds now beyond that.
+    /// Returns what the device holds now in addition to `self`.
     pub(crate) fn more(self, machine: &Machine) -> anyhow::Result<Self> {
         let now = Self::now(machine)?;
         Ok(Self {
@@ -383,14 +383,14 @@ impl Footprint {
         })
     }
 
-    /// Waits until all but this many bytes, for the device's allocator, and a few descriptors are
-    /// given back.
+    /// Waits until the device is back to `self`, except for `most` bytes that its allocator keeps,
+    /// and a few descriptors.
     pub(crate) fn given_back(self, machine: &Machine, most: u64) -> anyhow::Result<()> {
         let mut more = self.more(machine)?;
         let back = wait_until(LIMIT, || {
             more = self.more(machine)?;
             Ok((more.bytes <= most && more.descriptors <= 8).then_some(()))
         })?;
-        back.with_context(|| format!("{more:?} is left of closed connections"))
+        back.with_context(|| format!("closed connections still hold {more:?}"))
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A stock Linux guest under QEMU talks to a device of ours: the suite that the device must pass.
+//! Boots a stock Linux guest under QEMU on one of our devices, and runs the guest suite, the demo
+//! or the benchmarks against it.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -43,74 +44,81 @@ use crate::place::Place;
 use crate::qemu::Accelerator;
 use crate::tool::Missing;
 
-/// What a program answers that could not run for want of something: as automake has it.
+/// The exit status of a run that lacks a prerequisite. automake uses the same number for a skipped
+/// test.
 const LEFT_OUT: u8 = 77;
 
-/// Boots a stock Linux guest on a device, and tries it.
+/// Boots a stock Linux guest on a device and tests the device
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask guest")]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// What runs the guest's instructions.
+    /// What executes the guest's instructions
     #[arg(long, global = true, value_enum, default_value_t)]
     accelerator: Accelerator,
+    /// The directory that contains our device's program [default: build it]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    programs: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The guest suite.
+    /// Runs the guest suite
     Suite(Suite),
-    /// A file goes to an echo service in the guest and comes back.
+    /// Sends a file to an echo service in the guest and back
     Demo {
-        /// The file; this program's own if none is named.
+        /// The file to send [default: 64 MiB of random bytes]
         file: Option<PathBuf>,
-        /// How often it goes each way.
+        /// How many times the file goes each way
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rounds: u32,
-        /// The device that it goes through.
+        /// The device that carries the file
         #[arg(long, value_enum, default_value = "ours")]
         device: Kind,
     },
-    /// Installs the peer.
+    /// Downloads the kernel and builds the guest's programs
+    Prepare,
+    /// Installs vhost-device-vsock, which the benchmarks compare with
     Peer,
-    /// Our devices beside the peer.
+    /// Compares our devices with vhost-device-vsock
     Bench {
-        /// Only the workloads whose names contain this.
+        /// Run only the workloads whose names contain this text
         #[arg(default_value = "")]
         filter: String,
-        /// How often each device does each workload.
+        /// How many times each device runs each workload
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
         rounds: u32,
-        /// The devices; all of them if none is named.
+        /// The devices to measure [default: all]
         #[arg(long, value_enum)]
         device: Vec<Kind>,
     },
 }
 
-/// What is tested, on what.
+/// Selects the tests, the devices and the kernels.
 #[derive(Debug, clap::Args)]
 struct Suite {
-    /// Only the tests whose names contain this.
+    /// Run only the tests whose names contain this text
     #[arg(default_value = "")]
     filter: String,
-    /// Leaves out the tests whose names contain this. May be repeated.
+    /// Skip the tests whose names contain this text (repeatable)
     #[arg(long, value_name = "PART", conflicts_with = "kernel_tests")]
     skip: Vec<String>,
-    /// Linux's own tests of vsock (`vsock_test`), between two guests, in place of ours. The kernel
-    /// is that of Debian's backports if none is named.
+    /// Run Linux's own vsock tests (`vsock_test`) between two guests, instead of our suite
+    ///
+    /// The kernel is Debian's backports kernel unless `--kernel` names another.
     #[arg(long, conflicts_with = "list")]
     kernel_tests: bool,
-    /// The devices that are tested; both of ours if none is named.
+    /// The devices to test [default: both of ours]
     #[arg(long, value_enum)]
     device: Vec<Kind>,
-    /// The kernels that the guest boots, each of them in turn.
+    /// The kernels to boot, one after the other
     #[arg(long, value_enum)]
     kernel: Vec<Version>,
-    /// Debian's archive, where this machine's own sources name none: as `http://HOST/debian`.
+    /// Debian's archive, if this machine's own sources do not name one: `http://HOST/debian`
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
-    /// Shows the names of the tests and runs none.
+    /// List the tests without running them
     #[arg(long)]
     list: bool,
 }
@@ -131,7 +139,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<bool> {
-    let place = Place::new()?;
+    let place = Place::new()?.with_programs(args.programs.clone());
     raise_descriptor_limit()?;
     match &args.command {
         Command::Suite(suite) => suite.run(&place, args.accelerator),
@@ -143,6 +151,10 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             let image = Image::prepare(&place, Version::default(), None)?;
             let parts = Parts::prepare(&place, *device, &image, args.accelerator)?;
             demo::run(&parts, file.as_deref(), *rounds)?;
+            Ok(true)
+        }
+        Command::Prepare => {
+            Image::prepare(&place, Version::default(), None)?;
             Ok(true)
         }
         Command::Peer => {
@@ -166,7 +178,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
 }
 
 impl Suite {
-    /// Runs what was asked for; says whether nothing has failed.
+    /// Runs the selected tests. Returns whether none failed.
     fn run(&self, place: &Place, accelerator: Accelerator) -> anyhow::Result<bool> {
         if self.list {
             let tests = suite::tests();
@@ -190,7 +202,7 @@ impl Suite {
         })
     }
 
-    /// On every kernel and every device in turn.
+    /// Calls `run` for every kernel and every device in turn. Returns whether all runs passed.
     fn each(
         &self,
         place: &Place,
@@ -208,8 +220,8 @@ impl Suite {
     }
 }
 
-/// What the guests boot from. If all kernels are asked for, one that cannot be had is left out and
-/// said.
+/// Prepares the image of each kernel. With `--kernel all`, a kernel that cannot be downloaded is
+/// reported and left out.
 fn images(
     kernels: &[Version],
     prepare: impl Fn(Version) -> anyhow::Result<Image>,
@@ -232,12 +244,13 @@ fn images(
     }
 }
 
-/// What the user has named, else what is usual.
+/// What the user named, or the default if that is nothing.
 fn named<'a, T>(named: &'a [T], usual: &'a [T]) -> &'a [T] {
     if named.is_empty() { usual } else { named }
 }
 
-/// For 8,000 connections, here and in the device, which inherits the limit.
+/// Raises the limit to the hard limit, for 8,000 connections here and in the device, which inherits
+/// it.
 fn raise_descriptor_limit() -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of descriptors")

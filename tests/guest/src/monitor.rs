@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! QEMU's monitor (QMP): a command as a line of JSON, its answer, and events in between.
+//! QEMU's monitor protocol (QMP): each command is a line of JSON, and events can precede its
+//! answer.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -12,17 +13,17 @@ use serde_json::{Value, json};
 use crate::device::LIMIT;
 use crate::qemu::{CHARDEV, DEVICE, MODEL, SLOT};
 
-/// A running QEMU, as whoever manages virtual machines has it.
+/// A connection to QEMU's monitor.
 #[derive(Debug)]
 pub(crate) struct Monitor {
     input: BufReader<UnixStream>,
     output: UnixStream,
-    /// What has happened since the last look.
+    /// Events that [`wait_for`](Self::wait_for) has not consumed.
     events: Vec<Value>,
 }
 
 impl Monitor {
-    /// On the connection that QEMU has made for it.
+    /// Opens the monitor on the connection that QEMU made for it.
     pub(crate) fn new(connection: UnixStream) -> anyhow::Result<Self> {
         connection.set_read_timeout(Some(LIMIT))?;
         let mut monitor = Self {
@@ -30,29 +31,29 @@ impl Monitor {
             output: connection,
             events: Vec::new(),
         };
-        // The greeting, which says which version it is.
+        // The greeting, which contains QEMU's version.
         monitor.line()?;
         monitor.run("qmp_capabilities", &json!({}))?;
         Ok(monitor)
     }
 
-    /// Stops the virtual processors, and with them the device.
+    /// Stops the virtual processors, which also stops the device.
     pub(crate) fn pause(&mut self) -> anyhow::Result<()> {
         self.run("stop", &json!({})).map(drop)
     }
 
-    /// Lets them go on.
+    /// Resumes the virtual processors.
     pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
         self.run("cont", &json!({})).map(drop)
     }
 
-    /// As by the machine's reset button.
+    /// Resets the machine, as the reset button does.
     pub(crate) fn reset(&mut self) -> anyhow::Result<()> {
         self.run("system_reset", &json!({})).map(drop)
     }
 
-    /// Takes the device from the running guest, once its driver has given it up, and hangs up on
-    /// the back-end.
+    /// Removes the device from the running guest, after its driver has released it, and closes the
+    /// connection to the back-end.
     pub(crate) fn unplug(&mut self) -> anyhow::Result<()> {
         self.run("device_del", &json!({ "id": DEVICE }))?;
         self.wait_for("DEVICE_DELETED", |data| data["device"] == DEVICE)?;
@@ -60,7 +61,7 @@ impl Monitor {
             .map(drop)
     }
 
-    /// Connects to a back-end, and gives the device to the running guest.
+    /// Connects to a back-end and adds the device to the running guest.
     pub(crate) fn plug(&mut self, socket: &Path) -> anyhow::Result<()> {
         let address = json!({ "type": "unix", "data": { "path": socket } });
         let data = json!({ "addr": address, "server": false });
@@ -70,7 +71,7 @@ impl Monitor {
         self.run("device_add", &device).map(drop)
     }
 
-    /// Gives a command and waits for its answer; a refusal is an error with QEMU's words.
+    /// Runs a command. An error contains QEMU's own message.
     pub(crate) fn run(&mut self, command: &str, arguments: &Value) -> anyhow::Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
         writeln!(self.output, "{request}").context("QEMU is gone")?;
@@ -86,7 +87,7 @@ impl Monitor {
         }
     }
 
-    /// Waits for an event with this name whose data are as expected.
+    /// Waits for an event with this name and the expected data.
     fn wait_for(&mut self, event: &str, expected: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
         loop {
             let found = |line: &Value| line["event"] == event && expected(&line["data"]);
@@ -101,7 +102,7 @@ impl Monitor {
     fn line(&mut self) -> anyhow::Result<Value> {
         let mut line = String::new();
         let read = self.input.read_line(&mut line);
-        if read.context("QEMU's monitor says nothing")? == 0 {
+        if read.context("QEMU's monitor does not answer")? == 0 {
             bail!("QEMU is gone");
         }
         Ok(serde_json::from_str(&line)?)

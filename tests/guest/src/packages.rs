@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Programs of Debian's that a test needs, with all the libraries that they need: unpacked into a
-//! directory, not installed. They run by their own loader, so the machine's libraries do not
-//! matter.
+//! Debian programs that a test needs, with their libraries, unpacked into a directory but not
+//! installed. They run under their own loader, so they do not depend on the machine's libraries.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,9 +14,9 @@ use crate::kernel::apt;
 use crate::place::Place;
 use crate::tool::{self, Missing};
 
-/// The suite that they are of: that of Debian 13.
+/// Debian 13.
 const SUITE: &str = "trixie";
-/// Where libraries are, below the root.
+/// The library directories, relative to the root.
 const LIBRARIES: [&str; 2] = [
     "usr/lib/x86_64-linux-gnu",
     "usr/lib/x86_64-linux-gnu/systemd",
@@ -31,11 +30,11 @@ pub(crate) struct Packages {
 }
 
 impl Packages {
-    /// These and what they depend on, which are downloaded once.
+    /// Downloads these packages and their dependencies once.
     ///
     /// # Errors
     ///
-    /// [`Missing`] where they cannot be had.
+    /// [`Missing`] if they cannot be downloaded.
     pub(crate) fn fetch(place: &Place, names: &[&str]) -> anyhow::Result<Self> {
         let directory = place.directory(&format!("packages/{}", names.join("+")))?;
         let root = directory.join("root");
@@ -46,7 +45,7 @@ impl Packages {
             let files = download(&directory.join("apt"), names).with_context(|| {
                 Missing::new(
                     format!("Debian's {} ({SUITE})", names.join(", ")),
-                    "see to the network and to the machine's sources of packages",
+                    "check the network and the machine's package sources",
                 )
             })?;
             let what = format!("unpacking {} packages", files.len());
@@ -59,12 +58,12 @@ impl Packages {
         Ok(Self { root })
     }
 
-    /// Where a file is, by its path in the package without the first slash.
+    /// Returns a file's path from its path in the package, without the first slash.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// How a program is run, for a shell.
+    /// Returns the words that run a program, for a shell.
     pub(crate) fn words(&self, program: &str) -> String {
         format!(
             "{} --library-path {} {}",
@@ -74,7 +73,7 @@ impl Packages {
         )
     }
 
-    /// A program.
+    /// Returns the command that runs a program.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.path(LOADER));
         command
@@ -84,7 +83,7 @@ impl Packages {
         command
     }
 
-    /// The paths of the libraries that programs need, without the first slash.
+    /// Returns the libraries that the programs need, as paths without the first slash.
     pub(crate) fn libraries(&self, programs: &[&str]) -> anyhow::Result<BTreeSet<String>> {
         let mut libraries = BTreeSet::new();
         for program in programs {
@@ -112,12 +111,12 @@ impl Packages {
     }
 }
 
-/// The path in a line as `libc.so.6 => /path/libc.so.6 (0x7f..)`.
+/// Returns the path in a line such as `libc.so.6 => /path/libc.so.6 (0x7f..)`.
 fn library(line: &str) -> Option<&str> {
     Some(line.split_once(" => ")?.1.split_once(" (")?.0)
 }
 
-/// Downloads packages and all that they depend on, for a system that has none.
+/// Downloads packages and their dependencies, as for a system that has no packages.
 fn download(directory: &Path, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     for program in ["apt-get", "dpkg-deb"] {
         ensure!(tool::find(program).is_some(), "{program} is missing");
@@ -128,7 +127,7 @@ fn download(directory: &Path, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
         command.arg("-c").arg(&configuration).args(words);
         tool::output(&mut command)
     };
-    println!("{}: looking into Debian's suite {SUITE}", names.join(", "));
+    println!("{}: searching Debian's suite {SUITE}", names.join(", "));
     apt_get(&["update", "--quiet"])?;
     let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
     apt_get(&[&install[..], &["--download-only"], names].concat())?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where things are kept.
+//! The directories of the repository and of its build products.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,29 +14,38 @@ pub struct Place {
     pub root: PathBuf,
     /// Where cargo puts what it builds.
     pub target: PathBuf,
+    /// Where our device's program is, if it is already built.
+    pub programs: Option<PathBuf>,
 }
 
 impl Place {
-    /// Those of this package.
+    /// Finds both from this package's manifest.
     pub fn new() -> anyhow::Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest
             .ancestors()
             .nth(2)
-            .context("this package is in no repository")?;
+            .context("this package is not in a repository")?;
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
         Ok(Self {
             root: root.to_owned(),
             target: std::path::absolute(target)?,
+            programs: None,
         })
     }
 
-    /// A directory of ours below the build products, made if need be.
+    /// Returns the same directories, with one that contains our device's program.
+    #[must_use]
+    pub fn with_programs(self, programs: Option<PathBuf>) -> Self {
+        Self { programs, ..self }
+    }
+
+    /// Returns one of our directories below the build products. Creates it if necessary.
     pub fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
         let directory = self.target.join("guest").join(name);
         fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+            .with_context(|| format!("cannot create {}", directory.display()))?;
         Ok(directory)
     }
 }

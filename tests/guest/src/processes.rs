@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The processes of a machine, as its watchdog has them.
+//! The processes of a machine, which its watchdog can kill.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::child::Child;
 
-/// The processes of a machine, for a watchdog in another thread.
+/// The processes of a machine, shared with a watchdog in another thread.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Processes(Arc<Mutex<Vec<Child>>>);
 
@@ -17,7 +17,7 @@ impl Processes {
         all.extend(child.cloned());
     }
 
-    /// Ends all of them, and by that every wait for one.
+    /// Kills all processes, which ends every wait for one of them.
     pub(crate) fn kill(&self) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().for_each(Child::kill);

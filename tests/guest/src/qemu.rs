@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! QEMU with our guest in it.
+//! The command line of QEMU.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,43 +12,43 @@ use crate::image::Image;
 use crate::tool::{self, Missing};
 
 const PROGRAM: &str = "qemu-system-x86_64";
-/// QEMU's name for the front-end, the names of ours for it and for its connection to the back-end,
-/// and the slot from which it can be unplugged while the guest runs.
+/// QEMU's name for the front-end, our names for the device and for its connection to the back-end,
+/// and the slot from which a running guest's device can be unplugged.
 pub(crate) const MODEL: &str = "vhost-user-vsock-pci";
 pub(crate) const DEVICE: &str = "vsock";
 pub(crate) const CHARDEV: &str = "vhu";
 pub(crate) const SLOT: &str = "slot1";
 
-/// What runs the guest's instructions.
+/// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Accelerator {
-    /// Software: works everywhere.
+    /// Software emulation, which works everywhere.
     #[default]
     Tcg,
     /// The processor's own virtualisation.
     Kvm,
 }
 
-/// Further properties, each with a comma before it.
+/// More properties, each beginning with a comma.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extra {
-    /// Of the device.
+    /// Properties of the device.
     pub(crate) device: &'static str,
-    /// Of its connection to the back-end.
+    /// Properties of its connection to the back-end.
     pub(crate) chardev: &'static str,
 }
 
-/// A network between two guests, as one of them has it.
+/// One guest's end of a network between two guests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Network<'a> {
-    /// The first one listens on this socket for the other's packets.
+    /// The first guest listens on this socket.
     First(&'a Path),
-    /// The second one connects to it.
+    /// The second guest connects to it.
     Second(&'a Path),
 }
 
 impl Network<'_> {
-    /// QEMU's words for it.
+    /// The command-line words for it.
     fn words(self) -> [String; 4] {
         let (path, server, number) = match self {
             Self::First(path) => (path, "on", 1),
@@ -66,7 +66,7 @@ impl Network<'_> {
     }
 }
 
-/// How a guest is to be started.
+/// How to start a guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting<'a> {
     pub(crate) image: &'a Image,
@@ -75,33 +75,33 @@ pub(crate) struct Setting<'a> {
     pub(crate) device: &'a Path,
     pub(crate) extra: Extra,
     pub(crate) network: Option<Network<'a>>,
-    /// A socket for the guest's second serial port.
+    /// The socket for the guest's second serial port.
     pub(crate) control: &'a Path,
-    /// One for QEMU's monitor.
+    /// The socket for QEMU's monitor.
     pub(crate) monitor: &'a Path,
-    /// Where what the guest says is kept.
+    /// The file for the guest's console.
     pub(crate) console: &'a Path,
-    /// And what QEMU says.
+    /// The file for QEMU's own output.
     pub(crate) log: &'a Path,
 }
 
-/// Finds the program.
+/// Finds QEMU.
 pub(crate) fn program() -> Result<PathBuf, Missing> {
     let hint = "run: apt-get install --no-install-recommends qemu-system-x86";
     tool::find(PROGRAM).ok_or_else(|| Missing::new(PROGRAM, hint))
 }
 
-/// Starts a guest, whose first serial port is a log.
+/// Starts a guest.
 pub(crate) fn start(setting: Setting<'_>) -> anyhow::Result<Child> {
     let (accelerator, processor) = match setting.accelerator {
-        // The largest processor that it can imitate costs half of the speed.
+        // Emulating the most capable model halves the speed.
         Accelerator::Tcg => ("tcg,thread=multi", "qemu64"),
         Accelerator::Kvm => ("kvm", "host"),
     };
     let mut command = Command::new(program()?);
     command
         .args(["-accel", accelerator, "-cpu", processor, "-smp", "1"])
-        // The device maps the guest's memory, so that must be a file that can be shared.
+        // The device maps the guest's memory, so it must be in a file that can be shared.
         .args(["-m", "256M", "-machine", "q35,memory-backend=mem"])
         .args(["-object", "memory-backend-memfd,id=mem,size=256M,share=on"])
         .args(["-display", "none", "-nodefaults", "-no-user-config"])
@@ -114,8 +114,7 @@ pub(crate) fn start(setting: Setting<'_>) -> anyhow::Result<Child> {
         .arg("-chardev")
         .arg(format!("socket,id=qmp,path={}", setting.monitor.display()))
         .args(["-mon", "chardev=qmp,mode=control"])
-        // The port's own registers tell the guest of what is plugged and unplugged, not the
-        // firmware's tables.
+        // The port's own registers signal hotplug, not the firmware's tables.
         .args([
             "-global",
             "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",

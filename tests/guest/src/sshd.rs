@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Debian's sshd in the guest, and the clients of Debian's that reach it from the host.
+//! Debian's sshd in the guest, and Debian's clients that reach it from the host.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ use crate::packages::Packages;
 use crate::place::Place;
 use crate::tool;
 
-/// What both sides need.
+/// The packages that both sides need.
 const PACKAGES: [&str; 6] = [
     "openssh-server",
     "openssh-client",
@@ -27,7 +27,7 @@ const PACKAGES: [&str; 6] = [
     "dash",
     "coreutils",
 ];
-/// The guest's programs.
+/// The programs in the guest.
 const PROGRAMS: [&str; 7] = [
     "usr/sbin/sshd",
     "usr/lib/openssh/sshd-session",
@@ -70,15 +70,15 @@ LogLevel ERROR
 /// The port of the guest's sshd.
 pub(crate) const PORT: u32 = 22;
 
-/// The programs, and the keys of one run.
+/// The programs, and keys for one run.
 pub(crate) struct Ssh {
     packages: Packages,
-    /// The client's key, and what else the client writes.
+    /// Contains the client's key and the files that the client writes.
     directory: PathBuf,
 }
 
 impl Ssh {
-    /// Finds the programs and makes keys, in a directory for a moment.
+    /// Fetches the programs and creates keys in a directory.
     pub(crate) fn prepare(directory: &Path) -> anyhow::Result<Self> {
         let packages = Packages::fetch(&Place::new()?, &PACKAGES)?;
         for name in ["host", "client"] {
@@ -93,10 +93,10 @@ impl Ssh {
         })
     }
 
-    /// A copy of a guest's first file system, with sshd in it.
+    /// Returns the path of a copy of a guest's initramfs with sshd added.
     pub(crate) fn initramfs(&self, bare: &Path) -> anyhow::Result<PathBuf> {
         let mut archive = fs::read(bare)?;
-        // An archive begins at a multiple of four.
+        // Each archive begins at a multiple of four bytes.
         archive.resize(archive.len().next_multiple_of(4), 0);
         for name in DIRECTORIES {
             entry(&mut archive, name, ModeFileType::Directory, 0o755, &[])?;
@@ -126,7 +126,7 @@ impl Ssh {
         Ok(path)
     }
 
-    /// Starts sshd in the guest, for each connection to its port. It runs until the guest ends.
+    /// Starts an sshd in the guest for each connection to its port, until the guest ends.
     pub(crate) fn serve(machine: &Machine) -> anyhow::Result<()> {
         let arguments = [
             format!("VSOCK-LISTEN:{PORT},fork"),
@@ -134,14 +134,15 @@ impl Ssh {
         ];
         let program = "/usr/bin/socat".to_owned();
         let arguments = arguments.into();
-        // Never answered.
+        // The job is never answered.
         machine
             .guest()
             .start(Job::Run { program, arguments })
             .map(drop)
     }
 
-    /// A client that reaches the guest by another program, and does what is said there.
+    /// Returns the command of a client that reaches the guest through `proxy` and runs `words`
+    /// there.
     pub(crate) fn client(&self, proxy: &str, options: &[&str], words: &[&str]) -> Command {
         let mut command = self.packages.command("usr/bin/ssh");
         command
@@ -159,7 +160,7 @@ impl Ssh {
         command
     }
 
-    /// How systemd's program is run, that finds out itself how a machine is reached.
+    /// Returns the words that run systemd's proxy, which finds out by itself how to reach a guest.
     pub(crate) fn systemd_proxy(&self) -> String {
         self.packages.words("usr/lib/systemd/systemd-ssh-proxy")
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The tests, and how they are run: each with a deadline, many on one boot. After a test that fails
-//! the next one gets a fresh machine.
+//! The tests and their runner. Tests share one boot; each has a deadline. After a failure the next
+//! test gets a fresh machine.
 
 mod backlog;
 mod buffers;
@@ -32,7 +32,7 @@ use crate::machine::{Guests, Machine, Parts};
 use crate::processes::Processes;
 use crate::table::{Row, Table};
 
-/// A test: what holds, and how long it may take to show it.
+/// A test: the claim, and how long the check may take.
 #[derive(Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) name: &'static str,
@@ -42,7 +42,7 @@ pub(crate) struct Test {
 }
 
 impl Test {
-    /// One that must be done within a minute.
+    /// A test that must finish within a minute.
     const fn new(name: &'static str, run: fn(&mut Machine) -> anyhow::Result<Outcome>) -> Self {
         Self {
             name,
@@ -52,7 +52,7 @@ impl Test {
         }
     }
 
-    /// With a second guest on the same device.
+    /// Adds a second guest on the same device.
     const fn of_siblings(mut self) -> Self {
         self.guests = Guests::Siblings;
         self
@@ -64,17 +64,17 @@ impl Test {
     }
 }
 
-/// What a test that did not fail has to say.
+/// The result of a test that did not fail.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Passed,
-    /// With a figure that is worth reading.
+    /// Passed, with a figure worth reading.
     Measured(String),
-    /// The device does not have what is tested.
+    /// The device does not offer what is tested.
     NotOffered(&'static str),
 }
 
-/// A device in this process cannot die alone.
+/// The result of a test that kills the device's process, for a device in this process.
 const NO_PROCESS: Outcome = Outcome::NotOffered("the device is this process");
 
 /// All tests, in the order in which they run.
@@ -101,7 +101,8 @@ pub(crate) fn tests() -> Vec<Test> {
     .concat()
 }
 
-/// Runs every test whose name contains the filter and none of `skipped`; says whether none failed.
+/// Runs every test whose name contains the filter and none of `skipped`. Returns whether none
+/// failed.
 pub(crate) fn run(parts: &Parts, filter: &str, skipped: &[String]) -> anyhow::Result<bool> {
     let processes = Processes::default();
     let mut table = Table::default();
@@ -127,7 +128,7 @@ pub(crate) fn run(parts: &Parts, filter: &str, skipped: &[String]) -> anyhow::Re
                 machine = Some(ready);
                 outcome
             }),
-            // The next test would not find one either.
+            // A machine that does not start now would not start for the next test either.
             Err(error) => return Err(error.context("no machine to run on")),
         };
         let row = Row {
@@ -142,7 +143,7 @@ pub(crate) fn run(parts: &Parts, filter: &str, skipped: &[String]) -> anyhow::Re
     Ok(table.passed())
 }
 
-/// Runs a test, and kills the machine under it when its time is up.
+/// Runs a test, and kills its machine when the time is up.
 fn watched(
     test: Test,
     mut machine: Machine,
@@ -163,7 +164,7 @@ fn watched(
     });
     let late = watch.recv_timeout(test.limit).is_err() && !runner.is_finished();
     if late {
-        // Whatever it waits for ends with these; and no wait of ours is without a limit.
+        // Every wait in a test either has a limit or is for one of these processes.
         processes.kill();
     }
     let result = runner.join().map_err(|_| anyhow!("the test panicked"))?;

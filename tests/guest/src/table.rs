@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The suite's last table.
+//! The suite's result table.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::suite::Outcome;
 
-/// One test's line.
+/// A test's line.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
@@ -15,7 +15,7 @@ pub(crate) struct Row {
     pub(crate) result: Result<Outcome, String>,
 }
 
-/// A line for each test, and the counts.
+/// All lines. Prints the counts after them.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     pub(crate) rows: Vec<Row>,
@@ -67,7 +67,7 @@ mod tests {
     use crate::suite::Outcome;
 
     #[test]
-    fn one_failure_is_the_tables() {
+    fn one_failure_fails_the_table() {
         let row = |result| Row {
             name: "a",
             time: Duration::from_secs(1),

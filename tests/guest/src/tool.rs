@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Programs of the system that are run to their end.
+//! System programs that run to completion.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-/// Something that this machine does not have and that cannot be installed without asking.
+/// A prerequisite that this machine lacks and that we do not install without asking.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} is missing; {hint}")]
 pub struct Missing {
@@ -16,7 +16,7 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// Something, and what a person does to get it.
+    /// Names a prerequisite and what the user does to get it.
     pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -25,7 +25,7 @@ impl Missing {
     }
 }
 
-/// The path of a program.
+/// Finds a program in `PATH`.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -34,13 +34,13 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Runs a command; its output, if it succeeds.
+/// Runs a command and returns its output.
 pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .with_context(|| format!("{} could not be started", name(command)))?;
+        .with_context(|| format!("cannot start {}", name(command)))?;
     ensure!(
         output.status.success(),
         "{} failed: {}",
@@ -50,17 +50,17 @@ pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Runs a command that needs no looking at.
+/// Runs a command and discards its output.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     output(command).map(drop)
 }
 
-/// Runs a command that shows a person itself what it does.
+/// Runs a command whose output the user sees.
 pub fn show(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .stdin(Stdio::null())
         .status()
-        .with_context(|| format!("{} could not be started", name(command)))?;
+        .with_context(|| format!("cannot start {}", name(command)))?;
     ensure!(status.success(), "{} failed: {status}", name(command));
     Ok(())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a device has used so far, as the kernel counts it.
+//! The processor time, memory and descriptors that a device has used, as the kernel counts them.
 
 use std::fs;
 use std::ops::Sub;
@@ -14,27 +14,27 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
-/// Sums over the threads of a device.
+/// Totals over a device's threads.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct Usage {
-    /// Seconds on a core, to the nanosecond.
+    /// Processor time in seconds, to the nanosecond.
     pub cpu: f64,
-    /// Seconds in user mode, to the tick of 10 ms, as those in the kernel.
+    /// Time in user mode in seconds, to the clock tick of 10 ms.
     pub user: f64,
-    /// In the kernel.
+    /// Time in the kernel in seconds, to the clock tick of 10 ms.
     pub system: f64,
-    /// Context switches of both kinds.
+    /// Context switches, voluntary and involuntary.
     pub switches: f64,
 }
 
 impl Usage {
-    /// Of the running threads of a process that `counts` chooses by name.
+    /// Returns the total over the running threads of a process whose names `counts` accepts.
     pub fn of_threads(process: u32, counts: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
         let mut sum = Self::default();
         let directory = format!("/proc/{process}/task");
         for task in fs::read_dir(&directory).with_context(|| format!("cannot read {directory}"))? {
             let task = task?.path();
-            // A thread may end while it is being looked at.
+            // A thread may end while its files are being read.
             let Ok(name) = fs::read_to_string(task.join("comm")) else {
                 continue;
             };
@@ -50,7 +50,7 @@ impl Usage {
         Ok(sum)
     }
 
-    /// Of this process, with the threads that have ended.
+    /// Returns the total for this process, including threads that have ended.
     pub fn of_this_process() -> anyhow::Result<Self> {
         let usage = getrusage(UsageWho::RUSAGE_SELF)?;
         let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
@@ -92,7 +92,8 @@ impl Sub for Usage {
     }
 }
 
-/// Memory that belongs to the process alone; the guest's, which it shares with QEMU, is not in it.
+/// Returns the memory that belongs to the process alone, which excludes the guest memory that it
+/// shares with QEMU.
 pub fn anonymous_bytes(process: u32) -> anyhow::Result<u64> {
     let file = format!("/proc/{process}/smaps_rollup");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
@@ -104,12 +105,12 @@ pub fn anonymous_bytes(process: u32) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Descriptors that the process has open.
+/// Returns how many descriptors the process has open.
 pub fn descriptors(process: u32) -> anyhow::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{process}/fd"))?.count())
 }
 
-/// Fields 14 and 15 of `stat`, in seconds. The name before them may hold anything.
+/// Reads fields 14 and 15 of `stat`, in seconds. The name before them can contain any character.
 fn ticks(stat: &str) -> Option<(f64, f64)> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split_whitespace().skip(11);
@@ -130,7 +131,7 @@ mod tests {
     use super::{Usage, anonymous_bytes, field, ticks};
 
     #[test]
-    fn a_name_with_brackets_does_not_move_the_fields() {
+    fn brackets_in_a_thread_name_do_not_shift_the_fields() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0";
         assert_eq!(ticks(stat), Some((2.5, 0.5)));
     }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn work_and_memory_show() {
+    fn work_and_memory_are_counted() {
         let us = std::process::id();
         let (before, memory) = (
             Usage::of_threads(us, |_| true).unwrap(),

@@ -7,16 +7,15 @@ use clap::Parser;
 use crate::device::Named;
 use crate::row::{self, Row};
 
-/// Measures our devices beside vhost-device-vsock, under a driver of Linux's habits in this
-/// process.
+/// Compares our devices with vhost-device-vsock, under a Linux-like driver in this process
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench --native")]
 pub(crate) struct Args {
-    /// Only rows whose name contains one of these, separated by commas
+    /// Run only the rows whose names contain one of these, separated by commas
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
     rows: Vec<String>,
 
-    /// The devices, separated by commas
+    /// The devices to measure, separated by commas
     #[arg(
         long,
         value_enum,
@@ -25,23 +24,23 @@ pub(crate) struct Args {
     )]
     pub(crate) devices: Vec<Named>,
 
-    /// Runs of each row on each device [default: 5, with --quick 1]
+    /// Runs of each row on each device [default: 5, or 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 
-    /// Short runs: shows that all works, not how fast it is
+    /// Make short runs, which show that everything works but not how fast it is
     #[arg(long)]
     quick: bool,
 
-    /// Every thread on one core: of the guest, the device and the host component
+    /// Run all threads on one core: the guest's, the device's and the host component's
     #[arg(long)]
     pub(crate) one_core: bool,
 
-    /// How long our devices look for work before they sleep, in microseconds
+    /// How long our devices poll before they sleep, in microseconds
     #[arg(long, value_name = "N")]
     pub(crate) poll_us: Option<u32>,
 
-    /// Our program of another revision of this repository as one more device
+    /// Also measure our program as of another revision of this repository
     #[arg(long, value_name = "REV")]
     pub(crate) baseline: Option<String>,
 
@@ -49,19 +48,19 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) siblings: bool,
 
-    /// Where the JSON file and the charts go
+    /// The directory for the JSON file and the charts
     #[arg(long, value_name = "DIR", default_value = "target/bench/native")]
     pub(crate) out: PathBuf,
 
-    /// List the names of the rows and measure nothing
+    /// List the names of the rows without measuring
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Embed the library for a guest with this CID (the bench calls itself)
+    /// Embed the library for a guest with this CID (internal: the bench starts itself with it)
     #[arg(long, value_name = "CID", requires = "directory", hide = true)]
     pub(crate) serve: Option<u32>,
 
-    /// Where its socket goes
+    /// The directory of the embedded device's socket
     #[arg(long, value_name = "DIR", hide = true)]
     pub(crate) directory: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The machine's monotonic clock, which sender and receiver share whatever their processes, in
-//! nanoseconds.
+//! The machine's monotonic clock in nanoseconds, which is the same for sender and receiver in
+//! different processes.
 
 use std::io;
 
@@ -9,18 +9,18 @@ use nix::sys::prctl::{get_timerslack, set_timerslack};
 use nix::sys::time::{TimeSpec, TimeValLike};
 use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 
-/// A moment.
+/// A point in time, or a duration.
 pub(crate) type Nanos = u64;
 
 pub(crate) const MILLISECOND: Nanos = 1_000_000;
 
-/// Now.
+/// Returns the current time.
 pub(crate) fn now() -> io::Result<Nanos> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
     Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
 }
 
-/// Waits until then; not at all if that has passed.
+/// Sleeps until `moment`, or not at all if that has passed.
 pub(crate) fn wait_until(moment: Nanos) -> io::Result<()> {
     let until = TimeSpec::nanoseconds(i64::try_from(moment).unwrap_or(i64::MAX));
     let absolute = ClockNanosleepFlags::TIMER_ABSTIME;
@@ -33,7 +33,8 @@ pub(crate) fn wait_until(moment: Nanos) -> io::Result<()> {
     }
 }
 
-/// While it lives, the calling thread is woken when it asked for it, and not up to 50 us later.
+/// Reduces the calling thread's timer slack while it exists: the thread is woken when it asked to
+/// be, not up to 50 us later.
 #[derive(Debug)]
 pub(crate) struct Punctual(u64);
 
@@ -47,6 +48,6 @@ impl Punctual {
 
 impl Drop for Punctual {
     fn drop(&mut self) {
-        set_timerslack(self.0).ok(); // it was accepted before
+        set_timerslack(self.0).ok(); // this value was valid before
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The devices that are compared, each with a guest and a host component.
+//! The devices to compare, each with a guest and a host component.
 
 use std::env;
 use std::io;
@@ -22,7 +22,7 @@ use crate::guest::Guest;
 use crate::host::{self, HostSide};
 use crate::shape::Shape;
 
-/// A device that is compared with others.
+/// A device that can be named on the command line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Named {
     /// Our program, over Unix sockets.
@@ -37,20 +37,20 @@ pub(crate) enum Named {
 pub(crate) const PEER: &str = "peer";
 pub(crate) const BASELINE: &str = "baseline";
 
-/// How a device is started.
+/// A device to measure, and how to start it.
 pub(crate) struct Contender {
-    /// As tables have it.
+    /// The name in tables.
     pub(crate) name: &'static str,
     cid: u32,
     program: PathBuf,
-    /// What the program is told beside CID and sockets.
+    /// Arguments of the program in addition to the CID and the sockets.
     words: Vec<String>,
     start: Starter,
 }
 
-/// Starts it with its sockets in a directory, and a host component on it.
+/// Starts a device with its sockets in a directory, and a host component.
 type Starter = fn(&Contender, &Path) -> Result<(UsageOf, HostSide)>;
-/// What a device has used so far; the device lives as long as this does.
+/// Returns the device's usage so far. Also owns the device.
 type UsageOf = Box<dyn Fn() -> Result<Usage>>;
 
 impl Contender {
@@ -73,7 +73,7 @@ impl Contender {
         })
     }
 
-    /// Builds our program of another revision.
+    /// Builds our program at another revision.
     pub(crate) fn baseline(revision: &Revision) -> Result<Self> {
         Ok(Self {
             name: BASELINE,
@@ -84,12 +84,12 @@ impl Contender {
         })
     }
 
-    /// Whether it is of this revision.
+    /// Returns whether the device is built from this revision.
     pub(crate) fn is_ours(&self) -> bool {
         ![PEER, BASELINE].contains(&self.name)
     }
 
-    /// Starts it, and a guest on it.
+    /// Starts the device and a guest on it.
     pub(crate) fn start(&self, shape: Shape) -> Result<Machine> {
         let directory = tempfile::tempdir()?;
         let (usage, host) = (self.start)(self, directory.path())?;
@@ -104,7 +104,7 @@ fn start_daemon(contender: &Contender, directory: &Path) -> Result<(UsageOf, Hos
     Ok((Box::new(move || daemon.usage()), host))
 }
 
-/// Starts this program anew, which embeds the library: see [`embed`].
+/// Starts this program again as an embedder of the library: see [`embed`].
 fn start_embedder(contender: &Contender, directory: &Path) -> Result<(UsageOf, HostSide)> {
     let cid = contender.cid;
     let process = Command::new(&contender.program)
@@ -129,13 +129,13 @@ struct Embedder(Child);
 
 impl Drop for Embedder {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may already have ended.
         self.0.kill().ok();
         self.0.wait().ok();
     }
 }
 
-/// Is that process: does jobs beside the device until its input ends.
+/// Runs as that process: a device, and a host component that runs jobs until the input ends.
 pub(crate) fn embed(cid: u32, directory: &Path, poll_us: Option<u32>) -> Result<()> {
     let budget = poll_us.map(|micros| Duration::from_micros(micros.into()));
     let device = InProcess::start(cid, directory, budget)?;
@@ -152,7 +152,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts a guest on the device of this directory.
+    /// Starts a guest on the device whose sockets are in this directory.
     pub(crate) fn boot(
         directory: TempDir,
         cid: u32,
@@ -169,7 +169,7 @@ impl Machine {
         })
     }
 
-    /// A port that was not used before.
+    /// Returns a port that was not used before.
     pub(crate) fn port(&mut self) -> u32 {
         self.next_port += 1;
         self.next_port

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A vsock driver on one processor, as Linux has it (`virtio_transport.c`).
+//! A vsock driver on one processor, modelled on Linux (`virtio_transport.c`).
 //!
-//! Nothing spins. A send looks whether the device has interrupted, as a processor does between two
-//! instructions; with nothing to do it sleeps until an interrupt comes.
+//! The driver never spins. A send first checks for interrupts, as a processor takes them between
+//! two instructions. With nothing to do, the driver sleeps until an interrupt arrives.
 //!
 //! ```text
-//! interrupt of the RX queue ─▶ switch it off, take every packet, switch it on, look again;
-//!                              when half of the buffers are used, offer all of them anew
-//! interrupt of the TX queue ─▶ the same: give back what was sent
-//! a packet to the device    ─▶ add it, kick if the device has asked for that
+//! interrupt of the RX queue ─▶ disable it, take every packet, enable it, check again;
+//!                              when half of the buffers are used, refill the queue
+//! interrupt of the TX queue ─▶ the same: recycle the buffers that were sent
+//! a packet to the device    ─▶ add it, and kick if the device asked for a kick
 //! ```
 
 use std::path::Path;
@@ -27,7 +27,7 @@ use crate::shape::{RxBuffer, Shape};
 
 const HEADER: u32 = 44;
 const PAGE: u32 = 4096;
-/// Bytes of a buffer in one piece.
+/// The size of a buffer in one piece.
 const WHOLE: u32 = 3776;
 /// Buffers for packets to the guest, two pages each.
 const RX: u64 = 0x10_0000;
@@ -40,18 +40,18 @@ const MEMORY: u64 = TX + TX_STRIDE * MAX_SIZE as u64;
 // The queues are before the buffers.
 const _: () = assert!(2 * queue::BYTES <= RX);
 
-/// What there is to know next.
+/// The result of waiting for a packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Next {
-    /// A packet, and its [`Driver::payload`].
+    /// A packet. Its payload is [`Driver::payload`].
     Packet(Header),
-    /// All packets of an interrupt were taken.
+    /// All packets of an interrupt have been taken.
     Emptied,
-    /// Nothing has come in time.
+    /// Nothing arrived in time.
     Nothing,
 }
 
-/// Whether the worker for packets to the guest is at work.
+/// Whether the worker for packets to the guest is running.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum RxWork {
     /// Interrupts are on.
@@ -60,27 +60,28 @@ enum RxWork {
     Running,
 }
 
-/// How often one side told the other.
+/// How often each side has notified the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notified {
     pub(crate) kicks: u64,
     pub(crate) interrupts: u64,
 }
 
-/// The driver.
+/// The driver and its session with the device.
 pub(crate) struct Driver {
     session: Session,
     halt: Halt,
     rx_buffer: RxBuffer,
     rx_work: RxWork,
-    /// Packets that were dropped as Linux drops them: the device has not written what they say.
+    /// Packets that were dropped, as Linux drops them, because the device wrote fewer bytes than
+    /// the header says.
     pub(crate) malformed: u64,
     buffer: Vec<u8>,
     len: usize,
 }
 
 impl Driver {
-    /// Connects to a device, and offers it all buffers.
+    /// Connects to a device and offers it all buffers.
     pub(crate) fn start(socket: &Path, shape: Shape) -> Result<Self> {
         let session = Session::start(socket, shape, MEMORY)?;
         let mut driver = Self {
@@ -97,7 +98,7 @@ impl Driver {
         Ok(driver)
     }
 
-    /// What comes next, if it does in time.
+    /// Waits for the next packet.
     pub(crate) fn next(&mut self, wait: Wait) -> Result<Next> {
         loop {
             if self.rx_work == RxWork::Running {
@@ -109,20 +110,20 @@ impl Driver {
         }
     }
 
-    /// Whether the device has interrupted for packets that were not taken yet.
+    /// Returns whether packets of an interrupt have not been taken yet.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.rx_work == RxWork::Running
     }
 
-    /// What the last packet carried.
+    /// The payload of the last packet.
     pub(crate) fn payload(&self) -> &[u8] {
         &self.buffer[..self.len]
     }
 
-    /// Sends a packet, when the queue has room for it.
+    /// Sends a packet. Waits until the queue has room for it.
     pub(crate) fn transmit(&mut self, header: &Header, payload: &[u8]) -> Result<()> {
         let pieces = if payload.is_empty() { 1 } else { 2 };
-        // As a processor takes interrupts between two instructions.
+        // A processor would take interrupts here, between two instructions.
         self.interrupts(Wait::No)?;
         let head = loop {
             if let Some(head) = self.session.tx.next_head(pieces) {
@@ -144,7 +145,7 @@ impl Driver {
         tx.kick()
     }
 
-    /// How often one side has told the other so far.
+    /// Returns how often each side has notified the other so far.
     pub(crate) fn notified(&self) -> Notified {
         let Session { rx, tx, .. } = &self.session;
         Notified {
@@ -153,7 +154,7 @@ impl Driver {
         }
     }
 
-    /// Waits for interrupts and does what they are for; `false` if none came in time.
+    /// Waits for interrupts and handles them. Returns `false` if none arrived in time.
     fn interrupts(&mut self, wait: Wait) -> Result<bool> {
         let Some(pending) = self.halt.wait(wait)? else {
             return Ok(false);
@@ -169,7 +170,7 @@ impl Driver {
         Ok(true)
     }
 
-    /// Takes the next packet, or ends the work when there is none (`virtio_transport_rx_work`).
+    /// Takes the next packet, or ends the work if there is none (`virtio_transport_rx_work`).
     fn rx_work(&mut self) -> Result<Next> {
         loop {
             if let Some(used) = self.session.rx.take()? {
@@ -184,15 +185,16 @@ impl Driver {
             }
             rx.disable_interrupts()?;
         }
+        // Linux refills the queue here, after the work, rather than after each packet.
         self.rx_work = RxWork::Asleep;
         let rx = &self.session.rx;
-        if is_refill_due(rx.under_way(), rx.capacity(self.rx_pieces())) {
+        if is_refill_due(rx.in_flight(), rx.capacity(self.rx_pieces())) {
             self.fill()?;
         }
         Ok(Next::Emptied)
     }
 
-    /// Gives back what the device has sent (`virtio_transport_tx_work`).
+    /// Recycles the buffers that the device has sent (`virtio_transport_tx_work`).
     fn tx_work(&mut self) -> Result<()> {
         let tx = &mut self.session.tx;
         loop {
@@ -211,7 +213,7 @@ impl Driver {
         }
     }
 
-    /// Offers a buffer for each free place of the RX queue (`virtio_vsock_rx_fill`).
+    /// Offers a buffer for each free entry of the RX queue (`virtio_vsock_rx_fill`).
     fn fill(&mut self) -> Result<()> {
         let pieces = self.rx_pieces();
         let rx = &mut self.session.rx;
@@ -229,8 +231,7 @@ impl Driver {
         rx.kick()
     }
 
-    /// Copies a packet out of its buffer; one whose length is not that of what was written is
-    /// dropped.
+    /// Copies a packet out of its buffer. Drops one whose length does not match what was written.
     fn receive(&mut self, used: Used) -> Result<Option<Header>> {
         let at = rx_buffer(used.head);
         let (payload, room) = match self.rx_buffer {
@@ -255,7 +256,7 @@ fn rx_buffer(head: u16) -> u64 {
     RX + RX_STRIDE * u64::from(head)
 }
 
-/// Whether less than half of the buffers are left.
+/// Returns whether less than half of the buffers are left.
 fn is_refill_due(left: u16, capacity: u16) -> bool {
     left < capacity / 2
 }
@@ -265,7 +266,7 @@ mod tests {
     use super::is_refill_due;
 
     #[test]
-    fn buffers_are_offered_anew_when_half_of_them_are_used() {
+    fn the_queue_is_refilled_when_half_of_the_buffers_are_used() {
         assert!(!is_refill_due(128, 128));
         assert!(!is_refill_due(64, 128));
         assert!(is_refill_due(63, 128));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The VMM's part: guest memory in a memfd, and the requests by which a device comes to know it.
+//! The VMM's part: guest memory in a memfd, and the vhost-user requests that set up a device.
 
 use std::fs::File;
 use std::path::Path;
@@ -20,23 +20,23 @@ const VERSION_1: u64 = 1 << 32;
 const PROTOCOL_FEATURES: u64 = 1 << 30;
 const EVENT_IDX: u64 = 1 << 29;
 const INDIRECT: u64 = 1 << 28;
-/// Queues of the device: to the guest, to the host, events.
+/// The device's queues: to the guest, to the host, and events.
 const QUEUES: u64 = 3;
 
-/// What the two ends have agreed on.
+/// A negotiated session with a device.
 pub(crate) struct Session {
-    /// The connection; without it the device stops.
+    /// The connection. The device stops when it is closed.
     pub(crate) frontend: Frontend,
     pub(crate) memory: Memory,
-    /// To the guest.
+    /// The queue to the guest.
     pub(crate) rx: Queue,
-    /// To the host.
+    /// The queue to the host.
     pub(crate) tx: Queue,
 }
 
 impl Session {
-    /// Connects to a device, and says what a VMM says when its guest's driver comes up. The first
-    /// bytes of memory, of `bytes` in all, are the queues'.
+    /// Connects to a device and makes the requests of a VMM whose guest's driver starts. The queues
+    /// are at the start of the memory, which has `bytes` bytes.
     pub(crate) fn start(socket: &Path, shape: Shape, bytes: u64) -> Result<Self> {
         let frontend = Frontend::connect(socket, QUEUES)
             .with_context(|| format!("cannot connect to {}", socket.display()))?;
@@ -46,7 +46,7 @@ impl Session {
         let needed = VERSION_1 | PROTOCOL_FEATURES;
         ensure!(
             features & needed == needed,
-            "expected a device of virtio 1 and vhost-user, but it offers {offered:#x}"
+            "expected a device that offers virtio 1 and vhost-user, found features {offered:#x}"
         );
         agree_on_protocol(frontend.clone())?;
         frontend.set_features(features)?;
@@ -73,7 +73,7 @@ impl Session {
         })
     }
 
-    /// The device may look into the queues.
+    /// Lets the device use the queues.
     pub(crate) fn enable(&mut self) -> Result<()> {
         for index in 0..2 {
             self.frontend.set_vring_enable(index, true)?;
@@ -88,7 +88,7 @@ fn wanted(shape: Shape) -> u64 {
     VERSION_1 | PROTOCOL_FEATURES | event_idx | indirect
 }
 
-/// Has each request answered, where the device can do that.
+/// Has the device acknowledge each request, if it can.
 fn agree_on_protocol(mut frontend: Frontend) -> Result<()> {
     let wanted = VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::REPLY_ACK;
     let features = frontend.get_protocol_features()? & wanted;
@@ -99,7 +99,7 @@ fn agree_on_protocol(mut frontend: Frontend) -> Result<()> {
     Ok(())
 }
 
-/// Makes guest memory and shares it with the device.
+/// Creates guest memory and shares it with the device.
 fn share(frontend: &Frontend, bytes: u64) -> Result<Memory> {
     let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
     ftruncate(&file, bytes)?;

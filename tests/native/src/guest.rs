@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A guest: its sockets (`virtio_transport_common.c`), and the calls that its one program makes.
+//! A guest's sockets, modelled on Linux (`virtio_transport_common.c`), and the calls of its only
+//! program.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,44 +16,44 @@ use crate::shape::{CreditUpdates, Shape};
 
 const HOST_CID: u64 = 2;
 const STREAM: u16 = 1;
-/// Where the ports of the guest's own connections begin.
+/// The first port for the guest's own connections.
 const FIRST_PORT: u32 = 1 << 16;
 
-/// A connection.
+/// The ports that identify a connection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Id {
     guest_port: u32,
     host_port: u32,
 }
 
-/// What a packet meant.
+/// What a packet caused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Event {
-    /// The connection is there, whoever began it.
+    /// The connection is established, from either side.
     Opened(Id),
     /// The program has read [`Guest::payload`].
     Data(Id),
-    /// The device has said how much room it has.
+    /// The device has reported its free space.
     Credit(Id),
-    /// The connection is gone.
+    /// The connection has ended.
     Ended(Id),
 }
 
-/// The guest.
+/// A guest with one program.
 pub(crate) struct Guest {
     pub(crate) driver: Driver,
     cid: u64,
-    /// Who its connections are with: the host, or another guest.
+    /// The CID at the other end of its connections: the host's, or another guest's.
     peer: u64,
     credit_updates: CreditUpdates,
     sockets: HashMap<Id, Credit>,
-    /// Whose bytes were read since the last interrupt.
+    /// The connections that were read from since the last interrupt.
     readers: Vec<Id>,
     next_port: u32,
 }
 
 impl Guest {
-    /// Starts a guest on a device.
+    /// Boots a guest on a device.
     pub(crate) fn boot(socket: &Path, cid: u32, shape: Shape) -> Result<Self> {
         Ok(Self {
             driver: Driver::start(socket, shape)?,
@@ -65,7 +66,7 @@ impl Guest {
         })
     }
 
-    /// Its connections are with another guest, of this CID.
+    /// Connects with another guest, of this CID, instead of the host.
     pub(crate) fn with_sibling(self, cid: u32) -> Self {
         Self {
             peer: cid.into(),
@@ -73,21 +74,21 @@ impl Guest {
         }
     }
 
-    /// Connects to a port of the host, and waits until it is connected.
+    /// Connects to a port of the host and waits until it is connected.
     pub(crate) fn open(&mut self, host_port: u32) -> Result<Id> {
         let id = self.request(host_port)?;
         loop {
             match self.next_within_limit()? {
                 Event::Opened(opened) if opened == id => return Ok(id),
                 Event::Ended(ended) if ended == id => {
-                    bail!("port {host_port} of the host refuses a connection")
+                    bail!("port {host_port} of the host refused the connection")
                 }
                 _ => {}
             }
         }
     }
 
-    /// Begins a connection to a port of the host.
+    /// Starts to connect to a port of the host.
     pub(crate) fn request(&mut self, host_port: u32) -> Result<Id> {
         let guest_port = self.next_port;
         self.next_port += 1;
@@ -96,11 +97,11 @@ impl Guest {
             host_port,
         };
         self.sockets.insert(id, Credit::default());
-        self.say(id, Op::Request, 0)?;
+        self.send_control(id, Op::Request, 0)?;
         Ok(id)
     }
 
-    /// Waits until the host has connected.
+    /// Waits for a connection from the host.
     pub(crate) fn accept(&mut self) -> Result<Id> {
         loop {
             if let Event::Opened(id) = self.next_within_limit()? {
@@ -109,12 +110,12 @@ impl Guest {
         }
     }
 
-    /// Sends what one packet can carry and the device has room for; how much that was.
+    /// Sends what fits into one packet and the credit. Returns how much that was.
     pub(crate) fn send(&mut self, id: Id, bytes: &[u8]) -> Result<usize> {
-        // The program has read before it sends, in a call of its own.
-        self.tell_what_was_read()?;
+        // The program has returned from its last read, so pending credit updates go first.
+        self.send_due_credit_updates()?;
         let credit = self.sockets.get_mut(&id);
-        let credit = credit.with_context(|| format!("the connection {id:?} is gone"))?;
+        let credit = credit.with_context(|| format!("the connection {id:?} has ended"))?;
         let len = credit.take(bytes.len());
         if len > 0 {
             self.transmit(id, Op::ReadWrite, 0, &bytes[..len])?;
@@ -122,7 +123,7 @@ impl Guest {
         Ok(len)
     }
 
-    /// Sends everything, waiting for room. What comes meanwhile is read and not looked at.
+    /// Sends everything. Discards what it receives while waiting for credit.
     pub(crate) fn send_all(&mut self, id: Id, mut bytes: &[u8]) -> Result<()> {
         loop {
             let sent = self.send(id, bytes)?;
@@ -136,35 +137,35 @@ impl Guest {
         }
     }
 
-    /// Closes a connection, and waits until the device has let go of it. What comes meanwhile is
-    /// not looked at.
+    /// Closes a connection and waits until the device confirms. Discards what it receives
+    /// meanwhile.
     pub(crate) fn close(&mut self, id: Id) -> Result<()> {
         if !self.sockets.contains_key(&id) {
-            return Ok(()); // the host was first
+            return Ok(()); // the host closed it first
         }
-        self.say(id, Op::Shutdown, ShutdownFlags::BOTH.bits())?;
+        self.send_control(id, Op::Shutdown, ShutdownFlags::BOTH.bits())?;
         while self.next_within_limit()? != Event::Ended(id) {}
         Ok(())
     }
 
-    /// What happens next; an error if nothing does for long.
+    /// Waits for the next event. Fails if none arrives within the limit.
     pub(crate) fn next_within_limit(&mut self) -> Result<Event> {
         self.next(Wait::Limit)?
-            .context("the device has nothing for the guest, which waits for it")
+            .context("expected a packet from the device, found none within the limit")
     }
 
-    /// Waits until the program has read from some connection; an error if one ends before.
+    /// Waits until the program has read from a connection. Fails if one ends before that.
     pub(crate) fn next_data(&mut self) -> Result<Id> {
         loop {
             match self.next_within_limit()? {
                 Event::Data(id) => return Ok(id),
-                Event::Ended(_) => bail!("the host has ended"),
+                Event::Ended(_) => bail!("the host has closed the connection"),
                 Event::Opened(_) | Event::Credit(_) => {}
             }
         }
     }
 
-    /// What happens next, if it does in time.
+    /// Waits for the next event.
     pub(crate) fn next(&mut self, wait: Wait) -> Result<Option<Event>> {
         loop {
             match self.driver.next(wait)? {
@@ -173,33 +174,33 @@ impl Guest {
                         return Ok(Some(event));
                     }
                 }
-                Next::Emptied => self.tell_what_was_read()?,
+                Next::Emptied => self.send_due_credit_updates()?,
                 Next::Nothing => return Ok(None),
             }
         }
     }
 
-    /// Hears what the device has interrupted for, if it has; what that means is not looked at.
-    pub(crate) fn hear(&mut self) -> Result<()> {
+    /// Handles the packets of a pending interrupt and discards their events.
+    pub(crate) fn handle_interrupts(&mut self) -> Result<()> {
         while self.driver.is_interrupted() {
             self.next(Wait::No)?;
         }
         Ok(())
     }
 
-    /// What the last [`Event::Data`] has brought.
+    /// The bytes of the last [`Event::Data`].
     pub(crate) fn payload(&self) -> &[u8] {
         self.driver.payload()
     }
 
-    /// Does what a packet says.
+    /// Handles a packet.
     fn receive(&mut self, header: &Header) -> Result<Option<Event>> {
         ensure!(
             (header.src_cid, header.dst_cid) == (self.peer, self.cid),
-            "the device has sent a packet for another guest: {header:?}"
+            "the device sent a packet for another guest: {header:?}"
         );
         let op = Op::try_from(header.op)
-            .map_err(|op| anyhow!("the device has sent the unknown operation {op}"))?;
+            .map_err(|op| anyhow!("the device sent the unknown operation {op}"))?;
         let id = Id {
             guest_port: header.dst_port,
             host_port: header.src_port,
@@ -209,20 +210,20 @@ impl Guest {
         }
         let Some(credit) = self.sockets.get_mut(&id) else {
             if op != Op::Reset {
-                self.say(id, Op::Reset, 0)?;
+                self.send_control(id, Op::Reset, 0)?;
             }
             return Ok(None);
         };
-        credit.heard(header.buf_alloc, header.fwd_cnt);
+        credit.update_from_peer(header.buf_alloc, header.fwd_cnt);
         match op {
-            Op::Request => self.say(id, Op::Response, 0)?,
-            Op::CreditRequest => self.say(id, Op::CreditUpdate, 0)?,
+            Op::Request => self.send_control(id, Op::Response, 0)?,
+            Op::CreditRequest => self.send_control(id, Op::CreditUpdate, 0)?,
             Op::ReadWrite => self.read(id, header.len)?,
-            // The host sends no more, or reads no more; the other way goes on.
+            // A half-close: the other direction stays open.
             Op::Shutdown if !ShutdownFlags::from_bits(header.flags).is_complete() => {
                 return Ok(None);
             }
-            Op::Shutdown => self.say(id, Op::Reset, 0)?,
+            Op::Shutdown => self.send_control(id, Op::Reset, 0)?,
             Op::Response | Op::CreditUpdate | Op::Reset => {}
         }
         Ok(Some(match op {
@@ -236,31 +237,36 @@ impl Guest {
         }))
     }
 
-    /// The program reads what has come.
+    /// Counts the bytes that the program has read.
     fn read(&mut self, id: Id, len: u32) -> Result<()> {
         let Some(credit) = self.sockets.get_mut(&id) else {
             return Ok(());
         };
         if credit.read(len) == Update::Due {
-            self.say(id, Op::CreditUpdate, 0)?;
+            self.send_control(id, Op::CreditUpdate, 0)?;
         } else if self.credit_updates == CreditUpdates::AllRead {
             self.readers.push(id);
         }
         Ok(())
     }
 
-    /// Programs that have read all that came say so, where the kernel is one that does.
-    fn tell_what_was_read(&mut self) -> Result<()> {
+    /// Sends the credit updates of programs that have read everything, if the guest's kernel does
+    /// that.
+    fn send_due_credit_updates(&mut self) -> Result<()> {
         while let Some(id) = self.readers.pop() {
-            if self.sockets.get(&id).is_some_and(Credit::is_untold) {
-                self.say(id, Op::CreditUpdate, 0)?;
+            if self
+                .sockets
+                .get(&id)
+                .is_some_and(Credit::has_unadvertised_bytes)
+            {
+                self.send_control(id, Op::CreditUpdate, 0)?;
             }
         }
         Ok(())
     }
 
-    /// Sends a packet without payload.
-    fn say(&mut self, id: Id, op: Op, flags: u32) -> Result<()> {
+    /// Sends a packet without a payload.
+    fn send_control(&mut self, id: Id, op: Op, flags: u32) -> Result<()> {
         self.transmit(id, op, flags, &[])
     }
 
@@ -275,7 +281,7 @@ impl Guest {
             op: op.into(),
             flags,
             buf_alloc: BUF_ALLOC,
-            fwd_cnt: self.sockets.get_mut(&id).map_or(0, Credit::tell),
+            fwd_cnt: self.sockets.get_mut(&id).map_or(0, Credit::advertise),
         };
         self.driver.transmit(&header, payload)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A processor that halts until an interrupt comes, or until a moment.
+//! A processor that halts until an interrupt arrives or a time is reached.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -11,35 +11,35 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::clock::{self, Nanos};
 
-/// Whatever takes longer is stuck.
+/// A wait that takes longer is stuck.
 const LIMIT_MILLIS: i32 = 20_000;
 
 /// How long to wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wait {
-    /// Not at all.
+    /// Do not wait.
     No,
     /// Until this moment.
     Until(Nanos),
-    /// Longer than anything takes.
+    /// For longer than any regular wait.
     Limit,
 }
 
-/// What has interrupted.
+/// The queues that have interrupted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Pending {
     pub(crate) rx: bool,
     pub(crate) tx: bool,
 }
 
-/// What a processor is woken by.
+/// What wakes the processor.
 pub(crate) struct Halt {
     epoll: Epoll,
     timer: TimerFd,
 }
 
 impl Halt {
-    /// By the calls of both queues.
+    /// Watches the call descriptors of both queues.
     pub(crate) fn new(rx: &impl AsRawFd, tx: &impl AsRawFd) -> io::Result<Self> {
         let (epoll, timer) = (Epoll::new()?, TimerFd::new()?);
         let fds = [rx.as_raw_fd(), tx.as_raw_fd(), timer.as_raw_fd()];
@@ -50,7 +50,7 @@ impl Halt {
         Ok(Self { epoll, timer })
     }
 
-    /// Waits for an interrupt; `None` if none came in time.
+    /// Waits for an interrupt. Returns `None` if none arrives in time.
     pub(crate) fn wait(&mut self, wait: Wait) -> io::Result<Option<Pending>> {
         loop {
             let millis = match wait {
@@ -74,7 +74,7 @@ impl Halt {
                 match event.data() {
                     0 => pending.rx = true,
                     1 => pending.tx = true,
-                    // A timer of this wait, or of one that was cut short.
+                    // The timer of this wait, or of one that an interrupt ended.
                     _ => drop(self.timer.wait()?),
                 }
             }
@@ -96,7 +96,7 @@ mod tests {
     use crate::clock::{self, MILLISECOND};
 
     #[test]
-    fn the_first_of_interrupt_and_moment_wakes() {
+    fn an_interrupt_or_the_time_wakes_whichever_is_first() {
         let [rx, tx] = [(); 2].map(|()| EventFd::new(0).unwrap());
         let mut halt = Halt::new(&rx, &tx).unwrap();
         let moment = clock::now().unwrap() + MILLISECOND;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The host component, which does jobs that it is given as lines of JSON: a thread of this process,
-//! or one of the process that embeds the device.
+//! The host component, which runs jobs that arrive as lines of JSON. It is a thread of this
+//! process, or runs in the process that embeds the device.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,23 +14,23 @@ use vsock_guest::device::Host;
 
 use crate::job::{Job, Report, Task};
 
-/// What the host component answers, a line each.
+/// The host component's answers, one on each line.
 #[derive(Debug, Deserialize, Serialize)]
-enum Said {
+enum Reply {
     /// The guest may begin.
     Ready,
     Done(Report),
     Failed(String),
 }
 
-/// The end of the host component that gives the jobs.
+/// The bench's end of a host component.
 pub(crate) struct HostSide {
     input: Box<dyn Write>,
     output: Box<dyn BufRead>,
 }
 
 impl HostSide {
-    /// Of a thread here, which reaches the device by sockets.
+    /// Starts a host component in a thread of this process, which uses the device's sockets.
     pub(crate) fn here(host: Arc<dyn Host>) -> Result<Self> {
         let (near, far) = UnixStream::pair()?;
         let jobs = BufReader::new(far.try_clone()?);
@@ -38,7 +38,8 @@ impl HostSide {
         Self::new(near.try_clone()?, near)
     }
 
-    /// Of what reads from `input` and writes to `output`; returns when that is ready.
+    /// Uses a host component that reads from `input` and writes to `output`. Waits until it is
+    /// ready.
     pub(crate) fn new(input: impl Write + 'static, output: impl Read + 'static) -> Result<Self> {
         let mut side = Self {
             input: Box::new(input),
@@ -48,7 +49,7 @@ impl HostSide {
         Ok(side)
     }
 
-    /// Starts a job, and waits until the guest may begin.
+    /// Starts a job and waits until the guest may begin.
     pub(crate) fn start(&mut self, port: u32, task: Task) -> Result<()> {
         let job = Job { port, task };
         writeln!(self.input, "{}", serde_json::to_string(&job)?)
@@ -56,53 +57,53 @@ impl HostSide {
         self.expect_ready()
     }
 
-    /// Waits for the end of the job.
+    /// Waits for the job's report.
     pub(crate) fn finish(&mut self) -> Result<Report> {
-        match self.hear()? {
-            Said::Done(report) => Ok(report),
-            said => bail!("expected the report of a host component, heard {said:?}"),
+        match self.read_reply()? {
+            Reply::Done(report) => Ok(report),
+            reply => bail!("expected a report from the host component, found {reply:?}"),
         }
     }
 
     fn expect_ready(&mut self) -> Result<()> {
-        match self.hear()? {
-            Said::Ready => Ok(()),
-            said => bail!("expected a host component that is ready, heard {said:?}"),
+        match self.read_reply()? {
+            Reply::Ready => Ok(()),
+            reply => bail!("expected a host component that is ready, found {reply:?}"),
         }
     }
 
-    fn hear(&mut self) -> Result<Said> {
+    fn read_reply(&mut self) -> Result<Reply> {
         let mut line = String::new();
         let len = self.output.read_line(&mut line)?;
         ensure!(len > 0, "the host component has ended");
         match serde_json::from_str(&line)? {
-            Said::Failed(why) => bail!("host component: {why}"),
-            said => Ok(said),
+            Reply::Failed(why) => bail!("host component: {why}"),
+            reply => Ok(reply),
         }
     }
 }
 
-/// The other end: does jobs until there are no more.
+/// Runs jobs until the input ends.
 pub(crate) fn serve(host: &dyn Host, jobs: impl BufRead, mut out: impl Write + Send) -> Result<()> {
-    say(&mut out, &Said::Ready)?;
+    send(&mut out, &Reply::Ready)?;
     for line in jobs.lines() {
         let job: Job = serde_json::from_str(&line?)?;
-        // A thread of its own, whose timer slack is its own.
+        // Each job has a thread, because some change their thread's timer slack.
         let done = thread::scope(|scope| {
-            let work = || job.run(host, || say(&mut out, &Said::Ready));
+            let work = || job.run(host, || send(&mut out, &Reply::Ready));
             scope.spawn(work).join()
         });
-        let said = match done {
-            Ok(Ok(report)) => Said::Done(report),
-            Ok(Err(error)) => Said::Failed(format!("{error:#}")),
-            Err(_) => Said::Failed("it panicked".to_owned()),
+        let reply = match done {
+            Ok(Ok(report)) => Reply::Done(report),
+            Ok(Err(error)) => Reply::Failed(format!("{error:#}")),
+            Err(_) => Reply::Failed("the job panicked".to_owned()),
         };
-        say(&mut out, &said)?;
+        send(&mut out, &reply)?;
     }
     Ok(())
 }
 
-fn say(out: &mut impl Write, said: &Said) -> Result<()> {
-    writeln!(out, "{}", serde_json::to_string(said)?)?;
+fn send(out: &mut impl Write, reply: &Reply) -> Result<()> {
+    writeln!(out, "{}", serde_json::to_string(reply)?)?;
     Ok(out.flush()?)
 }

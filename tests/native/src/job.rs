@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a host component does, on ordinary blocking streams, wherever it lives.
+//! The host component's jobs, on ordinary blocking streams.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::thread;
@@ -13,44 +13,43 @@ use crate::clock::{self, Nanos, Punctual};
 use crate::latency::{Collection, Latencies, Latency, Plan};
 use crate::pattern::{self, Pattern};
 
-/// What to do, and the port: the guest's where the host connects, else the host's.
+/// A task and its port: the guest's if the host connects, otherwise the host's.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Job {
     pub(crate) port: u32,
     pub(crate) task: Task,
 }
 
-/// What to do.
+/// What a host component does.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) enum Task {
-    /// Take the guest's connection, and receive this many bytes of the pattern.
+    /// Accept the guest's connection and receive this many bytes of the pattern.
     Receive { bytes: u64 },
-    /// Connect, and send this many bytes of the pattern in pieces.
+    /// Connect and send this many bytes of the pattern in pieces.
     Send { bytes: u64, piece: usize },
-    /// Take this many connections, and echo on each until it ends; and, if so, connect to the same
-    /// port of the guest, to send until that connection ends.
+    /// Accept this many connections and echo on each until it ends. With `flood`, also connect to
+    /// the same port of the guest and send until that connection ends.
     Echo { connections: u32, flood: bool },
-    /// Connect, and have messages echoed.
+    /// Connect and send messages that the guest echoes.
     Ask { size: usize, count: u64 },
-    /// Take this many connections one after the other, each until it ends.
+    /// Accept this many connections one after the other, each until it ends.
     Accept { count: u64 },
-    /// Connect and close, this many times.
+    /// Connect and close this many times.
     Connect { count: u64 },
-    /// Take the guest's connection, and packets as they come.
+    /// Accept the guest's connection and receive paced packets.
     Collect(Plan),
-    /// Connect, and send packets when they are due.
+    /// Connect and send packets when they are due.
     Pace(Plan),
-    /// Take this many connections and keep them, until what is sent on the last one was echoed and
-    /// it ends.
+    /// Accept this many connections and keep them open. Echo on the last one until it ends.
     Hold { connections: u32 },
 }
 
-/// What a job has to report.
+/// The result of a job.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Report {
     /// When the work began, after connecting.
     pub(crate) began: Nanos,
-    /// When it was done.
+    /// When the work ended.
     pub(crate) ended: Nanos,
     pub(crate) latencies: Latencies,
 }
@@ -66,7 +65,7 @@ impl Report {
 }
 
 impl Job {
-    /// Does it. `ready` is called when the guest may begin.
+    /// Runs the job. Calls `ready` when the guest may begin.
     pub(crate) fn run(self, host: &dyn Host, ready: impl FnOnce() -> Result<()>) -> Result<Report> {
         let connects = matches!(
             self.task,
@@ -116,13 +115,13 @@ fn receive(stream: &mut Stream, bytes: u64) -> Result<Report> {
     let (began, mut received) = (clock::now()?, 0);
     while received < bytes {
         let len = stream.reader.read(&mut buffer)?;
-        ensure!(len > 0, "the guest has ended after {received} bytes");
+        ensure!(len > 0, "the guest ended after {received} bytes");
         pattern.check(received, &buffer[..len])?;
         received += len as u64;
     }
     ensure!(
         received == bytes,
-        "{received} bytes came instead of {bytes}"
+        "expected {bytes} bytes, received {received}"
     );
     Report::since(began, Latencies::default())
 }
@@ -134,15 +133,15 @@ fn send(stream: &mut Stream, bytes: u64, piece: usize) -> Result<Report> {
         stream.writer.write_all(pattern.at(position, piece))?;
     }
     let report = Report::since(began, Latencies::default())?;
-    ended(stream)?; // what was sent is read first
+    ended(stream)?; // the guest closes after it has read everything
     Ok(report)
 }
 
-/// Waits until the guest has closed its connection.
+/// Waits until the guest has closed the connection.
 fn ended(stream: &mut Stream) -> Result<()> {
     match stream.reader.read(&mut [0]) {
         Ok(0) => Ok(()),
-        Ok(_) => Err(anyhow!("the guest has sent something")),
+        Ok(_) => Err(anyhow!("expected the end, received a byte from the guest")),
         Err(error) if is_end(&error) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -155,7 +154,7 @@ fn is_end(error: &io::Error) -> bool {
     )
 }
 
-/// Echoes on all streams, and sends on one more if there is one, until they end.
+/// Echoes on all streams until they end, and sends on the flood's stream if there is one.
 fn serve(streams: impl Iterator<Item = io::Result<Stream>>, flood: Option<Stream>) -> Result<()> {
     thread::scope(|scope| {
         let flooding = flood.map(|stream| scope.spawn(|| send_until_it_ends(stream)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How long packets took, each by itself.
+//! The latency of each packet, and of each burst of packets.
 
 use std::io;
 
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{self, MILLISECOND, Nanos};
 use crate::pattern::Pattern;
 
-/// What many durations say together, in nanoseconds.
+/// A summary of many durations, in nanoseconds.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Latency {
     pub(crate) median: Nanos,
     pub(crate) p99: Nanos,
     pub(crate) most: Nanos,
-    /// The share of those over a millisecond.
+    /// The share of durations over a millisecond.
     pub(crate) slow: f64,
 }
 
 impl Latency {
-    /// `None` of none.
+    /// Summarises durations. Returns `None` if there are none.
     pub(crate) fn of(mut durations: Vec<Nanos>) -> Option<Self> {
         durations.sort_unstable();
         let most = *durations.last()?;
@@ -36,33 +36,33 @@ impl Latency {
     }
 }
 
-/// When which packets are sent.
+/// A schedule of packets.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Plan {
-    /// Packets that are sent one right after the other.
+    /// Packets that are sent immediately after each other.
     pub(crate) burst: u32,
-    /// Bytes of each.
+    /// The size of a packet.
     pub(crate) size: usize,
-    /// From the beginning of one burst to that of the next.
+    /// The time from the start of one burst to the start of the next.
     pub(crate) every: Nanos,
     pub(crate) bursts: u32,
 }
 
-/// Bytes of a packet's stamp: when it was sent, and which it is.
+/// The size of a packet's stamp: the time of sending, and the packet's number.
 const STAMP: usize = 16;
 
 impl Plan {
-    /// Packets in all.
+    /// Returns the number of packets.
     pub(crate) fn packets(self) -> u64 {
         u64::from(self.burst) * u64::from(self.bursts)
     }
 
-    /// When the packet `number` is to be sent.
+    /// Returns when a packet is due.
     pub(crate) fn due(self, number: u64, began: Nanos) -> Nanos {
         began + number / u64::from(self.burst) * self.every
     }
 
-    /// Writes the stamp of the packet `number` into `packet`.
+    /// Writes a packet's stamp into it.
     pub(crate) fn stamp(packet: &mut [u8], number: u64) -> io::Result<()> {
         for (field, value) in packet.chunks_exact_mut(8).zip([clock::now()?, number]) {
             field.copy_from_slice(&value.to_le_bytes());
@@ -71,22 +71,22 @@ impl Plan {
     }
 }
 
-/// Packets as they come.
+/// The packets that have arrived.
 pub(crate) struct Collection {
     plan: Plan,
     pattern: Pattern,
     packets: Vec<Nanos>,
     bursts: Vec<Nanos>,
-    /// When the first packet of the burst was sent.
+    /// When the first packet of the current burst was sent.
     burst: Nanos,
 }
 
-/// How long they took.
+/// The latencies of a run.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Latencies {
-    /// Single packets, from the call that sends to that which has received.
+    /// Single packets, from the start of the sending call to the end of the receiving call.
     pub(crate) packets: Option<Latency>,
-    /// Whole bursts, from the first packet sent to the last one received.
+    /// Whole bursts, from the first packet's sending to the last one's arrival.
     pub(crate) bursts: Option<Latency>,
 }
 
@@ -101,12 +101,12 @@ impl Collection {
         }
     }
 
-    /// Whether all have come.
+    /// Returns whether all packets have arrived.
     pub(crate) fn is_complete(&self) -> bool {
         self.packets.len() as u64 == self.plan.packets()
     }
 
-    /// Takes the next packet, whole.
+    /// Adds the next packet, which must be whole.
     pub(crate) fn add(&mut self, packet: &[u8]) -> Result<()> {
         let now = clock::now()?;
         let field = |at: usize| packet[at..at + 8].try_into().map(u64::from_le_bytes);
@@ -114,7 +114,7 @@ impl Collection {
         let expected = self.packets.len() as u64;
         ensure!(
             number == expected && packet.len() == self.plan.size,
-            "packet {number} came instead of {expected}"
+            "expected packet {expected}, found packet {number}"
         );
         self.pattern.check(STAMP as u64, &packet[STAMP..])?;
         self.packets.push(now.saturating_sub(sent));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_that_is_missing_or_changed_is_noticed() {
+    fn a_packet_that_is_missing_or_changed_is_detected() {
         let plan = Plan {
             burst: 2,
             size: 100,
@@ -179,7 +179,7 @@ mod tests {
         collection.add(&packet).unwrap();
         assert!(collection.is_complete());
         assert_eq!((collection.packets.len(), collection.bursts.len()), (4, 2));
-        // A burst takes from its first packet to its last one, and that less than a minute.
+        // The burst's latency is counted from its first packet, and is below a minute.
         assert!(collection.bursts[1] > collection.packets[3]);
         assert!(collection.bursts[1] < 60_000 * MILLISECOND);
     }

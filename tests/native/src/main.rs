@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Devices beside each other without an emulator: a front-end and a driver of Linux's habits in
-//! this process, the device in another one, and real system calls between them.
+//! Compares devices without an emulator. This process contains a front-end and a Linux-like driver,
+//! another process contains the device, and they use real system calls.
 //!
-//! Each *row* is some work; each *device* does it once a round, right after the others, and ratios
-//! are taken within the round. The guest is one thread and does not spin: it sleeps in `poll` on
-//! the queues' calls, as a processor halts until an interrupt comes.
+//! Each *row* is a workload. In each round, every *device* runs the row right after the previous
+//! one, and ratios are taken within the round. The guest is one thread that does not spin: it
+//! sleeps on the queues' call descriptors, as a processor halts until an interrupt arrives.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "a program for people")]
@@ -46,11 +46,11 @@ use crate::results::{Cell, Results, Sample};
 use crate::row::Row;
 use crate::shape::Shape;
 
-/// The shape of the JSON file.
+/// The version of the JSON file's format.
 const SCHEMA: u32 = 2;
-/// More than the most connections take, each of which is a descriptor, or two.
+/// More than the largest row needs, which takes one or two descriptors for each connection.
 const DESCRIPTORS: u64 = 1 << 16;
-/// The file with everything that was measured.
+/// The name of the file with all measurements.
 const RESULTS_FILE: &str = "native.json";
 
 fn main() -> Result<()> {
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
     }
     ensure!(
         !rows.is_empty(),
-        "no row's name contains that; --list shows them all"
+        "no row has that text in its name; --list shows all rows"
     );
     if args.one_core {
         Place::OneCore.take(Side::Left)?;
@@ -108,7 +108,7 @@ fn main() -> Result<()> {
         let is_own = |cell: &&Cell| cell.device == contender.name;
         let mut own = results.cells.iter().filter(is_own);
         if own.any(|cell| cell.failures() > 0) {
-            bail!("the device {} has failed", contender.name);
+            bail!("the device {} failed", contender.name);
         }
     }
     Ok(())
@@ -135,7 +135,7 @@ fn measure(
         let mut machines: Vec<Option<Machine>> = contenders.iter().map(|_| None).collect();
         for row in rows {
             for turn in 0..contenders.len() {
-                // The first in one round is the last in another.
+                // Rotate the order, so that the first device of one round is the last of another.
                 let index = (turn + round) % contenders.len();
                 let contender = &contenders[index];
                 let name = format!("{}: {}", contender.name, row.name);
@@ -155,7 +155,7 @@ fn measure(
     Ok(())
 }
 
-/// Does a row once, on the round's device or one of its own.
+/// Runs a row once, on the round's shared device or on one of its own.
 fn one(row: &Row, contender: &Contender, shared: &mut Option<Machine>) -> Result<Sample> {
     let mut own = None;
     let place = if row.is_on_shared_device() {
@@ -171,7 +171,7 @@ fn one(row: &Row, contender: &Contender, shared: &mut Option<Machine>) -> Result
     let malformed = machine.guest.driver.malformed;
     ensure!(
         malformed == 0 || !contender.is_ours(),
-        "expected packets that are as long as they say; {malformed} were not"
+        "expected packets as long as their headers say; {malformed} were not"
     );
     Ok(sample)
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes that tell where in a stream they belong, made and checked at the speed of memory.
+//! Bytes that identify their position in a stream. They are generated and checked at memory speed.
 
 use anyhow::{Result, ensure};
 
-/// A prime, so that no power of two lost or doubled goes unnoticed.
+/// A prime, so that a lost or duplicated power of two is noticed.
 const PERIOD: usize = 65_521;
-/// The longest piece.
+/// The longest range.
 pub(crate) const MAX: usize = 64 * 1024;
 
-/// A stream of bytes that repeats after [`PERIOD`].
+/// A byte stream with a period of [`PERIOD`].
 pub(crate) struct Pattern(Vec<u8>);
 
 impl Pattern {
@@ -23,17 +23,17 @@ impl Pattern {
         Self(period.iter().copied().cycle().take(PERIOD + MAX).collect())
     }
 
-    /// The `len` bytes from `position` on, at most [`MAX`].
+    /// Returns `len` bytes from `position` on. `len` is at most [`MAX`].
     pub(crate) fn at(&self, position: u64, len: usize) -> &[u8] {
         let from = usize::try_from(position % PERIOD as u64).unwrap_or(0);
         &self.0[from..][..len]
     }
 
-    /// Checks that `bytes` are those from `position` on.
+    /// Checks that `bytes` are the stream's from `position` on.
     pub(crate) fn check(&self, position: u64, bytes: &[u8]) -> Result<()> {
         ensure!(
             self.at(position, bytes.len()) == bytes,
-            "other bytes came than were sent, from byte {position} on"
+            "received bytes that were not sent, in the piece at byte {position}"
         );
         Ok(())
     }
@@ -44,7 +44,7 @@ mod tests {
     use super::{MAX, Pattern};
 
     #[test]
-    fn bytes_are_known_by_their_position() {
+    fn bytes_identify_their_position() {
         let pattern = Pattern::new();
         let far = (1 << 40) + 3;
         let bytes = pattern.at(far, MAX).to_vec();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A split virtqueue (virtio 1.3, 2.7) as Linux drives it (`virtio_ring.c`): when it kicks, and
-//! when it wants to be interrupted.
+//! The driver's side of a split virtqueue (virtio 1.3, 2.7), modelled on Linux (`virtio_ring.c`):
+//! it decides when to kick, and when to be interrupted.
 
 use std::io::ErrorKind;
 use std::mem;
@@ -15,64 +15,64 @@ use vsock_driver::{Descriptor, Memory};
 
 use crate::shape::Shape;
 
-/// The longest queue that there is room for.
+/// The largest queue that the memory layout has room for.
 pub(crate) const MAX_SIZE: u16 = 256;
-/// Guest memory that a queue takes.
+/// The guest memory that a queue takes.
 pub(crate) const BYTES: u64 = 0x8000;
 
 const AVAILABLE: u64 = 0x2000;
 const USED: u64 = 0x3000;
-/// A table of two pieces for each entry.
+/// A table of two descriptors for each entry.
 const TABLES: u64 = 0x4000;
 const TABLE: u64 = 2 * Descriptor::LEN;
 const NO_INTERRUPT: u16 = 1;
 const NO_NOTIFY: u16 = 1;
 
-/// What the device has given back.
+/// A chain that the device has used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Used {
     pub(crate) head: u16,
     pub(crate) len: u32,
 }
 
-/// What was found when interrupts were switched on again.
+/// What was found when interrupts were enabled again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Found {
-    /// The next one will be told.
+    /// No chain: the next one will cause an interrupt.
     Nothing,
-    /// Something that will not be told: it was used just before.
+    /// A chain that was used just before, and for which no interrupt will come.
     More,
 }
 
-/// A queue, from its driver's side.
+/// The driver's side of a queue.
 pub(crate) struct Queue {
     memory: Memory,
     base: u64,
     size: u16,
-    /// Whether notifications are asked for by entry, or by a flag.
+    /// Whether notifications are requested by index (`VIRTIO_F_EVENT_IDX`) or by a flag.
     event_idx: bool,
-    /// Whether two pieces are in a table of their own, or in two entries.
+    /// Whether two pieces are in an indirect table or in two entries.
     indirect: bool,
-    /// Entries that are not in use; the one that was given back last is taken first.
+    /// Free entries. The most recently freed one is reused first.
     free: Vec<u16>,
-    /// The second entry of a chain, by its head.
+    /// The second entry of a chain, by the chain's head.
     second: Vec<Option<u16>>,
     available: u16,
-    /// Chains that were made available since the last kick was thought of.
+    /// Chains that were made available since the last call of [`kick`](Self::kick).
     added: u16,
     taken: u16,
     /// Whether the driver wants to be interrupted.
     interrupts_on: bool,
     pub(crate) kick: EventFd,
     pub(crate) call: EventFd,
-    /// How often the device was kicked.
+    /// How often the driver has kicked the device.
     pub(crate) kicks: u64,
-    /// How often it interrupted.
+    /// How often the device has interrupted.
     pub(crate) interrupted: u64,
 }
 
 impl Queue {
-    /// An empty queue at `base`, whose memory is zero.
+    /// Creates an empty queue at `base`, where the memory must be zero.
     pub(crate) fn new(memory: &Memory, base: u64, shape: Shape) -> Result<Self> {
         let size = shape.queue_size;
         ensure!(
@@ -98,7 +98,7 @@ impl Queue {
         })
     }
 
-    /// Where the parts lie in this process, as the front-end tells the device.
+    /// Returns the addresses of the queue's parts in this process, for the front-end's request.
     pub(crate) fn config(&self) -> Result<VringConfigData> {
         let address = |offset| -> Result<u64> {
             let address = GuestAddress(self.base + offset);
@@ -115,12 +115,12 @@ impl Queue {
         })
     }
 
-    /// Chains that the device has.
-    pub(crate) fn under_way(&self) -> u16 {
+    /// Returns how many chains the device holds.
+    pub(crate) fn in_flight(&self) -> u16 {
         self.available.wrapping_sub(self.taken)
     }
 
-    /// Chains of this many pieces that fit into the queue.
+    /// Returns how many chains of this many pieces the queue holds.
     pub(crate) fn capacity(&self, pieces: usize) -> u16 {
         match pieces {
             2.. if !self.indirect => self.size / 2,
@@ -128,14 +128,14 @@ impl Queue {
         }
     }
 
-    /// The head of the next chain, if there is room for one of this many pieces.
+    /// Returns the head of the next chain, if there is room for one of this many pieces.
     pub(crate) fn next_head(&self, pieces: usize) -> Option<u16> {
         let entries = if self.indirect { 1 } else { pieces };
         let head = self.free.last().copied();
         head.filter(|_| self.free.len() >= entries)
     }
 
-    /// Makes one or two pieces available, from [`next_head`](Self::next_head) on.
+    /// Makes a chain of one or two pieces available at [`next_head`](Self::next_head).
     pub(crate) fn add(&mut self, pieces: &[Descriptor]) -> Result<()> {
         let head = self.free.pop().context("the queue is full")?;
         let slot = Descriptor::LEN * u64::from(head);
@@ -153,7 +153,7 @@ impl Queue {
                 self.describe(slot, first.then(next))?;
                 self.describe(Descriptor::LEN * u64::from(next), *second)?;
             }
-            _ => anyhow::bail!("a chain has one or two pieces"),
+            _ => anyhow::bail!("expected a chain of one or two pieces"),
         }
         let place = u64::from(self.available % self.size);
         self.store(AVAILABLE + 4 + 2 * place, head)?;
@@ -162,10 +162,10 @@ impl Queue {
         self.store(AVAILABLE + 2, self.available)
     }
 
-    /// Kicks the device if it has asked for one of the chains that were added
+    /// Kicks the device if it asked for a kick at one of the added chains
     /// (`virtqueue_kick_prepare`).
     pub(crate) fn kick(&mut self) -> Result<()> {
-        // ORDER: SeqCst; partner: the device's fence between asking for a kick and looking at the
+        // ORDER: SeqCst; partner: the device's fence between requesting a kick and reading the
         // available index again.
         fence(Ordering::SeqCst);
         let old = self.available.wrapping_sub(self.added);
@@ -182,7 +182,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes back what the device has used next (`virtqueue_get_buf`).
+    /// Takes the next chain that the device has used (`virtqueue_get_buf`).
     pub(crate) fn take(&mut self) -> Result<Option<Used>> {
         if self.used_index()? == self.taken {
             return Ok(None);
@@ -202,8 +202,8 @@ impl Queue {
         Ok(Some(Used { head, len }))
     }
 
-    /// The device need not interrupt (`virtqueue_disable_cb`). Where it looks for an index, one
-    /// that has just passed says so.
+    /// Disables interrupts (`virtqueue_disable_cb`). With an event index, this writes one that has
+    /// just passed.
     pub(crate) fn disable_interrupts(&mut self) -> Result<()> {
         if !mem::replace(&mut self.interrupts_on, false) {
             return Ok(());
@@ -215,7 +215,7 @@ impl Queue {
         }
     }
 
-    /// The device shall interrupt at the next chain that it uses (`virtqueue_enable_cb`).
+    /// Enables an interrupt at the next used chain (`virtqueue_enable_cb`).
     pub(crate) fn enable_interrupts(&mut self) -> Result<Found> {
         self.interrupts_on = true;
         if !self.event_idx {
@@ -229,7 +229,7 @@ impl Queue {
         })
     }
 
-    /// Takes the interrupts that came; whether any did.
+    /// Consumes pending interrupts. Returns whether there were any.
     pub(crate) fn take_interrupts(&mut self) -> Result<bool> {
         match self.call.read() {
             Ok(count) => {
@@ -243,8 +243,8 @@ impl Queue {
 
     fn ask_for_interrupt(&self) -> Result<()> {
         self.store(self.used_event(), self.taken)?;
-        // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at
-        // what was asked for.
+        // ORDER: SeqCst; partner: the device's fence between publishing its index and reading the
+        // requested one.
         fence(Ordering::SeqCst);
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Queue {
     }
 }
 
-/// Whether the index `event` was passed on the way from `old` to `new` (`vring_need_event`).
+/// Returns whether an index went past `event` on its way from `old` to `new` (`vring_need_event`).
 fn needs_event(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
@@ -310,7 +310,7 @@ mod tests {
         ..Shape::USUAL
     };
 
-    /// A driver's and a device's view of the same queue.
+    /// The driver's and the device's view of the same queue.
     struct Both {
         memory: Memory,
         driver: Queue,
@@ -334,7 +334,7 @@ mod tests {
             }
         }
 
-        /// Adds this many chains, and thinks of a kick; how many there were by then.
+        /// Adds chains and kicks if necessary. Returns the kicks so far.
         fn add(&mut self, chains: u16) -> u64 {
             for _ in 0..chains {
                 self.driver
@@ -345,19 +345,19 @@ mod tests {
             self.driver.kicks
         }
 
-        /// The device uses one; whether it interrupts.
+        /// The device uses one chain. Returns whether it interrupts.
         fn use_one(&mut self) -> bool {
             let chain = self.device.pop_descriptor_chain(&self.memory).unwrap();
             let head = chain.head_index();
             self.device.add_used(&self.memory, head, 7).unwrap();
-            // The device of virtio-queue does not look at the flag.
+            // virtio-queue's device does not check the flag.
             let flag: u16 = self.memory.read_obj(GuestAddress(AVAILABLE)).unwrap();
             flag == 0 && self.device.needs_notification(&self.memory).unwrap()
         }
     }
 
     #[test]
-    fn an_event_is_passed_in_wrapping_counting() {
+    fn an_event_index_is_passed_across_the_wrap() {
         assert!(needs_event(4, 5, 4));
         assert!(!needs_event(5, 5, 4), "not yet");
         assert!(!needs_event(3, 5, 4), "before");
@@ -365,12 +365,12 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_kicked_when_it_asked_for_one_of_the_chains() {
+    fn the_device_is_kicked_when_it_asked_for_one_of_the_chains() {
         let mut both = Both::new(BY_ENTRY);
         assert_eq!(both.add(1), 1, "the first one");
-        assert_eq!(both.add(2), 1, "it has not asked for these");
+        assert_eq!(both.add(2), 1, "the device has not asked for these");
         let asked = both.device.enable_notification(&both.memory).unwrap();
-        assert!(asked, "there are chains that it has not taken");
+        assert!(asked, "the device has not taken all chains");
         for _ in 0..3 {
             both.use_one();
         }
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn without_event_idx_a_flag_of_the_device_tells() {
+    fn without_event_idx_the_devices_flag_decides() {
         let mut both = Both::new(BY_FLAG);
         assert_eq!(both.add(1), 1);
         both.device.disable_notification(&both.memory).unwrap();
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_of_two_pieces_arrive_and_their_entries_are_used_again() {
+    fn chains_of_two_pieces_arrive_and_their_entries_are_reused() {
         let pieces = [
             Descriptor::readable(0x7000, 44),
             Descriptor::readable(0x7100, 5),
@@ -428,13 +428,13 @@ mod tests {
                     assert_eq!(both.driver.take().unwrap(), Some(Used { head, len: 0 }));
                 }
                 assert_eq!(both.driver.take().unwrap(), None);
-                assert_eq!(both.driver.under_way(), 0);
+                assert_eq!(both.driver.in_flight(), 0);
             }
         }
     }
 
     #[test]
-    fn an_entry_that_does_not_exist_is_an_error() {
+    fn a_used_entry_out_of_range_is_an_error() {
         let mut both = Both::new(BY_ENTRY);
         both.add(1);
         let used = |offset| GuestAddress(USED + offset);
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn interrupts_are_counted_as_the_device_makes_them() {
+    fn every_interrupt_of_the_device_is_counted() {
         let mut both = Both::new(BY_ENTRY);
         assert!(!both.driver.take_interrupts().unwrap());
         both.driver.call.write(1).unwrap();

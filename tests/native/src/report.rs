@@ -126,7 +126,8 @@ const SHEETS: [Sheet; 4] = [
 /// Everything, as a person reads it.
 pub(crate) fn text(results: &Results, rows: &[Row]) -> String {
     let mut text = format!(
-        "{}, {}, {}\nThe guest: {:?}.\nMedians of the rounds; ratios (x) are to the device \"{}\" in the same round: the \
+        "{}, {}, {}\nThe guest: {:?}.\n\
+         Medians of the rounds; ratios (x) are to the device \"{}\" in the same round: the \
          median, with the least and the greatest.\n",
         results.processor, results.kernel, results.place, results.guest, results.reference
     );

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What was measured, as it is kept.
+//! The measurements, in the form in which they are saved.
 
 use serde::Serialize;
 use vsock_guest::usage::Usage;
@@ -12,21 +12,21 @@ use crate::shape::Shape;
 /// One run of a row on a device.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Sample {
-    /// Bytes, or operations.
+    /// Bytes or operations.
     pub(crate) units: f64,
     pub(crate) seconds: f64,
-    /// What the device used for it.
+    /// The device's usage during the run.
     pub(crate) device: Usage,
     pub(crate) kicks: f64,
     pub(crate) interrupts: f64,
     pub(crate) latencies: Latencies,
-    /// Bytes that another connection carried meanwhile.
+    /// The bytes that another connection carried at the same time.
     pub(crate) beside: Option<f64>,
-    /// Share of a core that the device used before, while nothing moved.
+    /// The share of a core that the device used before the run, without traffic.
     pub(crate) idle_core: Option<f64>,
 }
 
-/// A row on a device, with a sample for each round; `None` of a round that failed.
+/// A row on a device, with a sample for each round. A round that failed is `None`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Cell {
     pub(crate) row: String,
@@ -34,33 +34,33 @@ pub(crate) struct Cell {
     pub(crate) samples: Vec<Option<Sample>>,
 }
 
-/// Everything.
+/// All measurements of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
     pub(crate) schema: u32,
     pub(crate) processor: String,
     pub(crate) kernel: String,
-    /// Where the threads ran.
+    /// The cores that the threads ran on.
     pub(crate) place: String,
-    /// How the guest's driver was set up, but for rows that say something else.
+    /// The configuration of the guest's driver, except in rows that name another one.
     pub(crate) guest: Shape,
-    /// The revision that the device "baseline" is of.
+    /// The revision of the device "baseline".
     pub(crate) baseline: Option<String>,
     /// The device that the others are compared with.
     pub(crate) reference: &'static str,
     pub(crate) cells: Vec<Cell>,
 }
 
-/// A figure of a sample.
+/// A function that extracts a figure from a sample.
 pub(crate) type Figure = fn(&Sample) -> Option<f64>;
 
 impl Results {
-    /// The row on all devices.
+    /// Returns the row's cells on all devices.
     pub(crate) fn of_row(&self, row: &str) -> impl Iterator<Item = &Cell> {
         self.cells.iter().filter(move |cell| cell.row == row)
     }
 
-    /// Adds the sample of a round.
+    /// Adds a round's sample.
     pub(crate) fn add(&mut self, row: &str, device: &'static str, sample: Option<Sample>) {
         let mut cells = self.cells.iter_mut();
         match cells.find(|cell| cell.row == row && cell.device == device) {
@@ -75,12 +75,12 @@ impl Results {
 }
 
 impl Cell {
-    /// The middle of the rounds.
+    /// Returns the median over the rounds.
     pub(crate) fn median(&self, figure: Figure) -> Option<f64> {
         median(self.samples.iter().flatten().filter_map(figure))
     }
 
-    /// As a ratio to another device's, round by round.
+    /// Returns the ratio to another device, taken within each round.
     pub(crate) fn ratio(&self, to: &Self, figure: Figure) -> Option<Spread> {
         let rounds = self.samples.iter().zip(&to.samples);
         let both = rounds.filter_map(|(ours, theirs)| {
@@ -91,7 +91,7 @@ impl Cell {
         Spread::of_ratios(&ours, &theirs)
     }
 
-    /// Rounds that failed.
+    /// Returns how many rounds failed.
     pub(crate) fn failures(&self) -> usize {
         let failed = self.samples.iter().filter(|sample| sample.is_none());
         failed.count()
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_counts_where_both_devices_have_it() {
+    fn a_round_counts_if_both_devices_completed_it() {
         let ours = cell(&[Some(10.0), None, Some(30.0), Some(8.0)]);
         let theirs = cell(&[Some(5.0), Some(1.0), None, Some(2.0)]);
         let ratio = ours.ratio(&theirs, |sample| Some(sample.units)).unwrap();

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What is measured: the rows of the tables.
+//! The rows: what is measured.
 
 use crate::clock::MILLISECOND;
 use crate::latency::Plan;
 use crate::shape::Shape;
 
-/// An end of a connection: which one sends, asks or connects.
+/// The end of a connection that sends, asks or connects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum End {
     Guest,
     Host,
 }
 
-/// What is done.
+/// A workload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Work {
     Bulk {
@@ -29,25 +29,25 @@ pub(crate) enum Work {
         from: End,
         count: u64,
     },
-    /// Packets that come when they come.
+    /// Paced packets.
     Packets {
         from: End,
         plan: Plan,
     },
-    /// Requests on connections of the guest, some under way on each; beside bulk to the guest, if
-    /// so.
+    /// Requests on connections from the guest, several in flight on each, optionally with a bulk
+    /// transfer to the guest at the same time.
     Requests {
         count: u64,
         beside_bulk: bool,
     },
-    /// Round trips among connections that carry nothing.
+    /// Round trips on one of many open connections, the others of which are idle.
     Idle {
         connections: u32,
         turns: u64,
     },
 }
 
-/// A row.
+/// A workload and the guest that it runs on.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -64,25 +64,25 @@ impl Row {
         }
     }
 
-    /// The same for a guest whose kernel has other habits.
+    /// The same row on a guest whose kernel behaves differently.
     fn with(mut self, (name, guest): (&str, Shape)) -> Self {
         self.name += &format!(", {name} guest");
         Self { guest, ..self }
     }
 
-    /// Whether it takes the device that the round has started, and not one of its own.
+    /// Returns whether the row runs on the round's shared device rather than on its own.
     pub(crate) fn is_on_shared_device(&self) -> bool {
         self.guest == Shape::USUAL && !matches!(self.work, Work::Idle { .. })
     }
 }
 
-/// Microseconds for which packets that come when they come go on.
+/// How long paced packets are sent, in microseconds.
 const TIME: u32 = 400_000;
 const ENDS: [End; 2] = [End::Guest, End::Host];
 const PLAIN: (&str, Shape) = ("plain", Shape::PLAIN);
 const RECENT: (&str, Shape) = ("recent", Shape::RECENT);
 
-/// Every row, in the order of the tables, with a part of the work: one `share`th.
+/// Returns every row in the order of the tables, with one `share`th of the work.
 pub(crate) fn all(share: u32) -> Vec<Row> {
     let mut rows = Vec::new();
     for from in ENDS {
@@ -147,8 +147,7 @@ fn requests(share: u32, beside_bulk: bool) -> Row {
     Row::new(name, Work::Requests { count, beside_bulk })
 }
 
-/// Bursts of this many packets of this many KiB, this many microseconds after each other, for
-/// [`TIME`].
+/// Bursts of `burst` packets of `kib` KiB, one every `micros` microseconds, for [`TIME`].
 fn packets(share: u32, from: End, (burst, kib, micros): (u32, usize, u32)) -> Row {
     let plan = Plan {
         burst,
@@ -181,7 +180,7 @@ mod tests {
     use super::all;
 
     #[test]
-    fn no_two_rows_have_one_name() {
+    fn row_names_are_unique() {
         for share in [1, 50] {
             let rows = all(share);
             let names: HashSet<_> = rows.iter().map(|row| &row.name).collect();

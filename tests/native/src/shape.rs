@@ -1,37 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How a guest's kernel sets its driver up.
+//! How a guest's kernel configures its driver.
 
 use serde::Serialize;
 
-/// What the driver offers for a packet to the guest.
+/// The buffers that the driver offers for packets to the guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub(crate) enum RxBuffer {
-    /// One piece of 3,776 bytes: header and payload, in a page with the kernel's own notes.
+    /// One piece of 3,776 bytes for header and payload, in a page with the kernel's own data.
     Page,
     /// A header of 44 bytes and a piece of 4,096 bytes, as before Linux 6.3.
     TwoPieces,
 }
 
-/// When the guest says by a message of its own what its programs have read.
+/// When the guest sends a credit update for what its programs have read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub(crate) enum CreditUpdates {
-    /// When the device believes to have less than one packet's room left: before Linux 6.8.
+    /// When the device believes that less than one packet's room is left: before Linux 6.8.
     LittleRoom,
-    /// Also when a program has read all that came: since Linux 6.8.
+    /// Also when a program has read everything: since Linux 6.8.
     AllRead,
 }
 
-/// How a guest's kernel sets its driver up.
+/// The configuration of a guest's driver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub(crate) struct Shape {
-    /// Entries of a queue: a power of two, 256 at most.
+    /// Entries of a queue: a power of two, at most 256.
     pub(crate) queue_size: u16,
-    /// Whether each side says for which entry it wants to be notified (`VIRTIO_F_EVENT_IDX`), where
-    /// the device offers that; else a flag says it.
+    /// Use `VIRTIO_F_EVENT_IDX` if the device offers it. Otherwise flags request notifications.
     pub(crate) event_idx: bool,
-    /// Whether the pieces of a packet are in a table of their own (`VIRTIO_F_INDIRECT_DESC`), where
-    /// the device offers that; else each is in an entry of the queue.
+    /// Use `VIRTIO_F_INDIRECT_DESC` if the device offers it. Otherwise each piece of a packet takes
+    /// an entry of the queue.
     pub(crate) indirect: bool,
     pub(crate) rx_buffer: RxBuffer,
     pub(crate) credit_updates: CreditUpdates,
@@ -54,7 +53,7 @@ impl Shape {
         rx_buffer: RxBuffer::TwoPieces,
         ..Self::USUAL
     };
-    /// A kernel of today.
+    /// A recent kernel.
     pub(crate) const RECENT: Self = Self {
         credit_updates: CreditUpdates::AllRead,
         ..Self::USUAL

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's part of each row; the host's is a [`Task`].
+//! The guest's part of each row. The host's part is a [`Task`].
 
 use std::collections::{HashMap, VecDeque};
 
@@ -18,21 +18,21 @@ use crate::pattern::{self, Pattern};
 use crate::results::Sample;
 use crate::row::{End, Work};
 
-/// Bytes of a message that goes there and back.
+/// The size of a round trip's message.
 const MESSAGE: usize = 64;
-/// Connections with requests, how many are under way on each, and their size.
+/// The connections with requests, the requests in flight on each, and their size.
 const CLIENTS: u32 = 16;
 const WINDOW: usize = 8;
 const REQUEST: usize = 1024;
-/// How long a device is watched that has nothing to do.
+/// How long an idle device is watched.
 const IDLE: Nanos = 300 * MILLISECOND;
-/// How many connections begin before the first of them is waited for.
+/// The most connections that are being established at the same time.
 const OPENING: u32 = 64;
 
-// A write is a part of the pattern.
+// Each write is a range of the pattern.
 const _: () = assert!(REQUEST <= pattern::MAX && MESSAGE <= pattern::MAX);
 
-/// Does the work of a row.
+/// Runs a row's work.
 pub(crate) fn run(work: Work, machine: &mut Machine) -> Result<Sample> {
     use End::{Guest, Host};
     let port = machine.port();
@@ -52,7 +52,7 @@ pub(crate) fn run(work: Work, machine: &mut Machine) -> Result<Sample> {
     }
 }
 
-/// What had been used before the work began.
+/// The usage before the work began.
 struct Start {
     device: Usage,
     notified: Notified,
@@ -68,7 +68,7 @@ impl Start {
         })
     }
 
-    /// The work began at the start, and ended now.
+    /// Returns a sample from the start to now.
     fn sample(&self, machine: &Machine, units: u64) -> Result<Sample> {
         let seconds = (clock::now()? - self.time) as f64 / 1e9;
         let notified = machine.guest.driver.notified();
@@ -86,7 +86,7 @@ impl Start {
 }
 
 impl Sample {
-    /// The work was the host's: its time and its latencies count.
+    /// Uses the time and the latencies that the host measured.
     fn of_host(mut self, report: &Report) -> Self {
         self.seconds = (report.ended - report.began) as f64 / 1e9;
         self.latencies = report.latencies;
@@ -101,10 +101,12 @@ fn bulk_to_host(machine: &mut Machine, port: u32, bytes: u64, piece: usize) -> R
     let start = Start::now(machine)?;
     for position in (0..bytes).step_by(piece) {
         machine.guest.send_all(id, pattern.at(position, piece))?;
-        machine.guest.hear()?;
+        machine.guest.handle_interrupts()?;
     }
     let report = machine.host.finish()?;
     let mut sample = start.sample(machine, bytes)?;
+    // The transfer ends when the host component has read everything, which is later than the last
+    // send.
     sample.seconds = (report.ended - start.time) as f64 / 1e9;
     machine.guest.close(id)?;
     Ok(sample)
@@ -124,6 +126,7 @@ fn bulk_to_guest(machine: &mut Machine, port: u32, bytes: u64, piece: usize) -> 
     let ended = clock::now()?;
     let mut sample = start.sample(machine, bytes)?;
     machine.guest.close(id)?;
+    // From the host's first write to the last byte in the guest.
     sample.seconds = (ended - machine.host.finish()?.began) as f64 / 1e9;
     Ok(sample)
 }
@@ -146,7 +149,7 @@ fn guest_asks(machine: &mut Machine, port: u32, count: u64) -> Result<Sample> {
     Ok(sample)
 }
 
-/// Messages there and back, one after the other.
+/// Runs round trips one after the other.
 fn turns(guest: &mut Guest, id: Id, count: u64) -> Result<Latencies> {
     let pattern = Pattern::new();
     let mut durations = Vec::new();
@@ -218,6 +221,7 @@ fn packets_to_host(machine: &mut Machine, port: u32, plan: Plan) -> Result<Sampl
     let start = Start::now(machine)?;
     let mut packet = Pattern::new().at(0, plan.size).to_vec();
     for number in 0..plan.packets() {
+        // Until the next burst is due, the guest handles what arrives, such as credit updates.
         let due = Wait::Until(plan.due(number, start.time));
         if number % u64::from(plan.burst) == 0 {
             while machine.guest.next(due)?.is_some() {}
@@ -240,6 +244,7 @@ fn packets_to_guest(machine: &mut Machine, port: u32, plan: Plan) -> Result<Samp
     while !collection.is_complete() {
         machine.guest.next_data()?;
         waiting.extend_from_slice(machine.guest.payload());
+        // Packets have no boundaries in a stream, so keep the rest for the next read.
         let whole = waiting.len() - waiting.len() % plan.size;
         for packet in waiting[..whole].chunks(plan.size) {
             collection.add(packet)?;
@@ -253,31 +258,37 @@ fn packets_to_guest(machine: &mut Machine, port: u32, plan: Plan) -> Result<Samp
     Ok(sample)
 }
 
-/// A connection with requests: where it is in its stream, and when each was sent.
+/// A connection with requests: its position in both directions, and when each pending request was
+/// sent.
 #[derive(Default)]
 struct Client {
     received: u64,
     sent: u64,
-    under_way: VecDeque<Nanos>,
+    in_flight: VecDeque<Nanos>,
 }
 
 impl Client {
     fn ask(&mut self, guest: &mut Guest, id: Id, pattern: &Pattern) -> Result<()> {
-        self.under_way.push_back(clock::now()?);
+        self.in_flight.push_back(clock::now()?);
         let sent = guest.send(id, pattern.at(self.sent, REQUEST))?;
         ensure!(sent == REQUEST, "the device has no room for a request");
         self.sent += REQUEST as u64;
         Ok(())
     }
 
-    /// Takes a part of the answers; how long those took that are complete by it.
-    fn hear(&mut self, payload: &[u8], pattern: &Pattern, took: &mut Vec<Nanos>) -> Result<usize> {
+    /// Takes part of the answers, and records the latencies of those that it completes.
+    fn take_answers(
+        &mut self,
+        payload: &[u8],
+        pattern: &Pattern,
+        latencies: &mut Vec<Nanos>,
+    ) -> Result<usize> {
         pattern.check(self.received, payload)?;
         let before = self.received / REQUEST as u64;
         self.received += payload.len() as u64;
         let complete = usize::try_from(self.received / REQUEST as u64 - before)?;
         let now = clock::now()?;
-        took.extend(self.under_way.drain(..complete).map(|sent| now - sent));
+        latencies.extend(self.in_flight.drain(..complete).map(|sent| now - sent));
         Ok(complete)
     }
 }
@@ -294,28 +305,28 @@ fn requests(machine: &mut Machine, port: u32, count: u64, beside_bulk: bool) -> 
     let flood = beside_bulk.then(|| machine.guest.accept()).transpose()?;
     let mut clients = HashMap::new();
     while clients.len() < CLIENTS as usize {
-        // What the flood brings by now is not looked at.
+        // What the flood sends before the measurement is discarded.
         clients.insert(machine.guest.open(port)?, Client::default());
     }
     let start = Start::now(machine)?;
-    let (mut asked, mut flooded, mut took) = (0, 0, Vec::new());
+    let (mut asked, mut flooded, mut latencies) = (0, 0, Vec::new());
     for (id, client) in &mut clients {
         for _ in 0..WINDOW {
             client.ask(&mut machine.guest, *id, &pattern)?;
             asked += 1;
         }
     }
-    while (took.len() as u64) < count {
+    while (latencies.len() as u64) < count {
         let id = machine.guest.next_data()?;
         if Some(id) == flood {
             flooded += machine.guest.payload().len();
             continue;
         }
         let client = clients.get_mut(&id);
-        let Some(client) = client.filter(|client| !client.under_way.is_empty()) else {
-            bail!("an answer came that was not asked for");
+        let Some(client) = client.filter(|client| !client.in_flight.is_empty()) else {
+            bail!("received an answer without a request");
         };
-        let complete = client.hear(machine.guest.payload(), &pattern, &mut took)?;
+        let complete = client.take_answers(machine.guest.payload(), &pattern, &mut latencies)?;
         for _ in 0..complete {
             if asked < count {
                 client.ask(&mut machine.guest, id, &pattern)?;
@@ -323,8 +334,8 @@ fn requests(machine: &mut Machine, port: u32, count: u64, beside_bulk: bool) -> 
             }
         }
     }
-    let mut sample = start.sample(machine, took.len() as u64)?;
-    sample.latencies.packets = Latency::of(took);
+    let mut sample = start.sample(machine, latencies.len() as u64)?;
+    sample.latencies.packets = Latency::of(latencies);
     sample.beside = flood.map(|_| flooded as f64);
     for id in flood.iter().chain(clients.keys()) {
         machine.guest.close(*id)?;
@@ -336,6 +347,7 @@ fn requests(machine: &mut Machine, port: u32, count: u64, beside_bulk: bool) -> 
 fn idle(machine: &mut Machine, port: u32, connections: u32, count: u64) -> Result<Sample> {
     machine.host.start(port, Task::Hold { connections })?;
     let mut last = machine.guest.open(port)?;
+    // Opening runs ahead of the confirmations, but not so far that a backlog overflows.
     let (mut begun, mut opened) = (1, 1);
     while opened < connections {
         while begun < connections && begun - opened < OPENING {
@@ -351,6 +363,7 @@ fn idle(machine: &mut Machine, port: u32, connections: u32, count: u64) -> Resul
     let start = Start::now(machine)?;
     let until = Wait::Until(start.time + IDLE);
     while machine.guest.next(until)?.is_some() {}
+    // The idle share comes from the pause before the round trips.
     let quiet = start.sample(machine, 1)?;
     let start = Start::now(machine)?;
     let latencies = turns(&mut machine.guest, last, count)?;
@@ -388,10 +401,10 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_guest_is_served() {
+    fn every_driver_configuration_is_served() {
         for (event_idx, indirect) in [(true, true), (true, false), (false, true), (false, false)] {
             for base in [Shape::PLAIN, Shape::RECENT] {
-                // The other one of 128 and 256 entries.
+                // The other of the two sizes, 128 and 256.
                 let queue_size = 384 - base.queue_size;
                 serve(Shape {
                     event_idx,

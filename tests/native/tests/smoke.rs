@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A short run of every row on the library: it works, however fast that is.
+//! Runs every row briefly on the library, to check that it works.
 
 use std::fs;
 use std::process::Command;
@@ -17,7 +17,10 @@ fn every_row_is_measured() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(out.path().join("bulk.svg").exists(), "there is no chart");
+    assert!(
+        out.path().join("bulk.svg").exists(),
+        "the chart was not written"
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     let json = fs::read(out.path().join("native.json")).unwrap();
     let results: Value = serde_json::from_slice(&json).unwrap();

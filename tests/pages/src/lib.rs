@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The code of the pages and of each crate's README: `cargo test --doc` compiles and runs it here,
-//! so that a published crate includes nothing from outside its package.
+//! The code in the pages and in each crate's README. `cargo test --doc` compiles and runs it from
+//! here, so that a published crate includes no file from outside its package.
 
 #![forbid(unsafe_code)]
 
-/// Carries pages for the doctests.
+/// Attaches pages to an item for the doctests.
 #[cfg(doctest)]
 macro_rules! pages {
     ($($name:ident: $path:literal,)*) => {$(

@@ -17,6 +17,7 @@ mod spread;
 mod system_calls;
 mod table;
 mod thread;
+mod trip;
 mod verdict;
 mod watchdog;
 
@@ -26,15 +27,16 @@ use std::{fs, io};
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-pub use payload::{Digest, largest_of_build, read, receive, send};
+pub use payload::Payload;
 pub use place::{Place, Side, allowed_cores};
-pub use process::{open_descriptors, resident_bytes};
+pub use process::{Usage, open_descriptors, resident_bytes, usage};
 pub use progress::{Progress, step};
 pub use revision::Revision;
 pub use spread::{Spread, median};
 pub use system_calls::{SystemCallCounter, SystemCallError};
 pub use table::{Table, digits, empty_table};
 pub use thread::{thread_processor_time, thread_switches};
+pub use trip::{Digest, Trip, expect_end, there_and_back};
 pub use verdict::{Verdict, figures};
 pub use watchdog::Watchdog;
 

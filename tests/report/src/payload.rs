@@ -1,134 +1,112 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The file that a demo sends there and back, held in memory and digested before and after.
+//! What a demo sends: a file, or random bytes.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use sha2::Sha256;
 
-use crate::progress::Progress;
+/// How many bytes are made up when no file is named.
+const GENERATED: u64 = 64 << 20;
+/// Any number: the bytes are the same in every round.
+const SEED: u64 = 0x5EED;
 
-/// The file is held in memory twice, so it must not be larger: 1 GiB.
-const LARGEST: u64 = 1 << 30;
-/// How much is written or read at once.
-const PIECE: usize = 64 * 1024;
+/// The source of the bytes that a demo sends.
+///
+/// ```
+/// let payload = vsock_report::Payload::new(None)?;
+/// assert_eq!(payload.len(), 64 << 20);
+/// assert_eq!(payload.to_string(), "64 MiB of random bytes");
+/// # anyhow::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct Payload {
+    /// The file, unless the bytes are generated.
+    file: Option<PathBuf>,
+    len: u64,
+}
 
-/// SHA-256, and how it is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Digest([u8; 32]);
-
-impl Digest {
-    /// Of all of `bytes`.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(<Sha256 as sha2::Digest>::digest(bytes).into())
-    }
-
-    /// Whether the same came back.
+impl Payload {
+    /// The file of this name, or 64 MiB of random bytes.
     ///
     /// # Errors
     ///
-    /// Both digests, if it did not.
-    pub fn check(self, back: &[u8]) -> anyhow::Result<()> {
-        let received = Self::of(back);
-        ensure!(
-            received == self,
-            "what came back is not what was sent: SHA-256 {received} instead of {self}"
-        );
-        Ok(())
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// The largest file in the directories that the build has just filled, up to 1 GiB.
-///
-/// # Errors
-///
-/// There is none.
-pub fn largest_of_build() -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("this program does not know where it is")?;
-    let directory = program
-        .parent()
-        .context("this program is in no directory")?;
-    let files = [directory.to_path_buf(), directory.join("deps")];
-    let entries = files
-        .iter()
-        .filter_map(|directory| fs::read_dir(directory).ok())
-        .flatten();
-    let sizes = entries.filter_map(|entry| {
-        let entry = entry.ok()?;
-        let metadata = entry.metadata().ok()?;
-        let fits = metadata.is_file() && metadata.len() <= LARGEST;
-        fits.then(|| (metadata.len(), entry.path()))
-    });
-    let (_, path) = sizes
-        .max()
-        .context("there is no file beside this program; name one")?;
-    Ok(path)
-}
-
-/// Reads the whole file.
-///
-/// # Errors
-///
-/// It cannot be read, or is larger than 1 GiB.
-pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let name = path.display();
-    let cannot = || format!("cannot read {name}; name a file that you may read");
-    let file = File::open(path).with_context(cannot)?;
-    let mut bytes = Vec::new();
-    let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
-    ensure!(
-        read.with_context(cannot)? as u64 <= LARGEST,
-        "{name} is larger than 1 GiB, which is held in memory twice; name a smaller file"
-    );
-    Ok(bytes)
-}
-
-/// Writes all of `bytes` in pieces.
-///
-/// # Errors
-///
-/// Those of the writer.
-pub fn send(writer: &mut (impl Write + ?Sized), bytes: &[u8]) -> io::Result<()> {
-    bytes
-        .chunks(PIECE)
-        .try_for_each(|piece| writer.write_all(piece))
-}
-
-/// Reads into `back` up to the end; returns how many bytes came, which may be more than fit.
-///
-/// # Errors
-///
-/// Those of the reader.
-pub fn receive(
-    reader: &mut (impl Read + ?Sized),
-    back: &mut [u8],
-    progress: &Progress,
-) -> io::Result<usize> {
-    let (mut received, mut excess) = (0, [0; 1]);
-    loop {
-        let end = (received + PIECE).min(back.len());
-        let place = match back.get_mut(received..end) {
-            Some(place) if !place.is_empty() => place,
-            _ => &mut excess,
+    /// The file does not exist, or is not a regular file.
+    pub fn new(file: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = file else {
+            return Ok(Self {
+                file: None,
+                len: GENERATED,
+            });
         };
-        match reader.read(place)? {
-            0 => return Ok(received),
-            read => {
-                received += read;
-                progress.advance(read as u64);
+        let name = path.display();
+        let metadata = path
+            .metadata()
+            .with_context(|| format!("cannot read {name}; name a file that you may read"))?;
+        ensure!(
+            metadata.is_file(),
+            "{name} is not a regular file; name a file that you may read"
+        );
+        Ok(Self {
+            file: Some(path.to_owned()),
+            len: metadata.len(),
+        })
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Its bytes from the beginning. A file that has grown is cut off, so that rounds agree.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened.
+    pub fn open(&self) -> anyhow::Result<Box<dyn Read>> {
+        match &self.file {
+            None => Ok(Box::new(Random(SEED).take(self.len))),
+            Some(path) => {
+                let name = path.display();
+                let file = File::open(path).with_context(|| {
+                    format!("cannot read {name}; name a file that you may read")
+                })?;
+                Ok(Box::new(file.take(self.len)))
             }
         }
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            None => write!(f, "{} MiB of random bytes", self.len >> 20),
+            Some(path) => write!(f, "{} ({} bytes)", path.display(), self.len),
+        }
+    }
+}
+
+/// The generator `SplitMix64`: bytes that no transport could compress or confuse.
+struct Random(u64);
+
+impl Read for Random {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        for piece in buf.chunks_mut(8) {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut word = self.0;
+            word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            word ^= word >> 31;
+            for (to, from) in piece.iter_mut().zip(word.to_le_bytes()) {
+                *to = from;
+            }
+        }
+        Ok(buf.len())
     }
 }
 
@@ -137,22 +115,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_is_that_of_the_standard() {
-        let nothing = Digest::of(b"").to_string();
-        assert!(nothing.starts_with("e3b0c44298fc1c14") && nothing.ends_with("7852b855"));
+    fn the_generator_is_the_published_one() {
+        let mut bytes = [0; 8];
+        Random(0).read_exact(&mut bytes).unwrap();
+        assert_eq!(u64::from_le_bytes(bytes), 0xE220_A839_7B1D_CDAF);
     }
 
     #[test]
-    fn one_changed_bit_shows() {
-        assert!(Digest::of(&[0, 1]).check(&[0, 0]).is_err());
-        Digest::of(&[0, 1]).check(&[0, 1]).unwrap();
-    }
-
-    #[test]
-    fn bytes_that_do_not_fit_are_counted() {
-        let mut back = [0; 2];
-        let progress = Progress::of_bytes(3);
-        assert_eq!(receive(&mut &b"abc"[..], &mut back, &progress).unwrap(), 3);
-        assert_eq!(back, *b"ab");
+    fn every_round_gets_the_same_bytes() {
+        let payload = Payload::new(None).unwrap();
+        let read = || {
+            let mut bytes = Vec::new();
+            payload.open().unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let first = read();
+        assert_eq!(first.len() as u64, GENERATED);
+        assert!(first == read());
     }
 }

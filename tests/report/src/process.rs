@@ -2,6 +2,57 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+use crate::thread::duration;
+
+/// What this process has used since it began, or in some time.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Usage {
+    /// The time of its threads on a core.
+    pub cpu: Duration,
+    /// How often a thread gave up its core.
+    pub switches: u64,
+}
+
+impl Sub for Usage {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            switches: self.switches.saturating_sub(before.switches),
+        }
+    }
+}
+
+impl Add for Usage {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_add(more.cpu),
+            switches: self.switches.saturating_add(more.switches),
+        }
+    }
+}
+
+/// What this process has used since it began.
+///
+/// # Errors
+///
+/// What `getrusage` returns.
+pub fn usage() -> io::Result<Usage> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let switches = usage.voluntary_context_switches() + usage.involuntary_context_switches();
+    Ok(Usage {
+        cpu: duration(usage.user_time()) + duration(usage.system_time()),
+        switches: u64::try_from(switches).unwrap_or(0),
+    })
+}
 
 /// Bytes of this process that are in memory now (`VmRSS`).
 ///

@@ -24,7 +24,7 @@ pub fn thread_processor_time() -> io::Result<Duration> {
     Ok(duration(usage.user_time()) + duration(usage.system_time()))
 }
 
-fn duration(time: TimeVal) -> Duration {
+pub(crate) fn duration(time: TimeVal) -> Duration {
     let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
     let micros = u64::try_from(time.tv_usec()).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_micros(micros)

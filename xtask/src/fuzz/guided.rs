@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The targets under libFuzzer, which follows what an input reaches and keeps those that reach
+//! The targets under libFuzzer, which records what each input reaches and keeps those that reach
 //! something new.
 
 use std::fs::{self, File};
@@ -13,20 +13,20 @@ use xshell::cmd;
 use super::PACKAGE;
 use crate::shell::Env;
 
-/// What makes a stable compiler count what is reached; the rest of libFuzzer is a library.
+/// The flags with which a stable compiler counts what is reached. libFuzzer itself is a library.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 const PROGRAM: &str = "vsock-fuzz-guided";
-/// The compiler that libFuzzer itself needs.
+/// The compiler that libFuzzer needs.
 const COMPILER: (&str, &str) = ("c++", "g++");
-/// Bytes of an input, seconds that one may take, and MiB of memory, at most.
+/// The limits of an input's bytes, of its seconds and of the MiB of memory.
 const LIMITS: [&str; 3] = ["-max_len=2048", "-timeout=60", "-rss_limit_mb=4096"];
-/// Lines of a log that are shown of a target that fails.
+/// The number of lines shown from the log of a failed target.
 const SHOWN: usize = 40;
 
-/// Drives one target, or all of them one after the other. What they have found that reaches
-/// something new stays in the build directory, and the next run begins with it.
+/// Drives one target, or all targets one after the other. Inputs that reached something new stay in
+/// the build directory, and the next run begins with them.
 pub(super) fn run(
     env: &Env,
     target: Option<&str>,
@@ -38,7 +38,10 @@ pub(super) fn run(
     if let Some(target) = target {
         let all = names.join(", ");
         names.retain(|name| name == target);
-        ensure!(!names.is_empty(), "no target {target}; there are: {all}");
+        ensure!(
+            !names.is_empty(),
+            "no target is named {target}; expected one of {all}"
+        );
     }
     let directory = env.target.join("fuzz-guided");
     let program = build(env, &directory)?;
@@ -62,7 +65,7 @@ pub(super) fn run(
             .env("VSOCK_FUZZ_TARGET", &name)
             .stderr(File::create(&log)?)
             .status()
-            .with_context(|| format!("{} could not be started", program.display()))?;
+            .with_context(|| format!("cannot start {}", program.display()))?;
         let text = fs::read_to_string(&log)?;
         println!("{}", summary(&name, &text));
         if !status.success() {
@@ -74,14 +77,14 @@ pub(super) fn run(
     }
     if !failed.is_empty() {
         bail!(
-            "{} failed; the input is in tests/fuzz/corpus and belongs into the fix",
+            "{} failed; the input is in tests/fuzz/corpus: commit it with the fix",
             failed.join(", ")
         );
     }
     Ok(())
 }
 
-/// Each target has a directory of the corpus.
+/// Returns the targets: each has a directory in the corpus.
 fn names(corpus: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(corpus)? {
@@ -94,7 +97,7 @@ fn names(corpus: &Path) -> anyhow::Result<Vec<String>> {
 fn build(env: &Env, directory: &Path) -> anyhow::Result<PathBuf> {
     Env::require(COMPILER)?;
     let host = env.rustc("host: ")?;
-    // With a target of its own the flags are not for build scripts and macros.
+    // With a target named, the flags do not apply to build scripts and macros.
     cmd!(
         env.sh,
         "cargo build --quiet {PACKAGE...} --bin {PROGRAM} --target {host}"
@@ -107,7 +110,7 @@ fn build(env: &Env, directory: &Path) -> anyhow::Result<PathBuf> {
     Ok(directory.join(&host).join("release").join(PROGRAM))
 }
 
-/// Executions and coverage, out of libFuzzer's log.
+/// Returns the executions and the coverage in libFuzzer's log.
 fn summary(name: &str, log: &str) -> String {
     let statistic = |key: &str| {
         let line = log.lines().rev().find(|line| line.starts_with(key));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What Debian's tools want to know of a package.
+//! The metadata of a Debian package.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use xshell::cmd;
 use super::{NAME, files};
 use crate::shell::Env;
 
-/// What is known of the package before its files are complete.
+/// What is known about the package before its files are complete.
 #[derive(Debug)]
 pub(super) struct Control {
     version: String,
@@ -18,14 +18,14 @@ pub(super) struct Control {
     depends: String,
     /// Name and address of the author of the last commit.
     maintainer: String,
-    /// The date of that commit, as mail has it.
+    /// The date of that commit, in the format of mail.
     date: String,
     /// The same in seconds since 1970.
     pub(super) epoch: String,
 }
 
 impl Control {
-    /// Asks the repository, dpkg, and the program what it is linked with.
+    /// Queries the repository and dpkg, and reads which libraries the program is linked with.
     pub(super) fn read(env: &Env, program: &Path) -> anyhow::Result<Self> {
         let commit = |format: &str| {
             let format = format!("--format={format}");
@@ -37,7 +37,7 @@ impl Control {
         let version = package.and_then(|package| package["version"].as_str());
         let linked = cmd!(env.sh, "objdump -p {program}").quiet().read()?;
         Ok(Self {
-            version: debian_version(version.context("cargo does not tell the version")?),
+            version: debian_version(version.context("cargo reports no version")?),
             architecture: cmd!(env.sh, "dpkg --print-architecture").quiet().read()?,
             depends: depends(&linked)?,
             maintainer: commit("%aN <%aE>")?,
@@ -46,12 +46,12 @@ impl Control {
         })
     }
 
-    /// The package's file.
+    /// Returns the name of the package's file.
     pub(super) fn file_name(&self) -> String {
         format!("{NAME}_{}_{}.deb", self.version, self.architecture)
     }
 
-    /// Writes the description and the digests, once all files are there.
+    /// Writes the description and the digests. All files must exist.
     pub(super) fn write(&self, env: &Env, root: &Path) -> anyhow::Result<()> {
         let files = files(root)?;
         let _root = env.sh.push_dir(root);
@@ -94,7 +94,7 @@ Description: vsock device for virtual machines, outside of the VMM
         )
     }
 
-    /// The change log of the package itself.
+    /// Returns the change log of the package itself.
     pub(super) fn changelog(&self) -> String {
         let Self {
             version,
@@ -113,10 +113,12 @@ Description: vsock device for virtual machines, outside of the VMM
         )
     }
 
-    /// The licences.
+    /// Returns the licences.
     pub(super) fn copyright(&self, env: &Env) -> anyhow::Result<String> {
         let bsd = env.sh.read_file("LICENSE-BSD-3-CLAUSE")?;
-        let (holder, terms) = bsd.split_once('\n').context("no copyright line")?;
+        let (holder, terms) = bsd
+            .split_once('\n')
+            .context("the BSD licence has no copyright line")?;
         let holder = holder.trim_start_matches("Copyright ");
         let terms = paragraph(terms.trim());
         Ok(format!(
@@ -141,7 +143,7 @@ License: BSD-3-clause
     }
 }
 
-/// A text as a field of several lines.
+/// Formats a text as a field of several lines.
 fn paragraph(text: &str) -> String {
     let line = |line: &str| match line.trim_end() {
         "" => " .".to_owned(),
@@ -150,12 +152,12 @@ fn paragraph(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The version, whose pre-releases sort before it, as the first package of it.
+/// Returns the Debian version of the first package. Pre-releases sort before the release.
 fn debian_version(version: &str) -> String {
     format!("{}-1", version.replacen('-', "~", 1))
 }
 
-/// The packages that the program needs, from what `objdump -p` says of it.
+/// Returns the packages that the program needs, given the output of `objdump -p`.
 fn depends(linked: &str) -> anyhow::Result<String> {
     let mut packages = Vec::new();
     for library in linked
@@ -177,7 +179,7 @@ fn depends(linked: &str) -> anyhow::Result<String> {
     Ok(packages.join(", "))
 }
 
-/// The version of the C library whose symbols the program needs.
+/// Returns the version of the C library whose symbols the program needs.
 fn glibc(linked: &str) -> anyhow::Result<&str> {
     let versions = linked
         .split_whitespace()
@@ -186,7 +188,7 @@ fn glibc(linked: &str) -> anyhow::Result<&str> {
         let numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
         numbers.collect::<Vec<u32>>()
     });
-    newest.context("the program tells no version of the C library")
+    newest.context("the program needs no versioned symbol of the C library")
 }
 
 #[cfg(test)]

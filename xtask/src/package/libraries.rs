@@ -13,10 +13,10 @@ use xshell::cmd;
 use super::NAME;
 use crate::shell::Env;
 
-/// How the names of files with licences and notices begin, in capitals.
+/// How the names of licence and notice files begin, in capitals.
 const FILES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE"];
 
-/// Each library with its licence, then each text with the libraries that have it.
+/// Lists each library with its licence, then each licence text with its libraries.
 pub(super) fn licences(env: &Env) -> anyhow::Result<String> {
     let host = env.rustc("host: ")?;
     let text = cmd!(
@@ -61,12 +61,12 @@ pub(super) fn licences(env: &Env) -> anyhow::Result<String> {
     Ok(list)
 }
 
-/// What the program is made of: all that it depends on, not what only tests and builds need.
+/// Returns the dependencies that are linked into the program, without those of tests and builds.
 fn inside(metadata: &Value) -> anyhow::Result<BTreeSet<&str>> {
     let program = packages(metadata).find(|package| package["name"] == NAME);
-    let program = program.context("cargo does not know the program")?;
+    let program = program.context("cargo reports no such program")?;
     let nodes = metadata["resolve"]["nodes"].as_array();
-    let nodes = nodes.context("cargo has resolved nothing")?;
+    let nodes = nodes.context("cargo reports no dependencies")?;
     let nodes: BTreeMap<&str, &Value> = nodes
         .iter()
         .map(|node| (text_of(node, "id"), node))
@@ -86,7 +86,7 @@ fn inside(metadata: &Value) -> anyhow::Result<BTreeSet<&str>> {
     Ok(inside)
 }
 
-/// Whether it is needed for more than tests and builds.
+/// Returns whether a dependency is needed for more than tests and builds.
 fn is_built_in(needed: &Value) -> bool {
     let mut kinds = needed["dep_kinds"].as_array().into_iter().flatten();
     kinds.any(|kind| kind["kind"].is_null())

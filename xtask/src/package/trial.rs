@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A package is installed below a directory, used, and removed.
+//! Installs a package into a directory, uses it and removes it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use xshell::cmd;
 use super::{NAME, files};
 use crate::shell::Env;
 
-/// What every package must have, from the root.
+/// The files that the package must contain, from the root.
 const FILES: [&str; 11] = [
     "usr/bin/vsock-vhost-user",
     UNIT,
@@ -30,7 +30,7 @@ const UNIT: &str = "usr/lib/systemd/system/vsock-vhost-user@.service";
 const MAN_PAGE: &str = "usr/share/man/man1/vsock-vhost-user.1.gz";
 const DESCRIPTION: &str = "usr/share/qemu/vhost-user/50-vsock-vhost-user.json";
 
-/// Tries the package. The system's own database of packages is neither read nor changed.
+/// Tests the package. The system's own package database is neither read nor changed.
 pub(super) fn run(env: &Env, package: &Path) -> anyhow::Result<()> {
     let root = env.sh.create_temp_dir()?;
     let trial = Trial {
@@ -42,7 +42,7 @@ pub(super) fn run(env: &Env, package: &Path) -> anyhow::Result<()> {
         package
             .as_os_str()
             .to_str()
-            .context("the path is not text")?,
+            .context("the path is not valid UTF-8")?,
     )?;
     trial.has_its_files()?;
     trial.program_runs()?;
@@ -51,7 +51,7 @@ pub(super) fn run(env: &Env, package: &Path) -> anyhow::Result<()> {
     trial.man_page_is_read()?;
     trial.dpkg("--purge", NAME)?;
     let left = trial.files()?;
-    ensure!(left.is_empty(), "the removed package has left {left:?}");
+    ensure!(left.is_empty(), "the removed package left {left:?} behind");
     Ok(())
 }
 
@@ -67,7 +67,7 @@ impl Trial<'_> {
         for dir in ["info", "triggers", "updates"] {
             sh.create_dir(database.join(dir))?;
         }
-        // No library is there; an ordinary user may run this; an image may leave documents out.
+        // The directory has no libraries, the user may not be root, and images may omit documents.
         let options = [
             "--force-depends",
             "--force-not-root",
@@ -82,7 +82,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// All files but those of dpkg itself.
+    /// Returns all files except those of dpkg itself.
     fn files(&self) -> anyhow::Result<Vec<PathBuf>> {
         let all = files(&self.root)?;
         Ok(all
@@ -105,7 +105,7 @@ impl Trial<'_> {
         let version = cmd!(sh, "{program} --version").quiet().read()?;
         ensure!(
             version.starts_with(NAME),
-            "the program says that it is {version:?}"
+            "the program reports the version {version:?}"
         );
         let (socket, uds) = (self.root.join("vhost.sock"), self.root.join("vm.vsock"));
         let guest = ["--guest-cid", "3", "--socket"];
@@ -115,12 +115,12 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// The program takes what its unit gives it, here for guest 3.
+    /// Checks that the program accepts the options in its unit, here for guest 3.
     fn unit_starts_it(&self) -> anyhow::Result<()> {
         let unit = fs::read_to_string(self.root.join(UNIT))?;
         let mut lines = unit.lines();
         let line = lines.find_map(|line| line.strip_prefix("ExecStart=/"));
-        let line = line.with_context(|| format!("{UNIT} starts nothing"))?;
+        let line = line.with_context(|| format!("{UNIT} starts no program"))?;
         let line = line.replace("%i", "3").replace("$OPTIONS", "");
         let mut words = line.split_whitespace();
         let program = self.root.join(words.next().unwrap_or_default());
@@ -130,7 +130,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Management software for QEMU finds the program.
+    /// Checks that management software for QEMU finds the program.
     fn is_described(&self) -> anyhow::Result<()> {
         let text = fs::read_to_string(self.root.join(DESCRIPTION))?;
         let description: Value = serde_json::from_str(&text)?;
@@ -138,7 +138,7 @@ impl Trial<'_> {
         let file = self.root.join(binary.trim_start_matches('/'));
         ensure!(
             file.is_file(),
-            "{DESCRIPTION} names {binary}, which is not there"
+            "{DESCRIPTION} names {binary}, which does not exist"
         );
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Trial<'_> {
                 .read()?;
             ensure!(
                 text.contains("--version"),
-                "man shows no option of {MAN_PAGE}"
+                "the rendered {MAN_PAGE} contains no option"
             );
         }
         Ok(())

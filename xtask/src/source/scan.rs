@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Parts a text into code and comments, with the contents of literals left out.
+//! Separates code from comments, and drops the contents of literals.
 
 use super::Line;
 
-/// What the next character belongs to.
+/// The kind of text that the next character belongs to.
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Code,
     LineComment,
-    /// With the depth of nesting.
+    /// A block comment, with the depth of nesting.
     BlockComment(usize),
-    /// A string that ends with a quote and this many hashes; `None` if a backslash escapes.
+    /// A string that ends with a quote and this many hashes, or `None` if a backslash escapes.
     Text(Option<usize>),
 }
 
-/// The lines of a text.
+/// Returns the lines of a text.
 pub(super) fn lines(text: &str) -> Vec<Line> {
     let mut state = State::Code;
     text.lines()
@@ -34,7 +34,7 @@ pub(super) fn lines(text: &str) -> Vec<Line> {
         .collect()
 }
 
-/// Consumes the head of what is left of a line: the state after it, and its length.
+/// Reads one token from the rest of a line: returns the state after it, and its length.
 fn step(state: State, rest: &str, line: &mut Line) -> (State, usize) {
     let first = rest.chars().next().map_or(1, char::len_utf8);
     match state {
@@ -111,7 +111,7 @@ fn text(hashes: Option<usize>, rest: &str, first: usize, line: &mut Line) -> (St
     }
 }
 
-/// The number of hashes, if a raw string begins here.
+/// Returns the number of hashes if a raw string begins here.
 fn raw_string(rest: &str, before: &str) -> Option<usize> {
     let in_word =
         before.ends_with(|c: char| c.is_alphanumeric() && c != 'b' && c != 'c' || c == '_');
@@ -120,7 +120,7 @@ fn raw_string(rest: &str, before: &str) -> Option<usize> {
     after[hashes..].starts_with('"').then_some(hashes)
 }
 
-/// The length of a character literal, if one begins here: not so for a lifetime.
+/// Returns the length of a character literal if one begins here. A lifetime is not one.
 fn character(rest: &str) -> Option<usize> {
     let inner = rest.strip_prefix('\'')?;
     let mut chars = inner.char_indices();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which crate may depend on which. Nothing points the other way.
+//! Which crate may depend on which other crate. No dependency points the other way.
 
 use super::tree::{Dependency, Finding, Tree};
 
-/// Each library crate with the crates of this repository that it may point to; it may also point to
-/// whatever those point to.
+/// Each library crate, with the crates of this repository that it may depend on. It may also depend
+/// on whatever those depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("vsock-backend-api", &[]),
     ("vsock-proto", &[]),
@@ -30,8 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The crates that ask nothing of the system, with all that they may take from outside. The seam
-/// has what asks behind features.
+/// The crates that make no system calls, with every external crate that they may depend on. In
+/// `vsock-backend-api`, what makes system calls is behind features.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("vsock-backend-api", &["vm-memory", "rustix"]),
     ("vsock-proto", &["thiserror"]),
@@ -53,7 +53,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     for package in tree.packages.iter().filter(|package| package.library) {
         let name = &package.name;
         if !ARROWS.iter().any(|(known, _)| known == name) {
-            let text = "a crate without a line in the table of arrows";
+            let text = "this crate has no line in the table of arrows";
             findings.push(Finding::new(name, text));
         }
         let complaints = package
@@ -65,15 +65,15 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// What is wrong with a dependency, if anything is.
+/// Returns what is wrong with a dependency, if anything is.
 fn complaint(from: &str, to: &Dependency) -> Option<String> {
     let name = &to.name;
     match (to.local, to.dev) {
         (true, false) if !may_point(from, name) => Some(format!("must not depend on {name}")),
-        // Tests may look at any crate. But cargo asks for a version to be published before, and two
-        // crates that wait for each other never are.
+        // Tests may use any crate. But a dependency with a version must be published first, so two
+        // crates that wait for each other could never be published.
         (true, true) if to.versioned && may_point(name, from) => Some(format!(
-            "must not ask for a version of {name}, which depends on it"
+            "must name no version of {name}, which depends on it"
         )),
         (false, false) => {
             let (_, allowed) = OUTSIDE.iter().find(|(of, _)| *of == from)?;
@@ -84,7 +84,7 @@ fn complaint(from: &str, to: &Dependency) -> Option<String> {
     }
 }
 
-/// Whether a chain of arrows leads from one crate to the other.
+/// Returns whether a chain of arrows leads from one crate to the other.
 fn may_point(from: &str, to: &str) -> bool {
     let next = ARROWS
         .iter()
@@ -147,7 +147,7 @@ mod tests {
             ("xtask", "vsock-inner", local(), 0),
             ("vsock-backend-api", "vsock-inner", local(), 1),
             ("vsock-inner", "vsock-tests", local(), 1),
-            // Tests may look around, but not so that two crates wait for each other.
+            // Tests may use any crate, unless two crates then wait for each other.
             ("vsock-inner", "vsock-muxer-harness", for_tests(), 0),
             ("vsock-muxer", "vsock-muxer-harness", for_tests(), 1),
             ("vsock-muxer", "vsock-muxer-harness", by_path, 0),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The files of a crate use each other one way only.
+//! The files of a crate use each other in one direction only.
 //!
-//! A file uses another one if a path of it, followed through re-exports, leads there. That a parent
-//! has a module, and hands its items on by `pub use`, is no use of it, unless the parent works with
-//! what it hands on. Calls of methods name no file, and are not seen.
+//! A file uses another file if one of its paths, followed through re-exports, leads there. A parent
+//! that declares a module and re-exports its items does not use it, unless the parent's own code
+//! names those items. Method calls name no file and are not seen.
 
 mod paths;
 
@@ -33,7 +33,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
 /// A file, as a module.
 struct File<'a> {
     path: &'a str,
-    /// Its place among the crate's modules: empty for the root.
+    /// Its path among the crate's modules: empty for the root.
     module: Vec<&'a str>,
     names: Names,
 }
@@ -41,7 +41,7 @@ struct File<'a> {
 /// A use of one file by another, by their indices.
 struct Arrow<'a> {
     to: usize,
-    /// The first path that leads there.
+    /// The first path that leads to the other file.
     path: &'a Path,
 }
 
@@ -66,14 +66,14 @@ impl<'a> Crate<'a> {
         };
         let files: Vec<File<'a>> = sources.iter().map(file).collect();
         let mut modules = BTreeMap::new();
-        // The sources are sorted, so that `lib.rs` comes before `main.rs` and is the root of both.
+        // The sources are sorted, so `lib.rs` comes before `main.rs` and is the root of both.
         for (index, file) in files.iter().enumerate() {
             modules.entry(file.module.clone()).or_insert(index);
         }
         Self { files, modules }
     }
 
-    /// A finding for each arrow that is a part of a circle.
+    /// Returns a finding for each arrow that is part of a circle.
     fn circles(&self) -> Vec<Finding> {
         let arrows: Vec<Vec<Arrow<'_>>> = (0..self.files.len())
             .map(|from| self.arrows(from))
@@ -85,7 +85,8 @@ impl<'a> Crate<'a> {
                     let names = back.into_iter().map(|file| self.short(file));
                     let circle: Vec<_> = names.collect();
                     let text = format!(
-                        "`{}` closes a circle of files: {} -> {}; move what both need to a file below them",
+                        "`{}` closes a circle of files: {} -> {}; \
+                         move what both need to a file below them",
                         arrow.path.segments.join("::"),
                         self.short(from),
                         circle.join(" -> "),
@@ -97,7 +98,7 @@ impl<'a> Crate<'a> {
         findings
     }
 
-    /// The name of a file within its crate.
+    /// Returns the name of a file within its crate.
     fn short(&self, file: usize) -> &'a str {
         self.files[file]
             .path
@@ -106,7 +107,7 @@ impl<'a> Crate<'a> {
             .1
     }
 
-    /// The other files that a file uses.
+    /// Returns the other files that a file uses.
     fn arrows(&self, from: usize) -> Vec<Arrow<'_>> {
         let File { module, names, .. } = &self.files[from];
         let imports = names.imports.iter().filter_map(|import| {
@@ -129,9 +130,9 @@ impl<'a> Crate<'a> {
         arrows
     }
 
-    /// The file in which the item lies that a path leads to, if it is one of this crate.
+    /// Returns the file that contains the item at a path, if it is in this crate.
     fn resolve(&self, from: usize, path: &[String], depth: usize) -> Option<usize> {
-        // Names may be handed on in a ring, which the compiler refuses.
+        // Re-exports may form a ring, which the compiler rejects later.
         if depth > 16 {
             return None;
         }
@@ -165,26 +166,26 @@ impl<'a> Crate<'a> {
         self.modules.get(&module).copied()
     }
 
-    /// Whether the name is a module or an import of the file, rather than an item.
+    /// Returns whether the name is a module or an import of the file rather than an item.
     fn binds(&self, file: usize, name: &str) -> bool {
         let mut imports = self.files[file].names.imports.iter();
         self.child(file, name).is_some() || imports.any(|import| import.name == name)
     }
 
-    /// Where such a name leads.
+    /// Returns the path that such a name stands for.
     fn member(&self, file: usize, name: &str, depth: usize) -> Option<usize> {
         if let Some(child) = self.child(file, name) {
             return Some(child);
         }
         let mut imports = self.files[file].names.imports.iter();
         let import = imports.find(|import| import.name == name)?;
-        // `use log;` and `pub use macro_name;` lead to themselves.
+        // `use log;` and `pub use macro_name;` stand for themselves.
         let segments = &import.path.segments;
         (segments.len() > 1).then(|| self.resolve(file, segments, depth + 1))?
     }
 }
 
-/// The files of the shortest way from one file to another, both included.
+/// Returns the files on the shortest path from one file to another, including both.
 fn way(arrows: &[Vec<Arrow<'_>>], from: usize, to: usize) -> Option<Vec<usize>> {
     let mut ways = vec![vec![from]];
     let mut seen = vec![from];
@@ -209,7 +210,7 @@ fn way(arrows: &[Vec<Arrow<'_>>], from: usize, to: usize) -> Option<Vec<usize>> 
 mod tests {
     use super::*;
 
-    /// The circles of a crate with these files.
+    /// Returns the circles of a crate with these files.
     fn circles(files: &[(&str, &str)]) -> Vec<String> {
         let files = files
             .iter()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Every dependency from outside has a line in `docs/dependencies.md` that says what it is for.
+//! Every external dependency has a line in `docs/dependencies.md` that gives its purpose.
 
 use std::collections::BTreeSet;
 
@@ -25,14 +25,14 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         .collect();
     let unlisted = used
         .difference(&listed)
-        .map(|name| Finding::new(LIST, format!("no line for `{name}`")));
+        .map(|name| Finding::new(LIST, format!("has no line for `{name}`")));
     let unused = listed
         .difference(&used)
-        .map(|name| Finding::new(LIST, format!("`{name}` is not used any more")));
+        .map(|name| Finding::new(LIST, format!("lists `{name}`, which no manifest names")));
     unlisted.chain(unused).collect()
 }
 
-/// The name that a line of the table is about.
+/// Returns the name of the crate that a line of the table describes.
 fn listed(line: &str) -> Option<&str> {
     Some(line.strip_prefix("| `")?.split_once('`')?.0)
 }
@@ -80,14 +80,17 @@ mod tests {
 
     #[test]
     fn one_that_is_not_listed_is_found() {
-        assert_eq!(findings("The word `log` alone.\n"), ["no line for `log`"]);
+        assert_eq!(
+            findings("The word `log` alone.\n"),
+            ["has no line for `log`"]
+        );
     }
 
     #[test]
     fn a_line_without_its_dependency_is_found() {
         assert_eq!(
             findings("| `log` | a |\n| `gone` | b |\n"),
-            ["`gone` is not used any more"]
+            ["lists `gone`, which no manifest names"]
         );
     }
 }

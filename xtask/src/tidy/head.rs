@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The head of a file: its licence, and documentation that rustdoc sees.
+//! The head of a file: its licence, and documentation that rustdoc can find.
 
 use super::tree::{Finding, Tree};
 use crate::source::{Line, Source};
@@ -26,15 +26,15 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             findings.push(Finding::at(
                 &source.path,
                 line,
-                "`///` before `use` or `mod`: rustdoc loses it, write `//!`",
+                "`///` before `use` or `mod`, which rustdoc drops; write `//!`",
             ));
         }
     }
     findings
 }
 
-/// The number of the first line with code, if it is an import or a module without a body and the
-/// line above it documents it.
+/// Returns the number of the first line of code, if it is a documented import or a documented
+/// module without a body.
 fn lost_documentation(source: &Source) -> Option<usize> {
     let (number, line) = source
         .numbered()

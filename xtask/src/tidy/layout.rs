@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where files lie and what they are called.
+//! Where files are and what they are called.
 
 use std::collections::BTreeSet;
 
 use super::tree::{Finding, Tree};
 
-/// What may stand in the root, beside files and directories whose names begin with a dot.
+/// What the root may contain, apart from names that begin with a dot.
 const TOP: &[&str] = &[
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -26,7 +26,7 @@ const TOP: &[&str] = &[
     "xtask",
 ];
 
-/// The directory of decisions.
+/// The directory of decision records.
 const DECISIONS: &str = "docs/adr/";
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -39,12 +39,17 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         .into_iter()
         .filter(|name| !name.starts_with('.') && !TOP.contains(name));
     strange
-        .map(|name| Finding::new(name, "nothing new belongs in the root of the repository"))
+        .map(|name| {
+            Finding::new(
+                name,
+                "is not on the list of what the root may contain; move it into a directory",
+            )
+        })
         .chain(decisions(&paths))
         .collect()
 }
 
-/// Decisions are numbered from 0001 without a gap, and the number is in the title.
+/// Decision records are numbered from 0001 without gaps, and the number is in the title.
 fn decisions(paths: &[&str]) -> Vec<Finding> {
     let mut names: Vec<&str> = paths
         .iter()

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::tree::{Finding, Tree};
 
-/// The words after `pub` that begin a type.
+/// The words that begin a type after `pub`.
 const KINDS: &[&str] = &["struct", "enum", "trait", "type", "union"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -20,8 +20,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             };
             let place = format!("{}:{number}", source.path);
             if let Some(other) = first.get(name) {
-                let text =
-                    format!("`{name}` is a public type in {other} as well; rename one of them");
+                let text = format!("`{name}` is also a public type in {other}; rename one of them");
                 findings.push(Finding::new(place, text));
             } else {
                 first.insert(name, place);
@@ -31,7 +30,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// The name of the public type that a line begins.
+/// Returns the name of the public type that begins on a line.
 fn public_type(code: &str) -> Option<&str> {
     let rest = code.trim_start().strip_prefix("pub ")?;
     let rest = rest.strip_prefix("unsafe ").unwrap_or(rest);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Each memory ordering is argued where it stands, and names its partner.
+//! Each memory ordering has a comment that justifies it and names its partner.
 
 use super::tree::{Finding, Tree};
 
-/// The names of memory orderings; those of `std::cmp` are others.
+/// The names of memory orderings. Those of `std::cmp` are different.
 const NAMES: &[&str] = &["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
 
-/// How many lines of code the argument may be away.
+/// The maximum number of lines of code between an ordering and its comment.
 const REACH: usize = 4;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -17,12 +17,12 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         for (number, line) in source.production_lines() {
             import = import || line.code.trim_start().starts_with("use ");
             if import {
-                // Imported bare, an ordering would hide from the next check.
+                // The next check does not see an ordering that is imported by itself.
                 if NAMES.iter().any(|name| line.names(name)) || line.code.contains("Ordering::*") {
                     findings.push(Finding::at(
                         &source.path,
                         number,
-                        "import `Ordering`, not the orderings",
+                        "import `Ordering` instead of its variants",
                     ));
                 }
                 import = !line.code.contains(';');
@@ -36,7 +36,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
                 findings.push(Finding::at(
                     &source.path,
                     number,
-                    "an ordering without `// ORDER:` and its partner",
+                    "this ordering needs a comment `// ORDER:` that names its partner",
                 ));
             }
         }
@@ -56,7 +56,8 @@ mod tests {
     fn an_argued_ordering_is_fine() {
         assert_eq!(
             findings(
-                "use std::sync::atomic::{AtomicBool, Ordering};\n// ORDER: pairs with `b`.\na.load(Ordering::Acquire);\n"
+                "use std::sync::atomic::{AtomicBool, Ordering};\n\
+                 // ORDER: pairs with `b`.\na.load(Ordering::Acquire);\n"
             ),
             0
         );

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The numbered requirements of the protocol, and the tests that show them.
+//! The numbered requirements of the protocol, and the tests that prove them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tree::{Finding, Tree};
 
 /// Where the table is.
-const TABLE: &str = "docs/protocol.md";
-/// The numbers that must have a row: of the protocol, and of what was seen in the field.
+const TABLE: &str = "docs/requirements.md";
+/// The numbers that must have a row: those of the protocol, and those of defects seen in practice.
 const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=112;
 const FIELD: [u32; 17] = [
     118, 119, 120, 122, 124, 125, 126, 127, 128, 129, 130, 131, 132, 133, 134, 135, 136,
 ];
-/// What may stand instead of tests, followed by what rules the defect out.
+/// What may replace the tests' names, followed by the reason why no defect is possible.
 const INSTEAD: &str = "construction: ";
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -52,7 +52,7 @@ fn numbers() -> impl Iterator<Item = u32> {
     PROTOCOL.chain(FIELD)
 }
 
-/// The number of a row of the table, and its last column.
+/// Returns the number of a row of the table, and its last column.
 fn row(line: &str) -> Option<(u32, &str)> {
     let cells: Vec<&str> = line.split('|').map(str::trim).collect();
     let [_, number, _, shown_by, _] = cells[..] else {
@@ -61,13 +61,13 @@ fn row(line: &str) -> Option<(u32, &str)> {
     Some((number.strip_prefix('T')?.parse().ok()?, shown_by))
 }
 
-/// The name of the function that a line begins.
+/// Returns the name of the function that begins on a line.
 fn function(code: &str) -> Option<&str> {
     let (_, rest) = code.split_once("fn ")?;
     rest.split_once('(').map(|(name, _)| name)
 }
 
-/// What is wrong with the last column.
+/// Returns what is wrong with the last column.
 fn complaints(number: u32, shown_by: &str, tests: &BTreeSet<&str>) -> Vec<String> {
     if shown_by.starts_with(INSTEAD) {
         return Vec::new();
@@ -77,7 +77,7 @@ fn complaints(number: u32, shown_by: &str, tests: &BTreeSet<&str>) -> Vec<String
     let unnamed = !names.iter().any(bears);
     let unknown = names.iter().filter(|name| !tests.contains(*name));
     unnamed
-        .then(|| "no test that bears the number is named".to_owned())
+        .then(|| "names no test with this number".to_owned())
         .into_iter()
         .chain(unknown.map(|name| format!("there is no test `{name}`")))
         .collect()
@@ -118,8 +118,8 @@ mod tests {
         });
         let want = [
             "T1: there is no test `t1_gone`",
-            "T2: no test that bears the number is named",
-            "T4: no test that bears the number is named",
+            "T2: names no test with this number",
+            "T4: names no test with this number",
             "T3 has no row",
         ];
         assert_eq!(bad, want);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A file is one concept, and one that is longer than this is two.
+//! A file contains one concept. A longer file contains two.
 
 use super::tree::{Finding, Tree};
 
-/// Lines before the tests.
+/// The maximum number of lines before the tests.
 const LIMIT: usize = 400;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -13,7 +13,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         .filter(|source| source.production > LIMIT)
         .map(|source| {
             let text = format!(
-                "{} lines before its tests, of at most {LIMIT}",
+                "{} lines before its tests, expected at most {LIMIT}",
                 source.production
             );
             Finding::new(&source.path, text)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the rules look at: the repository's files and packages, read once.
+//! The repository's files and packages, read once for all rules.
 
 use serde_json::Value;
 use xshell::cmd;
@@ -8,16 +8,16 @@ use xshell::cmd;
 use crate::shell::Env;
 use crate::source::Source;
 
-/// Something that a rule does not like.
+/// A violation of a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// A path, with a line number where there is one.
+    /// A path, with a line number if there is one.
     pub(crate) place: String,
     pub(crate) text: String,
 }
 
 impl Finding {
-    /// About a whole file.
+    /// A finding about a whole file.
     pub(crate) fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
         Self {
             place: place.into(),
@@ -25,7 +25,7 @@ impl Finding {
         }
     }
 
-    /// About a line.
+    /// A finding about a line.
     pub(crate) fn at(path: &str, line: usize, text: impl Into<String>) -> Self {
         Self::new(format!("{path}:{line}"), text)
     }
@@ -39,15 +39,15 @@ pub(crate) struct File {
     pub(crate) text: String,
 }
 
-/// A dependency, as a manifest has it.
+/// A dependency, as the manifest describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
     /// Whether it is for tests only.
     pub(crate) dev: bool,
-    /// Whether it lies in this repository.
+    /// Whether it is in this repository.
     pub(crate) local: bool,
-    /// Whether the manifest asks for a version: then it must be published before.
+    /// Whether the manifest names a version. Then the dependency must be published first.
     pub(crate) versioned: bool,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Dependency {
 #[derive(Debug, Clone)]
 pub(crate) struct Package {
     pub(crate) name: String,
-    /// Whether it lies in `crates`: the others are tools and tests.
+    /// Whether it is in `crates`. The others are tools and tests.
     pub(crate) library: bool,
     pub(crate) dependencies: Vec<Dependency>,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Package {
 /// The repository.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
-    /// All files that are text, also those not yet committed.
+    /// All text files, including those that are not yet committed.
     pub(crate) files: Vec<File>,
     /// Those that are Rust.
     pub(crate) sources: Vec<Source>,
@@ -80,8 +80,7 @@ impl Tree {
         .read()?;
         let mut files = Vec::new();
         for path in list.split('\0').filter(|path| !path.is_empty()) {
-            // A file that was deleted is listed until that is committed; one that is not text is
-            // not ours.
+            // A deleted file is listed until its removal is committed. Binary files have no rules.
             if let Ok(text) = env.sh.read_file(path) {
                 files.push((path, text));
             }
@@ -91,7 +90,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// A tree of these files.
+    /// Creates a tree of these files.
     pub(crate) fn new<P: Into<String>, T: Into<String>>(
         files: impl IntoIterator<Item = (P, T)>,
     ) -> Self {
@@ -114,7 +113,7 @@ impl Tree {
         }
     }
 
-    /// The text of a file.
+    /// Returns the text of a file.
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
         self.files
             .iter()
@@ -122,7 +121,7 @@ impl Tree {
             .map(|file| file.text.as_str())
     }
 
-    /// The sources of the library crates.
+    /// Returns the sources of the library crates.
     pub(crate) fn library_sources(&self) -> impl Iterator<Item = &Source> {
         self.sources
             .iter()
@@ -130,7 +129,7 @@ impl Tree {
     }
 }
 
-/// The packages, from cargo's own description of the workspace.
+/// Returns the packages in cargo's description of the workspace.
 fn packages(metadata: &Value) -> Vec<Package> {
     let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

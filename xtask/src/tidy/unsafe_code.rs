@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where `unsafe` may stand, and that each one is argued.
+//! `unsafe` appears only in listed files, and each use is justified.
 
 use super::tree::{Finding, Tree};
 
-/// The files and directories that may hold it. A new line needs an ADR.
+/// The files and directories that may contain it. A new line needs an ADR.
 const ALLOWED: &[&str] = &[
     "crates/vsock-inner/src/pipe.rs",
     "crates/vsock-inner/src/pipe/",
@@ -15,7 +15,7 @@ const ALLOWED: &[&str] = &[
     "crates/vsock-vhost-user/src/program/sandbox/violation.rs",
 ];
 
-/// How many lines of code the argument may be away.
+/// The maximum number of lines of code between `unsafe` and its comment.
 const REACH: usize = 3;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -29,13 +29,13 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
                 findings.push(Finding::at(
                     &source.path,
                     number,
-                    "`unsafe` has no place in this file",
+                    "`unsafe` is not allowed in this file",
                 ));
             } else if !source.comments_near(number, REACH).any(argued) {
                 findings.push(Finding::at(
                     &source.path,
                     number,
-                    "`unsafe` without a SAFETY comment",
+                    "this `unsafe` needs a SAFETY comment",
                 ));
             }
         }
@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn argued_and_in_its_place_it_is_fine() {
-        let text = "// SAFETY: the pointer is ours.\nunsafe { *p };\n/// # Safety\n///\n/// Ours.\nunsafe fn f() {}\n";
+        let text = "// SAFETY: the pointer is ours.\nunsafe { *p };\n\
+                    /// # Safety\n///\n/// Ours.\nunsafe fn f() {}\n";
         assert_eq!(findings("crates/vsock-inner/src/pipe.rs", text), 0);
         assert_eq!(
             findings(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What `std` does not ask the kernel for.
+//! Kernel calls that `std` does not offer: receiving descriptors, and looking for a hang-up.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,18 +10,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-/// The most descriptors that the kernel passes with a message (`SCM_MAX_FD`).
+/// The maximum number of descriptors in a message (`SCM_MAX_FD`).
 const MAX_FDS: usize = 253;
 
-/// Whether the peer is gone, as far as the kernel tells: a peer that has shut both directions down
-/// looks the same.
+/// Returns whether the kernel reports that the peer has closed. A peer that has shut down both
+/// directions looks the same.
 pub(super) fn peer_gone(socket: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
     let gone = PollFlags::HUP | PollFlags::ERR;
     poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(gone)
 }
 
-/// Receives bytes and descriptors, close-on-exec, and closes those for which there is no place.
+/// Receives bytes and descriptors. Sets close-on-exec, and closes descriptors that do not fit.
 pub(super) fn receive(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_for_which_there_is_no_place_are_closed() {
+    fn descriptors_that_do_not_fit_are_closed() {
         let (near, far) = UnixStream::pair().unwrap();
         let passed = [(); 3].map(|()| UnixStream::pair().unwrap());
         let fds: Vec<_> = passed.iter().map(|(fd, _)| fd).collect();
@@ -105,14 +105,14 @@ mod tests {
         }
         let mut place = [-1];
         assert_eq!(near.recv_data_fd(&mut [0; 8], &mut place).unwrap(), (1, 1));
-        assert_eq!(others[1].read(&mut [0]).unwrap(), 0, "it is closed");
-        assert_eq!(others[2].read(&mut [0]).unwrap(), 0, "it is closed");
+        assert_eq!(others[1].read(&mut [0]).unwrap(), 0, "not closed");
+        assert_eq!(others[2].read(&mut [0]).unwrap(), 0, "not closed");
         let open = others[0].read(&mut [0]).unwrap_err();
         assert_eq!(open.kind(), ErrorKind::WouldBlock);
     }
 
     #[test]
-    fn bytes_come_without_descriptors_too() {
+    fn bytes_arrive_without_descriptors_too() {
         let (mut near, mut far) = UnixStream::pair().unwrap();
         VsockStream::set_nonblocking(&mut near, true).unwrap();
         let nothing = near.recv_data_fd(&mut [0; 8], &mut [0]).unwrap_err();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_has_gone_is_seen_and_a_half_close_is_none() {
+    fn a_closed_peer_is_seen_and_a_half_close_is_not_one() {
         let (near, far) = UnixStream::pair().unwrap();
         assert!(!near.peer_gone());
         far.shutdown(Shutdown::Write).unwrap();

@@ -13,8 +13,8 @@ use crate::source::{BackendSource, ServedBackend};
 sentences! {
     functions BackendCheck;
 
-    "3.5" "The backend's fd is readable exactly while a connection waits; an `accept` with none \
-        is `WouldBlock`." {
+    "3.5" "The backend's descriptor is readable exactly while a connection waits; if none waits, \
+        `accept` returns `WouldBlock`." {
         the_backends_fd_is_readable_exactly_while_one_waits: { exactly };
         an_accept_of_nothing_would_block: { nothing };
         connections_are_accepted_in_order: { in_order };
@@ -24,18 +24,18 @@ sentences! {
         the_backends_fd_is_close_on_exec: { close_on_exec };
     }
 
-    "2.2" "The device's end starts non-blocking; the application's end starts blocking." {
+    "2.2" "The device end starts in non-blocking mode, the application end in blocking mode." {
         an_accepted_stream_is_nonblocking: { starts };
     }
 
-    "4" "Dropping a backend refuses further `connect`s (`ConnectionRefused`) and resets what \
-        waits in `accept`." {
+    "4" "After a backend is dropped, `connect` returns `ConnectionRefused`, and connections that \
+        wait in `accept` are reset." {
         a_dropped_backend_refuses: { refuses };
         a_dropped_backend_resets_what_waits: { resets };
     }
 }
 
-/// Whether the backend's fd must be readable.
+/// Whether the backend's descriptor must be readable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum FdState {
     Readable,
@@ -44,26 +44,26 @@ enum FdState {
 
 fn fd_is(state: FdState, served: &ServedBackend, when: &str) -> Verdict {
     let readable = is_readable(served.backend.as_raw_fd())?;
-    let expected = format!("the fd to be {state:?} {when}");
+    let expected = format!("the descriptor to be {state:?} {when}");
     hold(
         readable == (state == FdState::Readable),
         expected,
-        "it is not",
+        "it was not",
     )
 }
 
 fn exactly(source: &dyn BackendSource) -> Verdict {
     let mut served = source.backend()?;
-    fd_is(FdState::Unreadable, &served, "with none waiting")?;
+    fd_is(FdState::Unreadable, &served, "while no connection waits")?;
     for round in 1..4 {
         let clients = (0..round)
             .map(|_| (served.connect)())
             .collect::<Result<Vec<_>, _>>()?;
         for left in (1..=round).rev() {
-            fd_is(FdState::Readable, &served, &format!("with {left} waiting"))?;
+            fd_is(FdState::Readable, &served, &format!("while {left} wait"))?;
             succeeds("an accept", served.backend.accept())?;
         }
-        fd_is(FdState::Unreadable, &served, "with all accepted")?;
+        fd_is(FdState::Unreadable, &served, "after all were accepted")?;
         drop(clients);
     }
     Ok(())
@@ -73,8 +73,12 @@ fn nothing(source: &dyn BackendSource) -> Verdict {
     let mut served = source.backend()?;
     for _ in 0..3 {
         let accepted = served.backend.accept().map(drop);
-        fails("an accept of nothing", accepted, ErrorKind::WouldBlock)?;
-        fd_is(FdState::Unreadable, &served, "after an accept of nothing")?;
+        fails(
+            "an accept without a connection",
+            accepted,
+            ErrorKind::WouldBlock,
+        )?;
+        fd_is(FdState::Unreadable, &served, "after such an accept")?;
     }
     Ok(())
 }
@@ -94,7 +98,7 @@ fn in_order(source: &dyn BackendSource) -> Verdict {
         hold(
             got == [name],
             format!("client {name} to be accepted next"),
-            format!("{} was", got[0]),
+            format!("client {} was", got[0]),
         )?;
     }
     Ok(())
@@ -104,8 +108,8 @@ fn close_on_exec(source: &dyn BackendSource) -> Verdict {
     let served = source.backend()?;
     hold(
         fd::is_close_on_exec(served.backend.as_raw_fd())?,
-        "the backend's fd to be close-on-exec",
-        "it survives an exec",
+        "the backend's descriptor to be close-on-exec",
+        "it is not",
     )
 }
 

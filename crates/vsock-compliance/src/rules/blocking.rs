@@ -14,13 +14,13 @@ use crate::source::{BoxedStream, Mode};
 sentences! {
     steps StreamCheck;
 
-    /// A read of the near end that waits.
+    /// A read at the near end that blocks.
     const READING = Repeat(1, &[SetMode(Near, Blocking), BlockedRead(Near)]);
-    /// A write of the near end that waits.
+    /// A write at the near end that blocks.
     const WRITING = Repeat(1, &[Fill(Near), SetMode(Near, Blocking), BlockedWrite(Near)]);
     const INTERRUPTIONS = Repeat(20, &[Interrupt]);
 
-    "2.5" "Blocking calls retry on interruption." {
+    "2.5" "A blocking call continues after an interruption." {
         an_interruption_does_not_end_a_read: [[
             READING, INTERRUPTIONS, Write(Far, 1), Returned(ONE),
         ]];
@@ -29,7 +29,7 @@ sentences! {
         ]];
     }
 
-    "2.5" "A blocked read ends when its incoming direction ends." {
+    "2.5" "A blocked read returns when its direction ends." {
         a_blocked_read_ends_with_a_shutdown: [[
             READING, Shutdown(Far, Shut::Write), Returned(END),
         ]];
@@ -37,22 +37,22 @@ sentences! {
         a_blocked_read_ends_with_an_abort: [[READING, Abort(Far), Returned(RESET)]];
     }
 
-    "2.5" "A blocked write ends when its outgoing direction ends." {
+    "2.5" "A blocked write returns when its direction ends." {
         a_blocked_write_ends_with_a_shutdown: [[
             WRITING, Shutdown(Far, Shut::Read), Returned(BROKEN),
         ]];
         a_blocked_write_ends_with_a_drop: [[WRITING, Drop(Far), Returned(RESET)]];
     }
 
-    "2.5" "A blocking write returns when all is accepted, or with the count so far if a timeout, \
-        end or reset comes after at least one byte." {
+    "2.5" "A blocking write returns when all bytes are accepted. If a timeout, an end or a reset \
+        occurs after at least one byte was accepted, it returns the count so far." {
         a_blocking_write_returns_when_all_is_accepted: { all_accepted };
         a_timeout_cuts_a_write_short: { cut_by_timeout };
         a_shutdown_cuts_a_write_short: { cut_by_shutdown };
         a_drop_cuts_a_write_short: { cut_by_drop };
     }
 
-    "2.5" "Neither read nor write ever returns an error after it has transferred bytes." {
+    "2.5" "Neither a read nor a write returns an error after it has transferred bytes." {
         a_read_before_a_reset_returns_its_bytes: { read_before_reset };
         a_read_before_an_end_returns_its_bytes: { read_before_end };
     }
@@ -68,8 +68,8 @@ fn all_accepted(scene: &Scene<'_>) -> Verdict {
     while got.len() < bytes.len() {
         match far.read(&mut buf) {
             Ok(0) => {
-                let expected = "all that a blocking write was given";
-                return Err(RuleBreach::unmet(expected, "the stream ended before"));
+                let expected = "all bytes that a blocking write was given";
+                return Err(RuleBreach::unmet(expected, "the stream ended before that"));
             }
             Ok(len) => got.extend_from_slice(&buf[..len]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -80,14 +80,14 @@ fn all_accepted(scene: &Scene<'_>) -> Verdict {
     }
     let (_near, written) = scene.returned(writing)?;
     count(
-        "a blocking write of three times what fits",
+        "a blocking write of three times the capacity",
         written,
         bytes.len(),
     )?;
     same(&got, &bytes)
 }
 
-/// More than fits, so that the call must wait after its first bytes.
+/// Returns more bytes than fit, so that the call must block after its first bytes.
 fn too_much(scene: &Scene<'_>) -> Result<Vec<u8>, RuleBreach> {
     let full = {
         let Pair {
@@ -99,18 +99,18 @@ fn too_much(scene: &Scene<'_>) -> Result<Vec<u8>, RuleBreach> {
     Ok(Pattern::default().take(full * 2 + 1))
 }
 
-/// The bytes that a call took must be what arrives, and all that arrives.
+/// Checks that a call that was cut short returned a count of at least one and less than all bytes.
 fn cut_short(written: std::io::Result<usize>, bytes: &[u8]) -> Result<usize, RuleBreach> {
     let len = succeeds("a write that was cut short after its first bytes", written)?;
     hold(
         len > 0 && len < bytes.len(),
-        "a write that was cut short to return its count",
+        "a write that was cut short to return a partial count",
         format!("it returned {len}"),
     )?;
     Ok(len)
 }
 
-/// How long a write waits that a timeout cuts short.
+/// The timeout that cuts a write short.
 const TIMEOUT: Duration = Duration::from_millis(30);
 
 fn cut_by_timeout(scene: &Scene<'_>) -> Verdict {
@@ -118,20 +118,21 @@ fn cut_by_timeout(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.blocking()?;
     near.set_write_timeout(Some(TIMEOUT))?;
     let sent = bytes.clone();
-    // Whether it sleeps is not looked at: on a machine under load it may be over by then.
+    // Do not check whether it sleeps: on a machine under load, the timeout may already have
+    // expired.
     let writing = scene.start(near, timed(move |near| near.write(&sent)))?;
     let (near, (took, written)) = scene.returned(writing)?;
     let len = cut_short(written, &bytes)?;
-    // Half, because kernels count a socket's timeout in ticks.
+    // Only half, because kernels count a socket's timeout in ticks.
     hold(
         took >= TIMEOUT / 2,
-        format!("a write with a timeout of {TIMEOUT:?} to use it up"),
-        format!("it was cut short after {took:?}"),
+        format!("a write with a timeout of {TIMEOUT:?} not to return earlier"),
+        format!("it returned after {took:?}"),
     )?;
     read_expecting(&mut far, &bytes[..len])?;
     far.set_nonblocking(true)?;
     fails(
-        "a read after the count",
+        "a read after the counted bytes",
         far.read(&mut [0]),
         ErrorKind::WouldBlock,
     )?;
@@ -139,8 +140,8 @@ fn cut_by_timeout(scene: &Scene<'_>) -> Verdict {
     Ok(())
 }
 
-/// Starts a write of more than fits. When it waits, which it does only after its first bytes, `end`
-/// cuts it short. Returns the near end.
+/// Starts a write of more than fits. After its first bytes, when it blocks, `end` cuts it short.
+/// Returns the near end.
 fn cut(
     scene: &Scene<'_>,
     end: fn(BoxedStream) -> std::io::Result<Option<BoxedStream>>,
@@ -149,7 +150,7 @@ fn cut(
     let Pair { near, far } = scene.blocking()?;
     let sent = bytes.clone();
     let writing = scene.start(near, move |near| near.write(&sent))?;
-    // A thread may also sleep on its way to the first bytes, for a lock or for memory.
+    // The thread may also sleep before its first bytes, for a lock or for memory.
     wait_ready(far.as_raw_fd(), PollInterest::Read, scene.deadline())?;
     scene.asleep(&writing)?;
     let _far = end(far)?;
@@ -177,7 +178,7 @@ fn cut_by_drop(scene: &Scene<'_>) -> Verdict {
     )
 }
 
-/// Reads through buffers that are smaller, as large, and larger than what is queued.
+/// Reads through buffers that are smaller than, as large as, and larger than the queued data.
 fn read_before(
     scene: &Scene<'_>,
     end: fn(Pair) -> Result<BoxedStream, RuleBreach>,
@@ -194,7 +195,7 @@ fn read_before(
             let mut buf = vec![0; room.max(1)];
             while got.len() < size {
                 let len = succeeds("a read before the end", far.read(&mut buf))?;
-                hold(len > 0, "the last byte", "the end came before it")?;
+                hold(len > 0, "the last byte", "the end was reported before it")?;
                 got.extend_from_slice(&buf[..len]);
             }
             same(&got, &bytes)?;

@@ -12,8 +12,8 @@ use crate::transfer::{Transfer, TransferPlan, WaitStyle};
 sentences! {
     steps StreamCheck;
 
-    "2.1" "Bytes arrive once, in order, unchanged, whatever mix of modes, sizes, threads and \
-        mode changes is going on." {
+    "2.1" "Bytes arrive once, in order and unchanged, whatever the mix of modes, sizes and \
+        threads, and even while the mode changes." {
         bytes_of_every_size_arrive_in_order: { every_size };
         directions_carry_their_own_bytes: [[
             Repeat(100, &[Write(Near, 1000), Write(Far, 1000), Drain(Far), Drain(Near)]),
@@ -22,8 +22,8 @@ sentences! {
         bytes_survive_threads_in_every_mix_of_modes: { every_mix };
     }
 
-    "2.3" "`read` returns what is there, up to the buffer's length, gathering as many writes as \
-        fit." {
+    "2.3" "`read` returns the bytes that are available, up to the buffer's length, from as many \
+        writes as fit." {
         a_read_gathers_writes: { gathers };
         a_read_does_not_wait_for_a_full_buffer: [[
             SetMode(Far, Blocking), Write(Near, 1), Read(Far, ONE),
@@ -31,7 +31,7 @@ sentences! {
         a_read_stops_at_its_buffer: { stops };
     }
 
-    "2.3" "A peek is a read that takes nothing." {
+    "2.3" "A peek is a read that removes nothing." {
         a_peek_takes_nothing: { peek };
     }
 }
@@ -65,7 +65,7 @@ fn vectored(scene: &Scene<'_>) -> Verdict {
     let len = succeeds("a vectored write", near.write_vectored(&slices))?;
     hold(
         len > 0 && len <= size,
-        format!("a vectored write of {size} to take some"),
+        format!("a vectored write of {size} bytes to accept at least one"),
         format!("it returned {len}"),
     )?;
     write(&mut near, &bytes[len..])?;
@@ -80,7 +80,7 @@ fn vectored(scene: &Scene<'_>) -> Verdict {
     let len = succeeds("a vectored read", far.read_vectored(&mut slices))?;
     hold(
         len > 0 && len <= size,
-        format!("a vectored read of {size} to return some"),
+        format!("a vectored read of {size} bytes to return at least one"),
         format!("it returned {len}"),
     )?;
     same(&got[..len], &bytes[..len])?;
@@ -143,7 +143,7 @@ fn peek(scene: &Scene<'_>) -> Verdict {
     let Some(nothing) = look(&mut far) else {
         return Err(RuleBreach::Inapplicable("the transport has no peek"));
     };
-    fails("a peek at nothing", nothing, ErrorKind::WouldBlock)?;
+    fails("a peek at an empty stream", nothing, ErrorKind::WouldBlock)?;
     write(&mut near, &bytes)?;
     for _ in 0..3 {
         if let Some(seen) = look(&mut far) {

@@ -11,7 +11,7 @@ use crate::source::CapacityPromise;
 sentences! {
     steps StreamCheck;
 
-    "2.7" "In non-blocking mode an operation that cannot make progress is `WouldBlock`." {
+    "2.7" "In non-blocking mode, an operation that cannot make progress returns `WouldBlock`." {
         a_read_of_nothing_would_block: [[
             Repeat(3, &[Read(Near, WOULD_BLOCK)]), Write(Far, 1), Read(Near, ONE),
             Read(Near, WOULD_BLOCK),
@@ -19,12 +19,12 @@ sentences! {
         a_write_into_a_full_direction_would_block: { full };
     }
 
-    "2.7" "A partial write returns its count." {
+    "2.7" "A partial write returns the number of bytes that were accepted." {
         a_partial_write_returns_its_count: { partial };
     }
 
-    "2.8" "Each direction holds at most its capacity; the writer then blocks, times out or gets \
-        `WouldBlock`." {
+    "2.8" "Each direction holds at most its capacity. When it is full, a write blocks, times out \
+        or returns `WouldBlock`." {
         a_direction_holds_exactly_its_capacity: { exact };
         a_full_direction_blocks_its_writer: [[
             Fill(Near), SetMode(Near, Blocking), BlockedWrite(Near), Drain(Far), Returned(ONE),
@@ -34,7 +34,7 @@ sentences! {
         ]];
     }
 
-    "2.8" "`Unbounded` is a write that never waits." {
+    "2.8" "If the capacity is `Unbounded`, a write never blocks." {
         an_unbounded_direction_never_refuses: { unbounded };
     }
 }
@@ -44,7 +44,11 @@ fn full(scene: &Scene<'_>) -> Verdict {
     scene.fill(&mut near)?;
     for len in [1, 10, 100_000] {
         let written = near.write(&vec![0; len]);
-        fails("a write when full", written, ErrorKind::WouldBlock)?;
+        fails(
+            "a write to a full direction",
+            written,
+            ErrorKind::WouldBlock,
+        )?;
     }
     drop(far);
     Ok(())
@@ -58,7 +62,11 @@ fn partial(scene: &Scene<'_>) -> Verdict {
     count("a write of twice the capacity", written, capacity)?;
     read_expecting(&mut far, &bytes[..capacity])?;
     let read = far.read(&mut [0]);
-    fails("a read after the count", read, ErrorKind::WouldBlock)
+    fails(
+        "a read after the counted bytes",
+        read,
+        ErrorKind::WouldBlock,
+    )
 }
 
 fn exact(scene: &Scene<'_>) -> Verdict {
@@ -66,13 +74,17 @@ fn exact(scene: &Scene<'_>) -> Verdict {
     for piece in [1, 13, capacity / 2 + 1, capacity] {
         let Pair { mut near, mut far } = scene.nonblocking()?;
         let bytes = Pattern::default().take(capacity);
-        // Once from the start and once from the middle, where a ring wraps.
+        // Once from the start, and once from a third of the way, so that a ring buffer wraps.
         for _ in 0..2 {
             for chunk in bytes.chunks(piece) {
                 write(&mut near, chunk)?;
             }
             let written = near.write(b"x");
-            fails("a write past the capacity", written, ErrorKind::WouldBlock)?;
+            fails(
+                "a write beyond the capacity",
+                written,
+                ErrorKind::WouldBlock,
+            )?;
             read_expecting(&mut far, &bytes)?;
             let shift = &bytes[..capacity / 3];
             near.write_all(shift)?;
@@ -95,5 +107,5 @@ fn unbounded(scene: &Scene<'_>) -> Verdict {
         read_expecting(&mut far, &chunk)?;
     }
     let read = far.read(&mut [0]);
-    fails("a read after all was read", read, ErrorKind::WouldBlock)
+    fails("a read after the last byte", read, ErrorKind::WouldBlock)
 }

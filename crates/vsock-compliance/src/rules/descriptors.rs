@@ -20,17 +20,17 @@ sentences! {
         descriptors_are_close_on_exec: { close_on_exec };
     }
 
-    "3.7" "An end's descriptors are closed by the time its `drop` returns, also while the peer \
-        lives." {
+    "3.7" "An end's descriptors are closed when its `drop` returns, even if the peer still \
+        exists." {
         a_drop_closes_the_descriptors_of_its_end: { closed_by_drop };
     }
 
-    "3.7" "A doorbell in flight never touches a number that was closed." {
+    "3.7" "A doorbell in flight never affects a descriptor number that was closed and reused." {
         a_doorbell_never_rings_a_closed_number: { in_flight };
     }
 
-    "3.7" "Reading or writing an fd by hand can spoil the readiness of that end, never its \
-        bytes, never the peer." {
+    "3.7" "If a caller reads or writes a descriptor directly, the readiness of that end may become \
+        wrong, but its bytes and its peer are unaffected." {
         an_fd_read_by_hand_costs_no_bytes: { read_by_hand };
         an_fd_written_by_hand_adds_no_bytes: { written_by_hand };
     }
@@ -43,7 +43,7 @@ fn close_on_exec(scene: &Scene<'_>) -> Verdict {
             hold(
                 fd::is_close_on_exec(fd)?,
                 format!("descriptor {fd} to be close-on-exec"),
-                "it survives an exec",
+                "it is not",
             )?;
         }
     }
@@ -67,13 +67,13 @@ fn closed_by_drop(scene: &Scene<'_>) -> Verdict {
     ready(&far, PollInterest::Write, "after the peer's drop")
 }
 
-/// How often an end is dropped under the hands of its peer.
+/// How many times an end is dropped while its peer uses the connection.
 const DROPS: usize = 200;
 
 fn in_flight(scene: &Scene<'_>) -> Verdict {
     for _ in 0..DROPS {
         let Pair { mut near, mut far } = scene.nonblocking()?;
-        // Both descriptors of the near end are rung by what the far end does.
+        // The far end signals both descriptors of the near end.
         let _fds = (near.as_raw_fd(), near.write_ready_fd()?);
         write(&mut near, b"x")?;
         let ringing = Call::start(move || {
@@ -88,13 +88,13 @@ fn in_flight(scene: &Scene<'_>) -> Verdict {
         })?;
         drain(&mut near)?;
         drop(near);
-        // They take the numbers that were just closed; no doorbell may write them.
+        // These take the numbers that were just closed. No doorbell may write to them.
         let bystanders = [(); 4].map(|()| EventFd::new(EFD_NONBLOCK));
         let rung = ringing.finish(scene.deadline());
         rung.map_err(|why| RuleBreach::unmet("the peer to see the drop", why))?;
         for bystander in bystanders {
             fails(
-                "a read of a bystander's eventfd",
+                "a read of an unrelated eventfd",
                 bystander?.read(),
                 ErrorKind::WouldBlock,
             )?;
@@ -109,7 +109,7 @@ fn by_hand(scene: &Scene<'_>, meddle: fn(&BoxedStream) -> Result<(), RuleBreach>
     unready(&far, PollInterest::Read, "at the start")?;
     meddle(&far)?;
     fails(
-        "a read of nothing",
+        "a read of an empty stream",
         far.read(&mut [0]),
         ErrorKind::WouldBlock,
     )?;
@@ -119,14 +119,14 @@ fn by_hand(scene: &Scene<'_>, meddle: fn(&BoxedStream) -> Result<(), RuleBreach>
     ready(
         &near,
         PollInterest::Read,
-        "with a peer whose fd was meddled with",
+        "with a peer whose descriptor was used directly",
     )?;
     read_expecting(&mut far, &there)?;
     read_expecting(&mut near, back)?;
     unready(
         &near,
         PollInterest::Read,
-        "with a peer whose fd was meddled with",
+        "with a peer whose descriptor was used directly",
     )?;
     meddle(&far)?;
     drop(near);

@@ -5,11 +5,12 @@ use crate::rule::{Sentence, StreamCheck};
 sentences! {
     steps StreamCheck;
 
-    /// The peer's drop is an edge, also where one was just seen and forgotten, and is told.
+    /// A drop of the peer causes an edge, even if the last one was just reported, and is reported
+    /// by `peer_gone`.
     const DROP = Repeat(1, &[Watch(Far, In), PeerAlive(Far), Drop(Near), Edge(Far, In),
         PeerGone(Far)]);
 
-    "3.2" "Every change from \"would block\" to \"would not block\" is a new edge." {
+    "3.2" "Every change from \"would block\" to \"would not block\" causes a new edge." {
         each_arrival_after_a_drain_is_an_edge: [[
             Watch(Far, In), Repeat(2, &[Write(Near, 1), Edge(Far, In), Drain(Far)]),
             Write(Near, 100), Edge(Far, In), Drain(Far), Write(Near, 4096), Edge(Far, In),
@@ -25,8 +26,8 @@ sentences! {
         ]];
     }
 
-    "3.2" "The peer's drop is a fresh edge even where the fd was already readable, and \
-        `peer_gone()` tells." {
+    "3.2" "A drop of the peer causes a new edge even if the descriptor was already readable, and \
+        `peer_gone()` reports it." {
         a_drop_is_an_edge_while_bytes_wait: [[Watch(Far, In), Write(Near, 1), DROP]];
         a_drop_is_an_edge_after_an_end: [
             [Watch(Far, In), Shutdown(Near, Shut::Write), Read(Far, END), DROP, Read(Far, END)],
@@ -47,7 +48,7 @@ sentences! {
         ]];
     }
 
-    "3.3" "Both hold whenever the fd is first taken." {
+    "3.3" "Readiness and edges are correct no matter when the descriptor is first obtained." {
         registering_late_reports_what_is_there: [[
             Write(Near, 1), Register(Far, In), Edge(Far, In), Watch(Far, Out), Drop(Near),
             Edge(Far, In), Register(Far, In), Edge(Far, In),

@@ -10,8 +10,8 @@ use crate::step::{Side, Step};
 sentences! {
     steps StreamCheck;
 
-    "2.4" "Zero-length reads and writes, and vectored ones whose buffers are all empty, return \
-        `Ok(0)`, transfer nothing, wake nobody, also after a shutdown or a reset." {
+    "2.4" "A zero-length read or write, or a vectored one with only empty buffers, returns \
+        `Ok(0)`, transfers nothing and causes no wake-up, even after a shutdown or a reset." {
         an_empty_call_returns_zero_at_once: { immediately };
         an_empty_call_returns_zero_when_full: [[Fill(Near), EmptyCalls(Near)]];
         an_empty_call_takes_nothing: [[

@@ -13,12 +13,12 @@ use crate::source::{BoxedStream, Ends};
 sentences! {
     steps StreamCheck;
 
-    /// The reset of the peer, as a read and a write report it.
+    /// A reset by the peer, as reported by a read and a write.
     const RESET_TOLD = Repeat(1, &[Read(Far, RESET), WriteReturns(Far, RESET)]);
     const EVERY_SHUTDOWN = Repeat(1, &[Shutdown(Near, Shut::Read), Shutdown(Near, Shut::Write),
         Shutdown(Near, Shut::Both)]);
 
-    "4" "After `shutdown(Write)` the peer's read is `Ok(0)`, again and again; its write is \
+    "4" "After `shutdown(Write)`, every read of the peer returns `Ok(0)`; its writes are \
         unaffected." {
         a_shutdown_of_write_ends_the_peers_reading: [[
             Write(Near, 1), Shutdown(Near, Shut::Write), Read(Far, ONE),
@@ -26,19 +26,20 @@ sentences! {
         ]];
     }
 
-    "4" "After `shutdown(Read)` the peer's write is `BrokenPipe`; its read is unaffected." {
+    "4" "After `shutdown(Read)`, a write of the peer returns `BrokenPipe`; its reads are \
+        unaffected." {
         a_shutdown_of_read_breaks_the_peers_writing: [[
             Shutdown(Near, Shut::Read), Repeat(3, &[WriteReturns(Far, BROKEN), Carry(Near)]),
             Read(Far, WOULD_BLOCK),
         ]];
     }
 
-    "4" "After a drop the peer's read is `Ok(0)`, and its write `BrokenPipe`." {
+    "4" "After a drop, a read of the peer returns `Ok(0)`, and a write returns `BrokenPipe`." {
         a_drop_is_a_close: { |scene| each_drop(scene, b"", drop, Last::Close) };
     }
 
-    "4" "A drop with bytes unread, a drop by a panic and an abort are `ConnectionReset` for the \
-        peer's read and write, if the dropped end had not shut down Write before." {
+    "4" "After a drop with unread bytes, a drop by a panic or an abort, the peer's reads and \
+        writes return `ConnectionReset`, unless the dropped end had shut down Write before." {
         a_drop_with_unread_bytes_is_a_reset: { |scene| each_drop(scene, b"x", drop, Last::Unread) };
         a_drop_by_a_panic_is_a_reset: { |scene| each_drop(scene, b"", drop_by_panic, Last::Reset) };
         an_abort_is_a_reset: { |scene| each_drop(scene, b"", |near| near.abort(), Last::Reset) };
@@ -48,38 +49,39 @@ sentences! {
         queued_bytes_come_before_every_end: { queued };
     }
 
-    "4" "Nothing written with `Ok` is lost while the peer goes on reading." {
+    "4" "No bytes for which a write returned `Ok` are lost while the peer continues to read." {
         a_drop_with_unread_bytes_loses_nothing_written: { not_lost };
     }
 
-    "4" "A reset is sticky: every later call reports it." {
+    "4" "A reset is permanent: every later call reports it." {
         a_reset_is_sticky: [[
             Abort(Near), RESET_TOLD, SetMode(Far, Blocking), RESET_TOLD,
             SetMode(Far, Nonblocking), RESET_TOLD, Peek(Far, RESET),
         ]];
     }
 
-    "4" "After one's own `shutdown(Write)` a write is `BrokenPipe`." {
+    "4" "After its own `shutdown(Write)`, a write of an end returns `BrokenPipe`." {
         ones_own_shutdown_of_write_breaks_writing: [[
             Shutdown(Near, Shut::Write), Repeat(3, &[WriteReturns(Near, BROKEN), Carry(Far)]),
             Drop(Far), WriteReturns(Near, BROKEN),
         ]];
     }
 
-    "4" "After one's own `shutdown(Read)` what is queued can still be read, then `Ok(0)`." {
+    "4" "After its own `shutdown(Read)`, an end can still read queued bytes. Then its reads return \
+        `Ok(0)`." {
         ones_own_shutdown_of_read_leaves_what_is_queued: [[
             Write(Far, 100), Shutdown(Near, Shut::Read), Drain(Near), Repeat(3, &[Read(Near, END),
             Carry(Near)]),
         ]];
     }
 
-    "4" "Shutting down twice, or after the peer's drop, is `Ok`." {
+    "4" "A second shutdown returns `Ok`, and so does a shutdown after the peer's drop." {
         a_second_shutdown_is_ok: [[EVERY_SHUTDOWN, EVERY_SHUTDOWN]];
         a_shutdown_after_the_peers_drop_is_ok: [[Drop(Far), EVERY_SHUTDOWN]];
     }
 }
 
-/// What each end shuts down before the near one is dropped.
+/// What each end shuts down before the near end is dropped.
 const BEFORE: [Option<Shutdown>; 4] = [
     None,
     Some(Shutdown::Read),
@@ -104,7 +106,7 @@ enum Last {
 }
 
 impl Last {
-    /// Whether it breaks off the peer's reading and its writing, where neither was shut down.
+    /// Returns whether the drop resets the peer's reads and its writes, if neither was shut down.
     const fn breaks(self, has_ended: bool, ends: Ends) -> (bool, bool) {
         match (self, ends) {
             (Self::Close, _) => (false, false),
@@ -115,8 +117,8 @@ impl Last {
     }
 }
 
-/// Every combination of shutdowns before the near end is dropped by `leave`, after the far one has
-/// `sent` something.
+/// Checks every combination of shutdowns before `leave` drops the near end, after the far end has
+/// `sent` bytes.
 fn each_drop(scene: &Scene<'_>, sent: &[u8], leave: fn(BoxedStream), last: Last) -> Verdict {
     for by_near in BEFORE {
         for by_far in BEFORE {

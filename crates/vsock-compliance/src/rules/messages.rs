@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams that keep messages apart.
+//! Streams with message boundaries.
 
 use std::io::{ErrorKind, IoSlice};
 
@@ -15,8 +15,8 @@ use crate::scene::{Pair, Scene, ready};
 sentences! {
     steps StreamCheck;
 
-    "messages" "A message passes whole, in one call, and with the boundaries that it was sent \
-        with." {
+    "messages" "A message is transferred as a whole, in one call, and with the boundaries with \
+        which it was sent." {
         messages_keep_their_boundaries: [[
             Send(Near, 1), Send(Near, 2), Send(Near, 4096), Send(Near, 1), Send(Near, 65_536),
             Send(Near, 7), Receive(Far, 1), Receive(Far, 2), Receive(Far, 4096), Receive(Far, 1),
@@ -30,17 +30,17 @@ sentences! {
         a_message_may_lie_in_pieces: { pieces };
     }
 
-    "messages" "A message for which there is no room is not sent at all, and the next one that \
-        is sent arrives alone." {
+    "messages" "A message for which there is no room is not sent at all, and does not affect the \
+        next message." {
         a_message_without_room_is_not_sent: { refusal };
     }
 
-    "messages" "A message that is longer than the buffer is told as such, and the next is not \
-        harmed." {
+    "messages" "A message longer than the buffer is reported as too long, and does not affect the \
+        next message." {
         a_message_longer_than_the_buffer_is_told: { too_long };
     }
 
-    "messages" "What was sent before an end, or before the peer left, arrives before it." {
+    "messages" "Messages sent before an end, or before the peer leaves, arrive before it." {
         messages_come_before_the_end: [[
             Send(Near, 4), Shutdown(Near, Shut::Write), Receive(Far, 4), EndOfMessages(Far),
             EndOfMessages(Far), Send(Far, 5), Receive(Near, 5),
@@ -56,7 +56,7 @@ sentences! {
         ]];
     }
 
-    "messages" "The descriptor is readable while a message waits, also an empty one." {
+    "messages" "The descriptor is readable while a message waits, including an empty one." {
         a_waiting_message_is_readable: [[
             Unready(Far, In), Send(Near, 1), Ready(Far, In), Receive(Far, 1), Unready(Far, In),
             Send(Near, 0), Ready(Far, In), Receive(Far, 0), Unready(Far, In),
@@ -83,7 +83,7 @@ fn refusal(scene: &Scene<'_>) -> Verdict {
                 break;
             }
         }
-        hold(sent < 10_000, "a bound", "there is room for 100 MB")?;
+        hold(sent < 10_000, "a limit", "100 MB were accepted")?;
     }
     for _ in 0..sent {
         expect(&mut far, &message)?;

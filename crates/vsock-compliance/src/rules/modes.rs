@@ -11,12 +11,12 @@ use crate::source::Mode::{Blocking, Nonblocking};
 sentences! {
     steps StreamCheck;
 
-    "2.2" "The device's end starts non-blocking; the application's end and both ends of a pair \
-        start blocking." {
+    "2.2" "The device end starts in non-blocking mode; the application end and both ends of a \
+        pair start in blocking mode." {
         an_end_starts_in_its_mode: { starts };
     }
 
-    "2.2" "A mode belongs to one end: changing it never affects what the other end sees." {
+    "2.2" "Each end has its own mode, and changing it never affects what the other end sees." {
         a_mode_change_does_not_reach_a_blocked_peer: [[
             SetMode(Near, Blocking), SetMode(Far, Blocking), BlockedRead(Far),
             Repeat(2, &[SetMode(Near, Nonblocking), SetMode(Near, Blocking)]),
@@ -39,7 +39,11 @@ fn starts(scene: &Scene<'_>) -> Verdict {
         Nonblocking => {
             let reading = Call::start(move || near.read(&mut [0]))?;
             let read = scene.returned(reading)?;
-            fails("a first read of nothing", read, ErrorKind::WouldBlock)
+            fails(
+                "a first read of an empty stream",
+                read,
+                ErrorKind::WouldBlock,
+            )
         }
         Blocking => {
             let reading = scene.blocked(near, |near| near.read(&mut [0]))?;

@@ -11,7 +11,7 @@ use crate::scene::{Pair, Scene, ready, unready, write};
 sentences! {
     steps StreamCheck;
 
-    "3.1" "At rest the fd is readable exactly when a read would not return `WouldBlock`." {
+    "3.1" "At rest, the descriptor is readable exactly when a read would not return `WouldBlock`." {
         the_fd_is_readable_exactly_while_bytes_wait: { bytes_wait };
         the_fd_is_readable_after_the_peers_end: [[
             Unready(Far, In), Write(Near, 1), Shutdown(Near, Shut::Write), Ready(Far, In),
@@ -34,8 +34,8 @@ sentences! {
         ]];
     }
 
-    "3.1" "A level-triggered loop never spins and never misses; after a read that took \
-        everything the fd is not readable." {
+    "3.1" "A level-triggered loop never spins and never misses an event: after a read that took \
+        everything, the descriptor is not readable." {
         a_level_triggered_loop_does_not_spin: [[
             Unready(Far, In), Repeat(50, &[Write(Near, 100), Ready(Far, In), Drain(Far),
             Repeat(3, &[Unready(Far, In)])]),
@@ -47,8 +47,8 @@ sentences! {
         ]];
     }
 
-    "3.3" "Readiness holds whenever the fd is first taken: before or after data, before or after \
-        the peer's drop." {
+    "3.3" "Readiness is correct no matter when the descriptor is first obtained: before or after \
+        data, before or after the peer's drop." {
         the_fd_may_be_taken_after_data: [[
             Write(Near, 10), Ready(Far, In), Drain(Far), Unready(Far, In),
         ]];
@@ -77,7 +77,7 @@ fn bytes_wait(scene: &Scene<'_>) -> Verdict {
         }
         unready(&far, In, "after the last byte was read")?;
         let read = far.read(&mut [0]);
-        fails("a read of nothing", read, ErrorKind::WouldBlock)?;
+        fails("a read of an empty stream", read, ErrorKind::WouldBlock)?;
         unready(&far, In, "after a read that would block")?;
     }
     Ok(())

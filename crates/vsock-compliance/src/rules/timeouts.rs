@@ -18,9 +18,10 @@ const LONGER: Duration = Duration::from_millis(5);
 sentences! {
     steps StreamCheck;
 
-    /// A timeout that is taken back, in time.
+    /// Short timeouts that are replaced before they can expire.
     const BRIEFLY = Repeat(1, &[ReadTimeout(Near, Some(BRIEF)), WriteTimeout(Near, Some(BRIEF))]);
-    /// A read or a write of a blocking end that goes on after the brief timeout would be over.
+    /// A read or a write of a blocking end that continues after the short timeout would have
+    /// expired.
     const READS_ON = Repeat(1, &[
         BlockedRead(Near), Pace(LONGER), Write(Far, 1), Returned(ONE),
     ]);
@@ -28,7 +29,7 @@ sentences! {
         BlockedWrite(Near), Pace(LONGER), Drain(Far), Returned(ONE),
     ]);
 
-    "2.6" "`None` waits for ever, and so does a duration too long for the clock." {
+    "2.6" "`None` means no timeout, and so does a duration that is too long for the clock." {
         a_read_without_a_usable_timeout_waits: [
             [SetMode(Near, Blocking), BRIEFLY, ReadTimeout(Near, None), READS_ON],
             [SetMode(Near, Blocking), BRIEFLY, ReadTimeout(Near, Some(Duration::MAX)), READS_ON],
@@ -40,27 +41,30 @@ sentences! {
                 Fill(Near), SetMode(Near, Blocking), BRIEFLY,
                 WriteTimeout(Near, Some(Duration::MAX)), WRITES_ON,
             ],
-            [Fill(Near), SetMode(Near, Blocking), BRIEFLY, WriteTimeout(Near, Some(AGES)), WRITES_ON],
+            [
+                Fill(Near), SetMode(Near, Blocking), BRIEFLY, WriteTimeout(Near, Some(AGES)),
+                WRITES_ON,
+            ],
         ];
     }
 
-    "2.6" "A timeout of zero is `InvalidInput`." {
+    "2.6" "A timeout of zero is rejected with `InvalidInput`." {
         a_zero_timeout_is_refused_and_changes_nothing: [[
             SetMode(Near, Blocking), BRIEFLY, ZeroTimeoutsRefused(Near), Read(Near, TIMED_OUT),
         ]];
     }
 
-    "2.6" "Expiry is `TimedOut`, never early." {
+    "2.6" "When a timeout expires, the call returns `TimedOut`, and never early." {
         a_read_times_out_and_never_early: { read_expires };
         a_write_times_out_and_never_early: { write_expires };
     }
 
-    "2.6" "A timeout is counted from the call, not from the last message." {
+    "2.6" "A timeout is measured from the start of the call, not from the last transfer." {
         empty_writes_do_not_prolong_a_read: { not_prolonged_read };
         a_slow_reader_does_not_prolong_a_write: { not_prolonged_write };
     }
 
-    "2.6" "Non-blocking mode ignores the timeouts." {
+    "2.6" "In non-blocking mode, timeouts have no effect." {
         nonblocking_mode_ignores_timeouts: [[
             ReadTimeout(Near, Some(AGES)), WriteTimeout(Near, Some(AGES)), Read(Near, WOULD_BLOCK),
             Fill(Near), WriteReturns(Near, WOULD_BLOCK),
@@ -80,8 +84,8 @@ const TIMEOUTS: [Duration; 5] = [
 fn not_early(what: &str, timeout: Duration, took: Duration) -> Verdict {
     hold(
         took >= timeout,
-        format!("{what} to use it up"),
-        format!("it gave up after {took:?}"),
+        format!("{what} not to return earlier"),
+        format!("it returned after {took:?}"),
     )
 }
 
@@ -106,11 +110,11 @@ fn write_expires(scene: &Scene<'_>) -> Verdict {
     })
 }
 
-/// A call that waits, by a timeout that can be set.
+/// Sets a timeout and returns a call to which it applies.
 type SetTimeout = fn(&mut BoxedStream, Duration) -> io::Result<WaitingCall>;
 type WaitingCall = fn(&mut BoxedStream) -> io::Result<usize>;
 
-/// Every timeout that is set makes the call give up, and not early.
+/// Checks that the call times out with each timeout, and not early.
 fn expires(scene: &Scene<'_>, mut near: BoxedStream, what: &str, set: SetTimeout) -> Verdict {
     for timeout in TIMEOUTS {
         let call = set(&mut near, timeout)?;
@@ -132,8 +136,8 @@ fn not_prolonged_read(scene: &Scene<'_>) -> Verdict {
     while !reading.has_returned() {
         hold(
             !deadline.passed(),
-            "a read to time out while empty writes come",
-            "it went on waiting",
+            "a read to time out despite empty writes",
+            "it was still waiting",
         )?;
         count("an empty write", far.write(&[]), 0)?;
         pace(Duration::from_millis(1))?;
@@ -145,11 +149,12 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
     let timeout = Duration::from_millis(200);
     let Pair { mut near, mut far } = scene.nonblocking()?;
     let full = scene.fill(&mut near)?;
-    // Empty again, so that the write has its first bytes however late the first sip comes.
+    // Empty the direction again, so that the write transfers its first bytes even if the first read
+    // is late.
     drain(&mut far)?;
     near.set_nonblocking(false)?;
     near.set_write_timeout(Some(timeout))?;
-    // So much that all of it, sip by sip, takes longer than the timeout.
+    // Enough bytes that reading all of them slowly takes longer than the timeout.
     let bytes = vec![0; full * 128];
     let all = bytes.len();
     let writing = scene.start(near, timed(move |near| near.write(&bytes)))?;
@@ -158,8 +163,8 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
     while !writing.has_returned() {
         hold(
             !deadline.passed(),
-            "a write to time out while a slow reader reads",
-            "it went on waiting",
+            "a write to time out despite a slow reader",
+            "it was still waiting",
         )?;
         match far.read(&mut sip) {
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
@@ -171,7 +176,7 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
     match written {
         Ok(len) if (1..all).contains(&len) => not_early("a write with a timeout", timeout, took),
         other => Err(RuleBreach::unmet(
-            "a write past its timeout to return its count",
+            "a write with an expired timeout to return its count",
             format!("it returned {other:?}"),
         )),
     }

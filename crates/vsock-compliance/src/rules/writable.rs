@@ -28,8 +28,8 @@ sentences! {
         any_space_counts_before_a_refusal: { before_refusal };
     }
 
-    "3.4" "So also after the peer's drop or `shutdown(Read)`, and after one's own \
-        `shutdown(Write)`. Each such change is a new edge." {
+    "3.4" "This also holds after the peer's drop or `shutdown(Read)`, and after the end's own \
+        `shutdown(Write)`. Each of these changes causes a new edge." {
         new_space_is_an_edge: [[
             Watch(Near, Out), Repeat(5, &[Fill(Near), Watch(Near, Out), Drain(Far),
             Edge(Near, Out)]),
@@ -37,13 +37,13 @@ sentences! {
         an_end_makes_the_write_fd_ready_with_an_edge: { ends };
     }
 
-    "3.4" "After a refused write, space counts again only when min(capacity / 4, 64 KiB) is \
-        free: write, fd and blocked writers agree on it." {
+    "3.4" "After a refused write, there is space again only when min(capacity / 4, 64 KiB) is \
+        free. Writes, the descriptor and blocked writers agree on this." {
         write_and_fd_agree_on_the_space_after_a_refusal: { refused };
         a_blocked_writer_waits_for_the_space_of_the_fd: { blocked_writer };
     }
 
-    "3.3" "Readiness holds whenever the fd is first taken." {
+    "3.3" "Readiness is correct no matter when the descriptor is first obtained." {
         the_write_fd_may_be_taken_when_full: [[
             Fill(Near), Watch(Near, Out), Unready(Near, Out), Drain(Far), Edge(Near, Out),
             Ready(Near, Out),
@@ -63,14 +63,14 @@ fn before_refusal(scene: &Scene<'_>) -> Verdict {
     write(&mut near, &Pattern::default().take(capacity))?;
     unready(&near, Out, "when exactly full")?;
     count("a read of one byte", far.read(&mut [0]), 1)?;
-    ready(&near, Out, "with one byte free, none refused")?;
+    ready(&near, Out, "with one byte free and no refused write")?;
     write(&mut near, b"x")?;
     unready(&near, Out, "when exactly full again")
 }
 
 fn ends(scene: &Scene<'_>) -> Verdict {
     type End = fn(&mut BoxedStream, BoxedStream) -> std::io::Result<Option<BoxedStream>>;
-    // A half that leaves bytes unread does not know that the other one has ended.
+    // A half with unread bytes does not know that the other half has ended.
     let after_an_end = match scene.ends() {
         Ends::Halves => ErrorKind::ConnectionReset,
         Ends::Whole => ErrorKind::BrokenPipe,

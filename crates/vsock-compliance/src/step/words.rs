@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The words of the tables of rules.
+//! The names that the tables of rules use.
 
 pub(crate) use std::net::Shutdown as Shut;
 
@@ -17,7 +17,7 @@ pub(crate) use super::Step::{
 use super::Want;
 pub(crate) use crate::poll::PollInterest::{Read as In, Write as Out};
 pub(crate) use crate::source::Mode::{Blocking, Nonblocking};
-/// The end of a direction, as a read reports it.
+/// The end of a direction, as reported by a read.
 pub(crate) const END: Want = Want::Count(0);
 pub(crate) const ONE: Want = Want::Count(1);
 pub(crate) const WOULD_BLOCK: Want = Want::Fails(ErrorKind::WouldBlock);

@@ -7,28 +7,28 @@ use vsock_backend_api::VsockStream;
 
 use crate::{StreamHandler, StreamSubscriber};
 
-/// Whether more connections are to be accepted.
+/// Whether to accept more connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum More {
-    /// Go on.
+    /// Continue.
     #[default]
     Accept,
-    /// Pauses for [`AcceptLimits::pause`](crate::AcceptLimits#structfield.pause): there is no room
-    /// for more now.
+    /// Pause for [`AcceptLimits::pause`](crate::AcceptLimits#structfield.pause), because there is
+    /// no room for more now.
     Later,
 }
 
-/// What is done with the connections of a backend or a listener.
+/// Receives the connections of a backend or a listener.
 ///
-/// A closure that takes a stream is one. So is a [`StreamSubscriber`] that is shared, if its states
-/// have a default: it serves every stream.
+/// Implemented for closures that take a stream, and for a shared [`StreamSubscriber`] whose state
+/// has a default value, which adds every stream.
 pub trait AcceptHandler {
-    /// A connection was accepted. The stream is the handler's; to refuse it is to abort it. A
+    /// A connection has been accepted. The handler owns the stream; to refuse it, abort it. A
     /// backend's stream is non-blocking, a listener's is blocking;
     /// [`Streams::add`](crate::Streams::add) makes either non-blocking.
     fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More;
 
-    /// An accept has failed. The subscriber tries the next one, immediately or after a pause.
+    /// An accept has failed. The subscriber tries again, immediately or after a pause.
     fn failed(&mut self, error: io::Error) {
         drop(error);
     }
@@ -44,9 +44,9 @@ impl<H: StreamHandler> AcceptHandler for Arc<Mutex<StreamSubscriber<H>>>
 where
     H::State: Default,
 {
-    /// What is refused is aborted, and counted by the streams.
+    /// A stream that cannot be added is aborted, and counted in the counters of the streams.
     fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More {
-        // A handler that panics is contained, so nothing is torn.
+        // A panic in a handler is contained, so the state behind a poisoned lock is consistent.
         let mut streams = self.lock().unwrap_or_else(PoisonError::into_inner);
         match streams.streams().add(stream, H::State::default()) {
             Ok(_) => More::Accept,

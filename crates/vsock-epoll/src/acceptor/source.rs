@@ -5,15 +5,15 @@ use std::os::fd::AsRawFd;
 
 use vsock_backend_api::{VsockBackend, VsockListener, VsockStream};
 
-/// Gives connections, and has a descriptor that is readable while one waits.
+/// A source of connections with a descriptor that is readable while one waits.
 #[expect(
     unnameable_types,
-    reason = "sealed: a backend and a listener are all that there is"
+    reason = "sealed: implemented only for backends and listeners"
 )]
 pub trait Source: AsRawFd {
     fn next(&mut self) -> io::Result<Box<dyn VsockStream>>;
 
-    /// Whether the error says that no connection will ever come.
+    /// Whether the error means that no connection will ever arrive.
     fn is_over(error: &io::Error) -> bool;
 }
 

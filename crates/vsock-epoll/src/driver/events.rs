@@ -11,18 +11,19 @@ use vsock_muxer::NextCall;
 use crate::LoopError;
 use crate::watch::Watcher;
 
-/// Events that are taken from the kernel at once; more come with the next turn.
+/// How many events are taken from the kernel together. The rest follow in the next iteration.
 const BATCH: usize = 128;
 
-/// The events of one turn of a [`MuxerDriver`](crate::MuxerDriver), and what waits for them. It
-/// borrows nothing of the driver, which may be behind a lock that others take meanwhile.
+/// The events of one iteration of a [`MuxerDriver`](crate::MuxerDriver), and the means to wait for
+/// them. It does not borrow the driver, which may be behind a lock that other threads take
+/// meanwhile.
 pub struct DriverEvents {
     watcher: Arc<Watcher>,
     batch: Vec<EpollEvent>,
     len: usize,
-    /// When the device wants its next call, as of this turn.
+    /// The next call that the device wants, as of this iteration.
     next: NextCall,
-    /// When it wanted the call of this turn.
+    /// The call that the device wanted for this iteration.
     due: NextCall,
 }
 
@@ -40,19 +41,19 @@ impl DriverEvents {
     /// Passes on when the device wants its next call (`Outcome::next` of `vsock-virtio`). Unless
     /// this is [`OnEvent`](NextCall::OnEvent), the next [`wait`](Self::wait) does not sleep, and
     /// [`dispatch`](crate::MuxerDriver::dispatch) then lets the device work even without an event.
-    /// So the device polls without further code of the embedder.
+    /// The embedder needs no other code for polling.
     pub fn set_next_call(&mut self, next: NextCall) {
         self.next = next;
     }
 
-    /// Waits for the next events, up to `timeout`, rounded up to milliseconds, or without an end.
-    /// Zero looks without sleeping, and so does any timeout while the device [must not
-    /// sleep](Self::set_next_call). Returns how many there are, 128 at most; a signal ends the wait
-    /// with none.
+    /// Waits for the next events, for at most `timeout`, rounded up to milliseconds; `None` waits
+    /// indefinitely. With a timeout of zero, or while the device [must not
+    /// sleep](Self::set_next_call), it only checks. Returns the number of events, at most 128. A
+    /// signal ends the wait with none.
     ///
-    /// They are told once. Those of the wait before are gone, so
-    /// [`dispatch`](crate::MuxerDriver::dispatch) comes before the next wait: a timer or a stream
-    /// whose event is lost is silent from then on.
+    /// Each event is reported once, and this call discards those of the previous wait. So call
+    /// [`dispatch`](crate::MuxerDriver::dispatch) before waiting again: a timer or stream whose
+    /// event is lost stays silent.
     ///
     /// # Errors
     ///
@@ -68,12 +69,12 @@ impl DriverEvents {
         Ok(self.len)
     }
 
-    /// The numbers of the embedder's own descriptors that became readable.
+    /// Returns the numbers of the embedder's own descriptors that became readable.
     pub fn own(&self) -> impl Iterator<Item = u32> {
         self.all().filter_map(|event| event.data().try_into().ok())
     }
 
-    /// Whether the device has asked to be called without an event.
+    /// Whether the device wants to be called without an event.
     pub(super) fn has_due_call(&self) -> bool {
         self.due != NextCall::OnEvent
     }
@@ -83,8 +84,8 @@ impl DriverEvents {
     }
 }
 
-/// As `epoll_wait` takes it. A part of a millisecond is a whole one, or the loop would spin through
-/// it.
+/// Converts a timeout for `epoll_wait`. Rounds up, because the loop would otherwise spin for the
+/// rest of a millisecond.
 fn millis(timeout: Option<Duration>) -> i32 {
     timeout.map_or(-1, |timeout| {
         i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)

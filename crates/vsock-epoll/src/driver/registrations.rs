@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the muxer wants watched: what the kernel has, and what it had no room for.
+//! The descriptors that the muxer wants watched: those that the kernel watches, and those that it
+//! had no room for.
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
@@ -13,11 +14,11 @@ use crate::LoopError;
 use crate::error::lacks_resource;
 use crate::watch::Watcher;
 
-/// How long until a descriptor is offered to the kernel again that it had no room for. Tried with
-/// every event it would be tried all the time; tried after long, a stream stands still.
+/// How long to wait before offering a rejected descriptor to the kernel again. Retrying on every
+/// event would waste time; waiting much longer would stall the stream.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// A descriptor that is to be watched.
+/// A descriptor to watch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Watch {
     pub(super) token: Token,
@@ -36,17 +37,18 @@ impl Watch {
 
 #[derive(Debug, Default)]
 pub(super) struct Registrations {
-    /// What the kernel watches, and for whom. It watches a descriptor once: streams of a faulty
-    /// backend that share one, or close one that the muxer still knows, do no harm to others.
+    /// The watched descriptors and their owners. The kernel watches each descriptor once. So if
+    /// streams of a faulty backend share a descriptor, or close one that the muxer still uses,
+    /// other streams are not affected.
     watched: HashMap<RawFd, Token>,
-    /// What the kernel had no room for. Every descriptor may be in here, so none is searched for.
+    /// The descriptors that the kernel had no room for. A map, because there may be many.
     refused: HashMap<RawFd, Watch>,
-    /// When it is asked again, if anything was refused.
+    /// When to retry, if any were rejected.
     retry_at: Tick,
 }
 
 impl Registrations {
-    /// Watches a descriptor, or changes how.
+    /// Watches a descriptor, or changes how it is watched.
     pub(super) fn watch(
         &mut self,
         watcher: &Watcher,
@@ -66,7 +68,8 @@ impl Registrations {
                 Ok(())
             }
             Err(source) => {
-                // The kernel may have room again; what cannot be watched at all stays so.
+                // The kernel may have room later. A descriptor that can never be watched is not
+                // retried.
                 if lacks_resource(&source) {
                     self.put_off(watch, now);
                 }
@@ -75,7 +78,7 @@ impl Registrations {
         }
     }
 
-    /// Watches a descriptor no more, or does not try to again.
+    /// Stops watching a descriptor, or retrying it.
     pub(super) fn unwatch(
         &mut self,
         watcher: &Watcher,
@@ -97,7 +100,7 @@ impl Registrations {
         unwatched.map_err(|source| LoopError::Unwatch { fd, source })
     }
 
-    /// What is to be tried again by now.
+    /// Takes the descriptors to retry by now.
     pub(super) fn take_due(&mut self, now: Tick) -> Vec<Action> {
         if self.retry_at().is_none_or(|at| now < at) {
             return Vec::new();
@@ -117,7 +120,7 @@ impl Registrations {
         self.refused.drain().map(action).collect()
     }
 
-    /// When something is to be tried again.
+    /// When to retry next, if at all.
     pub(super) fn retry_at(&self) -> Option<Tick> {
         (!self.refused.is_empty()).then_some(self.retry_at)
     }

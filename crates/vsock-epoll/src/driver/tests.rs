@@ -16,7 +16,7 @@ use super::*;
 const DEADLINE: Duration = Duration::from_secs(20);
 const TOKEN: u64 = 7 << 33;
 
-/// A device that wants what a test says, and keeps what it is told.
+/// A device with the wishes that a test gives it. Records what it receives.
 #[derive(Default)]
 struct Device {
     actions: VecDeque<Action>,
@@ -81,7 +81,7 @@ impl Rig {
             });
     }
 
-    /// Waits, dispatches; returns how many events that were, and whether the device is to work.
+    /// Waits and dispatches. Returns the number of events, and whether the device should work.
     fn turn(&mut self, timeout: Duration) -> (usize, bool) {
         let count = self.events.wait(Some(timeout)).unwrap();
         let now = self.driver.now();
@@ -89,13 +89,13 @@ impl Rig {
         (count, works)
     }
 
-    /// What the device is told without waiting.
-    fn told(&mut self) -> Vec<(u64, Readiness)> {
+    /// What the device receives without waiting.
+    fn received(&mut self) -> Vec<(u64, Readiness)> {
         self.turn(Duration::ZERO);
         std::mem::take(&mut self.device.events)
     }
 
-    /// As by a kernel that had no room for it.
+    /// As if the kernel had had no room for it.
     fn refuse(&mut self, fd: RawFd, now: Tick) {
         let token = Token::from(TOKEN);
         let (read, write) = (true, false);
@@ -138,54 +138,54 @@ const READABLE: Readiness = Readiness {
 };
 
 #[test]
-fn each_change_is_told_once() {
+fn each_change_is_reported_once() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut rig = Rig::new();
     rig.want([watch(&near, true, false)]);
-    assert_eq!(rig.told(), []);
+    assert_eq!(rig.received(), []);
     for _ in 0..2 {
         far.write_all(b"x").unwrap();
-        assert_eq!(rig.told(), [(TOKEN, READABLE)]);
-        assert_eq!(rig.told(), []);
+        assert_eq!(rig.received(), [(TOKEN, READABLE)]);
+        assert_eq!(rig.received(), []);
     }
     drop(far);
-    let [(TOKEN, ready)] = rig.told()[..] else {
-        panic!("no end was told");
+    let [(TOKEN, ready)] = rig.received()[..] else {
+        panic!("the end was not reported");
     };
     assert!(ready.readable && ready.hangup);
 }
 
 #[test]
-fn what_was_ready_before_is_told_when_it_is_watched_anew() {
+fn a_descriptor_that_is_already_ready_is_reported_when_watched_again() {
     let (near, mut far) = UnixStream::pair().unwrap();
     far.write_all(b"x").unwrap();
     let mut rig = Rig::new();
     rig.want([watch(&near, false, true)]);
-    assert!(rig.told()[0].1.writable);
+    assert!(rig.received()[0].1.writable);
     rig.want([watch(&near, false, false)]);
-    assert_eq!(rig.told(), []);
+    assert_eq!(rig.received(), []);
     rig.want([watch(&near, true, false)]);
-    assert!(rig.told()[0].1.readable);
+    assert!(rig.received()[0].1.readable);
 }
 
 #[test]
-fn what_is_unwatched_or_closed_is_told_no_more() {
+fn an_unwatched_or_closed_descriptor_is_no_longer_reported() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let (stream, mut peer) = VsockInnerStream::pair().unwrap();
     let mut rig = Rig::new();
     rig.want([watch(&near, true, false)]);
     far.write_all(b"x").unwrap();
     rig.want([unwatch(&near)]);
-    assert_eq!(rig.told(), []);
+    assert_eq!(rig.received(), []);
     rig.want([watch(&near, true, false)]);
     rig.want([close([Some(near.as_raw_fd()), None], stream)]);
-    assert_eq!(rig.told(), []);
-    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the stream was closed");
+    assert_eq!(rig.received(), []);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the stream is still open");
     assert!(rig.failures.is_empty());
 }
 
 #[test]
-fn the_timer_fires_at_the_earliest_deadline_and_is_set_for_no_later_one() {
+fn the_timer_fires_at_the_earliest_deadline_and_is_not_set_for_later_ones() {
     let mut rig = Rig::new();
     let now = rig.driver.now();
     let far = now.saturating_add(Duration::from_secs(3600));
@@ -198,7 +198,7 @@ fn the_timer_fires_at_the_earliest_deadline_and_is_set_for_no_later_one() {
     rig.want([]);
     rig.device.deadline = Some(far);
     rig.want([]);
-    // What it was set for is over.
+    // The time that it was set for has passed.
     assert_eq!(rig.turn(DEADLINE), (1, false));
     assert_eq!(rig.device.timeouts, 0);
     rig.device.deadline = Some(rig.driver.now());
@@ -208,7 +208,7 @@ fn the_timer_fires_at_the_earliest_deadline_and_is_set_for_no_later_one() {
 }
 
 #[test]
-fn a_wake_is_for_one_turn() {
+fn a_wake_lasts_for_one_turn() {
     let mut rig = Rig::new();
     let waker = rig.driver.waker();
     for _ in 0..2 {
@@ -221,7 +221,7 @@ fn a_wake_is_for_one_turn() {
 }
 
 #[test]
-fn a_device_that_must_not_sleep_is_called_again_after_a_look() {
+fn a_device_that_must_not_sleep_is_called_again_after_a_poll() {
     let mut rig = Rig::new();
     let until = rig.driver.now();
     for next in [NextCall::Poll { until }, NextCall::Immediately] {
@@ -233,14 +233,14 @@ fn a_device_that_must_not_sleep_is_called_again_after_a_look() {
     }
     rig.events.set_next_call(NextCall::OnEvent);
     assert_eq!(rig.turn(Duration::ZERO), (0, false));
-    // Events are told as well.
+    // Events are passed on as well.
     rig.events.set_next_call(NextCall::Immediately);
     rig.driver.wake();
     assert_eq!(rig.turn(DEADLINE), (1, true));
 }
 
 #[test]
-fn a_descriptor_of_the_embedders_is_told_by_its_number_and_never_read() {
+fn an_embedders_descriptor_is_reported_by_its_number_and_never_read() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut rig = Rig::new();
     rig.driver.watch(u32::MAX, &near).unwrap();
@@ -260,7 +260,7 @@ fn a_descriptor_of_the_embedders_is_told_by_its_number_and_never_read() {
 }
 
 #[test]
-fn what_can_never_be_watched_is_told_and_not_tried_again() {
+fn a_descriptor_that_cannot_be_watched_is_reported_and_not_retried() {
     let file = File::open("/proc/self/exe").unwrap();
     let mut rig = Rig::new();
     rig.want([watch(&file, true, false)]);
@@ -270,10 +270,10 @@ fn what_can_never_be_watched_is_told_and_not_tried_again() {
     assert_eq!(fd, file.as_raw_fd());
     assert_eq!(rig.driver.registrations.retry_at(), None);
     rig.want([unwatch(&file)]);
-    assert_eq!(rig.failures.len(), 1, "nothing was to be unregistered");
+    assert_eq!(rig.failures.len(), 1, "nothing should be unregistered");
 }
 
-/// Of another stream.
+/// Actions for another stream.
 fn others(action: Action) -> Action {
     let other = Token::from(2 * TOKEN);
     match action {
@@ -292,7 +292,7 @@ fn others(action: Action) -> Action {
 }
 
 #[test]
-fn a_stream_that_shares_a_descriptor_silences_no_other() {
+fn a_stream_that_shares_a_descriptor_does_not_silence_others() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let closed = VsockInnerStream::pair().unwrap().0;
     let mut rig = Rig::new();
@@ -307,14 +307,14 @@ fn a_stream_that_shares_a_descriptor_silences_no_other() {
         others(close([Some(near.as_raw_fd()), None], closed)),
     ]);
     far.write_all(b"x").unwrap();
-    assert_eq!(rig.told(), [(TOKEN, READABLE)]);
+    assert_eq!(rig.received(), [(TOKEN, READABLE)]);
     rig.want([unwatch(&near)]);
     far.write_all(b"x").unwrap();
-    assert_eq!(rig.told(), []);
+    assert_eq!(rig.received(), []);
 }
 
 #[test]
-fn a_number_that_a_stream_has_closed_by_itself_is_free_for_another() {
+fn a_descriptor_closed_by_its_stream_can_be_reused_by_another() {
     let (near, _far) = UnixStream::pair().unwrap();
     let mut number = OwnedFd::from(near);
     let closed = VsockInnerStream::pair().unwrap().0;
@@ -327,33 +327,32 @@ fn a_number_that_a_stream_has_closed_by_itself_is_free_for_another() {
         close([Some(number.as_raw_fd()), None], closed),
     ]);
     far.write_all(b"x").unwrap();
-    assert_eq!(rig.told(), [(2 * TOKEN, READABLE)]);
+    assert_eq!(rig.received(), [(2 * TOKEN, READABLE)]);
     assert!(rig.failures.is_empty());
 }
 
 #[test]
-fn what_the_kernel_had_no_room_for_is_tried_again_by_the_timer() {
+fn a_descriptor_without_room_in_the_kernel_is_retried_by_the_timer() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut rig = Rig::new();
     let now = rig.driver.now();
     rig.refuse(near.as_raw_fd(), now);
     let due = rig.driver.registrations.retry_at().unwrap();
-    // Tried with every event it would be tried all the time; tried after long, a stream stands
-    // still.
+    // Retrying on every event would waste time; waiting much longer would stall the stream.
     let wait = due.since(now);
     assert!(wait >= Duration::from_millis(20), "{wait:?}");
     assert!(wait <= Duration::from_secs(1), "{wait:?}");
     far.write_all(b"x").unwrap();
     rig.carry_out(now);
-    assert_eq!(rig.told(), [], "it was asked just now");
-    assert_eq!(rig.turn(DEADLINE), (1, false), "the timer has fired");
+    assert_eq!(rig.received(), [], "it was retried too early");
+    assert_eq!(rig.turn(DEADLINE), (1, false), "the timer has not fired");
     rig.carry_out(due);
-    assert_eq!(rig.told(), [(TOKEN, READABLE)]);
+    assert_eq!(rig.received(), [(TOKEN, READABLE)]);
     assert_eq!(rig.driver.registrations.retry_at(), None);
 }
 
 #[test]
-fn what_is_watched_anew_or_no_more_is_not_tried_again() {
+fn a_descriptor_watched_again_or_unwatched_is_not_retried() {
     let (near, _far) = UnixStream::pair().unwrap();
     for action in [watch(&near, true, false), unwatch(&near)] {
         let mut rig = Rig::new();
@@ -395,13 +394,13 @@ fn t132_a_panic_passes_through_when_everything_is_carried_out() {
     }));
     carried.unwrap_err();
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
-    assert_eq!(rig.turn(DEADLINE), (1, true), "the timer was set");
+    assert_eq!(rig.turn(DEADLINE), (1, true), "the timer was not set");
     far.write_all(b"x").unwrap();
-    assert_eq!(rig.told(), [(TOKEN, READABLE)]);
+    assert_eq!(rig.received(), [(TOKEN, READABLE)]);
 }
 
 #[test]
-fn the_one_descriptor_of_the_loop_is_readable_while_there_are_events() {
+fn the_loops_descriptor_is_readable_while_there_are_events() {
     let mut outer = Rig::new();
     let inner = Rig::new();
     outer.driver.watch(1, &inner.driver).unwrap();

@@ -7,10 +7,10 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::LoopError;
 use crate::watch::Watcher;
 
-/// Wakes the loop of a [`MuxerDriver`](crate::MuxerDriver), from any thread: the one that waits, or
-/// the next that does.
+/// Wakes the loop of a [`MuxerDriver`](crate::MuxerDriver), from any thread. Affects the current
+/// wait, or otherwise the next one.
 ///
-/// However often it is called before the loop looks, the loop wakes once.
+/// Several calls before the loop looks cause a single wake-up.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<EventFd>);
 
@@ -19,9 +19,9 @@ impl Waker {
         Ok(Self(Arc::new(watcher.eventfd(word)?)))
     }
 
-    /// Wakes the loop. It never waits.
+    /// Wakes the loop. Never blocks.
     pub fn wake(&self) {
-        // It fails if the counter is full, which would take as many calls as it can count.
+        // This fails only if the counter is full, which would take 2^64 calls.
         let _written = self.0.write(1);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The bytes of a stream: read, written, kept, and the end after them.
+//! The bytes of a stream: reading, writing, the backlog, and the shutdown after it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -9,26 +9,27 @@ use std::net::Shutdown;
 use super::{Closure, Entry, Incoming, Outgoing, Then};
 use crate::{StreamFailure, Trigger};
 
-/// A backlog that was larger than this gives its memory back when it is empty.
+/// A backlog that has grown beyond this frees its memory when it is empty.
 const KEPT: usize = 4096;
 
-/// What became of bytes that were to be written.
+/// The result of a write.
 pub(crate) struct Written {
-    /// How many the stream took.
+    /// Bytes that the stream took.
     pub(crate) taken: usize,
-    /// How many are kept in the backlog.
+    /// Bytes that were added to the backlog.
     pub(crate) kept: usize,
 }
 
 impl<T> Entry<T> {
-    /// Reads once. `Ok(None)` if nothing is there.
+    /// Reads once. Returns `Ok(None)` if nothing is available.
     pub(crate) fn read(&mut self, buf: &mut [u8], trigger: Trigger) -> io::Result<Option<usize>> {
         let most = buf.len();
         loop {
             match self.stream.read(buf) {
                 Ok(read) => {
-                    // Less than there was room for is all that there was. Levels come again if that
-                    // is wrong; for edges only `WouldBlock` will do.
+                    // A short read means that nothing more is available. If that is wrong, a
+                    // level-triggered poll reports it again. With edges, only `WouldBlock` is
+                    // proof.
                     self.turn.dry = read < most && trigger == Trigger::Level;
                     self.turn.budget = self.turn.budget.saturating_sub(read);
                     self.turn.moved = true;
@@ -50,8 +51,8 @@ impl<T> Entry<T> {
         }
     }
 
-    /// Writes as much of `bytes` as the stream takes, and keeps of the rest as much as the backlog
-    /// may hold.
+    /// Writes as much of `bytes` as the stream takes, and adds as much of the rest to the backlog
+    /// as fits.
     pub(crate) fn write(&mut self, bytes: &[u8], limit: usize) -> io::Result<Written> {
         let mut taken = 0;
         while !self.writing() && taken < bytes.len() {
@@ -72,7 +73,7 @@ impl<T> Entry<T> {
         Ok(Written { taken, kept })
     }
 
-    /// Writes the backlog as far as the stream takes it; returns how much that was.
+    /// Writes the backlog as far as the stream takes it. Returns the number of bytes written.
     pub(crate) fn flush(&mut self) -> (usize, io::Result<()>) {
         let mut taken = 0;
         while self.writing() {
@@ -97,7 +98,7 @@ impl<T> Entry<T> {
         (taken, Ok(()))
     }
 
-    /// Ends the outgoing direction, once everything is written.
+    /// Ends the outgoing direction once everything is written.
     pub(crate) fn finish(&mut self, then: Then) {
         match &mut self.outgoing {
             Outgoing::Open(_) => self.outgoing = Outgoing::Closed(Closure::Pending, then),
@@ -115,15 +116,15 @@ impl<T> Entry<T> {
             return;
         }
         *closure = Closure::Shut;
-        // Where there is no half-close, the only end is the whole one. Any other error says that
-        // there is no peer any more, which reading will tell.
+        // Without half-close, only closing the whole stream ends it. Any other error means that the
+        // peer has gone, which reading will report.
         match self.stream.shutdown(Shutdown::Write) {
             Err(error) if error.kind() == ErrorKind::Unsupported => *then = Then::Close,
             _ => {}
         }
     }
 
-    /// A write has failed: what is left is lost, and returned as a number.
+    /// Records that writing has failed. Returns the number of bytes that are lost.
     pub(crate) fn broken(&mut self, failure: StreamFailure) -> usize {
         let lost = self.backlog.len();
         self.backlog = VecDeque::new();

@@ -5,13 +5,13 @@ use std::fmt;
 use super::PIECE;
 use crate::{StreamHandler, StreamId, Streams};
 
-/// Sends back what comes. A peer that does not read is not read either.
+/// Sends all data back. If a peer does not read, its data is not read either.
 pub struct Echo {
     buf: Vec<u8>,
 }
 
 impl Echo {
-    /// An echo.
+    /// Creates an echo service.
     #[must_use]
     pub fn new() -> Self {
         Self {

@@ -7,30 +7,30 @@ use thiserror::Error;
 use super::PIECE;
 use crate::{StreamHandler, StreamId, Streams};
 
-/// What a service of lines does after a line.
+/// What a line-based service does after a line.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Reply {
-    /// Sends what was put into the answer, and goes on.
+    /// Send the answer, and continue.
     #[default]
     Send,
-    /// Sends it, and then closes the stream.
+    /// Send the answer, then close the stream.
     SendAndClose,
 }
 
-/// Why a service of lines cannot be made.
+/// Why a line-based service could not be created.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum LinesError {
-    /// A line of no length.
-    #[error("a line must be allowed at least one byte")]
+    /// The maximum length is zero.
+    #[error("invalid maximum line length: expected at least 1 byte")]
     NoLength,
 }
 
-/// Answers lines. For each, a closure puts its answer into a buffer.
+/// Answers lines: a closure writes the answer to each line into a buffer.
 ///
-/// A line ends with `\n`, which the closure does not see. One that is longer than allowed closes
-/// the stream, and so does an answer that neither the stream nor half of its backlog takes. A line
-/// that the end cuts off is no line. Requests wait while a stream has no room for answers.
+/// A line ends with `\n`, which is not passed to the closure. The stream is closed if a line is too
+/// long, or if an answer fits neither in the stream nor in half of its backlog. An incomplete last
+/// line is ignored. While a stream has no room for answers, its requests wait.
 ///
 /// ```
 /// use vsock_epoll::services::{Lines, Reply};
@@ -50,7 +50,7 @@ pub struct Lines<F> {
 }
 
 impl<F: FnMut(&[u8], &mut Vec<u8>) -> Reply> Lines<F> {
-    /// A service whose lines have at most `longest` bytes.
+    /// Creates a service for lines of at most `longest` bytes.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl<F: FnMut(&[u8], &mut Vec<u8>) -> Reply> Lines<F> {
         })
     }
 
-    /// Answers the lines that are whole, until there is no room; says whether to go on reading.
+    /// Answers complete lines until there is no more room. Returns whether to continue reading.
     fn answer_all(&mut self, streams: &mut Streams<Vec<u8>>, id: StreamId) -> bool {
         let Some(state) = streams.state_mut(id) else {
             return false;
@@ -81,7 +81,7 @@ impl<F: FnMut(&[u8], &mut Vec<u8>) -> Reply> Lines<F> {
                 return false;
             }
             if streams.room(id) < streams.limits().backlog.div_ceil(2) {
-                // The peer is to take something first.
+                // Wait until the peer has taken some of the answers.
                 streams.await_space(id);
                 go_on = false;
                 break;
@@ -111,7 +111,7 @@ impl<F: FnMut(&[u8], &mut Vec<u8>) -> Reply> Lines<F> {
 }
 
 impl<F: FnMut(&[u8], &mut Vec<u8>) -> Reply> StreamHandler for Lines<F> {
-    /// The line that has begun.
+    /// The part of the current line that has arrived.
     type State = Vec<u8>;
 
     fn readable(&mut self, streams: &mut Streams<Vec<u8>>, id: StreamId) {

@@ -7,20 +7,21 @@ use vsock_backend_api::VsockStream;
 use super::PIECE;
 use crate::{AddError, After, StreamFailure, StreamHandler, StreamId, Streams};
 
-/// Copies between two streams, in both directions, each of which ends by itself.
+/// Copies between two streams, in both directions. Each direction ends separately.
 ///
-/// What one side's peer does not take waits in that side's backlog, and then in the other side's
-/// transport. An end is passed on after the bytes. If one side fails, what it had sent before still
-/// reaches the other one.
+/// Data that one peer does not take waits in that stream's backlog, then in the other stream's
+/// transport. The end of a direction is passed on after its data. If one side fails, data that it
+/// sent before still reaches the other.
 ///
-/// Here what the guest opens at port 1024 goes to a Unix socket of the host:
+/// This example forwards port 1024 of the host to a Unix socket:
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
 /// use std::sync::{Arc, Mutex};
 ///
 /// use vsock_epoll::services::Proxy;
-/// use vsock_epoll::{AcceptLimits, ListenerSubscriber, More, StreamLimits, StreamSubscriber, VsockStream};
+/// use vsock_epoll::{AcceptLimits, ListenerSubscriber, More, StreamLimits};
+/// use vsock_epoll::{StreamSubscriber, VsockStream};
 /// use vsock_inner::VsockInnerBackend;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,7 +30,8 @@ use crate::{AddError, After, StreamFailure, StreamHandler, StreamId, Streams};
 /// let proxy = Arc::new(Mutex::new(proxy));
 /// let shared = Arc::clone(&proxy);
 /// let connect = move |guest: Box<dyn VsockStream>| {
-///     // This waits while the service's backlog is full; a loop that must not wait connects elsewhere.
+///     // This blocks while the service's backlog is full. If the loop must not block, connect on
+///     // another thread.
 ///     let Ok(service) = UnixStream::connect("/run/service.sock") else {
 ///         guest.abort(); // the guest gets a reset
 ///         return More::Accept;
@@ -42,7 +44,7 @@ use crate::{AddError, After, StreamFailure, StreamHandler, StreamId, Streams};
 /// };
 /// let listener = backend.listen(1024)?;
 /// let acceptor = ListenerSubscriber::new(listener, connect, AcceptLimits::default())?;
-/// // Both `acceptor` and `proxy` go to the event loop.
+/// // Add both `acceptor` and `proxy` to the event loop.
 /// # Ok(())
 /// # }
 /// ```
@@ -51,7 +53,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy.
+    /// Creates a proxy.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -59,11 +61,11 @@ impl Proxy {
         }
     }
 
-    /// Connects two streams with each other.
+    /// Adds two streams, and connects them with each other.
     ///
     /// # Errors
     ///
-    /// [`AddError`], with the stream that could not be added; the other one is closed.
+    /// [`AddError`], with the stream that could not be added. The other one is closed.
     pub fn join(
         streams: &mut Streams<Option<StreamId>>,
         left: Box<dyn VsockStream>,
@@ -91,7 +93,7 @@ impl Default for Proxy {
 }
 
 impl StreamHandler for Proxy {
-    /// The other one of the two.
+    /// The other stream of the pair.
     type State = Option<StreamId>;
 
     fn readable(&mut self, streams: &mut Streams<Option<StreamId>>, id: StreamId) {
@@ -131,7 +133,7 @@ impl StreamHandler for Proxy {
         failure: StreamFailure,
     ) -> After {
         if let (StreamFailure::Write(_), Some(from)) = (failure, Self::other(streams, id)) {
-            // Nothing more can be delivered here, so nothing more is taken there.
+            // Nothing more can be delivered here, so do not accept any more at the other side.
             streams.stop_reading(from);
             return After::ReadOn;
         }
@@ -144,8 +146,8 @@ impl StreamHandler for Proxy {
         _id: StreamId,
         other: Option<StreamId>,
     ) {
-        // The other one gets what is still on its way to it. One that has ended by itself does
-        // already.
+        // The other stream still gets what is on its way to it. If its direction ended by itself,
+        // it does so already.
         if let Some(other) = other {
             streams.finish_and_close(other);
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The end of a loop: in good order, or immediately.
+//! Ending a loop: in order, or immediately.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,10 @@ use super::{Phase, Streams};
 use crate::StreamId;
 
 impl<T> Streams<T> {
-    /// Ends regularly: takes no more streams, reads no more, writes all that was accepted, and then
-    /// closes each stream. What its peer does not take within `timeout` is lost; `None` waits for
-    /// ever. [`is_finished`](Self::is_finished) tells when there is none left.
+    /// Ends the loop in order: accepts no more streams, stops reading, writes everything that was
+    /// accepted, and then closes each stream. Data that a peer does not take within `timeout` is
+    /// lost; `None` waits indefinitely. Afterwards [`is_finished`](Self::is_finished) returns
+    /// `true`.
     pub fn drain(&mut self, timeout: Option<Duration>) {
         if self.phase == Phase::Stopped {
             return;
@@ -23,7 +24,8 @@ impl<T> Streams<T> {
         self.rouse();
     }
 
-    /// Ends immediately: closes every stream, and takes no more. What waits in backlogs is lost.
+    /// Ends the loop immediately: closes every stream, and accepts no more. Data in backlogs is
+    /// lost.
     pub fn stop(&mut self) {
         self.phase = Phase::Stopped;
         let ids: Vec<StreamId> = self.table.ids().collect();
@@ -33,7 +35,8 @@ impl<T> Streams<T> {
         self.rouse();
     }
 
-    /// Whether the loop was drained or stopped, and everything is closed and told.
+    /// Returns whether the loop has been drained or stopped, all streams are closed, and the
+    /// handler has been told of each.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.phase != Phase::Serving && self.is_empty() && self.departed.is_empty()

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the loop and the streams tell each other: events in, news for the handler out.
+//! The exchange between the loop and the streams: events in, news for the handler out.
 
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 
 use super::Streams;
-use crate::entry::{Entry, Owed};
+use crate::entry::{Entry, Pending};
 use crate::{LoopError, StreamFailure, StreamId, Trigger};
 
-/// What a handler is to be told.
+/// News for the handler.
 pub(crate) enum News<T> {
     Space(StreamId),
     Ended(StreamId),
@@ -22,12 +22,12 @@ impl<T> Streams<T> {
         self.watcher.ready(events)
     }
 
-    /// The handler's turn begins.
+    /// Starts a dispatch.
     pub(crate) fn begin_dispatch(&mut self) {
         self.dispatching = true;
     }
 
-    /// The handler's turn ends: the loop wakes again if there is more to do.
+    /// Ends a dispatch. The loop wakes again if there is more to do.
     pub(crate) fn end_dispatch(&mut self) {
         self.dispatching = false;
         if !self.more.is_empty() || !self.news.is_empty() || !self.departed.is_empty() {
@@ -35,19 +35,19 @@ impl<T> Streams<T> {
         }
     }
 
-    /// The loop has woken by its own waker.
+    /// Called when the loop was woken by its own waker.
     pub(crate) fn woken(&mut self) {
         self.waker.woken();
     }
 
-    /// Something is to be told, maybe by another thread than the loop's.
+    /// Wakes the loop because there is news, possibly from another thread.
     pub(super) fn rouse(&mut self) {
         if !self.dispatching {
             self.waker.wake();
         }
     }
 
-    /// Begins the turn of a stream: writes what waits, and says whether there may be something to
+    /// Starts the turn of a stream: writes its backlog. Returns whether there may be something to
     /// read.
     pub(crate) fn begin(&mut self, id: StreamId, events: EventSet) -> bool {
         let turn = self.limits.turn;
@@ -59,19 +59,23 @@ impl<T> Streams<T> {
         if entry.writing() && Entry::<T>::may_write(events) {
             self.flush(id);
         }
+        // A failed write in `flush` does not remove the entry; the lookup only satisfies the
+        // borrow.
         let Some(entry) = self.table.get_mut(id) else {
             return false;
         };
         if entry.reading() {
             return Entry::<T>::may_read(events);
         }
+        // The incoming direction has ended, and the peer is gone too: what this stream could still
+        // write has no reader.
         if entry.is_deserted(events) {
             entry.broken(StreamFailure::PeerGone);
             self.counters.errors += 1;
             self.changed(id);
             return false;
         }
-        // Paused, maybe by an earlier event of this batch, or parked.
+        // Paused, perhaps earlier in this batch, or its incoming direction has ended.
         entry.turn.moved = true;
         if entry.see_gone(events) {
             self.changed(id);
@@ -79,25 +83,26 @@ impl<T> Streams<T> {
         false
     }
 
-    /// Ends the turn of a stream: one that has more to read stands in line for it.
+    /// Ends the turn of a stream. If it has more to read, it joins the line.
     pub(crate) fn end(&mut self, id: StreamId) {
         let Some(entry) = self.table.get_mut(id) else {
             return;
         };
         self.counters.spurious += u64::from(!entry.turn.moved && entry.turn.dry);
         let edge = self.limits.trigger == Trigger::Edge;
+        // An edge is reported once, so unread data must be remembered here.
         if edge && entry.reading() && !entry.turn.dry && !entry.queued {
             entry.queued = true;
             self.more.push_back(id);
         }
     }
 
-    /// How many streams stand in line.
+    /// How many streams are in line.
     pub(crate) fn in_line(&self) -> usize {
         self.more.len()
     }
 
-    /// The first stream in line.
+    /// Takes the first stream in line.
     pub(crate) fn next_in_line(&mut self) -> Option<StreamId> {
         loop {
             let id = self.more.pop_front()?;
@@ -108,7 +113,7 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Writes what waits.
+    /// Writes the backlog of a stream.
     fn flush(&mut self, id: StreamId) {
         let Some(entry) = self.table.get_mut(id) else {
             return;
@@ -126,7 +131,7 @@ impl<T> Streams<T> {
         self.changed(id);
     }
 
-    /// The outgoing direction has failed.
+    /// Records that the outgoing direction has failed.
     pub(super) fn break_off(&mut self, id: StreamId, failure: StreamFailure) {
         if let Some(entry) = self.table.get_mut(id) {
             self.counters.bytes_lost += entry.broken(failure) as u64;
@@ -135,7 +140,7 @@ impl<T> Streams<T> {
         }
     }
 
-    /// The stream has failed.
+    /// Records that the stream has failed.
     pub(super) fn fail(&mut self, id: StreamId, failure: StreamFailure) {
         if let Some(entry) = self.table.get_mut(id) {
             entry.fail(failure);
@@ -144,21 +149,21 @@ impl<T> Streams<T> {
         }
     }
 
-    /// A stream has changed: it is watched for other things, and may have news.
+    /// Called when a stream has changed: updates what is watched, and queues it if there is news.
     pub(super) fn changed(&mut self, id: StreamId) {
         self.watch(id);
         let limit = self.limits.backlog;
         let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        if entry.owes(limit) && !entry.noted {
+        if entry.has_pending(limit) && !entry.noted {
             entry.noted = true;
             self.news.push_back(id);
             self.rouse();
         }
     }
 
-    /// Watches a stream for what there is to do.
+    /// Watches a stream for exactly what it waits for.
     pub(super) fn watch(&mut self, id: StreamId) {
         let trigger = self.limits.trigger;
         let Some(entry) = self.table.get_mut(id) else {
@@ -176,7 +181,7 @@ impl<T> Streams<T> {
         }
     }
 
-    /// The next thing to tell the handler.
+    /// Takes the next news for the handler.
     pub(crate) fn next_news(&mut self) -> Option<News<T>> {
         let limit = self.limits.backlog;
         loop {
@@ -188,14 +193,14 @@ impl<T> Streams<T> {
                 continue;
             };
             entry.noted = false;
-            let owed = entry.take_owed(limit);
+            let pending = entry.take_pending(limit);
             self.changed(id);
-            match owed {
-                Some(Owed::Failed(failure)) => return Some(News::Failed(id, failure)),
-                Some(Owed::Space) => return Some(News::Space(id)),
-                Some(Owed::End) => return Some(News::Ended(id)),
-                Some(Owed::PeerGone) => return Some(News::Gone(id)),
-                Some(Owed::Close) => {
+            match pending {
+                Some(Pending::Failed(failure)) => return Some(News::Failed(id, failure)),
+                Some(Pending::Space) => return Some(News::Space(id)),
+                Some(Pending::End) => return Some(News::Ended(id)),
+                Some(Pending::PeerGone) => return Some(News::Gone(id)),
+                Some(Pending::Close) => {
                     self.close(id);
                 }
                 None => {}
@@ -203,7 +208,7 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Keeps what has gone wrong with the loop itself.
+    /// Stores the first error of the loop itself.
     pub(crate) fn keep(&mut self, error: LoopError) {
         self.counters.errors += 1;
         self.error.get_or_insert(error);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The timers of the streams: what each waits for, and which is due.
+//! The timers of the streams: idle limits and those of handlers.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::entry::Entry;
 use crate::{StreamFailure, StreamId};
 
 impl<T> Streams<T> {
-    /// A byte has moved.
+    /// Records that a byte was transferred.
     pub(super) fn touch(&mut self, id: StreamId) {
         if self.limits.idle.is_some() {
             if let Some(entry) = self.table.get_mut(id) {
@@ -18,15 +18,15 @@ impl<T> Streams<T> {
         }
     }
 
-    /// When a stream is to be looked after.
+    /// When a stream must be looked at next.
     fn due(&self, entry: &Entry<T>) -> Option<Instant> {
         let idle = self.limits.idle;
         let idle = idle.and_then(|idle| entry.active.checked_add(idle));
         [idle, entry.deadline].into_iter().flatten().min()
     }
 
-    /// Sees to it that a stream is looked after in time. A premature look costs little, so an entry
-    /// of the heap that is premature is not taken out.
+    /// Makes sure that a stream is looked at in time. Looking too early costs little, so entries of
+    /// the heap that have become too early are not removed.
     pub(super) fn schedule(&mut self, id: StreamId) {
         let Some(at) = self.table.get(id).and_then(|entry| self.due(entry)) else {
             return;
@@ -45,7 +45,7 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Lets the timer fire at the next moment.
+    /// Sets the timer for the next deadline.
     pub(crate) fn arm(&mut self) {
         if let Some(at) = self.next_moment() {
             if let Err(error) = self.timer.fire_by(at) {
@@ -63,7 +63,7 @@ impl<T> Streams<T> {
         moments.into_iter().flatten().min()
     }
 
-    /// The timer has fired: a drain may have taken too long.
+    /// Called when the timer has fired: a drain may have taken too long.
     pub(crate) fn timer_fired(&mut self, now: Instant) {
         self.timer.fired();
         match self.phase {
@@ -72,7 +72,7 @@ impl<T> Streams<T> {
         }
     }
 
-    /// The next stream whose own timer is due. One that is idle for too long fails.
+    /// Returns the next stream whose own timer is due. A stream that was idle for too long fails.
     pub(crate) fn next_due(&mut self, now: Instant) -> Option<StreamId> {
         while let Some((at, id)) = self.deadlines.pop_due(now) {
             let Some(entry) = self.table.get_mut(id) else {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_that_are_set_anew_leave_a_bounded_number_of_entries() {
+    fn resetting_timers_leaves_a_limited_number_of_entries() {
         let mut streams = streams();
         let (_host, id) = add(&mut streams);
         for step in 1..10_000 {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_of_closed_streams_leave_a_bounded_number_of_entries() {
+    fn timers_of_closed_streams_leave_a_limited_number_of_entries() {
         let mut streams = streams();
         for _ in 0..1000 {
             let (_host, id) = add(&mut streams);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_before_is_looked_at_once_and_leaves_nothing() {
+    fn a_replaced_timer_is_checked_once_and_leaves_no_entry() {
         let mut streams = streams();
         let (_host, id) = add(&mut streams);
         let start = Instant::now();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Cancellations against calls that wait, or are about to.
+//! Cancelling calls that wait or are about to.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -23,7 +23,7 @@ fn a_cancellation_ends_a_blocked_read() {
     });
 }
 
-/// A reader whose descriptor was taken, while another thread does `act` with its peer and its
+/// A reader whose descriptor has been taken, while another thread runs `act` on its peer and its
 /// canceller.
 fn read_while(act: fn(&mut VsockInnerWriter, &Canceller)) {
     explore(move || {
@@ -36,7 +36,7 @@ fn read_while(act: fn(&mut VsockInnerWriter, &Canceller)) {
         });
         let first = reader.read(&mut [0; 4]).map_err(|error| error.kind());
         let (_writer, canceller) = acting.join().unwrap();
-        // A call that can make progress does, cancelled or not.
+        // A call that can make progress does so, cancelled or not.
         if first != Ok(1) {
             assert_eq!(first, Err(ErrorKind::Interrupted));
             assert_eq!(reader.read(&mut [0; 4]).unwrap(), 1);
@@ -47,7 +47,7 @@ fn read_while(act: fn(&mut VsockInnerWriter, &Canceller)) {
 }
 
 #[test]
-fn a_cancellation_before_a_write_costs_no_byte_and_no_readiness() {
+fn a_cancellation_before_a_write_loses_no_byte_and_no_readiness() {
     read_while(|writer, canceller| {
         canceller.cancel();
         writer.write_all(&[1]).unwrap();
@@ -55,7 +55,7 @@ fn a_cancellation_before_a_write_costs_no_byte_and_no_readiness() {
 }
 
 #[test]
-fn a_cancellation_after_a_write_costs_no_byte_and_no_readiness() {
+fn a_cancellation_after_a_write_loses_no_byte_and_no_readiness() {
     read_while(|writer, canceller| {
         writer.write_all(&[1]).unwrap();
         canceller.cancel();
@@ -63,7 +63,7 @@ fn a_cancellation_after_a_write_costs_no_byte_and_no_readiness() {
 }
 
 #[test]
-fn a_cancelled_write_returns_what_it_has_moved() {
+fn a_cancelled_write_returns_how_much_it_has_written() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(1);
         let canceller = writer.canceller();
@@ -81,7 +81,7 @@ fn a_cancelled_write_returns_what_it_has_moved() {
 }
 
 #[test]
-fn a_reader_that_was_cancelled_is_woken_as_before() {
+fn a_reader_that_was_cancelled_can_still_be_woken() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         let canceller = reader.canceller();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Shutdowns, drops and aborts, against reads, writes and polls of the other end.
+//! Shutdowns, drops and aborts, concurrent with reads, writes and polls at the other end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -12,7 +12,8 @@ use super::{assert_readability, assert_writability, direction, explore, pair, re
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 
-/// The peer has sent `left` when this end writes two and leaves: what the peer reads ends so.
+/// The peer has sent `left` bytes when this end writes two and leaves. Checks how the peer's
+/// reading ends.
 fn leave(left: &'static [u8], leave: fn(VsockInnerStream), end: Option<ErrorKind>) {
     explore(move || {
         let (mut near, mut far) = pair(8);
@@ -30,7 +31,7 @@ fn the_end_of_a_dropped_stream_comes_after_the_bytes() {
 }
 
 #[test]
-fn the_reset_of_a_stream_that_leaves_bytes_comes_after_its_own() {
+fn the_reset_of_a_stream_with_unread_bytes_comes_after_the_bytes_it_sent() {
     leave(&[9], drop, Some(ErrorKind::ConnectionReset));
 }
 
@@ -43,12 +44,12 @@ fn the_reset_of_an_aborted_stream_comes_after_the_bytes() {
     );
 }
 
-/// A writer that is blocked, or about to be, ends in this way when the reader does this.
+/// Checks how a blocked writer, or one about to block, ends when `end` is run on the reader.
 fn end_blocked_write(end: fn(VsockInnerReader), kind: ErrorKind) {
     explore(move || {
         let (mut writer, reader, _rest) = direction(1);
         writer.write_all(&[1]).unwrap();
-        // What a drop throws away makes space, so a byte or two may still be accepted.
+        // What a drop discards makes space, so a byte or two may still be accepted.
         let writing = thread::spawn(move || writer.write_all(&[2, 3, 4]).unwrap_err().kind());
         end(reader);
         assert_eq!(writing.join().unwrap(), kind);
@@ -95,7 +96,7 @@ const RESET: (Result<usize, ErrorKind>, ErrorKind) =
     (Err(ErrorKind::ConnectionReset), ErrorKind::ConnectionReset);
 
 #[test]
-fn a_byte_that_meets_a_drop_is_left_unread_or_comes_after_it_for_both_directions() {
+fn a_byte_racing_with_a_drop_is_unread_or_late_for_both_directions() {
     explore(|| {
         let (mut near, mut far) = pair(8);
         let dropping = thread::spawn(move || drop(near.write(&[2])));
@@ -118,7 +119,7 @@ fn a_byte_that_meets_a_drop_is_left_unread_or_comes_after_it_for_both_directions
 }
 
 #[test]
-fn a_byte_that_meets_an_abort_finds_a_reset_in_both_directions() {
+fn a_byte_racing_with_an_abort_finds_a_reset_in_both_directions() {
     explore(|| {
         let (near, mut far) = pair(8);
         let aborting = thread::spawn(move || near.abort());
@@ -130,7 +131,7 @@ fn a_byte_that_meets_an_abort_finds_a_reset_in_both_directions() {
 }
 
 #[test]
-fn a_read_that_meets_a_drop_takes_the_byte_or_leaves_it_and_is_told() {
+fn a_read_racing_with_a_drop_takes_the_byte_or_makes_the_drop_a_reset() {
     explore(|| {
         let (mut near, mut far) = pair(8);
         far.write_all(&[1]).unwrap();
@@ -148,7 +149,7 @@ fn a_read_that_meets_a_drop_takes_the_byte_or_leaves_it_and_is_told() {
 }
 
 #[test]
-fn polled_descriptors_agree_with_a_drop_that_meets_a_write() {
+fn polled_descriptors_are_right_after_a_drop_racing_with_a_write() {
     explore(|| {
         let (near, far) = pair(2);
         let (mut reader, mut writer) = far.into_split();

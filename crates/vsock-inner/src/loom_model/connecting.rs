@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Answers of the device, against an end that waits for its connection.
+//! Answers of the device, concurrent with an end that waits for its connection.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -14,7 +14,7 @@ use crate::handshake::{self, HandshakeError};
 use crate::request::Request;
 use crate::stream::VsockInnerStream;
 
-/// A stream that waits for its connection, and the device's end.
+/// A stream that waits for its connection, and the device end.
 pub(super) fn pending(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     let (mut near, mut far) = pair(capacity);
     far.request = Request::ask(5, &mut near.writer, &mut far.writer);
@@ -23,7 +23,7 @@ pub(super) fn pending(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
 }
 
 #[test]
-fn a_confirmation_meets_a_write_and_a_poll_of_its_descriptor() {
+fn a_confirmation_races_with_a_write_and_a_poll_of_the_descriptor() {
     explore(|| {
         let (mut near, mut far) = pending(64);
         assert_eq!(far.requested_port(), Some(5));
@@ -77,7 +77,7 @@ fn a_refusal_wakes_its_waiter_and_makes_both_descriptors_ready() {
 }
 
 #[test]
-fn a_confirmation_before_a_drop_is_never_taken_for_a_refusal() {
+fn a_confirmation_before_a_drop_is_never_mistaken_for_a_refusal() {
     explore(|| {
         let (mut near, mut far) = pending(64);
         assert_eq!(far.requested_port(), Some(5));
@@ -94,7 +94,7 @@ fn a_confirmation_before_a_drop_is_never_taken_for_a_refusal() {
 }
 
 #[test]
-fn a_wrong_answer_is_never_taken_for_a_refusal() {
+fn a_malformed_answer_is_never_mistaken_for_a_refusal() {
     explore(|| {
         let (mut near, mut far) = pending(64);
         let reading = thread::spawn(move || {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One device tells of its guest's buffer while the other one looks, waits, or leaves.
+//! One device reports its guest's credit while the other reads it, waits for a change, or leaves.
 
 use loom::thread;
 use vsock_backend_api::VsockCredit;
@@ -17,39 +17,39 @@ fn credit(fwd_cnt: u32) -> VsockCredit {
 }
 
 #[test]
-fn no_word_is_missed() {
+fn no_report_is_missed() {
     explore(|| {
         let cell = Arc::new(CreditCell::new());
         let teller = thread::spawn({
             let cell = Arc::clone(&cell);
             move || {
-                cell.tell(credit(1));
-                cell.tell(credit(2));
+                cell.report(credit(1));
+                cell.report(credit(2));
             }
         });
         let mut known = None;
         for _ in 0..2 {
-            known = cell.look();
+            known = cell.newest();
             cell.await_change(known).unwrap();
         }
         teller.join().unwrap();
-        // Where the word is known, it may have an event of no use.
+        // If the credit is already known, the descriptor may be ready for nothing.
         assert!(cell.polls_ready() || known == Some(credit(2)));
     });
 }
 
 #[test]
-fn one_end_leaves_while_the_other_tells() {
+fn one_end_leaves_while_the_other_reports() {
     explore(|| {
         let cell = Arc::new(CreditCell::new());
         cell.await_change(None).unwrap();
         let teller = thread::spawn({
             let cell = Arc::clone(&cell);
-            move || cell.tell(credit(1))
+            move || cell.report(credit(1))
         });
         cell.close();
         teller.join().unwrap();
         assert!(!cell.polls_ready());
-        assert_eq!(cell.look(), Some(credit(1)));
+        assert_eq!(cell.newest(), Some(credit(1)));
     });
 }

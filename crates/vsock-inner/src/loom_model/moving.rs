@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes and space against the sleep of the side that waits for them.
+//! Data and space, concurrent with the side that sleeps until they arrive.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -51,7 +51,7 @@ fn a_blocked_writer_misses_no_space() {
 
 #[test]
 fn a_blocked_writer_waits_for_its_share_of_the_capacity() {
-    // A refused write at a capacity of eight counts on space again from two bytes on.
+    // After a refused write at a capacity of eight, two bytes must be free.
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         writer.write_all(&[0; 8]).unwrap();
@@ -62,7 +62,7 @@ fn a_blocked_writer_waits_for_its_share_of_the_capacity() {
     });
 }
 
-/// Reads six bytes in its way, while the writer goes round in its blocks.
+/// Reads six bytes in the given way, while the writer reuses its blocks.
 fn go_round(read: fn(&mut VsockInnerReader, &mut [u8; 6])) {
     explore(move || {
         let (mut writer, mut reader, _rest) = direction(4);
@@ -79,7 +79,7 @@ fn go_round(read: fn(&mut VsockInnerReader, &mut [u8; 6])) {
 }
 
 #[test]
-fn the_queue_goes_round_in_its_blocks_without_a_race() {
+fn the_queue_reuses_its_blocks_without_a_race() {
     go_round(|reader, bytes| {
         reader.set_nonblocking(true).unwrap();
         let first = reader.read(&mut bytes[..3]).unwrap();
@@ -88,9 +88,9 @@ fn the_queue_goes_round_in_its_blocks_without_a_race() {
     });
 }
 
-/// As a read into guest memory does: it copies first, over the seams of blocks, and takes then.
+/// Like a read into guest memory: first copies across block boundaries, then consumes.
 #[test]
-fn what_was_shown_is_what_is_taken_then_while_the_writer_goes_round() {
+fn viewed_bytes_are_those_consumed_while_the_writer_reuses_blocks() {
     go_round(|reader, bytes| {
         let mut shown = [0; 4];
         let there = reader.peek(&mut shown).unwrap();
@@ -101,7 +101,7 @@ fn what_was_shown_is_what_is_taken_then_while_the_writer_goes_round() {
 }
 
 #[test]
-fn a_change_of_mode_is_nothing_to_the_peer() {
+fn a_change_of_mode_does_not_affect_the_peer() {
     explore(|| {
         let (mut near, mut far) = pair(8);
         far.as_raw_fd();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Polled descriptors, against what changes what they show.
+//! Polled descriptors, concurrent with events that change what they show.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -10,8 +10,8 @@ use loom::thread;
 use super::{assert_readability, assert_writability, direction, explore, pair};
 use crate::reader::VsockInnerReader;
 
-/// A polled reader does something while two bytes are written, one by one; then it is readable
-/// exactly when there is something.
+/// A polled reader runs `read` while two bytes are written, one by one. Afterwards it must be
+/// readable exactly if data is left.
 fn read_while_written(read: fn(&mut VsockInnerReader)) {
     explore(move || {
         let (mut writer, mut reader, _rest) = direction(8);
@@ -29,7 +29,7 @@ fn read_while_written(read: fn(&mut VsockInnerReader)) {
 }
 
 #[test]
-fn a_polled_reader_is_readable_exactly_when_there_is_something() {
+fn a_polled_reader_is_readable_exactly_when_data_is_available() {
     read_while_written(|reader| {
         drop(reader.read(&mut [0; 4]));
         drop(reader.read(&mut [0; 4]));
@@ -37,9 +37,9 @@ fn a_polled_reader_is_readable_exactly_when_there_is_something() {
 }
 
 #[test]
-fn a_reader_that_wakes_itself_is_readable_exactly_when_there_is_something() {
+fn a_reader_that_wakes_itself_is_readable_exactly_when_data_is_available() {
     read_while_written(|reader| {
-        // As a look ahead does that has seen something.
+        // As `look_ahead` does when it has found something.
         let something = reader.peek(&mut [0]).is_ok();
         reader.half.incoming().data.wake();
         assert!(!something || reader.half.incoming().data.polls_ready());
@@ -49,7 +49,7 @@ fn a_reader_that_wakes_itself_is_readable_exactly_when_there_is_something() {
 }
 
 #[test]
-fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
+fn data_after_a_refused_read_makes_an_edge() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         reader.set_nonblocking(true).unwrap();
@@ -77,7 +77,7 @@ fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
 }
 
 #[test]
-fn a_descriptor_taken_late_agrees_with_what_happens_meanwhile() {
+fn a_descriptor_taken_late_is_right_despite_concurrent_events() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         let writing = thread::spawn(move || {
@@ -93,7 +93,7 @@ fn a_descriptor_taken_late_agrees_with_what_happens_meanwhile() {
 }
 
 #[test]
-fn a_descriptor_taken_late_agrees_with_the_peers_drop() {
+fn a_descriptor_taken_late_is_right_despite_the_peers_drop() {
     explore(|| {
         let (writer, mut reader, _rest) = direction(8);
         let dropping = thread::spawn(move || drop(writer));
@@ -124,7 +124,7 @@ fn a_polled_writer_is_writable_exactly_when_there_is_space() {
 }
 
 #[test]
-fn a_writer_refused_meanwhile_is_woken_at_its_share() {
+fn a_refused_writer_is_woken_at_its_share() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         writer.set_nonblocking(true).unwrap();
@@ -143,7 +143,8 @@ fn a_writer_refused_meanwhile_is_woken_at_its_share() {
 
 #[test]
 fn a_wake_up_in_flight_finds_no_closed_descriptor() {
-    // The model's eventfd is freed with its ready_fd: a use after that is a use after free.
+    // The model's eventfd is freed together with its `ReadyFd`, so a later access is a use after
+    // free.
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         reader.set_nonblocking(true).unwrap();
@@ -156,7 +157,7 @@ fn a_wake_up_in_flight_finds_no_closed_descriptor() {
 }
 
 #[test]
-fn the_last_half_of_an_end_makes_an_edge_and_the_end_is_gone() {
+fn dropping_the_last_half_makes_an_edge_and_the_end_is_gone() {
     explore(|| {
         let (near, far) = pair(8);
         let (reader, writer) = near.into_split();

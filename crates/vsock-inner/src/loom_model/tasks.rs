@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks that wait, against what they wait for, and against everything else that may happen to a
-//! waker.
+//! Tasks that wait, concurrent with what they wait for and with everything else that can happen to
+//! a waker.
 
 mod accepting;
 mod cancelling;
@@ -17,7 +17,7 @@ use loom::thread::{self, ThreadId};
 
 use crate::reader::VsockInnerReader;
 
-/// A thread that runs one task. A wake-up that is lost is a deadlock.
+/// A thread that runs one task. A lost wake-up is a deadlock.
 #[derive(Debug, Default)]
 struct Executor {
     /// By which thread.
@@ -50,7 +50,7 @@ impl Executor {
             let by = woken.take();
             drop(woken);
             if by == Some(thread::current().id()) {
-                thread::yield_now(); // it asks to be polled again, for another thread has to go on
+                thread::yield_now(); // it wants to be polled again, after another thread has run
             }
         }
     }
@@ -64,7 +64,7 @@ fn run<T>(task: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     Executor::new().run(task)
 }
 
-/// Leaves a waker, unless there is something; its future is dropped then.
+/// Polls once. If it is pending, leaves a waker and drops the future.
 fn poll_once(executor: &Arc<Executor>, reader: &mut VsockInnerReader) -> Poll<usize> {
     let waker = Waker::from(Arc::clone(executor));
     let polled = reader.poll_read(&mut Context::from_waker(&waker), &mut [0; 4]);

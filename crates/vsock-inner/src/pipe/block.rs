@@ -7,13 +7,12 @@ use std::ptr::NonNull;
 
 use crate::sync::{BLOCK_BYTES, Bytes, Shared};
 
-/// Where the next block is: written by the writer before it publishes, once for each round, then
-/// read by the reader.
+/// The location of the next block. The writer sets it before it publishes bytes after the link,
+/// once per use of the block; then the reader reads it.
 #[derive(Debug)]
 pub(crate) struct Link(Shared<Option<NonNull<Block>>>);
 
-// SAFETY: a block may be freed by any thread, and every access to a link is argued where it is
-// made.
+// SAFETY: a block may be freed by any thread. Every access to a link is justified where it is made.
 unsafe impl Send for Link {}
 // SAFETY: as above.
 unsafe impl Sync for Link {}
@@ -25,7 +24,7 @@ impl Link {
 
     /// # Safety
     ///
-    /// The last write of the link must have happened before, and no other thread may write it now.
+    /// The last write of the link must have happened before, and no other thread may be writing it.
     pub(super) unsafe fn get(&self) -> Option<NonNull<Block>> {
         // SAFETY: by the caller's promise.
         unsafe { self.0.get() }
@@ -33,14 +32,15 @@ impl Link {
 
     /// # Safety
     ///
-    /// No other thread may read or write the link now.
+    /// No other thread may be reading or writing the link.
     pub(super) unsafe fn set(&self, block: Option<NonNull<Block>>) {
         // SAFETY: by the caller's promise.
         unsafe { self.0.set(block) }
     }
 }
 
-/// Header and bytes: four pages, so that the kernel can have them back one by one.
+/// A header and bytes, together four pages, so that the kernel can take back the pages of each
+/// block.
 #[derive(Debug)]
 #[repr(C, align(4096))]
 pub(crate) struct Block {
@@ -51,13 +51,13 @@ pub(crate) struct Block {
 impl Block {
     pub(super) const BYTES: usize = BLOCK_BYTES;
 
-    /// This number of blocks is allocated in one call. Pages that are not touched cost nothing.
+    /// How many blocks are allocated in one call. Pages that are not touched cost nothing.
     #[cfg(not(all(test, loom)))]
     const SLAB: usize = 64;
     #[cfg(all(test, loom))]
     const SLAB: usize = 1;
 
-    /// Makes some blocks, whose bytes are not touched. They are never freed, but can be
+    /// Allocates several blocks without touching their bytes. They are never freed, but can be
     /// [cooled](Self::cool).
     pub(super) fn allocate() -> impl Iterator<Item = NonNull<Self>> {
         let layout = Layout::new::<[Self; Self::SLAB]>();
@@ -71,11 +71,12 @@ impl Block {
         (0..Self::SLAB).map(move |at| unsafe { first.add(at) })
     }
 
-    /// Makes memory from [`allocate`](Self::allocate), cooled or not, a block with an empty link.
+    /// Turns memory from [`allocate`](Self::allocate), cooled or not, into a block with an empty
+    /// link.
     ///
     /// # Safety
     ///
-    /// The caller alone may use the block.
+    /// No one else may be using the block.
     #[cfg(not(all(test, loom)))]
     pub(super) unsafe fn initialise(block: NonNull<Self>) {
         // SAFETY: the memory is large enough, and the caller's alone.
@@ -86,7 +87,7 @@ impl Block {
 
     /// # Safety
     ///
-    /// The caller alone may use the block.
+    /// No one else may be using the block.
     #[cfg(all(test, loom))]
     pub(super) unsafe fn initialise(block: NonNull<Self>) {
         let fresh = Self {
@@ -97,11 +98,11 @@ impl Block {
         unsafe { block.as_ptr().write(fresh) }
     }
 
-    /// Gives the pages of unused blocks back to the kernel; the addresses stay ours.
+    /// Returns the pages of unused blocks to the kernel. The addresses stay allocated.
     ///
     /// # Safety
     ///
-    /// The blocks may not be used any more, until they are initialised again.
+    /// The blocks must not be used until they are initialised again.
     #[cfg(not(all(test, loom)))]
     pub(super) unsafe fn cool(blocks: &mut [NonNull<Self>]) {
         blocks.sort_unstable();
@@ -109,18 +110,19 @@ impl Block {
             |a: &NonNull<Self>, b: &NonNull<Self>| a.as_ptr().wrapping_add(1) == b.as_ptr();
         for run in blocks.chunk_by(neighbours) {
             let Some(first) = run.first() else { continue };
-            // A failure leaves the pages where they are, and does no harm.
+            // If this fails, the pages stay as they are, which is harmless.
             let len = run.len() * size_of::<Self>();
-            // SAFETY: the pages hold blocks of ours that are not in use.
+            // SAFETY: these pages contain only blocks of ours that are not in use.
             unsafe { libc::madvise(first.as_ptr().cast(), len, libc::MADV_DONTNEED) };
         }
     }
 
-    /// The model checker starts afresh each time, and wants nothing left allocated.
+    /// Frees the blocks: the model checker starts afresh each time and reports memory left
+    /// allocated.
     ///
     /// # Safety
     ///
-    /// The blocks may not be used any more.
+    /// The blocks must not be used any more.
     #[cfg(all(test, loom))]
     pub(super) unsafe fn cool(blocks: &mut [NonNull<Self>]) {
         for block in blocks {

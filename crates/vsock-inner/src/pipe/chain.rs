@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which blocks a direction owns.
+//! The blocks that a direction owns.
 //!
-//! The writer goes round: when it needs a block, it takes the oldest one again if the round is long
-//! enough and the reader is through with it, and a further one from the [pool](super::pool) if not.
-//! The positions tell, so nothing passes between the two for it. The reader, when it has drained
-//! the queue, gives back what a drained direction may not keep.
+//! The writer goes round a ring of blocks. When it needs a block, it reuses the oldest one if the
+//! ring is long enough and the reader has finished with that block. Otherwise it takes one from the
+//! [pool](super::pool). The positions tell it, so the reader need not notify it. After the reader
+//! has drained the queue, it returns the blocks that a drained direction may not keep.
 //!
-//! The writer takes the lock once a block, or once for a write that needs several; the reader only
-//! tries it: if the writer has it, the queue is about to be no longer drained.
+//! The writer takes the lock once for each block, or once for a write that needs several. The
+//! reader only tries to lock: if the writer holds the lock, the queue is about to be filled again.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -19,11 +19,11 @@ use super::pool::{Lease, Pool};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::word::Position;
 
-/// See the documentation of the module.
+/// The blocks that a direction owns, oldest first.
 #[derive(Debug)]
 pub(crate) struct Chain {
     blocks: Mutex<VecDeque<Owned>>,
-    /// How many they are, for a glance without the lock.
+    /// The number of blocks, to check without the lock.
     count: AtomicUsize,
     pool: &'static Pool,
 }
@@ -35,12 +35,12 @@ struct Owned {
     end: Position,
 }
 
-// SAFETY: a block may be used and freed by any thread; whose turn it is, the positions say.
+// SAFETY: any thread may use and free a block; the positions say whose turn it is.
 unsafe impl Send for Owned {}
 
 impl Owned {
-    /// Whether a reader at `head` is through with the block. At its very end it is not: there it
-    /// has still to look up the next one.
+    /// Whether a reader at `head` has finished with the block. Exactly at its end it has not,
+    /// because it still has to follow the link to the next one.
     fn is_past(&self, head: Position) -> bool {
         head != self.end && head.reached(self.end)
     }
@@ -55,8 +55,8 @@ impl Chain {
         }
     }
 
-    /// Lets a writer add blocks, which knows that the reader has come to `head`, or further, as
-    /// `look` tells.
+    /// Lets a writer add blocks. The reader is known to have reached `head`; `look` returns its
+    /// current position.
     pub(super) fn extend<'a, L>(&'a self, head: &'a mut Position, look: L) -> Extension<'a, L>
     where
         L: Fn() -> Position,
@@ -69,20 +69,21 @@ impl Chain {
         }
     }
 
-    /// How many blocks there are.
+    /// The number of blocks.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        // ORDER: Relaxed; partner: `extend`. A count that is out of date is put right by the next
-        // call, and at rest none is.
+        // ORDER: Relaxed; partner: `extend`. The next call corrects a count that is out of date,
+        // and at rest none is.
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The right to keep a round of blocks when the queue is drained.
+    /// The right to keep a ring of blocks while the queue is drained.
     pub(super) fn lease(&self) -> Option<Lease> {
         self.pool.lease()
     }
 
-    /// Gives blocks back, down to `keep`, which is not zero; for a reader that has come to `head`.
+    /// Returns blocks to the pool until only `keep` are left, which must not be zero, for a reader
+    /// that has reached `head`.
     #[inline]
     pub(super) fn release(&self, keep: usize, head: Position) {
         if self.len() > keep {
@@ -92,6 +93,7 @@ impl Chain {
 
     #[cold]
     fn shrink(&self, keep: usize, head: Position) {
+        // Only a try: the lock is taken by a writer that is about to publish more.
         let Ok(mut blocks) = self.blocks.try_lock() else {
             return;
         };
@@ -100,35 +102,36 @@ impl Chain {
             .take_while(|owned| owned.is_past(head))
             .count();
         let spare = blocks.len().saturating_sub(keep).min(passed);
-        // SAFETY: the reader is through with these blocks, and as they leave the chain here the
-        // writer will not come to them again.
+        // SAFETY: the reader has finished with these blocks, and because they leave the chain here
+        // the writer will not return to them.
         unsafe {
             self.pool
                 .give(blocks.drain(..spare).map(|owned| owned.block));
         }
-        // A long queue has made the list long.
+        // A long queue may have made the list long.
         blocks.shrink_to(Pool::WARM);
         // ORDER: Relaxed; partner: `release`, on this side.
         self.count.store(blocks.len(), Ordering::Relaxed);
     }
 
-    /// Makes sure that `bytes` can be queued without a call of the allocator, as far as the bound
-    /// of the pool allows.
+    /// Makes sure that `bytes` can be queued without calling the allocator, as far as the limit of
+    /// the pool allows.
     pub(super) fn stock_up(&self, bytes: u64) {
         let blocks = usize::try_from(bytes / Block::BYTES as u64).unwrap_or(usize::MAX);
-        // One for what is left, and one because the first may be part read, the last part written.
+        // One more for the remainder, and one because the first block may be partly read and the
+        // last partly written.
         let most = blocks.saturating_add(2);
         self.pool.stock_up(most);
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let bound = Pool::WARM.max(Pool::ROUND + 1);
+        let bound = Pool::WARM.max(Pool::RING + 1);
         let more = most
-            .clamp(Pool::ROUND + 1, bound)
+            .clamp(Pool::RING + 1, bound)
             .saturating_sub(blocks.len());
         blocks.reserve(more);
     }
 }
 
-/// The chain while its writer, under the lock, adds blocks to it.
+/// A chain to which its writer adds blocks, under the lock.
 pub(super) struct Extension<'a, L> {
     chain: &'a Chain,
     blocks: MutexGuard<'a, VecDeque<Owned>>,
@@ -137,14 +140,14 @@ pub(super) struct Extension<'a, L> {
 }
 
 impl<L: Fn() -> Position> Extension<'_, L> {
-    /// Adds a block to a chain that reaches to `end`, and moves that on.
+    /// Adds a block to a chain that reaches to `end`, and advances `end`.
     ///
-    /// The block is the writer's alone until it publishes what it has put there.
+    /// Only the writer may use the block until it publishes what it has put there.
     pub(super) fn add(&mut self, end: &mut Position) -> NonNull<Block> {
         *end = end.advanced_by(Block::BYTES as u64);
         let block = self.oldest().unwrap_or_else(|| {
             let others = self.blocks.len();
-            // ORDER: Relaxed; partner: `release`, which sees the count by the position that is
+            // ORDER: Relaxed; partner: `release`, which sees the count because a position is
             // published after it.
             self.chain.count.store(others + 1, Ordering::Relaxed);
             self.chain.pool.take(others)
@@ -153,10 +156,10 @@ impl<L: Fn() -> Position> Extension<'_, L> {
         block
     }
 
-    /// Takes the oldest block out, if the round is long enough and the reader is through with it.
+    /// Takes the oldest block out, if the ring is long enough and the reader has finished with it.
     fn oldest(&mut self) -> Option<NonNull<Block>> {
         let oldest = *self.blocks.front()?;
-        if self.blocks.len() <= Pool::ROUND {
+        if self.blocks.len() <= Pool::RING {
             return None;
         }
         if !oldest.is_past(*self.head) {
@@ -173,7 +176,7 @@ impl<L: Fn() -> Position> Extension<'_, L> {
 impl Drop for Chain {
     fn drop(&mut self) {
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: reader and writer are gone.
+        // SAFETY: reader and writer no longer exist.
         unsafe { self.pool.give(blocks.drain(..).map(|owned| owned.block)) };
     }
 }

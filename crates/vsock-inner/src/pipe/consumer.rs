@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The reading side of a pipe.
+//!
+//! It keeps its own position, and remembers the writer's position as last seen, so that it reads
+//! the shared word only when that is not enough. Taking bytes is always followed by
+//! [`release`](Consumer::release), which publishes the new position and, if the queue is drained,
+//! decides what memory to keep and what the descriptor shows.
 
 use std::mem;
 use std::ptr::NonNull;
@@ -13,42 +18,41 @@ use crate::spin::{Pace, Spinner};
 use crate::sync::Arc;
 use crate::word::{ENDED, Position, READ_SHUT, READER_RESET};
 
-/// Blocks that a direction keeps beyond what is queued, while bytes flow: 512 KiB, so that bursts
-/// go round in the blocks that they had.
+/// Blocks that a direction keeps beyond what is queued while data flows: 512 KiB, so that bursts
+/// reuse the same blocks.
 const SPARE_IN_FLOW: usize = 32;
-/// Blocks that a drained direction keeps: the one in which the writer goes on.
+/// Blocks that a drained direction keeps: the one in which the writer continues.
 const KEPT_WHEN_DRAINED: usize = 1;
 
 /// How long a reader that has drained the queue looks for more before its descriptor is cleared,
-/// and how long for a request after an answer.
+/// and how long it looks for the next request after an answer.
 const LOOK: Duration = Duration::from_micros(2);
 
-/// The reading side: where it is, and what it knows of the writer.
+/// The reading side: its position, and what it knows of the writer.
 #[derive(Debug)]
 pub(crate) struct Consumer {
     pipe: Arc<Pipe>,
     head: Position,
-    /// The writer's position when it was last looked at; it can only have gone on since.
+    /// The writer's position when last seen. It can only have advanced since.
     tail: Position,
-    /// Where this side has ended its reading: what comes after is not for it any more.
+    /// Where this side has shut down reading. Later bytes are not for it.
     limit: Option<Position>,
     /// The first block of the chain, once there was something to read.
     block: Option<NonNull<Block>>,
-    /// Where in the block the next byte is.
+    /// The offset of the next byte in the block.
     at: usize,
-    /// For another look before a descriptor is cleared.
+    /// Polls for more before the descriptor is cleared.
     look: Spinner,
-    /// For a look before the owner of the descriptor goes to poll it.
+    /// Polls for more before the descriptor's owner goes back to its poll.
     ahead: Spinner,
-    /// While this side is at work, what the writer goes round in may stay when the queue is
+    /// While this side is busy, the writer's ring of blocks may be kept even when the queue is
     /// drained.
-    round: Option<Lease>,
+    ring: Option<Lease>,
 }
 
-// SAFETY: what the pointer leads to is reached by this side under the rules of the pipe, whatever
-// thread it is on.
+// SAFETY: this side accesses the block under the rules of the pipe, on whichever thread it is.
 unsafe impl Send for Consumer {}
-// SAFETY: through a shared reference no block is written to, and the pointer stays as it is.
+// SAFETY: a shared reference neither writes to a block nor changes the pointer.
 unsafe impl Sync for Consumer {}
 
 impl Consumer {
@@ -62,7 +66,7 @@ impl Consumer {
             at: Block::BYTES,
             look: Spinner::among_many(spin_budget.min(LOOK)),
             ahead: Spinner::among_many(spin_budget.min(LOOK)),
-            round: None,
+            ring: None,
         }
     }
 
@@ -70,7 +74,7 @@ impl Consumer {
         &self.pipe
     }
 
-    /// Takes what is there into `parts`, which are `len` bytes in all, and not none.
+    /// Moves available bytes into `parts`, whose total length is `len` and not zero.
     #[inline]
     pub(crate) fn read<'a>(
         &mut self,
@@ -86,17 +90,18 @@ impl Consumer {
         })
     }
 
-    /// Passes the available bytes to `show` piece by piece, at least one and at most `max`, and
-    /// takes them. If `show` panics, nothing has been taken.
+    /// Consumes available bytes, at least one and at most `max`, and passes them to `show` piece by
+    /// piece. If `show` panics, nothing has been consumed.
     #[inline]
     pub(crate) fn read_with(&mut self, max: usize, show: impl FnMut(&[u8])) -> Progress {
         self.transfer(max, |this, there| {
+            // `show` is a caller's code. Run it on a view first: if it panics, no byte is lost.
             this.view(there, show);
             this.take(there, |_| {});
         })
     }
 
-    /// Shows what is there in `part`, which is not empty, and takes nothing.
+    /// Copies available bytes to `part`, which is not empty, without consuming them.
     pub(crate) fn peek(&mut self, part: &mut [u8]) -> Progress {
         let there = self.available(part.len());
         if let Progress::Done(len) = there {
@@ -105,7 +110,8 @@ impl Consumer {
         there
     }
 
-    /// Shows the next `len` bytes, which are there, piece by piece, and takes nothing.
+    /// Passes the next `len` bytes, which must be available, to `show` piece by piece, without
+    /// consuming them.
     pub(super) fn view(&self, mut len: usize, mut show: impl FnMut(&[u8])) {
         let (mut block, mut at) = (self.block, self.at);
         while len > 0 {
@@ -120,11 +126,13 @@ impl Consumer {
         }
     }
 
-    /// Ends the direction because this side is being dropped: with a reset for the writer, if
-    /// `resets` says so of whether there are bytes that were not taken.
+    /// Ends the direction because this side is being dropped. `resets` decides, from whether bytes
+    /// are left unread, if the end is a reset for the writer.
     pub(crate) fn close(&mut self, resets: impl Fn(bool) -> bool) {
         let (head, limit) = (self.head, self.limit);
         self.pipe.end_by(|word| {
+            // Within one atomic change, so a byte published before the end counts as unread, and
+            // any other comes after it.
             let tail = limit.unwrap_or_else(|| word.position());
             if resets(tail != head) {
                 READER_RESET
@@ -135,15 +143,15 @@ impl Consumer {
         self.discard();
     }
 
-    /// Throws away what is there, so that its memory is free before the writer ends.
+    /// Discards the available bytes, so that their memory is free before the writer ends.
     fn discard(&mut self) {
         let take = |this: &mut Self, there| this.take(there, |_| {});
         while let Progress::Done(_) = self.transfer(usize::MAX, take) {}
         self.rest();
     }
 
-    /// Takes up to `len` of the available bytes. `take` runs no caller's code after it has taken
-    /// something: if that code panicked, the space would never be returned.
+    /// Takes up to `len` of the available bytes. `take` must not run a caller's code after it has
+    /// taken bytes: if that code panicked, their space would never be returned.
     #[inline]
     pub(super) fn transfer(&mut self, len: usize, take: impl FnOnce(&mut Self, usize)) -> Progress {
         let there = match self.available(len) {
@@ -157,8 +165,8 @@ impl Consumer {
         Progress::Done(usize::try_from(taken).unwrap_or(there))
     }
 
-    /// Ends the direction: what is queued now can still be taken, and nothing that a writer queues
-    /// that was at it already. Returns whether a writer has not ended the direction before.
+    /// Shuts the direction down. Bytes that are queued now can still be taken; those of a write in
+    /// progress cannot. Returns whether the direction had not ended before.
     pub(crate) fn shut_down(&mut self) -> bool {
         let before = self.pipe.end(READ_SHUT);
         if !before.has(READ_SHUT) {
@@ -168,12 +176,12 @@ impl Consumer {
         !before.has(ENDED)
     }
 
-    /// Whether something has been taken. (After 2^56 bytes it is forgotten.)
+    /// Whether any bytes have been taken. Correct for the first 2^56 bytes.
     pub(crate) fn has_begun(&self) -> bool {
         self.head != Position::START
     }
 
-    /// How many bytes are there to be taken.
+    /// The number of bytes available.
     pub(crate) fn queued(&self) -> u64 {
         let tail = self
             .limit
@@ -181,11 +189,11 @@ impl Consumer {
         tail.since(self.head)
     }
 
-    /// How much of `len` bytes is there.
+    /// How many of `len` bytes are available.
     #[inline]
     pub(super) fn available(&mut self, len: usize) -> Progress {
         let mut there = self.tail.since(self.head);
-        // The other side's cache line is looked at only where what is known of it does not do.
+        // Look at the other side's cache line only if the last known position is not enough.
         if there < len as u64 {
             let word = self.pipe.data.load();
             self.tail = self.limit.unwrap_or_else(|| word.position());
@@ -201,7 +209,8 @@ impl Consumer {
         Progress::Done(usize::try_from(there).map_or(len, |there| there.min(len)))
     }
 
-    /// Takes the next `len` bytes, which are there, and shows them piece by piece.
+    /// Consumes the next `len` bytes, which must be available, and passes them to `show` piece by
+    /// piece.
     #[inline]
     pub(super) fn take(&mut self, mut len: usize, mut show: impl FnMut(&[u8])) {
         while len > 0 {
@@ -222,12 +231,12 @@ impl Consumer {
         let Some(block) = block else { return };
         // SAFETY: a block stays in the chain until this side's position is past it.
         let bytes = unsafe { Block::bytes(block) };
-        // SAFETY: the range lies in the block; it was filled before the position that `available`
-        // has seen was published, and is this side's until it is released.
+        // SAFETY: the range is within the block. It was filled before the position that `available`
+        // has seen was published, and it belongs to this side until it is released.
         unsafe { bytes.view(at, len, show) };
     }
 
-    /// Goes on to the next block, and gives back what a shorter queue needs no more.
+    /// Moves on to the next block, and returns blocks that a shorter queue no longer needs.
     #[cold]
     fn advance(&mut self) {
         self.block = self.after(self.block);
@@ -239,78 +248,78 @@ impl Consumer {
             .release(ahead.saturating_add(SPARE_IN_FLOW), self.head);
     }
 
-    /// The block after `block`, in which there are published bytes.
+    /// The block after `block`, which must contain published bytes.
     fn after(&self, block: Option<NonNull<Block>>) -> Option<NonNull<Block>> {
         let link = match block {
             // SAFETY: a block stays in the chain until this side's position is past it.
             Some(block) => unsafe { Block::link(block) },
             None => &self.pipe.first,
         };
-        // SAFETY: the writer set the link before it published bytes after it, and bytes after it
-        // are there.
+        // SAFETY: the writer set the link before it published bytes beyond it, and such bytes are
+        // available.
         unsafe { link.get() }
     }
 
-    /// Gives the space of `bytes` that were taken back to the writer.
+    /// Returns the space of `bytes` consumed bytes to the writer.
     #[inline]
     fn release(&mut self, bytes: u64) {
         self.pipe.space.publish(bytes);
         if self.head == self.tail {
             if self.pipe.chain.len() > KEPT_WHEN_DRAINED {
-                self.keep_a_round();
+                self.keep_a_ring();
             }
             self.settle();
         }
     }
 
     #[cold]
-    fn keep_a_round(&mut self) {
-        if self.round.is_none() {
-            self.round = self.pipe.chain.lease();
+    fn keep_a_ring(&mut self) {
+        if self.ring.is_none() {
+            self.ring = self.pipe.chain.lease();
         }
-        let keep = match self.round {
-            Some(_) => Pool::ROUND + 1,
+        let keep = match self.ring {
+            Some(_) => Pool::RING + 1,
             None => KEPT_WHEN_DRAINED,
         };
         self.pipe.chain.release(keep, self.head);
     }
 
-    /// Gives back what only a reader at work may keep: there is nothing more to read for now.
+    /// Returns the blocks that only a busy reader may keep: nothing more is available for now.
     pub(crate) fn rest(&mut self) {
-        self.round = None;
+        self.ring = None;
         self.pipe.chain.release(KEPT_WHEN_DRAINED, self.head);
     }
 
-    /// The writer's position from which on a read gets somewhere.
+    /// The writer's position that makes a read succeed.
     pub(crate) fn want(&self) -> Position {
         self.head.advanced_by(1)
     }
 
-    /// Waits a moment for the next request, after an answer was written: a peer that waited for the
-    /// answer at work sends it immediately, and then polling the descriptor takes no sleep.
+    /// Polls for a moment for the next request after an answer was written. A peer that was polling
+    /// for the answer sends it immediately; the owner's poll of the descriptor then need not sleep.
     pub(crate) fn look_ahead(&mut self) {
         let (doorbell, want) = (&self.pipe.data, self.want());
         let more = || doorbell.load().is_ready(want);
         if doorbell.is_taken() && self.head == self.tail && self.ahead.spin(None, Pace::Hurry, more)
         {
-            self.pipe.data.wake(); // or the peer's may come after the owner has gone to sleep
+            self.pipe.data.wake(); // the peer's own wake-up may come after the owner has slept
         }
     }
 
-    /// Brings the descriptor in line with what a read would do. A writer at work is about to
-    /// publish more, so another look is worth the two system calls that clearing and waking cost.
+    /// Updates the descriptor to show whether a read would make progress. A busy writer is about to
+    /// publish more, so looking again is worth the two system calls for clearing and waking.
     pub(crate) fn settle(&mut self) {
         let (doorbell, want) = (&self.pipe.data, self.want());
         let more = || doorbell.load().is_ready(want);
         if doorbell.is_taken() && !self.look.spin(None, Pace::Calm, more) {
-            // Memory first: after `settle` the owner may sleep for long.
+            // Return memory first: after `settle` the owner may sleep for a long time.
             self.rest();
             self.pipe.data.settle(want);
         }
     }
 }
 
-/// Copies what it is shown to `part`, piece by piece.
+/// Copies the pieces it receives to `part`, one after the other.
 fn fill(mut part: &mut [u8]) -> impl FnMut(&[u8]) {
     move |bytes| {
         let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());

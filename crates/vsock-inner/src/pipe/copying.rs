@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which way long pieces are copied into blocks ([ADR 0018][adr]).
+//! How long pieces are copied into blocks: with ordinary or with streaming stores ([ADR
+//! 0018][adr]).
 //!
-//! An ordinary store first fetches its cache line. Where the reader has the line, on a core that
-//! does not share a cache with this one, the fetch takes ten times as long as the copy. A streaming
-//! store fetches nothing, but then the bytes are in no cache, and the reader has to fetch them from
+//! An ordinary store first fetches its cache line. If the reader has the line, on a core that does
+//! not share a cache with this one, the fetch takes ten times as long as the copy. A streaming
+//! store fetches nothing, but leaves the bytes in no cache, so the reader must fetch them from
 //! memory. Where the reader runs is unknown and changes, so the writer compares: after every 256
-//! long copies it measures one of each kind. It begins with streaming stores if the ordinary copy
-//! takes more than eight times as long, and ends with them if it takes less than four times as
-//! long.
+//! long copies it measures one of each kind. It switches to streaming stores if the ordinary copy
+//! takes more than eight times as long, and back if it takes less than four times as long.
 //!
 //! [adr]: ../../../../docs/adr/0018-streaming-stores.md
 
@@ -16,38 +16,40 @@ use std::time::{Duration, Instant};
 
 use crate::sync::Stores;
 
-/// Shorter pieces are copied by ordinary stores: streaming ones end with a wait for the memory.
+/// Shorter pieces always use ordinary stores, because streaming stores end with a wait for memory.
 const LEAST: usize = 4096;
-/// Long copies before the first comparison: a [round](super::pool::Pool::ROUND), after which the
+/// Long copies before the first comparison: one [ring](super::pool::Pool::RING), after which the
 /// reader has had every block.
 const FIRST: u32 = 16;
-/// Long copies between two comparisons. One copy in each is of the slower kind, so ten times as
-/// slow a copy costs 4 %; and a reader that moves to another core is noticed after 4 MiB.
+/// Long copies between two comparisons. One copy of each comparison uses the slower kind, so if
+/// that takes ten times as long, it costs 4 %. A reader that moves to another core is noticed after
+/// 4 MiB.
 const PERIOD: u32 = 256;
-/// Streaming stores begin if an ordinary copy takes more than this number of times as long. Between
-/// cores that share a cache it takes about five times as long, and there the reader would lose more
-/// than the writer gains. Between other cores it takes ten to twenty times as long.
+/// Streaming starts when an ordinary copy takes more than this many times as long. Between cores
+/// that share a cache it takes about five times as long, and there the reader would lose more than
+/// the writer gains. Between other cores it takes ten to twenty times as long.
 const BEGIN: u64 = 8;
-/// Streaming stores end if an ordinary copy takes less than this number of times as long. An
-/// ordinary copy among streaming ones finds lines that the reader has lost, so it is faster than
-/// among its own kind: about three times as long, and six to twenty times between other cores.
+/// Streaming stops when an ordinary copy takes less than this many times as long. A single ordinary
+/// copy among streaming ones finds lines that the reader has lost, so it is faster than in a
+/// series: about three times as long as a streaming copy on cores that share a cache, and six to
+/// twenty times on other cores.
 const END: u64 = 4;
 
-/// What a writer knows of the two ways.
+/// What a writer has learnt about the two kinds of copy.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Copying {
     stores: Stores,
     /// Long copies until the next comparison.
     left: u32,
-    /// What a copy of the usual kind has cost, once a comparison has begun.
+    /// The cost of a copy of the current kind, once a comparison has begun.
     usual: Option<Cost>,
 }
 
-/// A copy that begins.
+/// A copy that is about to be made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LongCopy {
     pub(super) stores: Stores,
-    /// When it began, if it is measured.
+    /// When it started, if it is measured.
     since: Option<Instant>,
 }
 
@@ -64,14 +66,14 @@ impl Copying {
         }
     }
 
-    /// Whether a piece of `len` bytes is copied in the way that is found here, and not by ordinary
-    /// stores.
+    /// Whether a piece of `len` bytes uses the kind of store chosen here, rather than always
+    /// ordinary ones.
     #[inline]
     pub(super) const fn compares(len: usize) -> bool {
         Stores::HAS_STREAMING && len >= LEAST
     }
 
-    /// How to copy the next long piece.
+    /// Decides how to copy the next long piece.
     pub(super) fn begin(&mut self) -> LongCopy {
         if self.left > 0 {
             self.left -= 1;
@@ -88,14 +90,14 @@ impl Copying {
         LongCopy { stores, since }
     }
 
-    /// That copy, of `len` bytes, is done.
+    /// Completes that copy, of `len` bytes.
     pub(super) fn end(&mut self, copy: LongCopy, len: usize) {
         if let Some(since) = copy.since {
             self.learn(Cost::of(since.elapsed(), len));
         }
     }
 
-    /// A measured copy has cost this: one of the usual kind, then one of the other.
+    /// Learns the cost of a measured copy: first one of the current kind, then one of the other.
     fn learn(&mut self, cost: Cost) {
         let Some(usual) = self.usual.take() else {
             self.usual = Some(cost);
@@ -112,7 +114,7 @@ impl Copying {
 
 impl Cost {
     fn of(time: Duration, len: usize) -> Self {
-        // In picoseconds for each byte. A copy that takes an hour may count as less.
+        // In picoseconds per byte. The value saturates for a copy that takes an hour.
         let picos = time.as_nanos().saturating_mul(1000) / len as u128;
         Self(u64::try_from(picos).unwrap_or(u64::MAX))
     }
@@ -127,7 +129,7 @@ mod tests {
     use super::{Copying, Cost, FIRST, LEAST, PERIOD};
     use crate::sync::Stores;
 
-    /// Copies whose costs are given: cached, streaming.
+    /// Makes copies with the given costs: cached, streaming.
     fn run(copying: &mut Copying, copies: u32, (cached, streaming): (u64, u64)) -> [u32; 2] {
         let mut counts = [0; 2];
         for _ in 0..copies {
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_faster_way_is_found_and_one_copy_in_a_period_is_of_the_other() {
+    fn the_faster_kind_is_found_and_one_copy_in_a_period_uses_the_other() {
         let mut copying = Copying::new();
         assert_eq!(run(&mut copying, FIRST + 2, (500, 40)), [FIRST + 1, 1]);
         assert_eq!(
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_change_at_eight_times_and_change_back_at_four() {
+    fn stores_switch_above_eight_times_and_switch_back_below_four() {
         let mut copying = Copying::new();
         assert_eq!(run(&mut copying, FIRST + 2, (320, 40)), [FIRST + 1, 1]);
         assert_eq!(

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Blocks that no direction needs now.
+//! Blocks that no direction currently needs.
 //!
-//! A drained direction gives its blocks back, and a busy one needs blocks all the time; between the
-//! two stands a stock, shared by the whole process, so that neither the first keeps memory nor the
-//! second calls the allocator. Its warm part is bounded: [`SHARDS`] times [`Pool::WARM`] blocks,
-//! 8 MiB in all. What is beyond is cold: the kernel has its pages back, and only the addresses are
-//! kept.
+//! A drained direction returns its blocks, and a busy one constantly needs more. Between them,
+//! stocks shared by the whole process make sure that neither the first holds memory nor the second
+//! calls the allocator. The warm part of the stocks is limited to [`SHARDS`] times [`Pool::WARM`]
+//! blocks, 8 MiB in total. Blocks in excess of that are cold: their pages have been returned to the
+//! kernel, and only the addresses are kept.
 //!
-//! A direction whose reader is at work may keep a [round](Pool::ROUND) of blocks by a [`Lease`],
-//! which counts as a part of the stock.
+//! While its reader is busy, a direction may keep a [ring](Pool::RING) of blocks. It holds a
+//! [`Lease`] for them, which counts towards the stock.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
-// Not the switch's: statics outlive an execution of the model checker, and keep nothing there.
+// Not from `sync`: statics outlive an execution of the model checker, and hold nothing there.
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::block::Block;
 
-/// The number of stocks over which directions are spread, each with a lock of its own.
+/// The number of stocks. Directions are spread over them, and each has its own lock.
 const SHARDS: usize = 8;
 
 /// One stock.
@@ -28,15 +28,15 @@ pub(crate) struct Pool(Mutex<Stock>);
 
 #[derive(Debug)]
 struct Stock {
-    /// Blocks with their pages, the one that has been unused for longest first.
+    /// Blocks with pages, longest unused first.
     warm: VecDeque<NonNull<Block>>,
-    /// Blocks without.
+    /// Blocks without pages.
     cold: Vec<NonNull<Block>>,
-    /// How many rounds are out on lease.
+    /// The number of rings on lease.
     leased: usize,
 }
 
-/// The right of a drained direction to keep a round of blocks.
+/// The right of a drained direction to keep a ring of blocks.
 #[derive(Debug)]
 pub(super) struct Lease(&'static Pool);
 
@@ -46,7 +46,7 @@ impl Drop for Lease {
     }
 }
 
-// SAFETY: a block in a stock belongs to it alone: the side that gave it keeps no pointer to it.
+// SAFETY: a block in a stock belongs only to it. The side that returned it keeps no pointer to it.
 unsafe impl Send for Stock {}
 
 static POOLS: [Pool; SHARDS] = [const { Pool(Mutex::new(Stock::EMPTY)) }; SHARDS];
@@ -55,20 +55,20 @@ static POOLS: [Pool; SHARDS] = [const { Pool(Mutex::new(Stock::EMPTY)) }; SHARDS
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Pool {
-    /// Blocks that a stock keeps warm: 1 MiB.
+    /// The number of blocks that a stock keeps warm: 1 MiB.
     pub(super) const WARM: usize = if cfg!(all(test, loom)) { 0 } else { 64 };
 
-    /// Blocks that go round: 256 KiB. To write where another processor has read a moment ago can
-    /// take twice as long as where it has read a while ago.
-    pub(super) const ROUND: usize = if cfg!(all(test, loom)) { 1 } else { 16 };
+    /// The number of blocks in a ring: 256 KiB. Writing to memory that another processor has just
+    /// read can take twice as long as writing to memory that it read some time ago.
+    pub(super) const RING: usize = if cfg!(all(test, loom)) { 1 } else { 16 };
 
-    /// The stock for a new direction.
+    /// Returns the stock for a new direction.
     pub(super) fn next() -> &'static Self {
         // ORDER: Relaxed; partner: none, the number only spreads the load.
         &POOLS[NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS]
     }
 
-    /// A block for the caller alone, which has `others` in use.
+    /// Returns a block for the exclusive use of the caller, which already uses `others`.
     pub(super) fn take(&self, others: usize) -> NonNull<Block> {
         let block = self.lock().take(others);
         // SAFETY: the block has left the stock, so only the caller knows it.
@@ -80,17 +80,18 @@ impl Pool {
     ///
     /// # Safety
     ///
-    /// The blocks must come from a pool, and may not be used any more.
+    /// The blocks must come from a pool, and must not be used any more.
     pub(super) unsafe fn give(&self, mut blocks: impl Iterator<Item = NonNull<Block>>) {
         let mut stock = self.lock();
         let room = stock.room();
         stock.reserve();
         stock.warm.extend(blocks.by_ref().take(room));
         drop(stock);
+        // Make the system call without the lock.
         let mut cold: Vec<_> = blocks.collect();
         if !cold.is_empty() {
-            // SAFETY: by the caller's promise these are not in use, and the stock has not got them
-            // yet.
+            // SAFETY: the caller promises that these are not in use, and the stock does not have
+            // them yet.
             unsafe { Block::cool(&mut cold) };
             if !cfg!(all(test, loom)) {
                 self.lock().cold.append(&mut cold);
@@ -98,7 +99,7 @@ impl Pool {
         }
     }
 
-    /// Makes sure that there are `blocks` blocks, or as many as the stock keeps warm.
+    /// Makes sure that the stock has `blocks` blocks, or as many as it keeps warm.
     pub(super) fn stock_up(&self, blocks: usize) {
         let mut stock = self.lock();
         stock.reserve();
@@ -107,10 +108,10 @@ impl Pool {
         }
     }
 
-    /// Lets a direction keep a round of blocks, if the stock has room for it.
+    /// Lets a direction keep a ring of blocks, if the stock has room for it.
     pub(super) fn lease(&'static self) -> Option<Lease> {
         let mut stock = self.lock();
-        let granted = cfg!(all(test, loom)) || stock.room() >= Self::ROUND;
+        let granted = cfg!(all(test, loom)) || stock.room() >= Self::RING;
         granted.then(|| {
             stock.leased += 1;
             Lease(self)
@@ -129,10 +130,11 @@ impl Stock {
         leased: 0,
     };
 
-    /// The block that has been unused for longest, if it comes after a round of others.
+    /// Takes the block that has been unused longest, but a cold one while the blocks of the caller
+    /// and the warm ones are fewer than a ring.
     fn take(&mut self, others: usize) -> NonNull<Block> {
         loop {
-            let block = if self.warm.len() + others < Pool::ROUND {
+            let block = if self.warm.len() + others < Pool::RING {
                 self.cold.pop().or_else(|| self.warm.pop_front())
             } else {
                 self.warm.pop_front().or_else(|| self.cold.pop())
@@ -144,12 +146,12 @@ impl Stock {
         }
     }
 
-    /// How many more blocks may be warm.
+    /// How many more blocks can be warm.
     fn room(&self) -> usize {
-        Pool::WARM.saturating_sub(self.warm.len() + self.leased * Pool::ROUND)
+        Pool::WARM.saturating_sub(self.warm.len() + self.leased * Pool::RING)
     }
 
-    /// Grows to the full size in one step, and so once only.
+    /// Grows to the full size in one step, so that it grows only once.
     fn reserve(&mut self) {
         self.warm
             .reserve_exact(Pool::WARM.saturating_sub(self.warm.len()));

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The writing side of a pipe.
+//!
+//! A write first decides how much there is room for, links the blocks that it will need, copies,
+//! and then publishes everything at once. The last known position of the reader is refreshed only
+//! when it is not enough, or after a refusal.
 
 use std::ptr::NonNull;
 
@@ -10,29 +14,30 @@ use super::{Pipe, Progress};
 use crate::sync::{Arc, Stores};
 use crate::word::{CONNECTING, Position, WRITE_ENDED};
 
-/// The writing side: where it is, and what it knows of the reader.
+/// The writing side: its position, and what it knows of the reader.
 #[derive(Debug)]
 pub(crate) struct Producer {
     pipe: Arc<Pipe>,
     /// The position after the last byte that was put into a block.
     tail: Position,
-    /// The reader's position when it was last looked at; it can only have gone on since.
+    /// The reader's position when last seen. It can only have advanced since.
     head: Position,
-    /// The block in which this side goes on; it belongs to it, up to the bytes that are published.
+    /// The block in which this side continues. Its unpublished part belongs to this side.
     block: Option<NonNull<Block>>,
-    /// Where in the block the next byte goes.
+    /// The offset of the next byte in the block.
     at: usize,
-    /// The block after it, if it is linked already.
+    /// The block after that, if it is already linked.
     next: Option<NonNull<Block>>,
-    /// The last block that is linked.
+    /// The last linked block.
     last: Option<NonNull<Block>>,
-    /// The position after the last byte of that one.
+    /// The position after the last byte of the last block.
     end: Position,
-    /// A write was refused: space counts only once there is enough of it to be worth waking for.
+    /// A write was refused: space counts only once there is enough to be worth waking for.
     refused: bool,
-    /// The bytes of the message that was refused, which must be free before it is taken; else 1.
+    /// The length of the message that was refused, which must be free before it is accepted.
+    /// Otherwise 1.
     least: u64,
-    /// Bytes that are left until the stream counts as busy.
+    /// Bytes left until the stream counts as busy.
     until_busy: u64,
     copying: Copying,
 }
@@ -56,15 +61,14 @@ impl Reserved {
     unsafe fn fill(self, from: *const u8, stores: Stores) {
         // SAFETY: by the caller's promise.
         let bytes = unsafe { Block::bytes(self.block) };
-        // SAFETY: the range lies in the block, and is this side's until it is published.
+        // SAFETY: the range is within the block, and belongs to this side until it is published.
         unsafe { bytes.fill(self.at, from, self.len, stores) };
     }
 }
 
-// SAFETY: what the pointer leads to is reached by this side under the rules of the pipe, whatever
-// thread it is on.
+// SAFETY: this side accesses the block under the rules of the pipe, on whichever thread it is.
 unsafe impl Send for Producer {}
-// SAFETY: through a shared reference no block is reached, and the pointers stay as they are.
+// SAFETY: a shared reference accesses no block and does not change the pointers.
 unsafe impl Sync for Producer {}
 
 impl Producer {
@@ -89,7 +93,7 @@ impl Producer {
         &self.pipe
     }
 
-    /// Queues as much of `parts` as there is space for; they are `len` bytes in all, and not none.
+    /// Queues as much of `parts` as there is space for. Their total length is `len` and not zero.
     #[inline]
     pub(crate) fn write<'a>(
         &mut self,
@@ -105,8 +109,9 @@ impl Producer {
         })
     }
 
-    /// Queues all of `parts`, or nothing while there is no space for all. They are `len` bytes, not
-    /// none, and not more than the capacity; to the reader all become visible together.
+    /// Queues all of `parts`, or nothing while there is not enough space. Their total length is
+    /// `len`, which is not zero and at most the capacity. All bytes become visible to the reader
+    /// together.
     pub(crate) fn write_whole<'a>(
         &mut self,
         parts: impl Iterator<Item = &'a [u8]>,
@@ -125,8 +130,9 @@ impl Producer {
         self.write(parts, len)
     }
 
-    /// Queues a request whole, whatever the capacity, and nothing more until this side is
-    /// [connected](crate::doorbell::Doorbell::set_connected); before the other side has the pipe.
+    /// Queues a complete request, regardless of the capacity. Afterwards nothing can be queued
+    /// until this side is [connected](crate::doorbell::Doorbell::set_connected). Called before the
+    /// other side has the pipe.
     pub(crate) fn request(&mut self, request: &[u8]) {
         self.extend(request.len() as u64);
         self.append(request);
@@ -135,8 +141,8 @@ impl Producer {
         self.refused = true;
     }
 
-    /// Queues of `len` bytes what there is space for. `put` runs no code of a caller's: what it has
-    /// reserved and not filled when it panics, the next call would publish.
+    /// Queues as much of `len` bytes as there is space for. `put` must not run a caller's code: if
+    /// it panicked, the next call would publish what `put` has reserved but not filled.
     #[inline]
     pub(super) fn transfer(&mut self, len: usize, put: impl FnOnce(&mut Self, usize)) -> Progress {
         if self.pipe.data.peek().has(WRITE_ENDED) {
@@ -148,7 +154,8 @@ impl Producer {
             self.settle();
             return Progress::Blocked;
         }
-        // Now, and not between two copies: taking a lock waits until the copied bytes are visible.
+        // Link now rather than between two copies: taking a lock waits until the copied bytes are
+        // visible.
         let linked = self.end.since(self.tail);
         if room as u64 > linked {
             self.extend(room as u64 - linked);
@@ -160,17 +167,17 @@ impl Producer {
         Progress::Done(usize::try_from(bytes).unwrap_or(room))
     }
 
-    /// How much of `len` bytes can be queued now.
+    /// How many of `len` bytes can be queued now.
     #[inline]
     fn room(&mut self, len: usize) -> usize {
         let Some(capacity) = self.pipe.capacity else {
-            // Without a bound only a connection that is not confirmed yet can refuse.
+            // Without a limit, only a connection that is not confirmed yet can refuse.
             self.refused = self.refused && self.pipe.space.load().has(CONNECTING);
             return if self.refused { 0 } else { len };
         };
-        // A request may be more than the capacity.
+        // Saturating, because a request may exceed the capacity.
         let mut free = capacity.saturating_sub(self.tail.since(self.head));
-        // The other side's cache line is looked at only where what is known of it does not do.
+        // Look at the other side's cache line only if the last known position is not enough.
         if self.refused || free < len as u64 {
             let word = self.pipe.space.load();
             self.head = word.position();
@@ -196,8 +203,7 @@ impl Producer {
         }
     }
 
-    /// Goes on by up to `len` bytes in one block. Until they are published, the range is the
-    /// caller's, to fill it.
+    /// Reserves up to `len` bytes in one block, for the caller to fill before they are published.
     #[inline]
     pub(super) fn reserve(&mut self, len: usize) -> Reserved {
         let block = match self.block {
@@ -215,8 +221,8 @@ impl Producer {
     ///
     /// # Safety
     ///
-    /// It must be the one that was reserved last, and not published; and `from` must be readable
-    /// for its length.
+    /// The range must be the last one reserved, and not published. `from` must be readable for its
+    /// length.
     #[inline]
     pub(super) unsafe fn fill(&mut self, range: Reserved, from: *const u8) {
         if Copying::compares(range.len) {
@@ -240,7 +246,7 @@ impl Producer {
         self.copying.end(copy, len);
     }
 
-    /// Goes on to the next block.
+    /// Moves on to the next block.
     fn advance(&mut self) -> NonNull<Block> {
         let block = match self.next.take() {
             Some(next) => next,
@@ -253,14 +259,13 @@ impl Producer {
         } else {
             // SAFETY: a block ahead of this side stays in the chain.
             let link = unsafe { Block::link(block) };
-            // SAFETY: it is not the last one, so this side has set the link, and does not now.
+            // SAFETY: it is not the last block, so this side has already set the link.
             unsafe { link.get() }
         };
         block
     }
 
-    /// Appends blocks for `len` bytes to the chain, under one lock. Returns the
-    /// first of them.
+    /// Appends blocks for `bytes` bytes to the chain, under one lock. Returns the first of them.
     #[cold]
     fn extend(&mut self, bytes: u64) -> NonNull<Block> {
         let pipe = &self.pipe;
@@ -283,29 +288,32 @@ impl Producer {
     /// Links `block` after `last`.
     fn link(pipe: &Pipe, last: Option<NonNull<Block>>, block: NonNull<Block>) {
         let link = match last {
-            // SAFETY: the last block stays in the chain: the reader's position cannot be past it.
+            // SAFETY: the last block stays in the chain, because the reader's position cannot be
+            // past it.
             Some(last) => unsafe { Block::link(last) },
             None => &pipe.first,
         };
-        // SAFETY: the reader looks at the link only once bytes after it are published.
+        // SAFETY: the reader looks at the link only after bytes beyond it have been published.
         unsafe { link.set(Some(block)) };
     }
 
-    /// Makes the `bytes` that were appended the reader's.
+    /// Hands the `bytes` appended bytes over to the reader.
     #[inline]
     fn publish(&mut self, bytes: u64) {
         if self.until_busy > bytes {
             self.until_busy -= bytes;
         } else {
-            self.became_busy(); // before: a reader that finds the lock taken relies on more to come
+            // Before publishing: a reader that finds the lock taken relies on more to come.
+            self.became_busy();
         }
         self.pipe.data.publish(bytes);
+        // Full, so the next write would wait: the descriptor must say so.
         if Some(self.tail.since(self.head)) == self.pipe.capacity {
             self.settle();
         }
     }
 
-    /// A stream that has moved its capacity once goes on without the allocator from here.
+    /// Once a stream has transferred its capacity, it should not need the allocator any more.
     #[cold]
     fn became_busy(&mut self) {
         self.until_busy = u64::MAX;
@@ -314,21 +322,22 @@ impl Producer {
         }
     }
 
-    /// The reader's position from which on a write gets somewhere.
+    /// The reader's position that makes a write succeed.
     pub(crate) fn want(&self) -> Position {
         let Some(capacity) = self.pipe.capacity else {
+            // Unlimited: a position far in the past, so that it always counts as reached.
             return self.tail.back_by(1 << 54);
         };
         let need = if self.refused { self.resume() } else { 1 };
         self.tail.advanced_by(need).back_by(capacity)
     }
 
-    /// How much must be free before what was refused is taken.
+    /// How much space must be free before the refused write is accepted.
     fn resume(&self) -> u64 {
         self.pipe.resume().max(self.least)
     }
 
-    /// Brings the descriptor for writing in line with what a write would do.
+    /// Updates the descriptor for writing to show whether a write would make progress.
     fn settle(&self) {
         self.pipe.space.settle(self.want());
     }

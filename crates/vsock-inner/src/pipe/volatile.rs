@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Copying between the pipe and guest memory, with nothing in between.
+//! Copying directly between the pipe and guest memory.
 //!
-//! The bitmap of guest memory is the caller's code, and may panic. So it is called where a panic
-//! changes nothing: never while a write has reserved what it has not published, and before a read
-//! takes what it has shown. Bytes are copied by slices without a bitmap.
+//! The bitmap of guest memory is a caller's code and may panic. So it is called only where a panic
+//! changes nothing: never while a write has reserved bytes that it has not published, and before a
+//! read consumes the bytes that it has copied. The bytes are copied through slices without a
+//! bitmap.
 
 use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
@@ -12,7 +13,7 @@ use vm_memory::bitmap::BitmapSlice;
 use super::{Consumer, Producer, Progress};
 
 impl Consumer {
-    /// Takes what is there into `pieces`, which are `len` bytes in all, and not none.
+    /// Moves available bytes into `pieces`, whose total length is `len` and not zero.
     pub(crate) fn read_volatile<B: BitmapSlice>(
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
@@ -22,6 +23,7 @@ impl Consumer {
             Progress::Done(there) => there,
             nothing => return nothing,
         };
+        // Copy, mark, and only then consume: if the bitmap panics, the bytes can be read again.
         let mut places = Places::of(pieces);
         self.view(there, |bytes| places.fill(bytes));
         mark_dirty(pieces, there);
@@ -29,10 +31,10 @@ impl Consumer {
     }
 }
 
-/// What is left to be filled of pieces of guest memory.
+/// The part of some pieces of guest memory that is still to be filled.
 struct Places<'p, 'm, B> {
     pieces: &'p [VolatileSlice<'m, B>],
-    /// Where in the first of them the next byte goes.
+    /// The offset of the next byte in the first piece.
     at: usize,
 }
 
@@ -41,7 +43,7 @@ impl<'p, 'm, B: BitmapSlice> Places<'p, 'm, B> {
         Self { pieces, at: 0 }
     }
 
-    /// Puts `bytes` to the next places.
+    /// Copies `bytes` to the next places.
     fn fill(&mut self, mut bytes: &[u8]) {
         while let Some((piece, others)) = self.pieces.split_first() {
             let fits = bytes.len().min(piece.len() - self.at);
@@ -58,18 +60,18 @@ impl<'p, 'm, B: BitmapSlice> Places<'p, 'm, B> {
     }
 }
 
-/// Copies `bytes` to the place from byte `at` of `piece` on. Runs no code of the caller's.
+/// Copies `bytes` into `piece` from offset `at` on. Does not run a caller's code.
 fn copy_to<B: BitmapSlice>(piece: &VolatileSlice<'_, B>, at: usize, bytes: &[u8]) {
     let guard = piece.ptr_guard_mut();
-    // SAFETY: the guard knows where the piece is and how long, and keeps it mapped for as long as
-    // the slice is used. The maker of the piece has promised the rest.
+    // SAFETY: the guard has the location and length of the piece, and keeps it mapped while the
+    // slice is used. The creator of the piece has promised the rest.
     let plain = unsafe { VolatileSlice::new(guard.as_ptr(), guard.len()) };
     if let Ok(place) = plain.offset(at) {
         place.copy_from(bytes);
     }
 }
 
-/// Tells the bitmaps of the first `len` bytes of `pieces`.
+/// Marks the first `len` bytes of `pieces` in their bitmaps.
 fn mark_dirty<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>], mut len: usize) {
     for piece in pieces {
         let filled = piece.len().min(len);
@@ -81,8 +83,8 @@ fn mark_dirty<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>], mut len: usize) {
 }
 
 impl Producer {
-    /// Queues as much of `pieces` from byte `done` on as there is space for; `len` bytes are left
-    /// in them, and not none.
+    /// Queues as much of `pieces`, starting at byte `done`, as there is space for. The remaining
+    /// length is `len` and not zero.
     pub(crate) fn write_volatile<B: BitmapSlice>(
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
@@ -100,8 +102,8 @@ impl Producer {
         })
     }
 
-    /// Queues the `len` bytes of `piece` from `from` on, for which there is space. Runs no code of
-    /// the caller's: a range that is reserved is filled.
+    /// Queues `len` bytes of `piece`, starting at `from`; there must be space for them. Does not
+    /// run a caller's code, so every reserved range is filled.
     fn append_from<B: BitmapSlice>(
         &mut self,
         piece: &VolatileSlice<'_, B>,
@@ -114,10 +116,10 @@ impl Producer {
         while at < end {
             let range = self.reserve(end - at);
             let filled = range.len();
-            // SAFETY: `at` lies in the piece.
+            // SAFETY: `at` is within the piece.
             let source = unsafe { guard.as_ptr().add(at) };
             // SAFETY: the range was reserved just now. The rest of the piece is at least as long,
-            // and the guard keeps it mapped; the guest may write to it meanwhile, as the maker of
+            // and the guard keeps it mapped. The guest may write to it meanwhile, as the creator of
             // the piece allows.
             unsafe { self.fill(range, source) };
             at += filled;

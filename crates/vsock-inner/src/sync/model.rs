@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Their models: loom's atomics, locks and cells, an eventfd made of them, and tiny blocks.
+//! The primitives for the model checker: loom's atomics, locks and cells, an eventfd built from
+//! them, and tiny blocks.
 
 #![expect(
     unsafe_code,
@@ -20,10 +21,10 @@ pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// Small, so that a few bytes reach the seam between two blocks.
+/// Small, so that a few bytes reach the boundary between two blocks.
 pub(crate) const BLOCK_BYTES: usize = 2;
 
-/// Loom has none: this one keeps alive what it leads to.
+/// Loom has no `Weak`. This one keeps its target alive.
 pub(crate) struct Weak<T>(Arc<T>);
 
 impl<T> Weak<T> {
@@ -46,7 +47,7 @@ pub(crate) fn downgrade<T>(shared: &Arc<T>) -> Weak<T> {
     Weak(Arc::clone(shared))
 }
 
-/// Does not catch a panic: the checker reports errors by panics.
+/// Does not catch panics, because the checker reports errors as panics.
 pub(crate) fn contain(foreign: impl FnOnce()) {
     foreign();
 }
@@ -86,7 +87,7 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-/// One cell a byte, so that loom sees which side owns it.
+/// One cell for each byte, so that loom can tell which side owns it.
 #[derive(Debug)]
 pub(crate) struct Bytes([UnsafeCell<u8>; BLOCK_BYTES]);
 
@@ -152,12 +153,12 @@ impl EventFd {
         }
     }
 
-    /// What polling for `EPOLLIN` would say.
+    /// What a poll for `EPOLLIN` would report.
     pub(crate) fn is_readable(&self) -> bool {
         self.0.lock().unwrap().count > 0
     }
 
-    /// What polling for `EPOLLOUT` would say.
+    /// What a poll for `EPOLLOUT` would report.
     pub(crate) fn is_writable(&self) -> bool {
         self.0.lock().unwrap().count < u64::MAX - 1
     }
@@ -168,7 +169,7 @@ impl EventFd {
     }
 }
 
-/// What is lent in place of descriptors. Nothing in a model polls it.
+/// Lent in place of descriptors. Nothing in a model polls it.
 static LENT: LazyLock<File> = LazyLock::new(|| File::open("/dev/null").unwrap());
 
 impl AsRawFd for EventFd {

@@ -2,7 +2,10 @@
 
 //! The primitives that ship.
 
-#![expect(unsafe_code, reason = "raw cells: the pipe's files argue every use")]
+#![expect(
+    unsafe_code,
+    reason = "raw cells: the files of the pipe justify every use"
+)]
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -18,11 +21,11 @@ pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 
-/// How many bytes a block holds. With its header it is 16 KiB.
+/// The number of bytes in a block. With its header it occupies 16 KiB.
 pub(crate) const BLOCK_BYTES: usize = 16 * 1024 - 64;
 
-/// Runs a caller's code, which must not harm the thread that happens to run it: the panic hook
-/// reports a panic, and it is caught here.
+/// Runs a caller's code without letting a panic reach the thread that happens to run it. The panic
+/// hook reports the panic, which is then discarded.
 pub(crate) fn contain(foreign: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign)) {
         if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
@@ -35,7 +38,7 @@ pub(crate) fn downgrade<T>(shared: &Arc<T>) -> Weak<T> {
     Arc::downgrade(shared)
 }
 
-/// An eventfd that never blocks.
+/// A non-blocking eventfd.
 #[derive(Debug)]
 pub(crate) struct EventFd(OwnedFd);
 
@@ -51,7 +54,7 @@ impl EventFd {
         Ok(())
     }
 
-    /// Takes the counter to zero.
+    /// Resets the counter to zero.
     pub(crate) fn read(&self) -> io::Result<()> {
         rustix::io::read(&self.0, &mut [0; size_of::<u64>()])?;
         Ok(())
@@ -70,7 +73,7 @@ impl AsFd for EventFd {
     }
 }
 
-/// A value that two threads reach, under a protocol that its user argues.
+/// A value that two threads access, under a protocol that each user justifies.
 #[derive(Debug)]
 pub(crate) struct Shared<T>(UnsafeCell<T>);
 
@@ -81,7 +84,7 @@ impl<T> Shared<T> {
 
     /// # Safety
     ///
-    /// No other access may be going on, and all earlier ones must have happened before.
+    /// There must be no concurrent access, and all earlier ones must have happened before.
     #[inline]
     pub(crate) unsafe fn replace(&self, value: T) -> T {
         // SAFETY: by the caller's promise this is the only access.
@@ -92,7 +95,7 @@ impl<T> Shared<T> {
 impl<T: Copy> Shared<T> {
     /// # Safety
     ///
-    /// No write may be going on, and all earlier ones must have happened before.
+    /// There must be no concurrent write, and all earlier ones must have happened before.
     #[inline]
     pub(crate) unsafe fn get(&self) -> T {
         // SAFETY: by the caller's promise no thread writes.
@@ -101,7 +104,7 @@ impl<T: Copy> Shared<T> {
 
     /// # Safety
     ///
-    /// No other access may be going on, and all earlier ones must have happened before.
+    /// There must be no concurrent access, and all earlier ones must have happened before.
     #[inline]
     pub(crate) unsafe fn set(&self, value: T) {
         // SAFETY: by the caller's promise this is the only access.
@@ -109,11 +112,11 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-/// The bytes of a block, each of them owned by the writer until published and by the reader after.
+/// The bytes of a block. Each belongs to the writer until it is published, and then to the reader.
 ///
-/// They begin with a cache line, so that short messages lie in as few lines as possible. Also,
-/// `memcpy` by `rep movsb`, on some processors, is up to 30 times slower to a place that is 1 to 15
-/// bytes further into its page than the source.
+/// They start at a cache line, so that short messages occupy as few lines as possible. In addition,
+/// on some processors `memcpy` with `rep movsb` is up to 30 times slower if the destination is 1 to
+/// 15 bytes further into its page than the source.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Bytes(UnsafeCell<[MaybeUninit<u8>; BLOCK_BYTES]>);
@@ -123,31 +126,32 @@ impl Bytes {
     ///
     /// # Safety
     ///
-    /// The range must lie in the block, and belong to the caller alone; `from` must be readable for
+    /// The range must be within the block and belong to the caller; `from` must be readable for
     /// `len` bytes.
     #[inline]
     pub(crate) unsafe fn fill(&self, at: usize, from: *const u8, len: usize, stores: Stores) {
         debug_assert!(at + len <= BLOCK_BYTES);
         let start = self.0.get().cast::<u8>();
-        // SAFETY: `at` lies in the block, by the caller's promise.
+        // SAFETY: `at` is within the block, by the caller's promise.
         let to = unsafe { start.add(at) };
-        // SAFETY: the range lies in the block and is the caller's; the source is elsewhere, because
-        // no safe reference to a range of a block outlives the closure of `view`.
+        // SAFETY: the range is within the block and belongs to the caller. The source is elsewhere,
+        // because no safe reference to a range of a block outlives the closure of `view`.
         unsafe { stores.copy(from, to, len) }
     }
 
-    /// Shows the `len` bytes from `at` on.
+    /// Passes the `len` bytes from `at` on to `f`.
     ///
     /// # Safety
     ///
-    /// The range must lie in the block, be filled, and belong to the caller alone.
+    /// The range must be within the block, be filled, and belong to the caller.
     #[inline]
     pub(crate) unsafe fn view<R>(&self, at: usize, len: usize, f: impl FnOnce(&[u8]) -> R) -> R {
         debug_assert!(at + len <= BLOCK_BYTES);
         let start = self.0.get().cast::<u8>();
-        // SAFETY: `at` lies in the block, by the caller's promise.
+        // SAFETY: `at` is within the block, by the caller's promise.
         let from = unsafe { start.add(at) };
-        // SAFETY: the range was filled and no thread writes to it while it is the caller's.
+        // SAFETY: the range has been filled, and no thread writes to it while it belongs to the
+        // caller.
         f(unsafe { std::slice::from_raw_parts(from, len) })
     }
 }

@@ -13,14 +13,14 @@
 /// How bytes are stored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Stores {
-    /// By way of the caches.
+    /// Through the caches.
     Cached,
     /// Directly to memory, without fetching the cache lines first.
     Streaming,
 }
 
 impl Stores {
-    /// Whether this machine has both.
+    /// Whether this target has both kinds.
     pub(crate) const HAS_STREAMING: bool =
         cfg!(all(target_arch = "x86_64", not(all(test, loom)), not(miri)));
 
@@ -31,8 +31,8 @@ impl Stores {
         }
     }
 
-    /// Copies `len` bytes. A thread that learns of the copy by a release of this thread sees the
-    /// bytes.
+    /// Copies `len` bytes. A thread that synchronizes with a later release of this thread sees
+    /// them.
     ///
     /// # Safety
     ///
@@ -61,30 +61,31 @@ mod streaming {
     ///
     /// As for [`ptr::copy_nonoverlapping`].
     pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-        // Whole lines alone: a part of one would be merged with the rest in memory.
+        // Stream only whole lines: memory would have to merge a partial one.
         let head = to.align_offset(LINE).min(len);
         let tail = head + (len - head) / LINE * LINE;
-        // SAFETY: a part of what the caller has promised.
+        // SAFETY: a part of the range that the caller has promised.
         unsafe { copy_part(from, to, 0, head) };
         for at in (head..tail).step_by(WORD) {
             // SAFETY: `at` is less than `len`.
             let source = unsafe { from.add(at) };
             // SAFETY: as above.
             let place = unsafe { to.add(at) };
-            // SAFETY: `WORD` bytes are there, and need not be aligned.
+            // SAFETY: `WORD` bytes are readable, and need not be aligned.
             let word = unsafe { _mm_loadu_si128(source.cast()) };
-            // SAFETY: the place is in a whole line, from a multiple of `WORD` on.
+            // SAFETY: the place is in a whole line, at a multiple of `WORD`.
             unsafe { _mm_stream_si128(place.cast(), word) };
         }
         // SAFETY: as above.
         unsafe { copy_part(from, to, tail, len) };
-        // SAFETY: every x86-64 processor has it. Without it a release would not cover these stores.
+        // SAFETY: every x86-64 processor has this instruction. Without it, a release would not
+        // cover the streaming stores.
         unsafe { _mm_sfence() };
     }
 
     /// # Safety
     ///
-    /// As for [`ptr::copy_nonoverlapping`], of the bytes from `begin` to `end`.
+    /// As for [`ptr::copy_nonoverlapping`], for the bytes from `begin` to `end`.
     unsafe fn copy_part(from: *const u8, to: *mut u8, begin: usize, end: usize) {
         // SAFETY: by the caller's promise.
         let from = unsafe { from.add(begin) };
@@ -111,7 +112,7 @@ mod tests {
     use super::Stores;
 
     #[test]
-    fn every_way_copies_every_byte_and_no_other() {
+    fn both_kinds_of_store_copy_exactly_the_given_bytes() {
         let from: Vec<u8> = (0..=255).cycle().take(1024).collect();
         for stores in [Stores::Cached, Stores::Streaming] {
             for (at, begin, len) in (0..70)
@@ -124,7 +125,7 @@ mod tests {
                 let mut expected = to.clone();
                 expected[at..at + len].copy_from_slice(&from[begin..begin + len]);
                 let (source, place) = (from[begin..].as_ptr(), to[at..].as_mut_ptr());
-                // SAFETY: both have at least `len` bytes more, in buffers of their own.
+                // SAFETY: both buffers are separate, and have at least `len` more bytes.
                 unsafe { stores.copy(source, place, len) };
                 assert!(
                     to == expected,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bitmaps of guest memory that panic in the middle of a call.
+//! Guest memory whose bitmap panics in the middle of a call.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,14 +15,14 @@ use vsock_driver::Fuse;
 
 use crate::{Capacity, VsockInnerConfig, VsockInnerStream};
 
-/// More than two blocks, so that the seams are met.
+/// More than two blocks, so that their boundaries are crossed.
 const LEN: usize = 40_000;
 
 fn memory() -> MmapRegion<Fuse> {
     MmapRegion::new(LEN).unwrap()
 }
 
-/// The memory in pieces of odd lengths.
+/// The memory, split into pieces of odd lengths.
 fn pieces(memory: &MmapRegion<Fuse>) -> Vec<VolatileSlice<'_, Fuse>> {
     let cuts = [0, 7, 4103, 4103, 20_000, LEN];
     cuts.windows(2)
@@ -43,7 +43,7 @@ fn pair(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     (near, far)
 }
 
-/// All that can be read.
+/// Everything that can be read.
 fn drain(stream: &mut VsockInnerStream) -> Vec<u8> {
     let (mut all, mut buf) = (Vec::new(), [0; 1000]);
     loop {
@@ -62,8 +62,8 @@ fn is_ready(fd: RawFd, events: EventSet) -> bool {
     epoll.wait(0, &mut [EpollEvent::default()]).unwrap() == 1
 }
 
-/// Makes a call again and again, whose next call of the bitmap panics each time, until it comes to
-/// its end without. Returns how often it panicked, and what it came to.
+/// Repeats a call, whose next use of the bitmap panics each time, until it completes without a
+/// panic. Returns how often it panicked, and its result.
 fn until_no_panic<R>(mut call: impl FnMut() -> R, mut after: impl FnMut()) -> (usize, R) {
     let mut panics = 0;
     loop {
@@ -89,21 +89,18 @@ fn t132_a_panic_of_a_bitmap_takes_nothing_and_loses_no_space() {
     let (panics, read) = until_no_panic(
         || far.read_volatile_vectored(&pieces).unwrap(),
         || {
-            assert!(is_ready(fds.1, EventSet::IN), "there is something to read");
-            assert!(!is_ready(fds.0, EventSet::OUT), "there is no space");
+            assert!(is_ready(fds.1, EventSet::IN), "no data is readable");
+            assert!(!is_ready(fds.0, EventSet::OUT), "there is space");
         },
     );
-    assert!(
-        panics >= pieces.len() - 1,
-        "one for each piece that is not empty"
-    );
+    assert!(panics >= pieces.len() - 1, "one for each non-empty piece");
     assert_eq!(read, LEN);
     let got: Vec<u8> = pieces.iter().flat_map(contents).collect();
     assert!(got == sent);
     assert_eq!(
         near.write(&sent).unwrap(),
         LEN,
-        "all of the capacity is there"
+        "less than the whole capacity"
     );
     assert!(drain(&mut far) == sent);
     assert!(!is_ready(fds.1, EventSet::IN) && is_ready(fds.0, EventSet::OUT));
@@ -118,12 +115,12 @@ fn t132_a_write_runs_no_code_of_a_bitmap_or_moves_nothing_when_it_panics() {
     let fd = far.as_raw_fd();
     let (_, written) = until_no_panic(
         || near.write_volatile_vectored(&pieces).unwrap(),
-        || assert!(!is_ready(fd, EventSet::IN), "nothing was published"),
+        || assert!(!is_ready(fd, EventSet::IN), "something was published"),
     );
     assert_eq!(written, LEN);
     assert!(
         drain(&mut far) == pattern(LEN),
-        "and no byte that was not written"
+        "a byte that was not written"
     );
 }
 
@@ -134,7 +131,7 @@ fn contents(piece: &VolatileSlice<'_, Fuse>) -> Vec<u8> {
 }
 
 proptest! {
-    /// Whatever is read and written, with and without panics: what comes out is what went in.
+    /// Whatever is read and written, with and without panics, the same bytes come out as went in.
     #[test]
     fn t132_bytes_and_readiness_are_right_whatever_panics(
         capacity in 1..60_000_usize,

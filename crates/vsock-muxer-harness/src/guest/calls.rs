@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the guest's applications do with a connected socket.
+//! Calls of the guest's programs on connected sockets.
 
 use vsock_proto::{Body, MessageFlags, ShutdownFlags, Tick};
 
@@ -8,11 +8,11 @@ use super::socket::{MAX_PACKET, Socket};
 use super::{Guest, GuestError, GuestRead, SocketId, SocketState};
 
 impl Guest {
-    /// Sends as much of `bytes` as there is credit for; returns how much.
+    /// Sends as many of `bytes` as the credit allows. Returns how many were sent.
     ///
     /// # Errors
     ///
-    /// [`GuestError::NotConnected`] also after a shutdown of this direction, by either side.
+    /// [`GuestError::NotConnected`], also after either side has shut down this direction.
     pub fn write(&mut self, id: SocketId, bytes: &[u8]) -> Result<usize, GuestError> {
         let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
         if !socket.is_writable() {
@@ -25,13 +25,15 @@ impl Guest {
         Ok(len)
     }
 
-    /// Sends a message, as far as there is credit for it; the kernel sends the rest when there is.
-    /// Its last packet has the flags `end`. Returns whether it was taken: while another one is
-    /// being sent, a call would wait.
+    /// Sends a message as far as the credit allows; the kernel sends the rest later.
+    ///
+    /// The last packet has the flags `end`. Returns whether the message was accepted: while another
+    /// one is being sent, a call would block.
     ///
     /// # Errors
     ///
-    /// [`GuestError::MessageTooLong`] if the peer could not hold it, and as [`write`](Self::write).
+    /// [`GuestError::MessageTooLong`] if the peer cannot hold the message, and the errors of
+    /// [`write`](Self::write).
     pub fn send(
         &mut self,
         id: SocketId,
@@ -53,7 +55,7 @@ impl Guest {
         Ok(true)
     }
 
-    /// Sends what there is credit for of a message that is being sent.
+    /// Sends as much of the current message as the credit allows.
     pub(super) fn send_pieces(&mut self, id: SocketId) {
         while let Some(socket) = self.sockets.get_mut(&id) {
             if !socket.is_writable() {
@@ -66,20 +68,21 @@ impl Guest {
         }
     }
 
-    /// Whether a message is being sent, of which the peer does not have the end.
+    /// Returns whether a message is being sent and its end is still to be sent.
     #[must_use]
     pub fn is_sending(&self, id: SocketId) -> bool {
         self.sockets.get(&id).is_some_and(|s| s.unsent.is_some())
     }
 
-    /// Whether the kernel has reset the connection because more came than it could hold.
+    /// Returns whether the kernel has reset the connection because it received more than it could
+    /// hold.
     #[must_use]
     pub fn overran(&self, id: SocketId) -> bool {
         self.sockets.get(&id).is_some_and(|s| s.overrun)
     }
 
-    /// Receives a message, if one is whole, and the flags of its end. As Linux does, the kernel
-    /// then tells of its credit, whatever that is.
+    /// Receives a complete message, if there is one, and the flags of its end. As in Linux, the
+    /// kernel then reports its credit in any case.
     pub fn receive_message(&mut self, id: SocketId) -> Option<(Vec<u8>, MessageFlags)> {
         let socket = self.sockets.get_mut(&id)?;
         let (message, flags) = socket.dequeue_message()?;
@@ -90,25 +93,25 @@ impl Guest {
         Some((message, flags))
     }
 
-    /// Bytes that a write would send now.
+    /// Returns how many bytes a write would send now.
     #[must_use]
     pub fn tx_room(&self, id: SocketId) -> usize {
         self.sockets.get(&id).map_or(0, Socket::tx_room)
     }
 
-    /// Whether the socket's own buffer lets it send at all: one of no bytes does not, where it caps
-    /// credit.
+    /// Returns whether the socket's own buffer allows it to send at all: an empty buffer does not,
+    /// if it limits the bytes in flight.
     #[must_use]
     pub fn may_send(&self, id: SocketId) -> bool {
         self.sockets.get(&id).is_some_and(Socket::may_send)
     }
 
-    /// Reads at most this many bytes.
+    /// Reads at most `most` bytes.
     ///
     /// # Errors
     ///
-    /// [`GuestError::NotConnected`] if the connection never was, or was reset and has been read
-    /// empty.
+    /// [`GuestError::NotConnected`] if the connection was never established, or was reset and has
+    /// no more bytes.
     pub fn read(&mut self, id: SocketId, most: usize) -> Result<GuestRead, GuestError> {
         let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
         if socket.queued() > 0 {
@@ -127,7 +130,7 @@ impl Guest {
         }
     }
 
-    /// `MSG_PEEK`: at most this many bytes, which stay where they are.
+    /// Returns at most `most` bytes without removing them, like `MSG_PEEK`.
     #[must_use]
     pub fn peek(&self, id: SocketId, most: usize) -> Vec<u8> {
         self.sockets
@@ -136,7 +139,7 @@ impl Guest {
             .unwrap_or_default()
     }
 
-    /// `SO_RCVLOWAT`: how many bytes have to be there before a reader is woken.
+    /// Sets how many bytes must be available before a reader is woken, like `SO_RCVLOWAT`.
     pub fn set_lowat(&mut self, id: SocketId, bytes: usize) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
@@ -146,36 +149,36 @@ impl Guest {
         }
     }
 
-    /// Whether a reader would be woken: there are as many bytes as it waits for, a message, or an
-    /// end.
+    /// Returns whether a reader would be woken: as many bytes as it waits for are available, or a
+    /// message, or the end.
     #[must_use]
     pub fn is_readable(&self, id: SocketId) -> bool {
         self.sockets.get(&id).is_some_and(Socket::is_readable)
     }
 
-    /// Bytes that can be read, or messages.
+    /// Returns the number of bytes or messages that can be read.
     #[must_use]
     pub fn queued(&self, id: SocketId) -> usize {
         self.sockets.get(&id).map_or(0, Socket::queued)
     }
 
-    /// Bytes, and packets, that the kernel would still take in for the socket.
+    /// Returns how many bytes and packets the kernel would still accept for the socket.
     #[must_use]
     pub fn rx_room(&self, id: SocketId) -> (usize, usize) {
         self.sockets.get(&id).map_or((0, 0), Socket::rx_room)
     }
 
-    /// Bytes that were read and that the peer has not been told of.
+    /// Returns how many bytes were read but not yet reported to the peer.
     #[must_use]
     pub fn unseen(&self, id: SocketId) -> u32 {
         self.sockets.get(&id).map_or(0, Socket::unseen)
     }
 
-    /// Shuts a direction down, or both.
+    /// Shuts down one or both directions.
     ///
     /// # Errors
     ///
-    /// [`GuestError::NotConnected`].
+    /// [`GuestError::NotConnected`] if the socket is not connected.
     pub fn shutdown(&mut self, id: SocketId, flags: ShutdownFlags) -> Result<(), GuestError> {
         let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
         if socket.state != SocketState::Connected {
@@ -190,8 +193,8 @@ impl Guest {
         Ok(())
     }
 
-    /// The application closes the socket: what it has not read is lost. The kernel goes on until
-    /// the peer's RST, and then forgets it.
+    /// Closes the socket; unread data is lost. The kernel keeps the connection until the peer's
+    /// RST.
     pub fn close(&mut self, now: Tick, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
@@ -217,7 +220,7 @@ impl Guest {
         self.sockets.remove(&id);
     }
 
-    /// The connection is reset by this side, as by a close with `SO_LINGER` of zero.
+    /// Resets the connection, like a close with `SO_LINGER` set to zero.
     pub fn reset(&mut self, id: SocketId) {
         if self.sockets.get(&id).is_some_and(|s| s.state.is_live()) {
             self.say(id, Body::Reset, Vec::new());
@@ -225,7 +228,7 @@ impl Guest {
         }
     }
 
-    /// `SO_VM_SOCKETS_BUFFER_SIZE`: the receive buffer gets another size, and the peer is told.
+    /// Resizes the receive buffer, like `SO_VM_SOCKETS_BUFFER_SIZE`, and tells the peer.
     pub fn set_buffer(&mut self, id: SocketId, bytes: u32) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
@@ -236,12 +239,12 @@ impl Guest {
         }
     }
 
-    /// Asks the peer for a credit update, which Linux never does.
+    /// Requests a credit update from the peer, which Linux never does.
     pub fn request_credit(&mut self, id: SocketId) {
         self.say(id, Body::CreditRequest, Vec::new());
     }
 
-    /// Buffers that the device may fill.
+    /// Returns the number of buffers that the device can fill.
     #[must_use]
     pub fn posted(&self) -> usize {
         self.rx_queue.posted()

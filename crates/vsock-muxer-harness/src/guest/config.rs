@@ -4,35 +4,36 @@ use std::time::Duration;
 
 use vsock_proto::{GuestCid, SocketTypes};
 
-/// What a simulated guest's kernel is like. The default is Linux 6.12 of 2026 with its usual sizes.
+/// The properties of a simulated guest's kernel. The default is Linux 6.12 as of 2026 with its
+/// default sizes.
 #[derive(Clone, Debug)]
 pub struct GuestConfig {
     /// The guest's CID.
     pub cid: GuestCid,
     /// The socket types that the driver has negotiated.
     pub types: SocketTypes,
-    /// Bytes of receive buffer of a new socket (`SO_VM_SOCKETS_BUFFER_SIZE`).
+    /// The receive buffer of a new socket in bytes (`SO_VM_SOCKETS_BUFFER_SIZE`).
     pub buf_alloc: u32,
-    /// How many receive buffers the driver keeps posted.
+    /// How many receive buffers the driver provides.
     pub rx_buffers: usize,
-    /// Bytes of each of them, with the header: 44 leave no room for payload, fewer none for a
-    /// packet.
+    /// The size of each receive buffer in bytes, including the header. With 44 bytes there is no
+    /// room for payload; with fewer, not even for a header.
     pub rx_buffer_bytes: usize,
-    /// Packets that the transmit queue holds. As many replies may wait for it before the driver
-    /// stops looking at what it has received.
+    /// The size of the transmit queue in packets. If this many replies wait for it, the driver
+    /// stops handling received packets.
     pub tx_packets: usize,
-    /// Bytes that each received packet costs in addition to its payload. A kernel of 2026 resets a
-    /// connection whose packets cost more than its buffer holds; 0 is an older one.
+    /// The cost of each received packet in bytes, in addition to its payload. A kernel of 2026
+    /// resets a connection whose packets cost more than its buffer holds; 0 simulates an older one.
     pub packet_overhead: u32,
-    /// Whether a packet of at most 128 bytes is added to the one before it, if that has room in its
-    /// buffer and ends no message. Every Linux with a packet overhead does that.
+    /// Whether a packet of at most 128 bytes is merged into the previous one, if that has room in
+    /// its buffer and does not end a message. Every Linux with a packet overhead does this.
     pub merges_small_packets: bool,
-    /// Whether a sender never has more under way than its own receive buffer holds, whatever the
-    /// peer grants.
+    /// Whether a sender never has more in flight than its own receive buffer holds, whatever credit
+    /// the peer gives.
     pub caps_credit: bool,
-    /// Whether a reader that has left less than it waits for (`SO_RCVLOWAT`: nothing, at first)
-    /// says so immediately. Older kernels only do when less than a packet of 64 KiB is left of the
-    /// window, as far as the peer knows.
+    /// Whether a reader that has left less than it waits for (`SO_RCVLOWAT`; by default, nothing)
+    /// reports credit immediately. Older kernels do so only when less than a packet of 64 KiB is
+    /// left of the window, as far as the peer knows.
     pub updates_when_empty: bool,
     /// How long a connect waits for its answer.
     pub connect_timeout: Duration,
@@ -41,7 +42,8 @@ pub struct GuestConfig {
 }
 
 impl GuestConfig {
-    /// Linux 6.1 as it came out: it counts bytes alone, and a reader is silent while there is room.
+    /// Returns the properties of Linux 6.1 as released: it counts only bytes, and a reader reports
+    /// nothing while there is room.
     #[must_use]
     pub fn linux_6_1() -> Self {
         Self {
@@ -52,7 +54,7 @@ impl GuestConfig {
     }
 }
 
-/// The CID of a guest whose configuration names no other.
+/// The default CID.
 const CID: u64 = 3;
 
 impl Default for GuestConfig {
@@ -76,7 +78,7 @@ impl Default for GuestConfig {
 
 #[expect(
     clippy::expect_used,
-    reason = "3 is a guest's CID, which the types cannot tell"
+    reason = "3 is a valid guest CID, which the types cannot express"
 )]
 fn default_cid() -> GuestCid {
     GuestCid::try_from(CID).expect("a CID that a guest may have")

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How the guest's applications connect.
+//! Connections that the guest's programs initiate.
 
 use vsock_proto::{Body, Cid, ConnKey, Port, SocketType, Tick};
 
 use super::{FIRST_PORT, Guest, SocketId, SocketState};
 
 impl Guest {
-    /// An application connects to a port of the host, without waiting. What becomes of it,
-    /// [`state`](Self::state) tells.
+    /// Connects to a port of the host without waiting. [`state`](Self::state) reports the result.
     pub fn connect(&mut self, now: Tick, port: u32) -> SocketId {
         let key = self.free_tuple(Cid::HOST, port);
         self.connect_as(now, key, SocketType::Stream, 0)
     }
 
-    /// An application connects to a port of another guest, or of the host, by a socket of this
-    /// type. What becomes of it, [`state`](Self::state) tells.
+    /// Connects to a port of another guest or of the host with a socket of this type, without
+    /// waiting. [`state`](Self::state) reports the result.
     pub fn connect_to(
         &mut self,
         now: Tick,
@@ -38,20 +37,20 @@ impl Guest {
         }
     }
 
-    /// As [`connect`](Self::connect), from this port of the guest. A connection that had the tuple
-    /// is forgotten without a word, as by a guest that was restored.
+    /// Connects like [`connect`](Self::connect), from this port of the guest. An existing
+    /// connection with the same tuple is forgotten without notice, as by a guest that was restored.
     pub fn connect_from(&mut self, now: Tick, from: u32, port: u32) -> SocketId {
         self.connect_with(now, from, port, 0)
     }
 
-    /// As [`connect`](Self::connect), by a seqpacket socket.
+    /// Connects like [`connect`](Self::connect), with a seqpacket socket.
     pub fn connect_seqpacket(&mut self, now: Tick, port: u32) -> SocketId {
         let key = self.free_tuple(Cid::HOST, port);
         self.connect_as(now, key, SocketType::SeqPacket, 0)
     }
 
-    /// As [`connect_from`](Self::connect_from), with a receive counter that begins at `fwd_cnt`, to
-    /// see it wrap without four gigabytes.
+    /// Connects like [`connect_from`](Self::connect_from), with a receive counter that starts at
+    /// `fwd_cnt`, so that a test can make it wrap without transferring 4 GiB.
     pub fn connect_with(&mut self, now: Tick, from: u32, port: u32, fwd_cnt: u32) -> SocketId {
         self.connect_as(now, key(from, port), SocketType::Stream, fwd_cnt)
     }
@@ -73,7 +72,7 @@ impl Guest {
     }
 }
 
-/// The tuple of a connection from a port of the guest to one of the host.
+/// Returns the tuple of a connection from a port of the guest to a port of the host.
 fn key(from: u32, port: u32) -> ConnKey {
     ConnKey::new(Port::new(from), Port::new(port))
 }

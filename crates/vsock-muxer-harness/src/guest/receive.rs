@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the guest's kernel does with what it has received.
+//! The guest's kernel: handling of received packets.
 
 use vsock_proto::{Body, Header, MessageFlags, Packet, SocketType};
 
 use super::{Guest, SocketId, SocketState};
 
 impl Guest {
-    /// Looks at what the device has put into the receive queue, and posts the buffers again;
-    /// returns how many there were. It stops while too many replies wait to be sent.
+    /// Handles the packets in the receive queue and provides the buffers again. Stops while too
+    /// many replies wait to be sent. Returns the number of buffers.
     pub fn receive(&mut self) -> usize {
         let mut seen = 0;
         while self.replies < self.config.tx_packets {
@@ -32,15 +32,15 @@ impl Guest {
         seen
     }
 
-    /// Posts buffers again after the driver has starved.
+    /// Provides buffers again after the driver has starved the device.
     pub fn feed(&mut self) {
         self.starving = false;
         self.post_all();
     }
 
-    /// The kernel takes a packet.
+    /// Handles a packet.
     fn on_packet(&mut self, header: &Header, payload: &[u8]) {
-        // What is not from the host, or not for this guest, never reaches a socket.
+        // A packet with a wrong source or destination never reaches a socket.
         let Ok(packet) = self.route.parse(header) else {
             return;
         };
@@ -123,7 +123,7 @@ impl Guest {
         }
     }
 
-    /// What comes to a socket that is connecting.
+    /// Handles a packet for a socket that is connecting.
     fn on_answer(&mut self, id: SocketId, packet: &Packet) {
         match packet.body {
             Body::Response => {
@@ -144,7 +144,7 @@ impl Guest {
             return;
         };
         if socket.state == SocketState::Closing {
-            return; // the application has left; the kernel throws it away
+            return; // The program has closed the socket, so the kernel discards the data.
         }
         if !socket.enqueue(payload, flags) {
             socket.overrun = true;

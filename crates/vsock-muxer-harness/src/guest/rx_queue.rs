@@ -8,12 +8,12 @@ use vsock_backend_api::VsockStream;
 use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
 
-/// Buffers that one vectored read fills at most.
+/// The maximum number of buffers that one vectored read fills.
 const VECTOR: usize = 16;
 
-/// The receive buffers that a driver has posted, and those that the device has filled.
+/// The receive buffers that a driver has provided, and those that the device has filled.
 ///
-/// Nothing is allocated once every buffer exists: they go round.
+/// Buffers are reused, so nothing is allocated once all of them exist.
 ///
 /// ```
 /// use vsock_muxer::GuestBuffers;
@@ -54,31 +54,31 @@ impl Buffer {
 #[derive(Debug)]
 struct Used {
     buffer: Buffer,
-    /// `None` if the device gave the buffer back without a packet.
+    /// `None` if the device returned the buffer without a packet.
     packet: Option<(Header, usize)>,
 }
 
 impl GuestRxQueue {
-    /// Posts a new buffer of this many bytes, with the header.
+    /// Provides a new buffer of this many bytes, including the header.
     pub fn post(&mut self, bytes: usize) {
         let bytes = vec![0; bytes].into_boxed_slice();
         self.posted.push_back(Buffer { bytes });
     }
 
-    /// Buffers that the device may fill.
+    /// Returns the number of buffers that the device can fill.
     #[must_use]
     pub fn posted(&self) -> usize {
         self.posted.len()
     }
 
-    /// Buffers that the device has given back and that have not been posted again.
+    /// Returns the number of buffers that the device has returned and that were not provided again.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used.len()
     }
 
-    /// The packets in the buffers that were given back, the oldest first. A buffer that was given
-    /// back without a packet is left out.
+    /// Returns the packets in the returned buffers, oldest first. Buffers without a packet are
+    /// omitted.
     pub fn received(&self) -> impl Iterator<Item = (&Header, &[u8])> {
         self.used.iter().filter_map(|used| {
             let (header, len) = used.packet.as_ref()?;
@@ -87,25 +87,26 @@ impl GuestRxQueue {
         })
     }
 
-    /// Posts the oldest buffers that were given back once more, at most this many.
+    /// Provides the oldest returned buffers again, at most `most`.
     pub fn repost(&mut self, most: usize) {
         let count = most.min(self.used.len());
         let again = self.used.drain(..count).map(|used| used.buffer);
         self.posted.extend(again);
     }
 
-    /// Forgets the oldest buffers that were given back: the driver keeps them.
+    /// Removes the oldest returned buffers: the driver keeps them.
     pub(crate) fn drop_used(&mut self, most: usize) {
         self.used.drain(..most.min(self.used.len()));
     }
 
-    /// Forgets every buffer, as a driver does that is reset.
+    /// Removes every buffer, as a driver does in a reset.
     pub fn clear(&mut self) {
         self.posted.clear();
         self.used.clear();
     }
 
-    /// The next packet that was received, and how many buffers hold it and what was before it.
+    /// Returns the packet in the returned buffer at this index. The inner `None` stands for a
+    /// buffer without a packet.
     pub(crate) fn at(&self, index: usize) -> Option<Option<(&Header, &[u8])>> {
         let used = self.used.get(index)?;
         Some(used.packet.as_ref().map(|(header, len)| {
@@ -164,7 +165,7 @@ impl GuestBuffers for GuestRxQueue {
             let room = buffer.payload();
             let len = room.len().min(allowance.packet_bytes).min(left);
             if len == 0 {
-                break; // a buffer without room ends the run: nothing is read past it
+                break; // A buffer without room ends the run, because a read cannot skip it.
             }
             lens[count] = len;
             slices[count] = IoSliceMut::new(&mut room[..len]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A socket of the guest: what its kernel keeps for it.
+//! The state that the guest's kernel keeps for a socket.
 
 use std::collections::VecDeque;
 
@@ -8,43 +8,43 @@ use vsock_proto::{ConnKey, Credit, Header, MessageFlags, ShutdownFlags, SocketTy
 
 use super::config::GuestConfig;
 
-/// Bytes of payload in one packet of the guest at most.
+/// The maximum payload of a packet from the guest, in bytes.
 pub(super) const MAX_PACKET: u32 = 64 * 1024;
-/// Bytes of a packet that is added to the one before it at most.
+/// The maximum length of a packet that is merged into the previous one, in bytes.
 const MERGED: usize = 128;
 
-/// Where a socket of the guest is in its life.
+/// The state of a socket of the guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SocketState {
-    /// Its REQUEST has been sent; no answer has come.
+    /// The REQUEST was sent, and no answer has arrived.
     Connecting,
-    /// It is connected, perhaps in one direction only.
+    /// The socket is connected, perhaps in one direction only.
     Connected,
-    /// The application has closed it; the peer's RST is awaited.
+    /// The program has closed the socket; the peer's RST is awaited.
     Closing,
-    /// The connection is over in an orderly way. What has been received can be read.
+    /// The connection has ended in an orderly way. Received bytes can still be read.
     Ended,
-    /// The connect was refused, or had no answer.
+    /// The connect was refused, or was not answered.
     Refused,
     /// The peer, or the kernel, has reset the connection.
     Reset,
 }
 
 impl SocketState {
-    /// Whether the kernel still knows the tuple.
+    /// Returns whether the kernel has a record of the connection.
     pub(crate) const fn is_live(self) -> bool {
         matches!(self, Self::Connecting | Self::Connected | Self::Closing)
     }
 }
 
-/// What a read finds.
+/// The result of a read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum GuestRead {
-    /// These bytes.
+    /// These bytes were read.
     Bytes(Vec<u8>),
-    /// Nothing for now.
+    /// No bytes are available now.
     Nothing,
-    /// The end of what the peer sends.
+    /// The peer has ended its sending.
     End,
 }
 
@@ -62,27 +62,28 @@ pub(crate) struct Socket {
     pub(crate) socket_type: SocketType,
     pub(crate) state: SocketState,
     pub(crate) deadline: Option<Tick>,
-    /// What the application has shut down.
+    /// The directions that the program has shut down.
     pub(crate) ours: ShutdownFlags,
-    /// What the peer has.
+    /// The directions that the peer has shut down.
     pub(crate) theirs: ShutdownFlags,
     buf_alloc: u32,
-    /// The largest buffer that the peer was told of: what is under way when it shrinks still comes.
+    /// The largest buffer that was ever reported to the peer: bytes that are in flight when the
+    /// buffer shrinks still arrive.
     largest: u32,
     packet_overhead: u32,
-    /// Bytes of payload in one packet at most that others were added to; none where none are.
+    /// The maximum payload of a packet into which others were merged; zero if none are merged.
     merged_most: usize,
-    /// Bytes for which a reader waits.
+    /// How many bytes a reader waits for.
     lowat: usize,
     caps_credit: bool,
     updates_when_empty: bool,
     queue: VecDeque<u8>,
     packets: VecDeque<Queued>,
-    /// What is left of a message that is being sent, and the flags of its end.
+    /// The rest of the message that is being sent, and the flags of its end.
     pub(crate) unsent: Option<(VecDeque<u8>, MessageFlags)>,
-    /// The kernel has reset the connection because more came than it could hold.
+    /// Whether the kernel has reset the connection because it received more than it could hold.
     pub(crate) overrun: bool,
-    /// Bytes of the packets that are not yet read to their ends.
+    /// Bytes of packets that were not yet read to their ends.
     used: usize,
     fwd_cnt: u32,
     last_fwd_cnt: u32,
@@ -127,20 +128,20 @@ impl Socket {
         }
     }
 
-    /// Whether neither side has ended what is sent.
+    /// Returns whether neither side has ended the sending.
     pub(crate) fn is_writable(&self) -> bool {
         self.state == SocketState::Connected
             && !self.ours.contains(ShutdownFlags::SEND)
             && !self.theirs.contains(ShutdownFlags::RECEIVE)
     }
 
-    /// Both counters begin here, to see them wrap.
+    /// Starts the receive counter here, so that a test can make it wrap.
     pub(crate) fn start_at(&mut self, fwd_cnt: u32) {
         self.fwd_cnt = fwd_cnt;
         self.last_fwd_cnt = fwd_cnt;
     }
 
-    /// The credit that comes with the first packet of the peer: its counter may begin anywhere.
+    /// Sets the credit in the peer's first packet, whose counter may start anywhere.
     pub(crate) fn begin(&mut self, credit: Credit) {
         self.peer = credit;
         self.tx_cnt = credit.fwd_cnt;
@@ -150,7 +151,7 @@ impl Socket {
         self.peer = credit;
     }
 
-    /// What a packet that is sent now tells the peer.
+    /// Returns the credit for a packet that is sent now.
     pub(crate) fn advertise(&mut self) -> Credit {
         self.last_fwd_cnt = self.fwd_cnt;
         Credit {
@@ -164,12 +165,12 @@ impl Socket {
         self.largest = self.largest.max(buf_alloc);
     }
 
-    /// Whether its own buffer lets it send at all, whatever credit it has.
+    /// Returns whether the socket's own buffer allows it to send at all, whatever the credit.
     pub(crate) fn may_send(&self) -> bool {
         !self.caps_credit || self.buf_alloc > 0
     }
 
-    /// Bytes that may be under way, and that a message may have.
+    /// Returns how many bytes may be in flight, which is also the maximum length of a message.
     pub(crate) fn tx_window(&self) -> u32 {
         if self.caps_credit {
             self.peer.buf_alloc.min(self.buf_alloc)
@@ -178,13 +179,13 @@ impl Socket {
         }
     }
 
-    /// Bytes that may be sent now.
+    /// Returns how many bytes may be sent now.
     pub(crate) fn tx_room(&self) -> usize {
         let in_flight = self.tx_cnt.wrapping_sub(self.peer.fwd_cnt);
         self.tx_window().saturating_sub(in_flight) as usize
     }
 
-    /// The next packet of the message that is being sent, as far as there is credit.
+    /// Returns the next packet of the current message, as far as the credit allows.
     pub(crate) fn next_piece(&mut self) -> Option<(Vec<u8>, MessageFlags)> {
         let most = self.tx_room().min(MAX_PACKET as usize);
         let (rest, end) = self.unsent.as_mut()?;
@@ -208,7 +209,7 @@ impl Socket {
         self.tx_cnt = self.tx_cnt.wrapping_add(len);
     }
 
-    /// Takes a payload in; `false` if the kernel would reset the connection for it.
+    /// Accepts a payload. Returns `false` if the kernel would reset the connection because of it.
     pub(crate) fn enqueue(&mut self, payload: &[u8], flags: MessageFlags) -> bool {
         if self.used + payload.len() > self.largest as usize {
             return false;
@@ -239,12 +240,12 @@ impl Socket {
         true
     }
 
-    /// Takes bytes out for the application; says whether the peer is owed an update.
+    /// Removes bytes for the program. Returns whether an update must be sent to the peer.
     pub(crate) fn dequeue(&mut self, most: usize) -> (Vec<u8>, bool) {
         let len = most.min(self.queue.len());
         let bytes: Vec<u8> = self.queue.drain(..len).collect();
         let mut left = len;
-        // As in Linux, only a packet that has been read to its end gives its room back.
+        // As in Linux, a packet returns its room only when it has been read to its end.
         while let Some(first) = self.packets.front_mut() {
             let taken = left.min(first.unread);
             first.unread -= taken;
@@ -262,23 +263,23 @@ impl Socket {
         (bytes, unseen > 0 && (scarce || self.lacks_bytes()))
     }
 
-    /// Whether the peer is told that a reader waits for more than there is.
+    /// Returns whether to tell the peer that a reader waits for more bytes than are available.
     fn lacks_bytes(&self) -> bool {
         self.updates_when_empty && self.queue.len() < self.lowat
     }
 
-    /// What a look at the queue finds, which takes nothing.
+    /// Returns bytes of the queue without removing them.
     pub(crate) fn peek(&self, most: usize) -> Vec<u8> {
         self.queue.iter().take(most).copied().collect()
     }
 
-    /// Sets how many bytes a reader waits for; says whether the peer is owed an update.
+    /// Sets how many bytes a reader waits for. Returns whether an update must be sent to the peer.
     pub(crate) fn set_lowat(&mut self, bytes: usize) -> bool {
         self.lowat = bytes.max(1);
         self.unseen() > 0 && self.lacks_bytes()
     }
 
-    /// Whether a reader would be woken.
+    /// Returns whether a reader would be woken.
     pub(crate) fn is_readable(&self) -> bool {
         let ended = self.theirs.contains(ShutdownFlags::SEND);
         match self.socket_type {
@@ -287,7 +288,7 @@ impl Socket {
         }
     }
 
-    /// Takes the next message out, if it is whole, and all of its room with it.
+    /// Removes the next complete message, and with it all of its room.
     pub(crate) fn dequeue_message(&mut self) -> Option<(Vec<u8>, MessageFlags)> {
         let ends = |packet: &Queued| packet.flags.ends_message();
         let last = self.packets.iter().position(ends)?;
@@ -302,7 +303,7 @@ impl Socket {
         Some((self.queue.drain(..len).collect(), flags))
     }
 
-    /// Bytes that can be read, or messages.
+    /// Returns the number of bytes or messages that can be read.
     pub(crate) fn queued(&self) -> usize {
         match self.socket_type {
             SocketType::Stream => self.queue.len(),
@@ -313,7 +314,7 @@ impl Socket {
         }
     }
 
-    /// Bytes, and packets, that the kernel would still take in.
+    /// Returns how many bytes and packets the kernel would still accept.
     pub(crate) fn rx_room(&self) -> (usize, usize) {
         let bytes = (self.buf_alloc as usize).saturating_sub(self.used);
         let most = (self.buf_alloc as usize)
@@ -322,7 +323,7 @@ impl Socket {
         (bytes, most.saturating_sub(self.packets.len()))
     }
 
-    /// Bytes of the window that the peer does not know to be free.
+    /// Returns how many bytes of the window have become free without the peer's knowledge.
     pub(crate) fn unseen(&self) -> u32 {
         self.fwd_cnt.wrapping_sub(self.last_fwd_cnt)
     }

@@ -10,20 +10,20 @@ use vsock_proto::MessageFlags;
 use super::faults::StreamFault;
 use super::world::{Conn, Shared, Writer, lock};
 
-/// What a component's read finds.
+/// The result of a component's read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HostRead {
-    /// These bytes.
+    /// These bytes were read.
     Bytes(Vec<u8>),
-    /// Nothing for now.
+    /// No bytes are available now.
     Nothing,
-    /// The end of what the guest sends.
+    /// The guest has ended its sending.
     End,
     /// The device has dropped its end without a shutdown.
     Reset,
 }
 
-/// The component's end. Dropping it closes it. No call waits.
+/// The component's end. Dropping it closes it. No call blocks.
 #[derive(Debug)]
 pub struct HostEnd {
     world: Shared,
@@ -41,11 +41,11 @@ impl HostEnd {
         Some(world.conns.get_mut(&self.id)?.changing(act))
     }
 
-    /// Writes as much as there is room for; returns how much.
+    /// Writes as many bytes as there is room for. Returns how many were written.
     ///
     /// # Errors
     ///
-    /// `BrokenPipe`: the device does not read any more, or this direction was shut down.
+    /// `BrokenPipe` if the device reads no more, or if this direction was shut down.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.with(|conn| {
             let pipe = &mut conn.to_device;
@@ -61,7 +61,7 @@ impl HostEnd {
             .ok_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
-    /// Reads at most this many bytes.
+    /// Reads at most `most` bytes.
     #[must_use]
     pub fn read(&self, most: usize) -> HostRead {
         self.with(|conn| {
@@ -79,11 +79,11 @@ impl HostEnd {
         .unwrap_or(HostRead::Reset)
     }
 
-    /// Sends a message, which ends as `end` says; returns whether there was room for it.
+    /// Sends a message with the end `end`. Returns whether there was room for it.
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write).
+    /// The same as [`write`](Self::write).
     pub fn send(&self, message: &[u8], end: MessageFlags) -> io::Result<bool> {
         let sent = self.with(|conn| {
             let pipe = &mut conn.to_device;
@@ -92,13 +92,13 @@ impl HostEnd {
         sent.flatten().ok_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
-    /// Receives a message, if one is there, and how it ends.
+    /// Receives a message, if there is one, and the flags of its end.
     #[must_use]
     pub fn receive(&self) -> Option<(Vec<u8>, MessageFlags)> {
         self.with(|conn| conn.to_host.pop()).flatten()
     }
 
-    /// Shuts a direction down, or both.
+    /// Shuts down one or both directions.
     pub fn shutdown(&self, how: Shutdown) {
         self.with(|conn| {
             if how != Shutdown::Read {
@@ -111,40 +111,40 @@ impl HostEnd {
         });
     }
 
-    /// Closes the end by a reset: the device finds an error after the bytes that wait.
+    /// Closes the end with a reset: the device reads an error after the waiting bytes.
     pub fn reset(self) {
         self.with(|conn| conn.to_device.writer = Writer::Broken);
     }
 
-    /// Bytes that wait for the device.
+    /// Returns how many bytes wait for the device.
     #[must_use]
     pub fn unread_by_device(&self) -> usize {
         self.with(|conn| conn.to_device.bytes.len()).unwrap_or(0)
     }
 
-    /// Bytes that wait for the component.
+    /// Returns how many bytes wait for the component.
     #[must_use]
     pub fn unread(&self) -> usize {
         self.with(|conn| conn.to_host.bytes.len()).unwrap_or(0)
     }
 
-    /// Whether the device has dropped its end.
+    /// Returns whether the device has dropped its end.
     #[must_use]
     pub fn device_gone(&self) -> bool {
         self.with(|conn| conn.device_gone).unwrap_or(true)
     }
 
-    /// Lets the device's read with this index, counted from the first one, have a fault.
+    /// Makes the device's read with this index, counted from the first one, fail in this way.
     pub fn fail_read(&self, index: usize, fault: StreamFault) {
         self.with(|conn| conn.reads.at(index, fault));
     }
 
-    /// Lets the device's write with this index, counted from the first one, have a fault.
+    /// Makes the device's write with this index, counted from the first one, fail in this way.
     pub fn fail_write(&self, index: usize, fault: StreamFault) {
         self.with(|conn| conn.writes.at(index, fault));
     }
 
-    /// How often the device has read and written.
+    /// Returns how many times the device has read and written.
     #[must_use]
     pub fn calls(&self) -> (usize, usize) {
         self.with(|conn| (conn.reads.calls(), conn.writes.calls()))

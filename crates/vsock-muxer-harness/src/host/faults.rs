@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What can go wrong with a call on a stream, and at which call.
+//! Faults of calls on a stream.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 
-/// What a call does instead of what it would.
+/// What a call does instead of its normal work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StreamFault {
-    /// It carries at most this many bytes (at least one).
+    /// The call transfers at most this many bytes, and at least one.
     Short(usize),
-    /// It returns `WouldBlock`, and the stream becomes ready again afterwards.
+    /// The call returns `WouldBlock`, and the stream becomes ready again afterwards.
     WouldBlock,
-    /// It is interrupted by a signal.
+    /// The call is interrupted by a signal.
     Interrupted,
-    /// It fails, and so does every later one.
+    /// The call fails, and so does every later one.
     Error(ErrorKind),
-    /// The stream has ended: a read returns nothing, a write `BrokenPipe`, and so does every later
-    /// one.
+    /// The stream has ended: this and every later read returns no bytes, and every write returns
+    /// `BrokenPipe`.
     End,
 }
 
 impl StreamFault {
-    /// One of each kind.
+    /// One fault of each kind.
     pub const ALL: [Self; 7] = [
         Self::Short(1),
         Self::Short(7),
@@ -33,30 +33,30 @@ impl StreamFault {
         Self::End,
     ];
 
-    /// Whether bytes still arrive, all of them and in order, when this has happened.
+    /// Returns whether all bytes still arrive in order despite the fault.
     #[must_use]
     pub const fn is_harmless(self) -> bool {
         matches!(self, Self::Short(_) | Self::WouldBlock | Self::Interrupted)
     }
 }
 
-/// A fault for each of some calls, in one direction of a stream.
+/// The faults of certain calls, in one direction of a stream.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FaultScript {
     calls: usize,
     faults: VecDeque<(usize, StreamFault)>,
-    /// The fault that every later call has.
+    /// The fault of every later call.
     stuck: Option<StreamFault>,
 }
 
 impl FaultScript {
-    /// Lets the call with this index, counted from the first one, have a fault.
+    /// Makes the call with this index, counted from the first one, fail in this way.
     pub(crate) fn at(&mut self, index: usize, fault: StreamFault) {
         let place = self.faults.partition_point(|(at, _)| *at <= index);
         self.faults.insert(place, (index, fault));
     }
 
-    /// What the next call does, if not what it would.
+    /// Returns the fault of the next call, if any.
     pub(crate) fn next(&mut self) -> Option<StreamFault> {
         let call = self.calls;
         self.calls += 1;
@@ -78,7 +78,7 @@ impl FaultScript {
         None
     }
 
-    /// How many calls there were.
+    /// Returns how many calls were made.
     #[must_use]
     pub(crate) const fn calls(&self) -> usize {
         self.calls

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The device's end of a simulated connection.
+//! The device end of a simulated connection.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -13,8 +13,8 @@ use vsock_proto::{MessageFlags, SocketType};
 use super::faults::StreamFault;
 use super::world::{Conn, FdUse, Pipe, Shared, StreamKind, TYPE, Writer, lock};
 
-/// The device's end. Its descriptors are names only: the [`EventLoop`](crate::sim::EventLoop) knows
-/// how ready they are.
+/// The device end. Its descriptors are only names; the [`EventLoop`](crate::sim::EventLoop) looks
+/// up their readiness.
 #[derive(Debug)]
 pub(crate) struct DeviceEnd {
     world: Shared,
@@ -40,7 +40,8 @@ impl DeviceEnd {
     }
 }
 
-/// The fault of a call as its result; the most bytes of one that carries any.
+/// Converts a fault to the result of the call, or to the maximum number of bytes of a call that
+/// transfers any.
 fn play(fault: Option<StreamFault>, ended: io::Result<usize>) -> Result<usize, io::Result<usize>> {
     match fault {
         None => Ok(usize::MAX),
@@ -52,22 +53,22 @@ fn play(fault: Option<StreamFault>, ended: io::Result<usize>) -> Result<usize, i
     }
 }
 
-/// The most bytes of the next read, or what it returns by its fault.
+/// Returns the maximum number of bytes of the next read, or its result if it has a fault.
 fn next_read(conn: &mut Conn) -> Result<usize, io::Result<usize>> {
     let fault = conn.reads.next();
-    // After a spurious `WouldBlock` it has become ready again immediately.
+    // After a spurious `WouldBlock`, the stream becomes ready again immediately.
     conn.edges.read += u64::from(fault == Some(StreamFault::WouldBlock));
     play(fault, Ok(0))
 }
 
-/// The same of a write.
+/// Returns the same for the next write.
 fn next_write(conn: &mut Conn) -> Result<usize, io::Result<usize>> {
     let fault = conn.writes.next();
     conn.edges.write += u64::from(fault == Some(StreamFault::WouldBlock));
     play(fault, Err(ErrorKind::BrokenPipe.into()))
 }
 
-/// What a read finds where no bytes are left: the end, if it is no error.
+/// Returns the result of a read when no bytes are left: the end, or an error.
 fn drained(pipe: &Pipe) -> io::Result<()> {
     match pipe.writer {
         Writer::Broken => Err(ErrorKind::ConnectionReset.into()),
@@ -223,7 +224,7 @@ impl VsockStream for DeviceEnd {
     }
 }
 
-/// A fault that cuts a call short changes nothing: there are no parts of messages.
+/// A fault that shortens a call has no effect, because messages are not split.
 impl VsockMessages for DeviceEnd {
     fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         self.with(|conn| {
@@ -281,7 +282,7 @@ impl Drop for DeviceEnd {
         let write_fd = conn.write_fd;
         conn.changing(|conn| {
             conn.device_gone = true;
-            // A drop is an end, after the bytes; but a reset if it leaves any unread.
+            // A drop is an end that follows the bytes, or a reset if bytes are left unread.
             if conn.to_host.writer == Writer::Open && !conn.to_device.is_empty() {
                 conn.to_host.writer = Writer::Broken;
             }

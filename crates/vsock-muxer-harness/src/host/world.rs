@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The state of the simulated host: names of descriptors, connections, listeners.
+//! The state of the simulated host: descriptor names, connections and listeners.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::RawFd;
@@ -12,16 +12,16 @@ use vsock_proto::{MessageFlags, SocketType};
 
 use super::faults::FaultScript;
 
-/// The number of the first descriptor. It is only a name: nothing is open.
+/// The number of the first descriptor. It is only a name: no descriptor is open.
 const FIRST_FD: RawFd = 1000;
 
 /// The type of every simulated backend and stream.
 pub(super) const TYPE: VsockBackendType = VsockBackendType::Other("simulated");
 
-/// The state of the host, as its backends and both ends of its streams hold it.
+/// The state of the host, shared by its backends and both ends of its streams.
 pub(super) type Shared = Arc<Mutex<World>>;
 
-/// A panic of another holder is that test's failure, not ours.
+/// Locks the state. If another holder has panicked, its own test reports that.
 pub(super) fn lock(world: &Shared) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -29,30 +29,30 @@ pub(super) fn lock(world: &Shared) -> MutexGuard<'_, World> {
 /// How a simulated stream can be watched.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum StreamKind {
-    /// As a Unix socket: one descriptor for both directions, which hangs up.
+    /// Like a Unix socket: one descriptor for both directions, with hang-ups.
     Socket,
-    /// As an in-process channel: a second descriptor for writing, and no hang-up.
+    /// Like an in-process channel: a second descriptor for writing, and no hang-ups.
     Channel,
 }
 
-/// What a simulated descriptor belongs to.
+/// The owner of a simulated descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FdUse {
     Backend(usize),
     /// The stream's descriptor.
     Stream(usize),
-    /// The descriptor that tells when a stream with two of them can be written.
+    /// The descriptor that reports when a stream with two descriptors is writable.
     Writing(usize),
 }
 
-/// How ready a descriptor is, and how often it has become so.
+/// The readiness of a descriptor, and how many times it has become ready.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Polled {
     pub(crate) ready: Readiness,
     pub(crate) edges: Edges,
 }
 
-/// How often each kind of readiness has come.
+/// How many times each kind of readiness has begun.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Edges {
     pub(crate) read: u64,
@@ -60,14 +60,14 @@ pub(crate) struct Edges {
     pub(crate) hangup: u64,
 }
 
-/// How far the writer of a direction is.
+/// The state of the writer of a direction.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Writer {
     #[default]
     Open,
-    /// It will write no more.
+    /// The writer will write no more.
     Ended,
-    /// It has left without an end.
+    /// The writer has left without an end.
     Broken,
 }
 
@@ -75,23 +75,24 @@ pub(crate) enum Writer {
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
     pub(crate) bytes: VecDeque<u8>,
-    /// The messages that they are, if they are any: how long each is, and how it ends.
+    /// The messages that the bytes belong to, on a seqpacket connection: the length and end of
+    /// each.
     pub(crate) messages: VecDeque<(usize, MessageFlags)>,
     pub(crate) capacity: usize,
     pub(crate) writer: Writer,
-    /// The reader will read no more.
+    /// Whether the reader will read no more.
     pub(crate) deaf: bool,
 }
 
 impl Pipe {
-    /// The writer ends, if it has not ended or broken off.
+    /// Ends the writing, unless it has already ended or was broken off.
     pub(crate) fn end(&mut self) {
         if self.writer == Writer::Open {
             self.writer = Writer::Ended;
         }
     }
 
-    /// Whether a write would be refused for good.
+    /// Returns whether every write would be refused.
     pub(crate) fn is_closed(&self) -> bool {
         self.deaf || self.writer != Writer::Open
     }
@@ -100,7 +101,7 @@ impl Pipe {
         !self.is_empty() || self.writer != Writer::Open || self.deaf
     }
 
-    /// Bytes that still fit; a message costs one more than its own.
+    /// Returns how many bytes still fit. A message costs one byte more than its length.
     pub(crate) fn room(&self) -> usize {
         let used = self.bytes.len() + self.messages.len();
         self.capacity.saturating_sub(used)
@@ -115,7 +116,7 @@ impl Pipe {
         self.messages.clear();
     }
 
-    /// Adds a message, which as in a Unix socket has room if there is any.
+    /// Adds a message. As in a Unix socket, a message of any length fits if there is any room.
     pub(crate) fn push(
         &mut self,
         message: impl IntoIterator<Item = u8>,
@@ -130,7 +131,7 @@ impl Pipe {
         true
     }
 
-    /// Takes the next message out.
+    /// Removes the next message.
     pub(crate) fn pop(&mut self) -> Option<(Vec<u8>, MessageFlags)> {
         let (len, end) = self.messages.pop_front()?;
         Some((self.bytes.drain(..len).collect(), end))
@@ -154,7 +155,7 @@ pub(crate) struct Conn {
     pub(crate) edges: Edges,
     pub(crate) reads: FaultScript,
     pub(crate) writes: FaultScript,
-    /// The port that was named out of band.
+    /// The port that was requested out of band.
     pub(crate) port: Option<u32>,
 }
 
@@ -167,7 +168,7 @@ impl Conn {
         }
     }
 
-    /// Does something, and counts what has become ready by it.
+    /// Makes a change, and counts the kinds of readiness that begin with it.
     pub(crate) fn changing<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.readiness();
         let result = change(self);
@@ -175,7 +176,7 @@ impl Conn {
         self.edges.read += u64::from(after.readable && !before.readable);
         self.edges.write += u64::from(after.writable && !before.writable);
         self.edges.hangup += u64::from(after.hangup && !before.hangup);
-        // An end is an event of its own, also while bytes wait.
+        // An end is an event of its own, even while bytes wait.
         if self.to_device.writer != Writer::Open && after.hangup != before.hangup {
             self.edges.read += 1;
         }
@@ -195,7 +196,7 @@ pub(crate) struct Backend {
     pub(crate) queue: VecDeque<usize>,
     pub(crate) listeners: BTreeMap<u32, PortListener>,
     pub(crate) edges: u64,
-    /// Accepts and connects that fail, from the next one on.
+    /// The faults of coming accepts.
     pub(crate) accepts: FaultScript,
     pub(crate) gone: bool,
 }
@@ -208,12 +209,12 @@ pub(crate) struct World {
     fds: BTreeMap<RawFd, FdUse>,
     /// Descriptors that were closed since this was last taken.
     pub(crate) closed: Vec<RawFd>,
-    /// Calls on streams that made progress, of any kind.
+    /// How many calls on streams have made progress.
     pub(crate) activity: u64,
 }
 
 impl World {
-    /// The lowest free number, as a kernel gives it: so numbers are used again immediately.
+    /// Opens the lowest free number, as a kernel does, so that numbers are reused immediately.
     pub(crate) fn open_fd(&mut self, of: FdUse) -> RawFd {
         let mut fd = FIRST_FD;
         for used in self.fds.keys() {
@@ -265,7 +266,7 @@ impl World {
         id
     }
 
-    /// Both ends are gone: nothing of the connection is left.
+    /// Removes the connection if both ends were dropped.
     pub(crate) fn bury(&mut self, id: usize) {
         if self
             .conns
@@ -276,7 +277,7 @@ impl World {
         }
     }
 
-    /// How ready a descriptor is; `None` if no such descriptor is open.
+    /// Returns the readiness of a descriptor, or `None` if it is not open.
     pub(crate) fn poll(&self, fd: RawFd) -> Option<Polled> {
         Some(match *self.fds.get(&fd)? {
             FdUse::Backend(index) => {
@@ -299,7 +300,7 @@ impl World {
                     edges: conn.edges,
                 };
                 if conn.kind == StreamKind::Channel {
-                    // An eventfd can always be written, and knows of no hang-up.
+                    // An eventfd is always writable, and reports no hang-up.
                     polled.ready.writable = true;
                     polled.ready.hangup = false;
                     polled.edges.hangup = 0;

@@ -5,14 +5,14 @@ use std::io;
 
 use thiserror::Error;
 
-/// Where the connection did something else than the model.
+/// A difference between the connection and the model.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{0}")]
 pub struct Mismatch(pub(super) String);
 
 impl From<io::Error> for Mismatch {
     fn from(error: io::Error) -> Self {
-        Self(format!("a call failed that must succeed: {error:?}"))
+        Self(format!("a call that must succeed failed: {error:?}"))
     }
 }
 
@@ -25,6 +25,6 @@ pub(super) fn agree<T: PartialEq + fmt::Debug>(
         return Ok(());
     }
     Err(Mismatch(format!(
-        "{what}: {got:?}, and by the model {want:?}"
+        "{what}: {got:?}, but {want:?} in the model"
     )))
 }

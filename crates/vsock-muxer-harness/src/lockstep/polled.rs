@@ -9,7 +9,7 @@ use vsock_compliance::poll::{PollInterest, PollReport, Watch};
 use super::mismatch::{Mismatch, agree};
 use crate::model::Model;
 
-/// A descriptor in two epolls.
+/// A descriptor that is registered in two epolls.
 #[derive(Debug)]
 struct Entry {
     end: ConnectionEnd,
@@ -27,7 +27,7 @@ impl Entry {
     }
 }
 
-/// The descriptors that were taken.
+/// The descriptors that were obtained.
 #[derive(Debug, Default)]
 pub(super) struct Polled(Vec<Entry>);
 
@@ -58,14 +58,14 @@ impl Polled {
         self.0.retain(|entry| entry.end != end);
     }
 
-    /// Which descriptors are ready by the model, with their end.
+    /// Returns the readiness of each descriptor in the model, with its end.
     pub(super) fn expected(&self, model: &Model) -> Vec<(ConnectionEnd, PollInterest, bool)> {
         let state = |entry: &Entry| (entry.end, entry.interest, entry.is_ready(model));
         self.0.iter().map(state).collect()
     }
 
-    /// Compares every descriptor with the model, and every edge that is due: where one was not
-    /// ready `before`, and where the peer was `dropped`.
+    /// Compares the readiness of every descriptor with the model, and checks that every due edge
+    /// was reported: after a descriptor was not ready `before`, and after its peer was `dropped`.
     pub(super) fn check(
         &mut self,
         model: &Model,
@@ -75,7 +75,7 @@ impl Polled {
         for entry in &mut self.0 {
             let (end, interest) = (entry.end, entry.interest);
             let ready = entry.is_ready(model);
-            let what = format!("readiness of {end:?}'s descriptor to {interest:?}");
+            let what = format!("readiness of the descriptor of {end:?} for {interest:?}");
             agree(&what, &entry.level.now()?.is_some(), &ready)?;
             let edge = entry.edges.now()?;
             let hung_up = edge.is_some_and(PollReport::hung_up);

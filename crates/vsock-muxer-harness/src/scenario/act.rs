@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What happens to one connection of a scenario.
+//! Steps that affect one connection of a scenario.
 
 use std::mem;
 use std::net::Shutdown;
@@ -50,7 +50,7 @@ impl Scenario {
                 link.harm(Harm::Spoilt);
                 guest.reset(id);
             }
-            // A message that is under way to a smaller buffer may be too long for it.
+            // A message on its way to a smaller buffer may be too long for it.
             LinkStep::GuestResizes(bytes) if link.messages.is_some() => {
                 link.harm_if((*bytes as usize) < link.longest());
                 guest.set_buffer(id, *bytes);
@@ -87,8 +87,8 @@ impl Scenario {
             }
             LinkStep::HostEnds => host.shutdown(Shutdown::Write),
             LinkStep::HostCloses => {
-                // Before the guest has answered, leaving takes the connection back, unless
-                // something was written.
+                // If the guest has not answered yet, leaving withdraws the connection, unless the
+                // component has written data.
                 link.harm_if(link.socket.is_none() && !link.owes_guest());
                 link.component = Component::Gone;
             }
@@ -111,7 +111,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// Sends what a driver would not; every connection may suffer from it.
+    /// Sends a packet that a driver would not send. It may affect every connection.
     pub(super) fn send_raw(&mut self, header: Header, len: usize) {
         self.harm_all(Harm::Forged);
         let header = Header {

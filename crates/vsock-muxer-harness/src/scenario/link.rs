@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A connection of a scenario: both applications, and what each must see.
+//! One connection of a scenario: both programs, and what each of them must see.
 
 use vsock_compliance::pattern::Pattern;
 use vsock_proto::ShutdownFlags;
@@ -11,7 +11,7 @@ use crate::guest::{Guest, GuestRead, SocketId};
 use crate::host::{HostEnd, HostRead, RequestForm};
 use crate::sim::SimFailure;
 
-/// Which side opens a connection, and how.
+/// The side that opens a connection, and how.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Opener {
     Guest,
@@ -21,41 +21,41 @@ pub(super) enum Opener {
 /// The component's side of a connection.
 #[derive(Debug)]
 pub(super) enum Component {
-    /// It has not accepted the connection yet.
+    /// The component has not accepted the connection yet.
     Awaited,
     There(HostEnd),
-    /// It has left.
+    /// The component has left.
     Gone,
 }
 
-/// What was done to a connection, the worst of it.
+/// The worst that was done to a connection.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Harm {
     None,
-    /// Something after which not every byte need arrive.
+    /// Something after which not all bytes need to arrive.
     Spoilt,
-    /// Packets that no socket of the guest has sent may have brought bytes, too.
+    /// Forged packets, which may also have added bytes that no socket of the guest has sent.
     Forged,
 }
 
-/// A connection, as far as it has come.
+/// A connection and its progress.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// The port that was asked for: the host's, or the guest's. No other connection has it.
+    /// The requested port, of the host or of the guest. No other connection has it.
     pub(super) port: u32,
     pub(super) opener: Opener,
     pub(super) socket: Option<SocketId>,
     pub(super) component: Component,
-    /// The line that the component of a connection by text still waits for.
+    /// The parser for the line that the component of a text connection still waits for.
     answer: Option<OkParser>,
     guest_sent: Pattern,
     guest_got: Pattern,
     host_sent: Pattern,
     host_got: Pattern,
-    /// The boundaries, if it keeps messages apart.
+    /// The message boundaries, on a seqpacket connection.
     pub(super) messages: Option<Messages>,
     pub(super) harm: Harm,
-    /// What the guest has shut down. Where it sends no more, it needs no credit.
+    /// The directions that the guest has shut down. If it sends no more, it needs no credit.
     pub(super) guest_shut: ShutdownFlags,
 }
 
@@ -88,7 +88,7 @@ impl Link {
         }
     }
 
-    /// The component's end, while there is one.
+    /// Returns the component's end, if it exists.
     pub(super) fn host(&self) -> Option<&HostEnd> {
         match &self.component {
             Component::There(end) => Some(end),
@@ -96,7 +96,7 @@ impl Link {
         }
     }
 
-    /// Messages of at most this many bytes, and no stream.
+    /// Turns the connection into one of messages with at most this many bytes.
     pub(super) fn of_messages(mut self, longest: usize) -> Self {
         self.messages = Some(Messages {
             longest,
@@ -116,7 +116,7 @@ impl Link {
         }
     }
 
-    /// Returns whether there was anything.
+    /// Returns whether the guest has read anything.
     pub(super) fn guest_reads(
         &mut self,
         guest: &mut Guest,
@@ -170,7 +170,7 @@ impl Link {
                     self.answer = None;
                 }
                 Err(error) => {
-                    let text = format!("port {}: no answer but {bytes:?}: {error}", self.port);
+                    let text = format!("port {}: invalid answer {bytes:?}: {error}", self.port);
                     return Err(SimFailure::new(text));
                 }
             }
@@ -183,7 +183,7 @@ impl Link {
 
     fn wrong(&self, who: &str, at: u64) -> SimFailure {
         SimFailure::new(format!(
-            "port {}: the {who} has read a wrong byte at {at}",
+            "port {}: the {who} has read a wrong byte at position {at}",
             self.port
         ))
     }
@@ -214,7 +214,7 @@ impl Link {
         let Some(id) = self.socket else {
             return Ok(false);
         };
-        // A kernel whose buffer was too small for the packets of a message has said so.
+        // A kernel whose buffer was too small for a message has reset the connection.
         self.harm_if(guest.overran(id));
         let mut any = false;
         while let Some((bytes, end)) = guest.receive_message(id) {
@@ -240,7 +240,7 @@ impl Link {
             }
             if self.answer.take().is_some() {
                 if !bytes.starts_with(b"OK ") || end.ends_record() {
-                    return Err(SimFailure::new(format!("no answer but {bytes:?}")));
+                    return Err(SimFailure::new(format!("invalid answer {bytes:?}")));
                 }
                 continue;
             }
@@ -253,14 +253,15 @@ impl Link {
         Ok(any)
     }
 
-    /// Bytes that a message of the host may have.
+    /// Returns the maximum length of a message from the host, in bytes.
     pub(super) fn longest(&self) -> usize {
         self.messages
             .as_ref()
             .map_or(0, |messages| messages.longest)
     }
 
-    /// The guest ends its sending: a message that is not yet with the peer will never be.
+    /// Drops the message that the guest is sending, because it ends its sending: the message will
+    /// never be complete.
     pub(super) fn give_up_message(&mut self, guest: &Guest) {
         let (Some(id), Some(messages)) = (self.socket, &mut self.messages) else {
             return;
@@ -273,7 +274,7 @@ impl Link {
         }
     }
 
-    /// Whether the component has sent what the guest has not read.
+    /// Returns whether the component has sent anything that the guest has not read.
     pub(super) fn owes_guest(&self) -> bool {
         let messages = self
             .messages
@@ -282,7 +283,7 @@ impl Link {
         messages > 0 || self.host_sent != self.guest_got
     }
 
-    /// What must be so when everything that can be read has been read.
+    /// Checks the connection after everything that can be read has been read.
     pub(super) fn check_delivered(&self) -> Result<(), SimFailure> {
         if self.harm != Harm::None {
             return Ok(());
@@ -290,7 +291,7 @@ impl Link {
         let left = matches!(self.component, Component::Gone);
         if left && self.socket.is_none() && self.owes_guest() {
             let text = format!(
-                "port {}: the guest was not told of what the component left for it",
+                "port {}: the guest did not receive what the component had sent before it left",
                 self.port
             );
             return Err(SimFailure::new(text));
@@ -308,14 +309,14 @@ impl Link {
         });
         if to_host > 0 && !left || to_guest > 0 && !deaf {
             return Err(SimFailure::new(format!(
-                "port {}: {to_host} messages have not come to the host, {to_guest} to the guest",
+                "port {}: {to_host} messages to the host and {to_guest} to the guest are missing",
                 self.port
             )));
         }
         for (who, deaf, sent, got) in ways {
             if !deaf && sent != got {
                 return Err(SimFailure::new(format!(
-                    "port {}: the {who} has read up to {}, and was sent up to {}",
+                    "port {}: the {who} has read up to {}, but was sent up to {}",
                     self.port,
                     got.position(),
                     sent.position()

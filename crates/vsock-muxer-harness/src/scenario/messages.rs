@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The boundaries of a connection that keeps messages apart: its bytes are those of any other.
+//! The message boundaries of a seqpacket connection. Its bytes are checked like those of any other.
 
 use std::collections::VecDeque;
 
@@ -8,16 +8,16 @@ use vsock_proto::MessageFlags;
 
 use crate::sim::SimFailure;
 
-/// Messages on their way, in each direction.
+/// The messages in flight, in each direction.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     pub(super) to_host: Boundaries,
     pub(super) to_guest: Boundaries,
-    /// Bytes that the guest's buffer holds, and that a message of the host may have.
+    /// The maximum length of a message from the host, in bytes, which the guest's buffer can hold.
     pub(super) longest: usize,
 }
 
-/// The length of each message that was sent and has not arrived, and how it ends.
+/// The length and the end of each message that was sent and has not arrived.
 #[derive(Debug, Default)]
 pub(super) struct Boundaries(VecDeque<(usize, MessageFlags)>);
 
@@ -26,28 +26,28 @@ impl Boundaries {
         self.0.push_back((len, end));
     }
 
-    /// What arrives is what was sent first.
+    /// Checks that an arriving message is the oldest one in flight.
     pub(super) fn arrived(&mut self, len: usize, end: MessageFlags) -> Result<(), SimFailure> {
         match self.0.pop_front() {
             Some(sent) if sent == (len, end) => Ok(()),
             sent => Err(SimFailure::new(format!(
-                "a message of {len} bytes with {end:?} came, where {sent:?} was sent"
+                "a message of {len} bytes with {end:?} arrived, but {sent:?} was sent"
             ))),
         }
     }
 
-    /// The message that was sent last will never arrive; returns its length.
+    /// Drops the message that was sent last, which will never arrive. Returns its length.
     pub(super) fn give_up_last(&mut self) -> Option<usize> {
         self.0.pop_back().map(|(len, _)| len)
     }
 
-    /// Messages that have not arrived.
+    /// Returns the number of messages that have not arrived.
     pub(super) fn missing(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Some messages end a record.
+/// Returns the end of a message of this length, which for some messages ends a record as well.
 pub(super) const fn end_of(len: usize) -> MessageFlags {
     if len % 3 == 0 {
         MessageFlags::END_OF_RECORD

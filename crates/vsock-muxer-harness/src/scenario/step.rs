@@ -12,41 +12,41 @@ use vsock_proto::{Header, ShutdownFlags, SocketType};
 
 use crate::host::{RequestForm, StreamFault};
 
-/// Something that happens to a [`Scenario`](super::Scenario). Connections are named by number,
-/// modulo those that there are.
+/// A step of a [`Scenario`](super::Scenario). Connections are selected by number, modulo the number
+/// of connections.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ScenarioStep {
-    /// A program of the guest connects to a component, by a socket of this type.
+    /// A program in the guest connects to a component, with a socket of this type.
     GuestConnects(SocketType),
-    /// A program of the guest connects once more, from and to the ports of a connection.
+    /// A program in the guest connects again, with the same ports as an existing connection.
     GuestReconnects(usize),
-    /// A component connects to a program of the guest, by a socket of this type.
+    /// A component connects to a program in the guest, with a socket of this type.
     HostConnects(SocketType, RequestForm),
-    /// Something happens to a connection.
+    /// A step that affects one connection.
     On(usize, LinkStep),
     /// An accept of the backend fails.
     AcceptFails(ErrorKind),
-    /// The driver of the guest posts no buffer again.
+    /// The guest's driver stops providing buffers.
     GuestStarves,
-    /// It does again.
+    /// The guest's driver provides buffers again.
     GuestFeeds,
-    /// This many turns.
+    /// The event loop takes this many turns.
     Steps(usize),
-    /// Turns until nothing is left to do.
+    /// The event loop takes turns until nothing is left to do.
     Settles,
     /// Time passes.
     Passes(Duration),
     /// The guest reboots.
     Reboots,
-    /// The device stops, and another one takes its place.
+    /// The device stops and is replaced by another one.
     Stops,
     /// The transport is reset.
     TransportResets,
-    /// The guest sends this header and that many bytes.
+    /// The guest sends this header and this many bytes.
     Raw(Header, usize),
 }
 
-/// Something that happens to one connection.
+/// A step that affects one connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LinkStep {
     /// The guest writes this many bytes, as far as its credit allows, or one message of this
@@ -60,15 +60,15 @@ pub enum LinkStep {
     GuestCloses,
     /// The guest resets.
     GuestResets,
-    /// The guest's receive buffer gets this size.
+    /// The guest's receive buffer is resized.
     GuestResizes(u32),
-    /// The guest asks for credit.
+    /// The guest requests credit.
     GuestAsks,
     /// The component writes.
     HostWrites(usize),
     /// The component reads.
     HostReads(usize),
-    /// The component shuts its writing down.
+    /// The component shuts down its writing.
     HostEnds,
     /// The component drops its end.
     HostCloses,
@@ -78,11 +78,11 @@ pub enum LinkStep {
     ReadFails(usize, StreamFault),
     /// The device's write, this many calls from now, has a fault.
     WriteFails(usize, StreamFault),
-    /// The guest sends this header, with the ports of the connection, and that many bytes.
+    /// The guest sends this header, with the ports of the connection, and this many bytes.
     Raw(Header, usize),
 }
 
-/// What a guest and a host that mean well do, in any order: every byte arrives.
+/// Generates steps of a well-behaved guest and host, in any order. Every byte must arrive.
 pub fn calm() -> impl Strategy<Value = ScenarioStep> + Clone {
     let link = prop_oneof![
         12 => length().prop_map(LinkStep::GuestWrites),
@@ -113,8 +113,8 @@ pub fn calm() -> impl Strategy<Value = ScenarioStep> + Clone {
     ]
 }
 
-/// As [`calm`], and whatever else can happen: resets, failures, long waits, reboots, and packets of
-/// a guest that is broken or hostile.
+/// Generates the steps of [`calm`] and everything else that can happen: resets, failures, long
+/// waits, reboots, and packets of a faulty or hostile guest.
 pub fn rough() -> impl Strategy<Value = ScenarioStep> + Clone {
     let fault = (0..4_usize, select(StreamFault::ALL.to_vec()));
     let link = prop_oneof![
@@ -136,7 +136,7 @@ pub fn rough() -> impl Strategy<Value = ScenarioStep> + Clone {
     ]
 }
 
-/// This many operations of a strategy, always the same ones for a seed.
+/// Returns this many steps of a strategy, which are always the same for a seed.
 ///
 /// ```
 /// use vsock_muxer_harness::scenario::{calm, from_seed};
@@ -195,13 +195,13 @@ fn payload() -> impl Strategy<Value = usize> + Clone {
     prop_oneof![3 => Just(0_usize), 2 => 1..100_usize, 1 => Just(64 * 1024_usize)]
 }
 
-/// Numbers around which something changes, and any other.
+/// Generates numbers near a limit, and any others.
 fn edge() -> impl Strategy<Value = u32> + Clone {
     let edges = vec![0, 1, 64, 4096, 1 << 18, i32::MAX as u32, 1 << 31, u32::MAX];
     prop_oneof![2 => select(edges), 1 => any::<u32>()]
 }
 
-/// Headers that a hostile driver may send: most of them almost right.
+/// Generates headers that a hostile driver may send, most of them almost valid.
 fn header() -> impl Strategy<Value = Header> + Clone {
     let cids = (
         prop_oneof![12 => Just(3_u64), 1 => any::<u64>(), 1 => 0..5_u64],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The protocol, as it looks between device and guest.
+//! The protocol, as seen between device and guest.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +13,25 @@ use super::failure::{SimFailure, require};
 /// Both ports of a connection, the host's first.
 type Tuple = (u32, u32);
 
-/// Watches every packet between a device and its guest, in the order in which the device takes and
-/// sends them, and says what the device must not have sent.
+/// Checks every packet between a device and its guest, in the order in which the device takes and
+/// sends them, and reports packets that the device must not send.
 ///
-/// It takes nothing for granted of the guest. What it holds against the device:
+/// It assumes nothing about the guest. It checks that:
 ///
-/// - it speaks for the host, to its guest, in known operations and types;
-/// - a RESPONSE answers a REQUEST, and comes first on its connection;
-/// - payload comes on a connection that is there, before the end of sending, and never beyond what
-///   the guest has granted in the packets that the device has taken; only a message may be empty,
-///   and have an end;
-/// - after an RST of either side nothing comes but a new REQUEST;
-/// - an RST without a connection answers a packet that had none, and never an RST;
-/// - `fwd_cnt` never runs backwards, nor ahead of what the guest has sent;
-/// - a shutdown takes nothing back.
+/// - the device sends packets on behalf of the host, to its guest, with known operations and types;
+/// - a RESPONSE answers a REQUEST, and is the first packet of its connection;
+/// - payload is sent only on an established connection, before the end of sending, and within the
+///   credit in the packets that the device has taken; only a message may be empty or have an end;
+/// - after an RST from either side, nothing follows except a new REQUEST;
+/// - an RST without a connection answers a packet without a connection, and never an RST;
+/// - `fwd_cnt` never decreases, and never exceeds what the guest has sent;
+/// - a shutdown never revokes an earlier one.
 #[derive(Clone, Debug)]
 pub struct Checker {
     guest: u64,
     types: SocketTypes,
     conns: BTreeMap<Tuple, Seen>,
-    /// RSTs that the device may send, and those among them that it must.
+    /// The RSTs that the device may send, each with whether it must.
     owed: BTreeMap<(u64, Tuple, u16), bool>,
 }
 
@@ -47,15 +46,15 @@ enum Stage {
 struct Seen {
     stage: Stage,
     socket_type: u16,
-    /// The device's counter of payload, and what the guest has said of its buffer.
+    /// The device's payload counter, and the buffer as reported by the guest.
     sent: u32,
     buf_alloc: u32,
     fwd_cnt: u32,
-    /// The guest's counter of payload, and what the device has said last; `None` at first.
+    /// The guest's payload counter, and the value last reported by the device; `None` at first.
     received: u32,
     told: Option<u32>,
     shutdown: ShutdownFlags,
-    /// What has asked for the tuple meanwhile, by a socket of another type.
+    /// A request for the same tuple, meanwhile, by a socket of another type.
     next: Option<Box<Self>>,
 }
 
@@ -78,39 +77,39 @@ impl Seen {
         let in_flight = self.sent.wrapping_sub(self.fwd_cnt);
         let advance = header.fwd_cnt.wrapping_sub(self.fwd_cnt);
         self.buf_alloc = header.buf_alloc;
-        // A lie about what was taken opens nothing.
+        // A guest that claims more than it was sent gains no credit.
         if advance <= in_flight {
             self.fwd_cnt = header.fwd_cnt;
         }
     }
 
-    /// The device has sent a packet of this connection, other than a REQUEST or an RST.
+    /// Checks a packet of this connection from the device, other than a REQUEST or an RST.
     fn on_put(&mut self, op: Op, header: &Header) -> Result<(), &'static str> {
         if self.socket_type != header.socket_type {
-            return Err("a packet of another type than its connection's");
+            return Err("a packet with another socket type than its connection");
         }
         match (op, self.stage) {
             (Op::Response, Stage::GuestAsked) => {
                 self.stage = Stage::Connected;
                 self.received = self.received.wrapping_add(header.fwd_cnt);
             }
-            (Op::Response, _) => return Err("a RESPONSE to no REQUEST"),
+            (Op::Response, _) => return Err("a RESPONSE without a REQUEST"),
             (_, Stage::Connected) => {}
-            _ => return Err("a packet before the connection is there"),
+            _ => return Err("a packet before the connection is established"),
         }
         let ahead = self.received.wrapping_sub(header.fwd_cnt);
         let back = self
             .told
             .map_or(0, |told| header.fwd_cnt.wrapping_sub(told));
         if ahead > u32::MAX / 2 || back > u32::MAX / 2 {
-            return Err("a fwd_cnt that runs backwards, or ahead of what was sent");
+            return Err("a fwd_cnt that decreases, or exceeds what was sent");
         }
         self.told = Some(header.fwd_cnt);
         match op {
             Op::Shutdown => {
                 let flags = ShutdownFlags::from_bits(header.flags);
                 if !flags.contains(self.shutdown) || flags.is_empty() {
-                    return Err("a shutdown that takes another back");
+                    return Err("a SHUTDOWN that revokes an earlier one");
                 }
                 self.shutdown = flags;
             }
@@ -121,15 +120,15 @@ impl Seen {
                 let in_flight = self.sent.wrapping_sub(self.fwd_cnt);
                 let credit = self.buf_alloc.saturating_sub(in_flight);
                 if header.len > credit {
-                    return Err("payload beyond the credit");
+                    return Err("payload that exceeds the credit");
                 }
-                // Only a message may be empty, and the end of one that is not.
+                // Only a message may be empty, and only at its end.
                 let ends = MessageFlags::from_bits(header.flags).ends_message();
                 if header.len == 0 && !(self.is_seqpacket() && ends) {
-                    return Err("a payload of nothing");
+                    return Err("an empty payload");
                 }
                 if header.flags != 0 && !self.is_seqpacket() {
-                    return Err("an end of a message on a stream");
+                    return Err("the end of a message on a stream");
                 }
                 self.sent = self.sent.wrapping_add(header.len);
             }
@@ -150,7 +149,7 @@ impl Seen {
 }
 
 impl Checker {
-    /// Nothing has been seen.
+    /// Creates a checker that has seen no packets.
     #[must_use]
     pub fn new(guest: GuestCid, types: SocketTypes) -> Self {
         Self {
@@ -161,25 +160,26 @@ impl Checker {
         }
     }
 
-    /// The device was reset: nothing that was before counts.
+    /// Forgets everything, because the device was reset.
     pub fn clear(&mut self) {
         self.conns.clear();
         self.owed.clear();
     }
 
-    /// Connections that device and guest have in common, as far as the packets tell.
+    /// Returns the number of connections of which both device and guest have a record, according to
+    /// the packets.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// RSTs that the device must still send.
+    /// Returns the number of RSTs that the device must still send.
     #[must_use]
     pub fn owed_resets(&self) -> usize {
         self.owed.values().filter(|must| **must).count()
     }
 
-    /// The device has taken a packet of the guest.
+    /// Records a packet of the guest that the device has taken.
     pub fn on_taken(&mut self, header: &Header) {
         if header.src_cid != self.guest {
             return;
@@ -187,7 +187,7 @@ impl Checker {
         let tuple = (header.dst_port, header.src_port);
         let owed = (header.dst_cid, tuple, header.socket_type);
         let Ok(op) = Op::try_from(header.op) else {
-            self.owed.entry(owed).or_insert(false); // may be answered, or not
+            self.owed.entry(owed).or_insert(false); // The device may answer or ignore it.
             return;
         };
         if header.dst_cid != u64::from(Cid::HOST) {
@@ -214,17 +214,17 @@ impl Checker {
                 let mut conn = Seen::new(Stage::GuestAsked, header.socket_type);
                 conn.begin(header);
                 if let Some(other) = self.conns.get_mut(&tuple).filter(|_| !known) {
-                    // One of another type leaves what is there alone, and comes after it if that is
-                    // over for the device already.
+                    // A request of another type does not affect the existing connection. If that is
+                    // already over for the device, the request is accepted after it.
                     other.next = Some(Box::new(conn));
                     self.owed.entry(owed).or_insert(false);
                     return;
                 }
                 if self.conns.insert(tuple, conn).is_some() {
-                    // The device may refuse the newcomer, or let it take the old one's place.
+                    // The device may refuse the new connection, or let it replace the old one.
                     self.owed.entry(owed).or_insert(false);
                 }
-                // An RST that is owed to the tuple's past would kill its new connection.
+                // A pending RST for an earlier connection with this tuple would reset the new one.
                 let past = self.owed.iter_mut().filter(|((_, of, _), _)| *of == tuple);
                 past.for_each(|(_, must)| *must = false);
             }
@@ -257,24 +257,24 @@ impl Checker {
             self.drop_next(tuple);
         }
         if ended == Some(Stage::GuestAsked) {
-            self.owed.insert(owed, false); // the refusal of its REQUEST may be under way
+            self.owed.insert(owed, false); // The refusal of its REQUEST may be in flight.
         }
-        // It crossed whatever was owed: that may still come, and need not.
+        // The guest's RST crossed any pending one, which may still arrive but need not.
         self.owed.entry(owed).and_modify(|must| *must = false);
     }
 
-    /// A connection is over; a request that waits for its tuple is next.
+    /// Ends a connection. A request that waits for its tuple takes its place.
     fn end(&mut self, tuple: Tuple) {
         let Some(next) = self.conns.remove(&tuple).and_then(|conn| conn.next) else {
             return;
         };
-        // The RST that it is owed may be the one that refuses it.
+        // The pending RST may be the refusal of this request.
         let owed = (u64::from(Cid::HOST), tuple, next.socket_type);
         self.owed.entry(owed).and_modify(|must| *must = false);
         self.conns.insert(tuple, *next);
     }
 
-    /// A request that waits for the tuple is refused, or gives up.
+    /// Drops a request that waits for the tuple: it was refused, or the guest has given up.
     fn drop_next(&mut self, tuple: Tuple) {
         if let Some(conn) = self.conns.get_mut(&tuple) {
             conn.next = None;
@@ -292,28 +292,28 @@ impl Checker {
         }
     }
 
-    /// The device has put a packet into a buffer of the guest.
+    /// Checks a packet that the device has put into a buffer of the guest.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Returns what is wrong with it.
     pub fn on_put(&mut self, header: &Header) -> Result<(), SimFailure> {
         let fail = |what: &str| Err(SimFailure::new(format!("{what}: {header:?}")));
         if header.dst_cid != self.guest {
             return fail("a packet for another guest");
         }
         let Ok(op) = Op::try_from(header.op) else {
-            return fail("an operation that is none");
+            return fail("an unknown operation");
         };
         let tuple = (header.src_port, header.dst_port);
         if op == Op::Reset {
             return self.on_reset_put(tuple, header);
         }
         if header.src_cid != u64::from(Cid::HOST) {
-            return fail("a packet in another's name");
+            return fail("a packet with a source CID other than the host's");
         }
         if op != Op::ReadWrite && header.len != 0 {
-            return fail("a payload where none belongs");
+            return fail("payload in a packet that must not have any");
         }
         if op == Op::Request {
             if self.conns.contains_key(&tuple) {
@@ -326,7 +326,7 @@ impl Checker {
             return Ok(());
         }
         let Some(conn) = self.conns.get_mut(&tuple) else {
-            return fail("a packet for no connection, or after its RST");
+            return fail("a packet without a connection, or after its RST");
         };
         conn.on_put(op, header)
             .map_err(|what| SimFailure::new(format!("{what}: {header:?}")))
@@ -346,7 +346,7 @@ impl Checker {
         self.drop_next(tuple);
         let owed = (header.src_cid, tuple, header.socket_type);
         require(self.owed.remove(&owed).is_some(), || {
-            format!("an RST that answers nothing: {header:?}")
+            format!("an RST that answers no packet: {header:?}")
         })
     }
 }

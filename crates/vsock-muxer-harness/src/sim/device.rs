@@ -3,9 +3,9 @@
 use vsock_muxer::{Driven, GuestBuffers, GuestPayload, Muxer};
 use vsock_proto::{Header, SocketTypes, Tick};
 
-/// A muxer under test. [`Muxer`] is one; another needs an adapter to be simulated.
+/// A muxer under test. [`Muxer`] implements this trait; write an adapter to simulate another one.
 ///
-/// The methods mean what those of [`Muxer`] with the same names do.
+/// Each method has the same meaning as the method of [`Muxer`] with the same name.
 pub trait DeviceUnderTest: Driven {
     /// See [`Muxer::activate`].
     fn activate(&mut self, now: Tick, types: SocketTypes);
@@ -19,7 +19,7 @@ pub trait DeviceUnderTest: Driven {
     fn can_take_packet(&self) -> bool;
     /// See [`Muxer::on_packet`].
     fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload);
-    /// See [`Muxer::on_packet_of_batch`]. The default takes each packet alone.
+    /// See [`Muxer::on_packet_of_batch`]. The default implementation handles each packet alone.
     fn on_packet_of_batch(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
         self.on_packet(now, header, payload);
     }

@@ -12,16 +12,16 @@ use crate::host::{Edges, Polled, SimHost};
 /// How an event loop reports readiness.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum SimTrigger {
-    /// Once when a descriptor becomes ready, as `EPOLLET`: what is missed never comes again.
+    /// Once when a descriptor becomes ready, like `EPOLLET`: a missed event is never repeated.
     Edge,
-    /// Again and again while a descriptor is ready: what is not dealt with spins.
+    /// As long as a descriptor is ready: an event that is not handled makes the loop spin.
     Level,
 }
 
-/// A driver's event loop over the descriptors of a [`SimHost`], as `epoll` has it.
+/// An event loop over the descriptors of a [`SimHost`], modelled on `epoll`.
 ///
-/// It fails where a real one would: a descriptor that is registered twice, one that is not
-/// registered when it is taken out, one that is closed while it is registered.
+/// It fails where a real one would: if a descriptor is registered twice, unregistered without being
+/// registered, or closed while it is registered.
 #[derive(Debug)]
 pub struct EventLoop {
     host: SimHost,
@@ -33,7 +33,7 @@ pub struct EventLoop {
 struct Watch {
     token: Token,
     interest: Interest,
-    /// What was last reported; `None` after a change of the registration, which reports again.
+    /// The edges last reported; `None` after a change of the registration, which reports again.
     seen: Option<Edges>,
 }
 
@@ -46,8 +46,8 @@ impl EventLoop {
         }
     }
 
-    /// Does what a muxer wants to be done; fails with what `epoll` would refuse, or do wrong in
-    /// silence.
+    /// Executes an action of a muxer. Fails if `epoll` would refuse it, or silently do the wrong
+    /// thing.
     pub(super) fn apply(&mut self, action: Action) -> Result<(), SimFailure> {
         match action {
             Action::Watch {
@@ -66,7 +66,7 @@ impl EventLoop {
         }
     }
 
-    /// The events of one wake-up, at most `most`.
+    /// Returns the events of one wake-up, at most `most`.
     pub(super) fn wait(&mut self, most: usize) -> Vec<(Token, Readiness)> {
         let mut events = Vec::new();
         for (fd, watch) in &mut self.watches {
@@ -82,13 +82,13 @@ impl EventLoop {
         events
     }
 
-    /// Whether a wake-up would report something.
+    /// Returns whether a wake-up would report anything.
     pub(super) fn is_due(&self) -> bool {
         let mut watches = self.watches.iter();
         watches.any(|(fd, watch)| watch.report(&self.host, *fd, self.trigger).is_some())
     }
 
-    /// Descriptors that are registered.
+    /// Returns the number of registered descriptors.
     #[must_use]
     pub fn registered(&self) -> usize {
         self.watches.len()
@@ -96,7 +96,7 @@ impl EventLoop {
 
     fn watch(&mut self, token: Token, fd: RawFd, interest: Interest) -> Result<(), SimFailure> {
         require(self.host.poll(fd).is_some(), || {
-            format!("descriptor {fd} is watched, and not open")
+            format!("descriptor {fd} is watched but not open")
         })?;
         let seen = None;
         let watch = Watch {
@@ -106,18 +106,18 @@ impl EventLoop {
         };
         let before = self.watches.insert(fd, watch);
         require(before.is_none_or(|before| before.token == token), || {
-            format!("descriptor {fd} is registered for another token")
+            format!("descriptor {fd} is already registered for another token")
         })
     }
 
     fn unwatch(&mut self, token: Token, fd: RawFd) -> Result<(), SimFailure> {
         let watch = self.watches.remove(&fd);
         require(watch.is_some_and(|watch| watch.token == token), || {
-            format!("descriptor {fd} is taken out, and is not registered for this token")
+            format!("descriptor {fd} is unregistered but was not registered for this token")
         })
     }
 
-    /// No descriptor that has been closed is still registered.
+    /// Checks that no closed descriptor is still registered.
     pub(crate) fn check_closed(&self) -> Result<(), SimFailure> {
         for fd in self.host.take_closed() {
             require(!self.watches.contains_key(&fd), || {
@@ -129,7 +129,7 @@ impl EventLoop {
 }
 
 impl Watch {
-    /// What a wake-up would report of the descriptor.
+    /// Returns what a wake-up would report for the descriptor.
     fn report(
         &self,
         host: &SimHost,

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Something that a correct muxer does not do, or that it should have done, in words.
+/// A rule that the muxer has broken, in words.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{0}")]
 pub struct SimFailure(String);
@@ -13,7 +13,7 @@ impl SimFailure {
     }
 }
 
-/// A failure, unless `good`.
+/// Fails with `text` unless `good`.
 pub(crate) fn require(good: bool, text: impl FnOnce() -> String) -> Result<(), SimFailure> {
     if good {
         return Ok(());

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What one turn of the driver is made of.
+//! The parts of one turn of the event loop.
 
 use super::failure::{SimFailure, require};
 use super::{Arrival, DeviceUnderTest, IDLE_WAKEUPS, Sim, TracedPacket};
 
 impl<D: DeviceUnderTest> Sim<D> {
-    /// Hands packets of the guest to the device.
+    /// Passes packets of the guest to the device.
     pub(super) fn take_packets(&mut self) -> Result<bool, SimFailure> {
         let mut taken = 0;
         while taken < self.config.tx_packets && self.device.can_take_packet() {
@@ -32,13 +32,13 @@ impl<D: DeviceUnderTest> Sim<D> {
         Ok(taken > 0)
     }
 
-    /// Reports readiness to the device.
+    /// Reports readiness events to the device.
     pub(super) fn dispatch(&mut self) -> Result<bool, SimFailure> {
         let before = (self.host.activity(), self.packets);
         let events = self.event_loop.wait(self.config.events);
         let mut busy = false;
         for (token, ready) in &events {
-            // A stream that an earlier event has closed is reported all the same, as by a kernel.
+            // As in a kernel, an event is reported even if an earlier one has closed the stream.
             self.device.on_event(self.now, *token, *ready);
             busy |= self.apply()?;
         }
@@ -52,12 +52,12 @@ impl<D: DeviceUnderTest> Sim<D> {
         // Each stream may have one event that cannot be used yet.
         let allowed = IDLE_WAKEUPS + self.event_loop.registered();
         require(self.idle_wakeups <= allowed, || {
-            format!("it spins: {events:?} are reported again and again")
+            format!("the event loop spins: {events:?} are reported again and again")
         })?;
         Ok(true)
     }
 
-    /// Lets the device fill buffers of the guest.
+    /// Lets the device fill the guest's buffers.
     pub(super) fn transmit(&mut self) -> Result<bool, SimFailure> {
         let rx_queue = self.guest.rx_queue();
         let (before, posted) = (rx_queue.used(), rx_queue.posted());
@@ -71,7 +71,7 @@ impl<D: DeviceUnderTest> Sim<D> {
             let packet = self.guest.rx_queue().at(index).flatten();
             if let Some((header, payload)) = packet {
                 require(header.len as usize == payload.len(), || {
-                    format!("{} bytes came with {header:?}", payload.len())
+                    format!("{header:?} came with {} bytes of payload", payload.len())
                 })?;
                 let header = *header;
                 if let Some(trace) = &mut self.trace {
@@ -89,7 +89,7 @@ impl<D: DeviceUnderTest> Sim<D> {
         self.packets = self.packets.wrapping_add(count);
     }
 
-    /// Does what the device wants to be done; returns whether there was anything.
+    /// Executes the device's actions. Returns whether there were any.
     pub(super) fn apply(&mut self) -> Result<bool, SimFailure> {
         let mut any = false;
         while let Some(action) = self.device.next_action() {

@@ -22,24 +22,24 @@ use crate::token::{BackendId, Token};
 use crate::unsent::Unsent;
 use crate::waiting::Said;
 
-/// Clients that are accepted from a backend before others have their turn.
+/// How many clients are accepted from a backend in one turn.
 const BATCH: usize = 32;
 
-/// What a client's command has come to.
+/// The result of reading a client's command.
 enum Command {
-    /// It is not whole yet.
+    /// The command is incomplete.
     Unfinished,
-    /// It is whole.
+    /// The command is complete.
     Given {
         port: Port,
-        /// What was read after it.
+        /// Bytes that were read after it.
         unsent: Option<Unsent>,
     },
     /// The client is refused, or has left.
     Refused(RefusalReason),
 }
 
-/// What a client wants.
+/// A client's request for a connection.
 struct Request {
     port: Port,
     origin: Origin,
@@ -49,21 +49,22 @@ struct Request {
 }
 
 impl Muxer {
-    /// A client may wait at the backend.
+    /// Handles an event of a backend: a client may be waiting.
     pub(super) fn on_backend_event(&mut self, now: Tick, id: BackendId) {
         let Some(backend) = self.backends.get_mut(id) else {
             return;
         };
         if backend.pause.is_some_and(|pause| now < pause.at()) {
-            // Nothing can be done about it before the pause is over.
+            // The last `accept` failed. Stop watching until the pause is over; otherwise, a
+            // level-triggered loop would spin.
             backend.watch(Interest::NONE, &mut self.actions);
             return;
         }
         self.accept(now, id);
     }
 
-    /// Accepts a batch of clients. Where there may be more, or accepting fails, time goes on with
-    /// it: an edge is not reported twice.
+    /// Accepts a batch of clients. If more may be waiting, or if accepting fails, a timer continues
+    /// the work, because an edge is not reported twice.
     pub(super) fn accept(&mut self, now: Tick, id: BackendId) {
         if self.life != Life::Active {
             return;
@@ -85,8 +86,9 @@ impl Muxer {
                         self.accept_timers.cancel(id.slot());
                         return;
                     }
-                    // This one client has left.
+                    // Only this client has left; others may be waiting.
                     ErrorKind::ConnectionAborted => self.counters.accept_failures += 1,
+                    // Probably a lack of resources, which affects other clients as well.
                     _ => {
                         self.counters.accept_failures += 1;
                         let pause = Backoff::after(backend.pause, now);
@@ -100,8 +102,8 @@ impl Muxer {
         self.accept_timers.set(id.slot(), now);
     }
 
-    /// Takes in a client's stream: a connection immediately, where it names its port, else a
-    /// handshake.
+    /// Admits a client's stream. If the stream names its port, the connection begins immediately;
+    /// otherwise, a handshake begins.
     fn admit(&mut self, now: Tick, id: BackendId, mut stream: Box<dyn VsockStream>) {
         let requested = stream.requested_port();
         let peer = stream.peer().filter(|_| self.backends.is_for_siblings(id));
@@ -136,7 +138,8 @@ impl Muxer {
             deadline: now.saturating_add(self.config.command_timeout()),
             waiting: None,
         };
-        // Most clients have sent it already, and need not wait.
+        // Most clients have already sent their command and need not wait. Reading it before the
+        // stream is watched saves the event loop a registration for refused clients.
         match handshake.read() {
             Command::Unfinished => {
                 handshake.host.begin_watch(&mut self.actions);
@@ -155,7 +158,8 @@ impl Muxer {
         }
     }
 
-    /// A client waits until it has sent its command, where it may have to make room for the next.
+    /// Keeps a client until it has sent its command. The client may later have to make room for
+    /// others.
     fn wait_for_command(&mut self, key: SlotKey, mut handshake: Handshake) {
         if let Some(slot) = self.waiting.first_to_go(self.config.max_handshakes()) {
             self.note_refusal(ConnectionRefusal::of_client(
@@ -169,7 +173,7 @@ impl Muxer {
         self.table.put(key, Entry::Handshake(Box::new(handshake)));
     }
 
-    /// A client that has no connection yet may have sent its command.
+    /// Handles an event of a client without a connection: it may have sent its command.
     pub(super) fn on_command(&mut self, now: Tick, key: SlotKey) {
         let Some(handshake) = self.table.handshake(key.slot) else {
             return;
@@ -192,7 +196,7 @@ impl Muxer {
         }
     }
 
-    /// Begins the connection that a client wants, in a slot that is reserved for it.
+    /// Begins the connection that a client requests, in the slot reserved for it.
     fn begin(&mut self, now: Tick, key: SlotKey, mut host: HostStream, request: Request) {
         self.counters.host_initiated += 1;
         let socket_type = host.socket_type();
@@ -204,7 +208,7 @@ impl Muxer {
         } else if let Some((ports, lease)) = self.tuple(request.origin, peer) {
             let confirmation = request.confirmation;
             let mut conn = Connection::connect(&self.config, ports, socket_type, confirmation, now);
-            // What came after the command is sent as if it were read now.
+            // The bytes that came after the command are sent as if they had just been read.
             if request.seen == Seen::ByEvent || request.unsent.is_some() {
                 host.assume_readable();
                 conn.on_host_readable(now);
@@ -227,8 +231,8 @@ impl Muxer {
         self.table.free(key.slot);
     }
 
-    /// Whether there are too many connections for another one. Other guests have at most half of
-    /// them, so that none of them keeps host components from the guest.
+    /// Returns whether the limit of connections is reached. Siblings may initiate at most half of
+    /// them, so that they cannot prevent host components from reaching the guest.
     fn is_full_for(&self, origin: Origin) -> bool {
         let limit = self.config.max_connections();
         match origin {
@@ -237,9 +241,9 @@ impl Muxer {
         }
     }
 
-    /// The tuple of a connection to this port of the guest, if there is a free one.
+    /// Returns the tuple for a connection to this port of the guest, if one is free.
     fn tuple(&mut self, origin: Origin, peer: Port) -> Option<(ConnKey, Option<PortLease>)> {
-        // An RST to what had this tuple before would kill what has it now.
+        // A pending RST for a previous connection with the same tuple would reset the new one.
         let taken = |ports| self.table.contains(ports) || self.rxq.owes_reset(ports);
         match origin {
             Origin::Host => {
@@ -247,7 +251,8 @@ impl Muxer {
                 let lease = lease.ok()?;
                 Some((ConnKey::new(lease.port(), peer), Some(lease)))
             }
-            // What is left of a connection with this tuple has bytes that were promised to arrive.
+            // A sibling chooses its own port. An old connection with this tuple may still have
+            // bytes that must arrive.
             Origin::Guest(cid, _) => {
                 let ports = origin.key(peer).filter(|ports| !taken(*ports))?;
                 (cid != self.guest).then_some((ports, None))
@@ -256,7 +261,7 @@ impl Muxer {
         }
     }
 
-    /// Closes the stream of a client that has no connection.
+    /// Closes the stream of a client without a connection.
     pub(super) fn end_handshake(&mut self, slot: Slot) {
         if let Some(handshake) = self.take_handshake(slot) {
             handshake.host.close(CloseMode::Abort, &mut self.actions);
@@ -264,7 +269,7 @@ impl Muxer {
         }
     }
 
-    /// Takes a client out of its slot, which is still to be freed or filled.
+    /// Takes a client out of its slot, which the caller must free or fill.
     fn take_handshake(&mut self, slot: Slot) -> Option<Box<Handshake>> {
         let Some(Entry::Handshake(handshake)) = self.table.take(slot) else {
             return None;
@@ -277,14 +282,14 @@ impl Muxer {
     }
 }
 
-/// Where a connection comes from.
+/// The origin of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Origin {
-    /// The host, from a port that is the muxer's to give.
+    /// The host, from a port that the muxer assigns.
     Host,
-    /// This port of another guest.
+    /// This port of a sibling.
     Guest(GuestCid, Port),
-    /// An address that nothing can have.
+    /// An invalid address.
     Nowhere,
 }
 
@@ -298,7 +303,7 @@ impl Origin {
         }
     }
 
-    /// The key of a connection from another guest to this port.
+    /// Returns the key of a connection from a sibling to this port.
     fn key(self, peer: Port) -> Option<ConnKey> {
         match self {
             Self::Guest(cid, port) => Some(ConnKey::new(port, peer).with_host_cid(cid.cid())),
@@ -307,18 +312,17 @@ impl Origin {
     }
 }
 
-/// How it was seen what a client wants.
+/// How the muxer learned what a client requests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Seen {
-    /// Before the event loop watches the stream, which shows what else there is when it is
-    /// registered.
+    /// Before the event loop watches the stream. Registration reports any further bytes.
     BeforeWatch,
-    /// By an event: there may be more, of which no other event tells.
+    /// Through an event. No other event reports bytes that followed the command.
     ByEvent,
 }
 
 impl Request {
-    /// A command's, which is answered by a line.
+    /// Creates the request of a command, which is confirmed with a line of text.
     const fn by_line(port: Port, seen: Seen, unsent: Option<Unsent>) -> Self {
         Self {
             port,
@@ -331,7 +335,8 @@ impl Request {
 }
 
 impl Handshake {
-    /// What the client has said. A stream of messages says it all or nothing.
+    /// Returns whether the client has sent a part of its command. A stream of messages sends the
+    /// whole command or nothing.
     const fn said(&self) -> Said {
         if self.parser.room() < MAX_LINE {
             Said::Part
@@ -340,8 +345,8 @@ impl Handshake {
         }
     }
 
-    /// Reads until the command is whole or nothing is left. Never more than a line can still have:
-    /// what is read beyond it is kept.
+    /// Reads until the command is complete or nothing is left. Never reads more bytes than a line
+    /// can still have; bytes after the line are kept.
     fn read(&mut self) -> Command {
         let mut buffer = [0; MAX_LINE];
         if let Some(messages) = self.host.stream().messages() {
@@ -369,7 +374,7 @@ impl Handshake {
     }
 }
 
-/// Reads a command that is a message, all of it.
+/// Reads a command that is sent as one message.
 fn read_message(messages: &mut dyn VsockMessages, buffer: &mut [u8]) -> Command {
     let received = loop {
         match messages.receive_message(buffer) {

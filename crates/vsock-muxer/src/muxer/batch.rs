@@ -14,29 +14,30 @@ use crate::muxer::guest_side::Arrival;
 use crate::payload::Offer;
 use crate::slot::Slot;
 
-/// Bytes of the longest payload that is copied to be written with others: a separate system call
-/// for it costs three times as much as the copy.
+/// The longest payload, in bytes, that is copied to be written together with others. A separate
+/// system call for it costs three times as much as copying it.
 const MAX_PIECE: u32 = 4096;
 
-/// Bytes that are written together: as many as the kernel puts into one buffer of a Unix socket.
+/// The maximum number of bytes that are written together: as many as the kernel puts into one
+/// buffer of a Unix socket.
 const MAX_TOGETHER: usize = 32 * 1024;
 
 impl Muxer {
-    /// Like [`on_packet`](Self::on_packet), for a packet that arrived together with others: hand
-    /// them all over, and then call [`end_batch`](Self::end_batch).
+    /// Handles a packet that arrived together with others, like [`on_packet`](Self::on_packet).
+    /// Pass all of them, and then call [`end_batch`](Self::end_batch).
     ///
-    /// A system call for each small payload costs up to ten times as much as copying them and
-    /// writing them together. So the muxer gathers payloads of up to 4 KiB for a stream that is not
-    /// [inside the process](vsock_backend_api::VsockBackendType::Inner), up to 32 KiB for each
+    /// A system call for each small payload costs up to ten times as much as copying several and
+    /// writing them together. The muxer therefore gathers payloads of up to 4 KiB for a stream that
+    /// is not [inside the process](vsock_backend_api::VsockBackendType::Inner), up to 32 KiB per
     /// connection, and writes them in one call. It writes what it has gathered before it handles
-    /// any other packet of that connection: the host sees the same bytes, and the same end after
-    /// them, as if each packet had arrived alone.
+    /// any other packet of that connection, so the host sees the same bytes, followed by the same
+    /// end, as if each packet had arrived alone.
     ///
-    /// There is one exception. A packet with payload and impossible credit breaks its connection,
+    /// There is one exception: a packet with payload and impossible credit breaks its connection,
     /// and the payload gathered before it is lost.
     ///
-    /// Nothing is stuck if a batch is never ended: while anything is gathered, the
-    /// [deadline](Self::deadline) is due.
+    /// If the caller never ends a batch, nothing gets stuck: while anything is gathered, the
+    /// [deadline](Self::deadline) is due immediately.
     ///
     /// ```
     /// # use vsock_muxer::{GuestPayload, Header, Muxer, Tick};
@@ -61,15 +62,14 @@ impl Muxer {
         self.unwinding(|muxer| muxer.take_packet(now, header, payload, Arrival::WithOthers));
     }
 
-    /// Writes what was gathered from a [batch](Self::on_packet_of_batch). Does nothing if nothing
-    /// was gathered.
+    /// Writes what was gathered from a [batch](Self::on_packet_of_batch), if anything.
     pub fn end_batch(&mut self, now: Tick) {
         if self.batch.is_empty() {
             return;
         }
         self.unwinding(|muxer| {
-            // Nothing joins the list during the loop, and a connection that has left the table is
-            // not found.
+            // Nothing is added to the list during the loop, and a connection that has left the
+            // table is not found.
             let mut listed = mem::take(&mut muxer.batch);
             for slot in listed.drain(..) {
                 let Some(entry) = muxer.table.connection(slot) else {
@@ -84,12 +84,13 @@ impl Muxer {
                     muxer.review(now, slot);
                 }
             }
-            // Keeps its memory for the next batch.
+            // Keep the memory for the next batch.
             muxer.batch = listed;
         });
     }
 
-    /// Notes that the payload in this connection's backlog is to be written with what follows it.
+    /// Records that the payload in this connection's backlog is to be written together with what
+    /// follows.
     pub(super) fn gather(&mut self, now: Tick, slot: Slot) {
         let Some(entry) = self.table.connection(slot) else {
             return;
@@ -98,15 +99,15 @@ impl Muxer {
             self.batch.push(slot);
         }
         entry.batch = Batch::Gathered;
-        // So that it does not wait for a batch that the caller never ends.
+        // A deadline in case the caller never ends the batch.
         entry.flush_at = Some(now);
     }
 }
 
 impl ConnectionEntry {
-    /// Makes way for a packet: writes what was gathered, unless the packet joins it. Returns when
-    /// its payload is offered to the stream.
-    pub(super) fn make_way(&mut self, now: Tick, packet: &Packet, arrival: Arrival) -> Offer {
+    /// Prepares for a packet: writes what was gathered, unless the packet joins it. Returns when
+    /// the packet's payload is to be offered to the stream.
+    pub(super) fn prepare_for(&mut self, now: Tick, packet: &Packet, arrival: Arrival) -> Offer {
         let joins = arrival == Arrival::WithOthers
             && packet.socket_type == SocketType::Stream
             && matches!(packet.body, Body::Data(_))
@@ -118,8 +119,9 @@ impl ConnectionEntry {
         if joins { Offer::WithOthers } else { Offer::Now }
     }
 
-    /// Whether this many more bytes may be gathered. The muxer writes what it has gathered before
-    /// it judges a packet by the window: the guest may keep to the window once the stream has that.
+    /// Returns whether this many more bytes can be gathered. The muxer must write what it has
+    /// gathered before it checks a packet against the window: the packet may be within the window
+    /// once the stream has accepted those bytes.
     fn has_room(&self, more: usize) -> bool {
         let together = self.conn.waiting().saturating_add(more);
         together <= MAX_TOGETHER.min(self.conn.window() as usize)

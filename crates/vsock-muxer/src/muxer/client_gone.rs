@@ -2,10 +2,11 @@
 
 //! Host clients that leave before the guest has answered.
 //!
-//! One that has given up is not announced to the guest: before a REQUEST takes a buffer, its client
-//! is asked whether it is still there, because the event loop may not have said yet that it is not.
-//! One that has written something and left is announced, because what was written arrives. One that
-//! has only ended its sending is alive: it may wait for the answer.
+//! The guest should not learn of a client that has given up. Before a REQUEST is put into a buffer,
+//! the muxer therefore checks whether the client is still there, because the event loop may not
+//! have reported yet that it has left. There are two exceptions: if the client has written data
+//! before it left, the guest learns of it, because written data must arrive; and if the client has
+//! only ended its sending, it may still wait for the answer.
 
 use std::io::ErrorKind;
 
@@ -21,18 +22,19 @@ use crate::token::Readiness;
 use crate::unsent::{MessageBuffer, Unsent};
 
 impl Muxer {
-    /// Before a connection has its turn: a client that has left is not announced, and what has
-    /// become of its connection may have no turn.
+    /// Checks, before a connection has its turn, whether its client has left. In that case, the
+    /// connection is not announced and may lose its turn.
     pub(super) fn ask_before_request(&mut self, now: Tick, slot: Slot) {
         let entry = self.table.connection(slot);
         if entry.is_some_and(|entry| entry.has_lost_its_client()) {
             self.on_client_gone(now, slot);
-            // Where it goes on, it does so now.
+            // The review may have queued it again, but if it continues, it does so in this turn.
             self.rxq.remove(slot);
         }
     }
 
-    /// What an event has said of a client whose command has come with it counts for its connection.
+    /// Applies an event to the connection that began with the client's command during the same
+    /// event.
     pub(super) fn on_command_event(&mut self, now: Tick, key: SlotKey, ready: Readiness) {
         if let Some(Entry::Connection(entry)) = self.table.get(key) {
             if ready.hangup || entry.host.as_ref().is_some_and(HostStream::is_left) {
@@ -41,7 +43,7 @@ impl Muxer {
         }
     }
 
-    /// The client of a connection is seen to have left.
+    /// Handles a client that has left before the guest answered.
     fn on_client_gone(&mut self, now: Tick, slot: Slot) {
         if let Some(entry) = self.table.connection(slot) {
             if let Some(host) = &mut entry.host {
@@ -54,14 +56,13 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
-    /// Whether the REQUEST is next to be sent, and its client has left without an event that said
-    /// so.
+    /// Returns whether the REQUEST is to be sent next and the client has left without an event.
     fn has_lost_its_client(&self) -> bool {
         self.conn.phase() == Phase::Requesting
             && self.host.as_ref().is_some_and(HostStream::has_left_unseen)
     }
 
-    /// The other end of the stream is gone.
+    /// Handles the hang-up of the stream's peer.
     pub(super) fn on_hangup(&mut self, now: Tick, buffer: &mut MessageBuffer, max_message: usize) {
         let unanswered = matches!(self.conn.phase(), Phase::Requesting | Phase::Requested);
         if unanswered && self.keeps_leftovers(buffer, max_message) {
@@ -71,8 +72,8 @@ impl ConnectionEntry {
         }
     }
 
-    /// Whether there is something for the guest, or may be. Only a read can tell, so what it finds
-    /// is kept, as what came with the command is.
+    /// Returns whether the client has left data for the guest, or may have. Only a read can find
+    /// out, so the bytes that it returns are kept, like those that came with the command.
     fn keeps_leftovers(&mut self, buffer: &mut MessageBuffer, max_message: usize) -> bool {
         let Some(host) = &mut self.host else {
             return false;

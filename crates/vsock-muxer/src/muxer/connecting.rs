@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams to host components that are reached after a while, as over TCP.
+//! Streams that take time to connect to a host component, for example over TCP.
 //!
-//! A stream that is not connected yet is watched for writing, and is neither read nor written. The
-//! guest gets its RESPONSE when the host's end is connected; an RST when it cannot be reached, or
-//! has not answered within the time that a host component has.
+//! A stream that is not yet connected is watched for writing, and neither read nor written. When it
+//! is connected, the guest receives its RESPONSE; if the component cannot be reached or does not
+//! answer in time, the guest receives an RST.
 
 use vsock_backend_api::VsockStream;
 use vsock_proto::Tick;
@@ -17,9 +17,10 @@ use crate::slot::SlotKey;
 use crate::token::{Readiness, Token};
 
 impl Muxer {
-    /// A backend has returned a stream for a connection of the guest, which is then to be reviewed.
+    /// Starts a connection of the guest with the stream that a backend returned. The caller must
+    /// review the connection afterwards.
     pub(super) fn begin_connect(&mut self, now: Tick, key: SlotKey, stream: Box<dyn VsockStream>) {
-        // Nothing of it is registered while it says whether it is connected.
+        // Query the stream before its descriptor is registered, in case it panics.
         let mut host = HostStream::unwatched(stream, Token::stream(key));
         let link = host.finish_connect();
         let Some(entry) = self.table.connection(key.slot) else {
@@ -38,7 +39,8 @@ impl Muxer {
         }
     }
 
-    /// An event of a stream. Returns whether it may be read and written now.
+    /// Continues to connect after an event of the stream. Returns whether the stream can be read
+    /// and written now.
     pub(super) fn go_on_connecting(&mut self, now: Tick, key: SlotKey, ready: Readiness) -> bool {
         let Some(entry) = self.table.connection(key.slot) else {
             return false;
@@ -47,7 +49,7 @@ impl Muxer {
             return true;
         };
         let link = match host.finish_connect() {
-            // What has hung up is not reached any more.
+            // A hang-up before the connection is complete means that it never will be.
             Link::Pending if ready.hangup => Link::Refused,
             link => link,
         };
@@ -61,6 +63,7 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
+    /// Applies the result of an attempt to reach the host component.
     fn on_link(&mut self, now: Tick, link: Link) {
         match link {
             Link::Pending => {}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets of the guest.
+//! Packets from the guest.
 
 use std::io::{self, ErrorKind};
 
@@ -17,27 +17,29 @@ use crate::payload::{Offer, ToStream};
 use crate::refusal::{ConnectionRefusal, RefusalReason};
 use crate::slot::Slot;
 
-/// How a packet arrived.
+/// Whether a packet arrived alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Arrival {
     Alone,
-    /// Others follow, or the end of the batch.
+    /// Other packets follow, or the end of the batch.
     WithOthers,
 }
 
 impl Muxer {
-    /// Whether the next packet of the guest can be taken. While it cannot, because too many replies
-    /// wait for buffers, the transmit queue must rest (virtio 1.3, 5.10.6.1).
+    /// Returns whether the muxer can take the next packet of the guest.
+    ///
+    /// If it cannot, because too many replies wait for buffers, the caller must not process the
+    /// transmit queue (virtio 1.3, 5.10.6.1).
     #[must_use]
     pub fn can_take_packet(&self) -> bool {
         !self.rxq.is_full()
     }
 
-    /// Takes a packet of the guest: its header, copied once, and its payload, of which there are
+    /// Handles a packet of the guest: its header, which was copied once, and its payload of
     /// `header.len` bytes.
     ///
-    /// Whatever the packet is, the muxer survives it and answers it as the specification says.
-    /// While the device is not active it is ignored.
+    /// Any packet is safe, and is answered as the specification requires. Packets are ignored while
+    /// the muxer is not active.
     pub fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
         self.unwinding(|muxer| muxer.take_packet(now, header, payload, Arrival::Alone));
     }
@@ -75,7 +77,7 @@ impl Muxer {
         }
     }
 
-    /// A packet for a connection that is there.
+    /// Passes a packet to an existing connection.
     fn deliver(
         &mut self,
         now: Tick,
@@ -87,7 +89,7 @@ impl Muxer {
         let Some(entry) = self.table.connection(slot) else {
             return;
         };
-        let offer = entry.make_way(now, packet, arrival);
+        let offer = entry.prepare_for(now, packet, arrival);
         let waited = entry.conn.interest().write;
         let mut reply = None;
         let mut payload = ToStream {
@@ -108,9 +110,9 @@ impl Muxer {
             // The connection resets itself.
             Err(_) => {}
         }
-        // What was taken only in part may be taken by now, and the descriptor as ready as it was:
-        // an edge comes only after a refusal. And a message that came in pieces was not offered
-        // yet.
+        // If the stream accepted only a part, it may be ready again by now without another edge: an
+        // edge follows only a refusal. The pieces of a message, in turn, were not offered yet. Both
+        // must be tried now.
         let waits = !waited && entry.conn.interest().write;
         let is_message = packet.socket_type == SocketType::SeqPacket;
         if waits && offer == Offer::WithOthers {
@@ -121,17 +123,17 @@ impl Muxer {
         }
         self.owe_reset(reply);
         self.review(now, slot);
-        // The guest has forgotten the connection that was there, and begins another.
+        // The guest has no record of the previous connection and begins a new one.
         if packet.body == Body::Request && reply.is_none() && !self.table.contains(packet.key) {
             self.on_request(now, packet);
         }
     }
 
-    /// The guest wants a connection.
+    /// Handles a guest that requests a connection.
     fn on_request(&mut self, now: Tick, request: &Packet) {
         self.counters.guest_initiated += 1;
-        // An RST to what had this tuple before would kill what has it now.
-        self.rxq.forgive_reset(request.key, request.socket_type);
+        // A pending RST for a previous connection with this tuple would reset the new one.
+        self.rxq.cancel_reset(request.key, request.socket_type);
         if self.table.connections() >= self.config.max_connections() {
             self.refuse_request(request, RefusalReason::TooManyConnections, None);
             return;
@@ -140,7 +142,7 @@ impl Muxer {
             self.refuse_request(request, RefusalReason::ShuttingDown, None);
             return;
         }
-        // First come, first served.
+        // Earlier requests for the same component are served first.
         let target = Target::of(request);
         self.ask_again(now, target);
         let stream = if self.busy.has(target) {
@@ -177,7 +179,7 @@ impl Muxer {
         self.review(now, key.slot);
     }
 
-    /// Answers a REQUEST by an RST.
+    /// Answers a REQUEST with an RST.
     fn refuse_request(
         &mut self,
         request: &Packet,
@@ -191,9 +193,12 @@ impl Muxer {
 
     fn owe_reset(&mut self, reply: Option<ResetReply>) {
         if let Some(reply) = reply {
-            // A caller that asks `can_take_packet` first never loses one.
+            // If the caller checks `can_take_packet` first, there is always room for the RST.
             let kept = self.rxq.owe_reset(reply);
-            debug_assert!(kept.is_ok(), "a packet was given while none could be taken");
+            debug_assert!(
+                kept.is_ok(),
+                "a packet was passed while none could be taken"
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Events of descriptors.
+//! Descriptor events.
 
 use std::collections::VecDeque;
 
@@ -12,8 +12,8 @@ use crate::muxer::Muxer;
 use crate::token::{Owner, Readiness, Token};
 
 impl Muxer {
-    /// An event loop reports readiness of what belongs to the token. An unknown or outdated token
-    /// is ignored.
+    /// Handles an event that the event loop reports for a token. An unknown or outdated token is
+    /// ignored.
     pub fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
         self.unwinding(|muxer| muxer.take_event(now, token, ready));
     }
@@ -43,8 +43,9 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
-    /// Several things may be reported together: what waits for the host is written first, and what
-    /// the host has left is read before its end counts.
+    /// Handles an event of a connection's stream. If several conditions are reported together,
+    /// waiting bytes are written first, and what the host has sent is read before its end takes
+    /// effect.
     fn on_event(&mut self, now: Tick, ready: Readiness, actions: &mut VecDeque<Action>) {
         if ready.writable && self.conn.interest().write {
             self.flush(now);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Watching a muxer: what was counted, what there is, and the end of one connection by its number.
+//! Monitoring of a muxer: counters, gauges, and ending a connection by its number.
 
 use std::io::ErrorKind;
 
@@ -13,13 +13,13 @@ use crate::muxer::Muxer;
 use crate::refusal::{ConnectionRefusal, RefusalReason};
 
 impl Muxer {
-    /// What has been counted.
+    /// Returns the counters.
     #[must_use]
     pub fn counters(&self) -> MuxerCounters {
         self.counters
     }
 
-    /// How much there is at the moment.
+    /// Returns how many objects the muxer holds now.
     #[must_use]
     pub fn gauges(&self) -> MuxerGauges {
         MuxerGauges {
@@ -30,16 +30,16 @@ impl Muxer {
         }
     }
 
-    /// Every connection, in no particular order.
+    /// Returns an iterator over all connections, in no particular order.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionInfo> {
         self.table.iter().filter_map(connection_info)
     }
 
-    /// A part of the connections, for a thread that must not stop for all of them: looks at the
-    /// next `most` places where one may be, and returns where to go on, or `None` after the last.
+    /// Lists a part of the connections, for a thread that cannot pause for all of them. Checks at
+    /// most `most` places and returns where to continue, or `None` at the end.
     ///
-    /// A connection that is there all the time is listed once. One that begins or ends between two
-    /// parts may be missing.
+    /// A connection that exists throughout is listed exactly once. One that begins or ends between
+    /// two calls may be missing.
     ///
     /// ```
     /// use vsock_muxer::{Config, GuestCid, ListPosition, Muxer};
@@ -49,12 +49,12 @@ impl Muxer {
     /// let mut position = Some(ListPosition::default());
     /// while let Some(from) = position {
     ///     position = muxer.connections_from(from, 256, &mut connections);
-    ///     // The thread has time for something else here.
+    ///     // The thread can do other work here.
     /// }
     /// assert_eq!(connections, []);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use = "where the listing goes on"]
+    #[must_use = "the returned position is where the listing continues"]
     pub fn connections_from(
         &self,
         position: ListPosition,
@@ -67,9 +67,10 @@ impl Muxer {
         (next < self.table.places()).then_some(ListPosition(next))
     }
 
-    /// Ends a connection on both sides: the host's stream is aborted, and the guest is owed an RST
-    /// if it knows of the connection. What is in flight is lost. Returns whether there was such a
-    /// connection to end.
+    /// Ends a connection on both sides: aborts the host's stream, and makes an RST pending if the
+    /// guest has a record of the connection.
+    ///
+    /// Data in flight is lost. Returns whether the connection existed.
     pub fn reset_connection(&mut self, now: Tick, id: ConnectionId) -> bool {
         self.unwinding(|muxer| {
             let Some(slot) = muxer.table.slot_of(id) else {
@@ -83,31 +84,31 @@ impl Muxer {
         })
     }
 
-    /// Host clients that have not yet sent their command.
+    /// Returns the number of host clients whose command is incomplete.
     #[must_use]
     pub fn handshakes(&self) -> usize {
         self.table.handshakes()
     }
 
-    /// The oldest refusal that was not yet taken, for the log. The last 32 are kept.
+    /// Takes the oldest refusal, for the log. The muxer keeps the last 32.
     pub fn next_refusal(&mut self) -> Option<ConnectionRefusal> {
         self.refusals.pop()
     }
 
-    /// Counts a refusal, and keeps it for the log.
+    /// Counts a refusal and keeps it for the log.
     pub(super) fn note_refusal(&mut self, refusal: ConnectionRefusal) {
         *self.counters.refused_mut(refusal.reason) += 1;
         self.refusals.push(refusal);
     }
 
-    /// A host component has refused a connection of the guest.
+    /// Records that a host component has refused a connection of the guest.
     pub(super) fn note_host_refusal(&mut self, key: ConnKey, error: Option<ErrorKind>) {
         let reason = RefusalReason::Backend;
         let refusal = ConnectionRefusal::of_connection(reason, Initiator::Guest, key);
         self.note_refusal(refusal.with_error(error));
     }
 
-    /// Counts how a connection has ended.
+    /// Counts how a connection ended.
     pub(super) fn note_ending(&mut self, entry: &ConnectionEntry, ending: Ending) {
         self.counters.endings.count(ending);
         let initiator = entry.initiator;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Messages of the host, cut into packets for the guest (virtio 1.3, 5.10.6.6).
+//! Splitting messages of the host into packets for the guest (virtio 1.3, 5.10.6.6).
 
 use std::collections::VecDeque;
 
@@ -11,20 +11,21 @@ use crate::host_stream::HostStream;
 use crate::sender::{Sender, Sent};
 use crate::unsent::{Message, MessageBuffer, Unsent};
 
-/// What a connection has for its messages.
+/// The parts of a connection that are needed to send messages.
 pub(super) struct Source<'a> {
     pub(super) host: &'a mut HostStream,
     pub(super) unsent: &'a mut Option<Unsent>,
-    /// Bytes that a message may have.
+    /// The maximum length of a message in bytes.
     pub(super) limit: usize,
     pub(super) buffer: &'a mut MessageBuffer,
 }
 
 impl Sender<'_> {
-    /// Sends the rest of the last message, then reads others, as long as a part of them can be
-    /// sent.
+    /// Sends the rest of the current message, then reads and sends others, as long as at least a
+    /// part of them can be sent.
     ///
-    /// A packet is cut by credit and buffer alone, so the turn may be overdrawn by less than one.
+    /// Packets are split by credit and buffer size only, so a turn can be exceeded by less than one
+    /// packet.
     pub(super) fn send_messages(
         mut self,
         source: Source<'_>,
@@ -48,6 +49,8 @@ impl Sender<'_> {
             }
             *unsent = None;
         }
+        // Read a message only if a part of it can be sent, so that at most one message per
+        // connection is held in memory.
         while total.cost() < turn && self.has_room() {
             let message = match buffer.receive(host, limit) {
                 Ok(message) => message,
@@ -71,9 +74,9 @@ impl Sender<'_> {
         total
     }
 
-    /// Sends as much of a message as credit, buffers and turn allow, but at least one packet if
-    /// there is room; returns how many bytes that were. Nothing of a message that the guest could
-    /// not hold.
+    /// Sends as much of a message as the credit, the buffers and the turn allow, but at least one
+    /// packet if there is room. Returns how many bytes were sent. Sends no part of a message that
+    /// is too long for the guest.
     fn send(
         &mut self,
         message: Message<'_>,
@@ -107,7 +110,7 @@ impl Sender<'_> {
         Ok(message.rest.len() - rest.len())
     }
 
-    /// Whether a packet with payload can be sent.
+    /// Returns whether a packet with payload can be sent.
     fn has_room(&mut self) -> bool {
         self.grant.packet_bytes() > 0
             && self.grant.packets() > 0

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A guest that is paused for a while, and may be replaced by another one.
+//! Pausing a muxer while its guest is paused and, possibly, replaced.
 
 use vsock_proto::Tick;
 
@@ -8,18 +8,18 @@ use crate::entry::Entry;
 use crate::muxer::{Life, Muxer};
 
 impl Muxer {
-    /// Pauses for a guest that is paused: its queues are left alone until
+    /// Pauses the muxer while its guest is paused: the guest's queues are not used until
     /// [`resume`](Self::resume), or until the next [`activate`](Self::activate) if another driver
     /// takes over.
     ///
-    /// Connections stay. Data from their hosts waits in their streams, and arrives later. The muxer
-    /// accepts no client during the pause, because a client may be meant for the next driver:
+    /// Connections are kept. Data from the host waits in its streams and arrives later. The muxer
+    /// accepts no clients during the pause, because a client may be meant for the next driver;
     /// clients wait in their backends.
     ///
-    /// A paused guest would miss deadlines. Do not call [`on_timeout`](Self::on_timeout) during the
-    /// pause, and leave its time out of the `now` that you pass afterwards.
+    /// A paused guest would miss deadlines: do not call [`on_timeout`](Self::on_timeout) during the
+    /// pause, and exclude the length of the pause from the `now` that you pass afterwards.
     ///
-    /// A muxer that is not active is unchanged.
+    /// Has no effect on a muxer that is not active.
     pub fn pause(&mut self) {
         if self.life == Life::Active {
             self.life = Life::Paused;
@@ -27,8 +27,8 @@ impl Muxer {
         }
     }
 
-    /// Continues with the guest where it was [paused](Self::pause). A muxer that was not paused is
-    /// unchanged.
+    /// Continues with the guest where it was [paused](Self::pause). Has no effect on a muxer that
+    /// is not paused.
     pub fn resume(&mut self) {
         if self.life == Life::Paused {
             self.life = Life::Active;
@@ -36,12 +36,14 @@ impl Muxer {
         }
     }
 
-    /// Closes every connection on the host. The muxer stays active or paused, and owes the guest an
-    /// RST for each connection that the guest knows about. So a guest that continues learns that
-    /// they are closed; [`reset`](Self::reset) and [`transport_reset`](Self::transport_reset)
-    /// forget the RSTs.
+    /// Closes every connection on the host's side.
     ///
-    /// This also closes clients whose command is incomplete. The same data is lost as with
+    /// The muxer stays active or paused, and an RST becomes pending for each connection of which
+    /// the guest has a record, so that a guest that continues learns that they are closed. In
+    /// contrast, [`reset`](Self::reset) and [`transport_reset`](Self::transport_reset) drop the
+    /// RSTs.
+    ///
+    /// Clients whose command is incomplete are closed as well. The same data is lost as with
     /// [`begin_shutdown`](Self::begin_shutdown).
     pub fn cut(&mut self, now: Tick) {
         if self.life == Life::Inactive {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! After every event: what has become of a connection, and what follows from it.
+//! The review of a connection after each event: what has changed, and what to do about it.
 
 use std::collections::VecDeque;
 use std::net::Shutdown;
@@ -18,43 +18,48 @@ use crate::payload::write;
 use crate::rxq::Lane;
 use crate::slot::Slot;
 
-/// Writes to a stream before others have their turn: each message is one.
+/// How many writes to a stream are made in one turn. Each message is a separate write.
 const WRITES: usize = 64;
 
 impl Muxer {
-    /// Does what a connection wants done with its stream, has it watched and woken as it now needs,
-    /// and queues it if it has something for the guest. To be called after every event; most have
-    /// changed nothing.
+    /// Executes a connection's actions on its stream, updates its watches and deadline, and queues
+    /// it if it has something to send to the guest. Must be called after every event, although most
+    /// events change little.
     pub(super) fn review(&mut self, now: Tick, slot: Slot) {
         let Some(entry) = self.table.connection(slot) else {
             return;
         };
-        // A connection that reads on comes to the end by itself, and then one SHUTDOWN says what an
-        // end and a hang-up would say in two.
+        // While the connection still reads, the hang-up can wait: reading reaches the end anyway,
+        // and one SHUTDOWN then reports both conditions instead of two.
         if !entry.conn.reads_next() && entry.host.as_mut().is_some_and(HostStream::take_hangup) {
             let max_message = self.config.max_message() as usize;
             entry.on_hangup(now, &mut self.message_buffer, max_message);
         }
-        entry.heed_sibling(now, &mut self.actions);
+        entry.sync_with_sibling(now, &mut self.actions);
         entry.do_actions(now, self.guest, &mut self.actions);
         entry.watch_writing(now, &mut self.actions, &mut self.counters);
         entry.count_credit_stall(&mut self.counters);
+        // A connection keeps its place in the queue for a busy component only while it has no
+        // stream.
         let waits = entry.conn.phase() == Phase::Accepting && entry.host.is_none();
         let left = entry.ticket.take_if(|_| !waits);
         if let Some(ticket) = entry.ticket {
             entry.retry = self.busy.retry(ticket);
         }
+        // The tuple can be free before the connection is: a draining connection still writes to the
+        // host while the guest may already use the ports again.
         if !entry.conn.phase().has_tuple() {
             let ports = entry.conn.key();
             self.table.release_ports(ports, slot);
         }
+        // The next connection in that queue is tried from now on.
         if let Some(ticket) = left {
             self.stop_waiting(now, ticket);
         }
         self.schedule(slot);
     }
 
-    /// Sets deadline and place in the queue; takes the connection out if nothing is left of it.
+    /// Updates a connection's deadline and place in the queue, or removes it if it is closed.
     pub(super) fn schedule(&mut self, slot: Slot) {
         let Some(entry) = self.table.connection(slot) else {
             return;
@@ -73,7 +78,7 @@ impl Muxer {
         }
     }
 
-    /// Takes out a connection of which nothing is left.
+    /// Removes a closed connection.
     fn remove(&mut self, slot: Slot) {
         self.timers.cancel(slot);
         self.rxq.remove(slot);
@@ -97,7 +102,7 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
-    /// Does to the stream what is to be done. A flush may lead to more.
+    /// Executes the pending actions on the stream. A flush can add more.
     fn do_actions(&mut self, now: Tick, guest: GuestCid, out: &mut VecDeque<Action>) {
         loop {
             let actions = self.conn.take_actions();
@@ -107,10 +112,10 @@ impl ConnectionEntry {
             let ends_writing = actions.contains(HostAction::ShutdownWrite);
             let closes = actions.contains(HostAction::Close);
             if closes || actions.contains(HostAction::ShutdownRead) {
-                // What the guest does not have of it goes nowhere any more.
+                // The guest will not receive the rest.
                 self.unsent = None;
             }
-            // Both ends together are one call, and one wake-up of the peer.
+            // Ending both directions in one call wakes the peer only once.
             let both = ends_writing && actions.contains(HostAction::ShutdownRead);
             for action in actions {
                 match action {
@@ -127,6 +132,7 @@ impl ConnectionEntry {
         }
     }
 
+    /// Tells the client of a host-initiated connection that the guest has accepted.
     fn confirm(&mut self, now: Tick, guest: GuestCid) {
         if self.conn.confirmation() == Confirmation::OutOfBand {
             let key = self.conn.key();
@@ -143,7 +149,7 @@ impl ConnectionEntry {
         }
     }
 
-    /// How a stream is closed that is owed no end of what was written to it.
+    /// Returns how to close a stream whose written bytes need no explicit end.
     fn close_mode(&self) -> CloseMode {
         match self.conn.ending() {
             Some(Ending::Clean) => CloseMode::Drop,
@@ -151,7 +157,7 @@ impl ConnectionEntry {
         }
     }
 
-    /// Gives the stream up. Where there is none yet, it is not asked for again.
+    /// Closes the stream. If there is none yet, no more attempts are made to obtain one.
     fn close(&mut self, mode: CloseMode, out: &mut VecDeque<Action>) {
         self.retry = None;
         if let Some(host) = self.host.take() {
@@ -159,15 +165,17 @@ impl ConnectionEntry {
         }
     }
 
-    /// A stream that knows no half-close, or has ended already, shows the end when it is dropped.
+    /// Shuts down one or both directions. An error is harmless: a stream that does not support
+    /// half-close, or has already ended, shows its end when it is dropped.
     fn shutdown(&mut self, how: Shutdown) {
         if let Some(host) = &mut self.host {
             drop(host.stream().shutdown(how));
         }
     }
 
-    /// Writes what waits for the stream, in as many calls as are fair to others. Where that does
-    /// not suffice, time goes on with it: an edge is not reported twice.
+    /// Writes waiting bytes to the stream, in a limited number of calls to be fair to other
+    /// connections. If that is not enough, a deadline continues the work, because an edge is not
+    /// reported twice.
     pub(super) fn flush(&mut self, now: Tick) {
         self.flush_at = None;
         if self.batch == Batch::Gathered {
@@ -188,7 +196,7 @@ impl ConnectionEntry {
         });
     }
 
-    /// Counts each time that the guest's buffer is full.
+    /// Counts each transition to a full guest buffer.
     fn count_credit_stall(&mut self, counters: &mut MuxerCounters) {
         let stalls = self.conn.awaits_credit();
         if stalls != self.stalls.credit {
@@ -197,7 +205,7 @@ impl ConnectionEntry {
         }
     }
 
-    /// Counts each time that the stream begins to refuse.
+    /// Counts each time that the stream begins to refuse bytes.
     fn count_host_stall(&mut self, stalls: bool, counters: &mut MuxerCounters) {
         if stalls != self.stalls.host {
             self.stalls.host = stalls;
@@ -205,8 +213,8 @@ impl ConnectionEntry {
         }
     }
 
-    /// Watches the stream for writing exactly while something waits that the stream has refused, or
-    /// while it is being connected.
+    /// Watches the stream for writing as long as bytes wait that the stream has refused, or as long
+    /// as the stream is being connected.
     fn watch_writing(
         &mut self,
         now: Tick,
@@ -216,7 +224,7 @@ impl ConnectionEntry {
         let Some(host) = &mut self.host else {
             return;
         };
-        // What is gathered was not offered to the stream yet.
+        // Gathered bytes were not offered to the stream yet, so it may be ready.
         if self.batch == Batch::Gathered {
             return;
         }
@@ -225,7 +233,7 @@ impl ConnectionEntry {
             self.retry = None;
             host.rest_writing(out);
         } else if self.retry.is_none_or(|retry| retry.at() <= now) {
-            // Without a descriptor to be woken by, time does it.
+            // If there is no descriptor for it, retry after a pause.
             self.retry = match host.watch_writing(out) {
                 Ok(()) => None,
                 Err(_) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets for the guest.
+//! Packets to the guest.
 
 use vsock_proto::{Body, Header, SocketType, Tick, Transmit};
 
@@ -11,29 +11,30 @@ use crate::rxq::Next;
 use crate::sender::{Sender, Sent};
 use crate::slot::Slot;
 
-/// Bytes that a connection may send before it is the next one's turn, if another waits.
+/// How many bytes a connection may send per turn, if another one waits.
 const TURN: usize = 64 * 1024;
 
 impl Muxer {
-    /// Whether [`transmit`](Self::transmit) has something for the guest.
+    /// Returns whether [`transmit`](Self::transmit) has packets for the guest.
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
         self.life != Life::Inactive && !self.rxq.is_empty()
     }
 
-    /// Fills buffers of the guest until there are none, there is nothing to send, or `budget` bytes
-    /// (each packet counts its header too) have been sent. Returns whether more could be sent,
-    /// if there were buffers or budget.
+    /// Fills the guest's buffers until there are no more, nothing is left to send, or `budget`
+    /// bytes were sent; each packet's header counts as well.
     ///
-    /// A buffer that has room for a header alone takes no payload; where nothing but payload waits,
-    /// such a buffer ends the call, with `false`.
+    /// Returns whether more could be sent with more buffers or a larger budget.
+    ///
+    /// Payload is never put into a buffer that has room for a header only. If only payload waits,
+    /// such a buffer ends the call, which then returns `false`.
     pub fn transmit(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool {
         self.unwinding(|muxer| muxer.send_packets(now, buffers, budget))
     }
 
     fn send_packets(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool {
         let mut left = budget;
-        // Connections in a row that could not use the buffer at hand.
+        // How many connections in a row had no use for the current buffer.
         let mut unfit = 0;
         while left > 0 && self.wants_transmit() {
             let Some(room) = buffers.room() else {
@@ -47,11 +48,13 @@ impl Muxer {
                     self.counters.packets_to_guest += 1;
                     Header::LEN
                 }
+                // Every queued connection has been tried: this buffer is too small for all of them.
                 Some(Next::Connection(slot, lane)) if unfit >= round => {
                     self.rxq.push(slot, lane);
                     return false;
                 }
                 Some(Next::Connection(slot, lane)) => {
+                    // The client may have left without an event. It must not reach the guest then.
                     self.ask_before_request(now, slot);
                     let Some(bytes) = self.take_turn(now, slot, buffers, room, left) else {
                         self.rxq.push(slot, lane);
@@ -67,9 +70,9 @@ impl Muxer {
         self.wants_transmit()
     }
 
-    /// Lets one connection send: one packet that it owes, or as much payload as its turn allows.
-    /// Returns how many bytes of budget that took; `None` if the connection has something, but
-    /// nothing for the buffer at hand.
+    /// Lets one connection send one pending packet, or as much payload as its turn allows. Returns
+    /// how many bytes of the budget were used, or `None` if the connection has something to send
+    /// but nothing that fits into the current buffer.
     fn take_turn(
         &mut self,
         now: Tick,
@@ -78,6 +81,7 @@ impl Muxer {
         room: usize,
         budget: usize,
     ) -> Option<usize> {
+        // A turn matters only if another connection waits for one.
         let limit = if self.rxq.is_empty() {
             budget
         } else {
@@ -112,6 +116,7 @@ impl Muxer {
                         };
                         sender.send_messages(source, limit, &mut self.actions)
                     }
+                    // Bytes that came with the command precede everything in the stream.
                     _ if !is_message && entry.unsent.is_some() => {
                         sender.send_bytes(&mut entry.unsent, room.min(limit))
                     }
@@ -131,6 +136,7 @@ impl Muxer {
                 sent.cost()
             }
         };
+        // Nothing was sent because only payload is left, for which the buffer has no room.
         if used == 0 && room == 0 && entry.conn.wants_transmit() {
             return None;
         }

@@ -1,40 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The graceful shutdown of a device whose guest goes on.
+//! The graceful shutdown of a device whose guest continues to run.
 
 use vsock_proto::Tick;
 
 use crate::muxer::{Life, Muxer};
 
 impl Muxer {
-    /// Begins a graceful shutdown, of a device that is about to stop while its guest goes on: every connection is closed, and each that
-    /// the guest knows of is owed its RST. So is whatever it asks for from now on. Backends are no
-    /// longer watched, and no client is accepted. Only [`reset`](Self::reset) or
-    /// [`activate`](Self::activate) ends that.
+    /// Begins a graceful shutdown of a device that is about to stop while its guest continues.
     ///
-    /// The RSTs take buffers of the guest, one each, in as many calls of
-    /// [`transmit`](Self::transmit) as that takes; the caller decides how long it waits for them while
-    /// the muxer [owes](Self::owes_resets) some, and takes the guest's packets meanwhile: a guest may
-    /// have no buffers before its own packets are taken.
+    /// Closes every connection, and makes an RST pending for each one of which the guest has a
+    /// record, and for everything that the guest requests from now on. Backends are no longer
+    /// watched, and no clients are accepted. Only [`reset`](Self::reset) or
+    /// [`activate`](Self::activate) ends this state.
     ///
-    /// An RST cuts: what a host component has written and the guest has not in its buffers is lost, and
-    /// so is what the guest has sent and a component has not taken. A component that must not lose
-    /// anything ends its connections before the device stops. A REQUEST that the guest has not yet been
-    /// given is forgotten, and its client closed.
+    /// Each RST needs a buffer of the guest, so sending them may take several calls of
+    /// [`transmit`](Self::transmit). While RSTs [are pending](Self::owes_resets), the caller must
+    /// keep taking the guest's packets, because the guest may provide no buffers before that; the
+    /// caller decides how long to wait.
     ///
-    /// A muxer that is not active owes its guest nothing, and stays as it is.
+    /// An RST discards data: whatever a host component has written and the guest has not received
+    /// is lost, and so is whatever the guest has sent and a component has not read. A component
+    /// that must not lose data must end its connections before the device stops. A REQUEST that the
+    /// guest has not yet received is dropped, and its client closed.
+    ///
+    /// Has no effect on a muxer that is not active.
     ///
     /// ```
     /// use vsock_muxer::{GuestBuffers, Muxer, Tick};
     ///
-    /// /// The beginning of a stop. Returns whether the guest knows of the end of its
-    /// /// connections; if
-    /// /// not, this goes on when it has more buffers, or until the device has waited for long
-    /// /// enough.
+    /// /// Begins to stop. Returns whether the guest has learned that its connections ended. If
+    /// /// not, `transmit` is called again when the guest provides more buffers, until the device
+    /// /// has waited long enough.
     /// fn shut_down(muxer: &mut Muxer, now: Tick, buffers: &mut dyn GuestBuffers) -> bool {
     ///     muxer.begin_shutdown(now);
     ///     while let Some(action) = muxer.next_action() {
-    ///         // The event loop carries it out.
+    ///         // The event loop executes the action.
     ///         drop(action);
     ///     }
     ///     muxer.transmit(now, buffers, usize::MAX);
@@ -50,7 +51,8 @@ impl Muxer {
         self.cut(now);
     }
 
-    /// Whether a [shutdown](Self::begin_shutdown) has begun of which the guest does not have every RST.
+    /// Returns whether a [shutdown](Self::begin_shutdown) has begun and RSTs are still pending for
+    /// the guest.
     #[must_use]
     pub fn owes_resets(&self) -> bool {
         self.life == Life::ShuttingDown && self.wants_transmit()

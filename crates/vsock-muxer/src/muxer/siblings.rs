@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What makes two connections one, where the other end is a guest as well.
+//! Joins the two connections that make up a connection between guests.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use crate::muxer::Muxer;
 use crate::slot::SlotKey;
 
 impl Muxer {
-    /// The descriptor that tells of the other guest's credit had an event.
+    /// Handles an event of the descriptor that signals changes of the other guest's credit.
     pub(super) fn on_credit_event(&mut self, now: Tick, key: SlotKey) {
         if self.table.get(key).is_none() {
             return;
@@ -25,8 +25,8 @@ impl Muxer {
         let Some(host) = &mut entry.host else {
             return;
         };
-        host.far.rang = true;
-        // A guest without credit writes nothing by which it could be found out.
+        host.far.signalled = true;
+        // A guest without credit never writes to the stream, so a hang-up would go unnoticed.
         if host.has_left_unseen() {
             host.note_hangup(&mut self.actions);
             entry.conn.on_host_readable(now);
@@ -36,16 +36,17 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
-    /// Brings the connection in line with that of the guest at the other end, if there is one.
-    pub(super) fn heed_sibling(&mut self, now: Tick, out: &mut VecDeque<Action>) {
+    /// Takes the state of the other guest's connection into account, if the peer is a guest.
+    pub(super) fn sync_with_sibling(&mut self, now: Tick, out: &mut VecDeque<Action>) {
         if self.conn.key().host_cid != Cid::HOST {
             self.exchange_credit(now, out);
-            self.heed_reader(now);
+            self.check_reader(now);
         }
     }
 
-    /// Each guest has credit for what the other one's program has taken. What this one has told
-    /// goes to the other end before it is confirmed, so that no answer is given without.
+    /// Exchanges credit with the other guest, so that each guest has credit for what the other
+    /// one's program has read. What this guest has reported is passed on before the connection is
+    /// confirmed; otherwise, the other guest would be answered without credit.
     fn exchange_credit(&mut self, now: Tick, out: &mut VecDeque<Action>) {
         let Some(host) = &mut self.host else {
             return;
@@ -54,17 +55,19 @@ impl ConnectionEntry {
         if let Some(heard) = host.exchange_credit(ours) {
             self.conn.on_far_credit(now, Some(from_stream(heard)));
         }
-        // An event is answered in any case, for a loop that reports levels.
-        let waits = self.conn.awaits_far_credit() || host.far.rang;
+        // Always re-arm after an event, because a level-triggered loop would repeat it.
+        let waits = self.conn.awaits_far_credit() || host.far.signalled;
         if waits && host.await_credit(out).is_err() {
-            // Better credit for what the stream takes than none: both are bounded.
+            // Without a descriptor, give credit for what the stream accepts rather than none: both
+            // are bounded.
             self.conn.on_far_credit(now, None);
         }
     }
 
-    /// A guest that reads no more is heard of before anything is written to it, as between two
-    /// sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
-    fn heed_reader(&mut self, now: Tick) {
+    /// Learns that the other guest reads no more, before anything is written to it, as with two
+    /// sockets on one machine. What that guest has sent is read first, so that one SHUTDOWN can
+    /// report both ends.
+    fn check_reader(&mut self, now: Tick) {
         let is_asked = !self.conn.reads_next();
         let host = self.host.as_ref().filter(|_| is_asked);
         if host.is_some_and(HostStream::peer_stopped_reading) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What time brings.
+//! Deadlines.
 
 use vsock_proto::Tick;
 
@@ -10,13 +10,12 @@ use crate::refusal::{ConnectionRefusal, RefusalReason};
 use crate::slot::Slot;
 use crate::token::BackendId;
 
-/// Connections whose time has come that are looked at before others have their turn: each may
-/// cost a call of a backend.
+/// How many due connections are handled in one turn. Each of them may require a call of a backend.
 const BATCH: usize = 256;
 
 impl Muxer {
-    /// When [`on_timeout`](Self::on_timeout) is to be called. It may be now, or past: then there is
-    /// work left that was put off, so that others do not wait too long for their turn.
+    /// Returns when [`on_timeout`](Self::on_timeout) must be called. The time may be now or in the
+    /// past: then work is left that was postponed to be fair to other connections.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         match (
@@ -28,14 +27,14 @@ impl Muxer {
         }
     }
 
-    /// Does what is due, or as much of it as is fair to others: then the deadline stays past.
-    /// Called too early, it does nothing.
+    /// Does the work that is due, or a limited part of it to be fair to others, in which case the
+    /// deadline stays in the past. Has no effect if nothing is due.
     pub fn on_timeout(&mut self, now: Tick) {
         self.unwinding(|muxer| muxer.do_due(now));
     }
 
     fn do_due(&mut self, now: Tick) {
-        // Each at most once: a new deadline may be due already.
+        // Handle each entry at most once, because its next deadline may already be due.
         let mut left = self.timers.len().min(BATCH);
         while left > 0 {
             let Some(slot) = self.timers.pop_due(now) else {
@@ -51,7 +50,7 @@ impl Muxer {
         }
     }
 
-    /// Returns how many connections that was for.
+    /// Handles an entry whose deadline has passed. Returns how many connections this involved.
     fn on_due(&mut self, now: Tick, slot: Slot) -> usize {
         match self.table.entry(slot) {
             Some(Entry::Handshake(handshake)) if handshake.deadline <= now => {
@@ -64,8 +63,9 @@ impl Muxer {
             Some(Entry::Connection(entry)) => {
                 entry.flush_at = None;
                 if entry.conn.interest().write {
-                    // A socket is called writable when much of it is free. A slow reader may
-                    // have taken something all the same, and is not to lose the rest.
+                    // A socket reports that it is writable only when much of its buffer is free. A
+                    // slow reader may have taken some bytes nevertheless, which counts as progress
+                    // and must prevent the loss of the rest.
                     entry.flush(now);
                 }
                 entry.conn.on_timeout(now);

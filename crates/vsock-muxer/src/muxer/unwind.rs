@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What holds after a panic of code that is not ours: a stream's, a backend's, that of the guest's
-//! side.
+//! Consistency after a panic in foreign code: that of a stream, a backend or the guest's side.
 
 use crate::action::CloseMode;
 use crate::busy::Busy;
@@ -11,7 +10,7 @@ use crate::ports::PortAllocator;
 use crate::timers::Timers;
 use crate::waiting::Waiting;
 
-/// Gives the muxer up, unless the call has come to its end.
+/// A guard that closes all connections unless the call has returned.
 struct Unwinding<'a> {
     muxer: &'a mut Muxer,
     ended: bool,
@@ -26,9 +25,9 @@ impl Drop for Unwinding<'_> {
 }
 
 impl Muxer {
-    /// Makes a call in which code runs that is not ours. If a panic leaves it, what the call has
-    /// begun would never be ended: a connection that is in no queue, credit that is never given
-    /// back. So every connection ends with it.
+    /// Makes a call that runs foreign code. If a panic leaves the call, its work remains half done:
+    /// a connection might be in no queue, or credit might never be returned. Every connection
+    /// therefore ends.
     pub(super) fn unwinding<R>(&mut self, call: impl FnOnce(&mut Self) -> R) -> R {
         let mut guard = Unwinding {
             muxer: self,
@@ -39,8 +38,9 @@ impl Muxer {
         result
     }
 
-    /// As a reset, of which nothing relies on what the call has left: a second panic would be the
-    /// end of the process, so no stream is asked anything, and they are aborted as they are.
+    /// Resets the muxer without relying on anything that the call has left behind. Because a second
+    /// panic would abort the process, no method of a stream is called; streams are passed on to be
+    /// aborted.
     fn give_up(&mut self) {
         self.life = Life::Inactive;
         self.unwatch_backends();

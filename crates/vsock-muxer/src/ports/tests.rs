@@ -41,7 +41,7 @@ fn t95_a_port_that_the_guest_uses_is_neither_given_out_nor_freed() {
     let mut ports = PortAllocator::new(10..12);
     let in_use = |port| port == Port::new(11);
     let ours = ports.lease(in_use).unwrap();
-    // The guest's connection ends: it has no lease, so there is nothing that could free ours.
+    // The guest's connection ends. It has no lease, so it cannot free our port.
     assert_eq!(ports.lease(in_use), Err(NoPortLeft { ports: 2 }));
     let theirs = ports.lease(|_| false).unwrap();
     assert_ne!(ours.port(), theirs.port());

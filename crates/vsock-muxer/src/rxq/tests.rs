@@ -10,7 +10,7 @@ use vsock_proto::{
 use super::{Lane, Next, ResetsFull, RxQueue};
 use crate::slot::Slot;
 
-/// The RST that a stray packet from this guest port gets.
+/// The RST that answers a stray packet from this guest port.
 fn reset(port: u32) -> ResetReply {
     let guest = GuestCid::try_from(3).unwrap();
     let route = Route::to_guest(guest, SocketTypes::STREAM);
@@ -48,9 +48,9 @@ fn t30_a_new_connection_is_not_killed_by_an_old_rst() {
     queue.owe_reset(reset(10)).unwrap();
     let key = ConnKey::new(Port::new(52), Port::new(9));
     assert!(queue.owes_reset(key));
-    queue.forgive_reset(key, SocketType::SeqPacket);
-    assert!(queue.owes_reset(key), "one of another type hurts nobody");
-    queue.forgive_reset(key, SocketType::Stream);
+    queue.cancel_reset(key, SocketType::SeqPacket);
+    assert!(queue.owes_reset(key), "one of another type does no harm");
+    queue.cancel_reset(key, SocketType::Stream);
     assert!(!queue.owes_reset(key));
     assert_eq!(queue.pop(), Some(Next::Reset(reset(10))));
     assert_eq!(queue.pop(), None);
@@ -85,7 +85,7 @@ fn the_host_has_half_of_the_turns_however_many_connections_others_have() {
     }
     assert_eq!(order, [9, 0, 9, 1, 9, 2, 9, 3]);
     queue.remove(Slot::new(9));
-    assert_eq!(queue.round(), 4, "whoever is alone has all of them");
+    assert_eq!(queue.round(), 4, "a single list has all turns");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn t101_a_cleared_queue_owes_nothing() {
     assert!(queue.is_full());
 }
 
-/// Of which list a connection is.
+/// Returns the list that a connection belongs to.
 const fn lane(index: u32) -> Lane {
     if index % 3 == 0 {
         Lane::Host
@@ -126,8 +126,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Against plain queues: no entry is lost or doubled, and each one that waits is served
-    /// after at most four times as many pops as there were connections before it.
+    /// Compared with plain queues, no entry is lost or duplicated, and each waiting entry is served
+    /// after at most four times as many pops as there were connections ahead of it.
     #[test]
     fn t73_no_ready_connection_is_ever_lost(
         steps in proptest::collection::vec(step(), 1..600),
@@ -154,7 +154,7 @@ proptest! {
                 Step::Reset(port) => {
                     let kept = queue.owe_reset(reset(port)).is_ok();
                     if resets.contains(&port) {
-                        prop_assert!(kept, "it is owed already, full or not");
+                        prop_assert!(kept, "it is already queued");
                     } else {
                         prop_assert_eq!(kept, resets.len() < 16);
                         if kept {

@@ -52,7 +52,8 @@ proptest! {
             prop_assert_eq!(timers.heap.is_empty(), model.is_empty());
             prop_assert_eq!(timers.next_deadline(), model.values().min().copied());
             for slot in (0..60).map(Slot::new) {
-                prop_assert_eq!(timers.heap.iter().find(|entry| entry.slot == slot).map(|entry| entry.at), model.get(&slot).copied());
+                let set = timers.heap.iter().find(|entry| entry.slot == slot);
+                prop_assert_eq!(set.map(|entry| entry.at), model.get(&slot).copied());
             }
         }
     }

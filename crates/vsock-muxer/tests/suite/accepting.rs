@@ -29,7 +29,7 @@ fn t36_nothing_is_watched_or_accepted_before_activation() {
 }
 
 #[test]
-fn a_crowd_is_accepted_in_batches_and_the_rest_at_once_without_another_edge() {
+fn a_crowd_is_accepted_in_batches_without_another_edge() {
     let mut world = World::new();
     let clients: Vec<_> = (0..100).map(|_| world.host()).collect();
     for client in &clients {
@@ -38,7 +38,7 @@ fn a_crowd_is_accepted_in_batches_and_the_rest_at_once_without_another_edge() {
     world.backend_event();
     assert_eq!(world.muxer.handshakes(), 32);
     for expected in [64, 96, 100] {
-        assert_eq!(world.due(), Duration::ZERO, "there is more to do");
+        assert_eq!(world.due(), Duration::ZERO, "more clients wait");
         world.pass(Duration::ZERO);
         assert_eq!(world.muxer.handshakes(), expected);
     }
@@ -46,7 +46,7 @@ fn a_crowd_is_accepted_in_batches_and_the_rest_at_once_without_another_edge() {
 }
 
 #[test]
-fn accepting_goes_on_after_an_error_pauses_and_does_not_spin() {
+fn accepting_continues_after_an_error_and_pauses_instead_of_spinning() {
     let mut world = World::new();
     let host = world.host();
     {
@@ -63,9 +63,9 @@ fn accepting_goes_on_after_an_error_pauses_and_does_not_spin() {
     let asked = world.script().accepts;
     assert_eq!(asked, 3);
     world.backend_event();
-    assert_eq!(world.script().accepts, asked, "it pauses");
+    assert_eq!(world.script().accepts, asked, "accepting must pause");
     let reads = |world: &World| world.watched.values().all(|watched| watched.interest.read);
-    assert!(!reads(&world), "and rests");
+    assert!(!reads(&world), "and the backend must not be watched");
     world.pass(Duration::from_millis(10));
     assert_eq!(world.muxer.handshakes(), 0);
     world.pass(Duration::from_millis(20));
@@ -80,7 +80,7 @@ fn a_port_has_one_backend_and_the_first_has_the_rest() {
     let second = Scripted::new(1);
     let id = world.muxer.add_backend(Box::new(second.clone())).unwrap();
     world.apply();
-    assert_eq!(world.watched.len(), 2, "watched at once");
+    assert_eq!(world.watched.len(), 2, "watched immediately");
     world.muxer.route_port(52, id).unwrap();
     let taken = world.muxer.route_port(52, world.backend_id);
     assert_eq!(taken, Err(MuxerError::PortTaken { port: 52 }));
@@ -103,7 +103,7 @@ fn a_backend_that_was_given_with_ports_gets_the_guests_connections_to_these_alon
         .add_backend_for(Box::new(first.clone()), &ports)
         .unwrap();
     world.apply();
-    assert_eq!(world.watched.len(), 1, "for what the host begins");
+    assert_eq!(world.watched.len(), 1, "for host-initiated connections");
     world.guest_sends(&header(Op::Request, 1, 54), b"");
     assert_eq!(world.ops(), [Op::Reset]);
     assert_eq!(world.muxer.counters().refused_by_backend, 1);
@@ -123,12 +123,12 @@ fn a_backend_that_was_given_with_ports_gets_the_guests_connections_to_these_alon
         .muxer
         .add_backend_for(Box::new(third.clone()), &[60, 61, 60]);
     assert_eq!(twice, Err(MuxerError::PortTaken { port: 60 }));
-    assert_eq!(Arc::strong_count(&third.0), 1, "it was not added");
+    assert_eq!(Arc::strong_count(&third.0), 1, "the backend was not added");
     world.muxer.route_port(60, second_id).unwrap();
 }
 
 #[test]
-fn backends_are_removed_with_their_connections_and_ports_and_may_be_added_anew() {
+fn backends_are_removed_with_their_connections_and_ports_and_can_be_added_again() {
     let mut world = World::new();
     world.muxer.route_port(52, world.backend_id).unwrap();
     let (host, _) = world.guest_connects(1, 52);
@@ -139,7 +139,7 @@ fn backends_are_removed_with_their_connections_and_ports_and_may_be_added_anew()
     assert!(world.watched.is_empty());
     assert_eq!(world.ended(Ending::Aborted), 1);
     assert_eq!(world.muxer.deadline(), None);
-    // The caller has it while its watch is taken back.
+    // The caller keeps the backend until its watch is withdrawn.
     assert_eq!(Arc::strong_count(&world.backend.0), 2);
     drop(backends);
 
@@ -216,7 +216,7 @@ fn an_unknown_or_outdated_token_is_ignored() {
     world.event(host.fd, READABLE);
     let successor = world.client(b"CONN");
     let reads = successor.state().reads;
-    // Same place, same batch of events.
+    // The same slot, in the same batch of events.
     for bits in [u64::from(token), 0, u64::MAX, 1 << 63, (1 << 62) + 77] {
         world.muxer.on_event(world.now, bits.into(), READABLE);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets that came together: what is written together, and what is written before what.
+//! Packets that arrive together: which are written together, and in which order.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::stream::Host;
 use crate::world::{WRITABLE, World, header, op, shutdown, with};
 
 impl World {
-    /// Packets of a batch that goes on.
+    /// Passes packets of a batch that continues.
     fn batch_goes_on(&mut self, packets: &[(Header, &[u8])]) {
         for (header, payload) in packets {
             assert!(self.muxer.can_take_packet());
@@ -44,7 +44,7 @@ fn writes(host: &Host) -> usize {
 }
 
 #[test]
-fn what_came_together_is_written_together() {
+fn bytes_of_a_batch_are_written_together() {
     let (mut world, host, data) = connected();
     let changes = world.changes;
     world.batch(&[(data, b"one "), (data, b"two "), (data, b"three")]);
@@ -52,7 +52,7 @@ fn what_came_together_is_written_together() {
         (host.got().as_slice(), writes(&host)),
         (&b"one two three"[..], 1)
     );
-    assert_eq!(world.changes, changes, "the event loop is told nothing");
+    assert_eq!(world.changes, changes, "the event loop has nothing to do");
     assert_eq!(world.muxer.deadline(), None);
 }
 
@@ -82,7 +82,7 @@ fn a_batch_that_is_never_ended_is_written_by_time() {
 }
 
 #[test]
-fn what_is_refused_of_a_batch_that_is_never_ended_is_watched_for() {
+fn refused_bytes_of_an_unfinished_batch_are_watched_for() {
     let (mut world, host, data) = connected();
     host.state().space = 5;
     world.batch_goes_on(&[(data, b"one "), (data, b"two")]);
@@ -132,7 +132,7 @@ fn an_error_ends_the_connection_that_had_it_and_no_other() {
 }
 
 #[test]
-fn what_a_stream_refuses_waits_and_credit_is_only_for_what_it_took() {
+fn refused_bytes_wait_and_credit_covers_only_accepted_bytes() {
     let (mut world, host, data) = connected();
     host.state().space = 5;
     world.batch(&[(data, b"one "), (data, b"two "), (data, b"three")]);
@@ -147,7 +147,7 @@ fn what_a_stream_refuses_waits_and_credit_is_only_for_what_it_took() {
 }
 
 #[test]
-fn what_joins_what_was_refused_stays_in_order() {
+fn bytes_that_join_refused_bytes_stay_in_order() {
     let (mut world, host, data) = connected();
     host.state().space = 1;
     world.batch(&[(data, b"ab"), (data, b"cd")]);
@@ -222,7 +222,7 @@ fn no_more_is_gathered_than_one_write_carries() {
 }
 
 #[test]
-fn a_guest_that_sends_more_than_its_window_at_once_does_so_as_without_a_batch() {
+fn a_batch_may_exceed_the_window_as_single_packets_may() {
     let mut world = World::with(Config::builder().buf_alloc(1000).build().unwrap());
     let (host, request) = world.guest_connects(1, 52);
     let data = op(Op::ReadWrite, &request);
@@ -233,7 +233,7 @@ fn a_guest_that_sends_more_than_its_window_at_once_does_so_as_without_a_batch() 
 }
 
 #[test]
-fn a_device_that_is_reset_in_a_batch_has_nothing_left_of_it() {
+fn a_device_that_is_reset_during_a_batch_keeps_nothing_of_it() {
     let (mut world, host, data) = connected();
     world.batch_goes_on(&[(data, b"one "), (data, b"two ")]);
     world.muxer.reset(world.now);

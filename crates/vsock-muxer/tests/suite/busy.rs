@@ -12,7 +12,7 @@ use crate::world::{World, header, op, shutdown};
 
 const PORT: u32 = 52;
 
-/// A world whose host component, this listener, is busy.
+/// A world with a busy host component, whose listener is this one.
 fn world(listener: Option<u64>) -> World {
     let world = World::new();
     world.is_busy(true);
@@ -24,7 +24,7 @@ fn asks(world: &mut World, guest_port: u32) {
     world.guest_sends(&header(Op::Request, guest_port, PORT), b"");
 }
 
-/// The component accepts this many connections, and is busy from then on.
+/// Makes the component accept this many connections and then be busy.
 fn takes(world: &mut World, connections: usize) {
     world.script().answers.clear();
     for _ in 0..connections {
@@ -41,12 +41,12 @@ fn asked(world: &World) -> usize {
     world.script().asked.len()
 }
 
-/// Goes to the moment at which the component is asked again.
+/// Advances to the time at which the component is asked again.
 fn wait(world: &mut World) {
     world.pass(world.due());
 }
 
-/// What the guest is told: on which port, and whether it is a RESPONSE.
+/// Returns the answers to the guest: the port, and whether it is a RESPONSE.
 fn told(world: &mut World) -> Vec<(u32, bool)> {
     let packets = world.receive(64);
     packets
@@ -69,7 +69,7 @@ fn t135_a_listener_that_starts_anew_gets_no_connection_that_was_for_the_one_befo
     takes(&mut world, 9);
     let before = asked(&world);
     wait(&mut world);
-    assert_eq!(asked(&world), before, "it is not even asked");
+    assert_eq!(asked(&world), before, "it must not even be asked");
     assert_eq!(told(&mut world), [(1, false), (2, false), (3, false)]);
     assert_eq!(world.muxer.deadline(), None);
     assert_eq!(world.muxer.counters().refused_by_backend, 3);
@@ -94,8 +94,8 @@ fn t135_a_listener_that_changes_while_it_is_asked_is_not_the_one_that_was_met() 
     world.script().next_listener = Some(2);
     wait(&mut world);
     assert_eq!(told(&mut world), [(1, false), (2, false)]);
-    // No stream is left, of either listener.
-    assert!(world.watched.len() == 1, "the backend's alone");
+    // No stream of either listener is left.
+    assert!(world.watched.len() == 1, "only the backend is watched");
 }
 
 #[test]
@@ -116,14 +116,14 @@ fn t135_who_has_waited_for_the_longest_time_is_served_first() {
     takes(&mut world, 1);
     wait(&mut world);
     assert_eq!(told(&mut world), [(1, true)]);
-    // A newcomer is a reason to ask, and waits after the others.
+    // A new connection causes another attempt, and waits after the others.
     takes(&mut world, 2);
     asks(&mut world, 5);
     assert_eq!(told(&mut world), [(2, true), (3, true)]);
     takes(&mut world, 2);
     wait(&mut world);
     assert_eq!(told(&mut world), [(4, true), (5, true)]);
-    // Other ports, and other types of sockets, wait for other components.
+    // Other ports and other socket types wait for other components.
     asks(&mut world, 6);
     world.guest_connects(7, PORT + 1);
 }
@@ -135,7 +135,7 @@ fn t135_a_guest_that_gives_up_leaves_its_place_to_the_next() {
         |world| world.guest_sends(&shutdown(&header(Op::Shutdown, 1, PORT), 3), b""),
         |world| asks(world, 1),
         |world| {
-            // Its time is up at the moment at which it could be served.
+            // Its time expires when it could be served.
             world.now = world.now.saturating_add(Duration::from_millis(1500));
         },
     ];
@@ -197,8 +197,8 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// As a model of who waits says: those that are served came first, met the listener that serves
-    /// them, and had not waited for too long.
+    /// Compared with a model of the waiting connections: those that are served arrived first, are
+    /// meant for this listener, and have not waited too long.
     #[test]
     fn t135_those_that_wait_are_served_in_order_and_by_the_listener_that_they_met(
         acts in proptest::collection::vec(act(), 1..60),
@@ -208,7 +208,7 @@ proptest! {
         let mut listener = 1;
         restarts(&world, listener);
         world.script().busy = true;
-        // Port, since when, for whom.
+        // The port, the time of arrival, and the listener.
         let mut waiting = VecDeque::<(u32, u64, u64)>::new();
         let mut next = 1;
         let two_seconds = 2_000_000_000;
@@ -242,7 +242,7 @@ proptest! {
                 if *served {
                     prop_assert_eq!(met, listener);
                     prop_assert!(now < since + two_seconds);
-                    // Those before it were refused in the same breath, or not at all.
+                    // The earlier ones were refused at the same time, or not at all.
                     prop_assert_eq!(at, 0);
                 } else {
                     let late = now >= since + two_seconds;

@@ -10,13 +10,13 @@ use vsock_proto::{Ending, Op};
 use crate::stream::{After, Host};
 use crate::world::{HANGUP, READABLE, World, bytes, reply, seqpacket};
 
-/// The client closes; its stream tells whoever asks.
+/// Closes the client; its stream reports this when queried.
 fn leaves(host: &Host) {
     let mut state = host.state();
     (state.after, state.peer_gone) = (After::End, true);
 }
 
-/// A client that has left all this in the backend's queue, and is gone.
+/// A client that has sent this while it was in the backend's queue, and then left.
 fn queue_gone(world: &mut World, sent: &[u8]) -> Host {
     let host = world.host();
     host.sends(sent);
@@ -42,7 +42,7 @@ fn t127_of_a_crowd_that_has_left_before_it_was_accepted_none_is_announced() {
     let mut crowd: Vec<_> = (0..300)
         .map(|_| queue_gone(&mut world, b"CONNECT 9\n"))
         .collect();
-    // Others say nothing, a part of the command, or the port by other means.
+    // Others send nothing, a part of the command, or the port out of band.
     crowd.extend([b"".as_slice(), b"CONN"].map(|sent| queue_gone(&mut world, sent)));
     let named = queue_gone(&mut world, b"");
     named.state().requested = Some(9);
@@ -52,7 +52,7 @@ fn t127_of_a_crowd_that_has_left_before_it_was_accepted_none_is_announced() {
     world.comes(&alive);
     let mut asked = Vec::new();
     while asked.is_empty() {
-        // The guest has buffers before the event loop says that anybody has hung up.
+        // The guest provides buffers before the event loop reports any hang-up.
         asked.extend(ports_asked(&mut world));
         world.pass(Duration::ZERO);
     }
@@ -69,7 +69,7 @@ fn t127_of_a_crowd_that_has_left_before_it_was_accepted_none_is_announced() {
 fn t127_a_client_that_leaves_while_its_request_waits_is_not_announced() {
     let mut world = World::new();
     let seen = world.client(b"CONNECT 9\n");
-    // A stream that knows nothing of its peer: the event says all.
+    // A stream that does not know about its peer: only the event reports the hang-up.
     seen.state().after = After::End;
     world.event(seen.fd, HANGUP);
     assert!(seen.state().closed);
@@ -90,7 +90,7 @@ fn t127_a_hangup_that_comes_with_the_command_is_not_lost() {
         host.state().peer_gone = knows;
         let event = if knows { READABLE } else { HANGUP };
         world.event(host.fd, event);
-        assert!(host.state().closed, "no other edge comes");
+        assert!(host.state().closed, "there is no other edge");
         assert_eq!(ports_asked(&mut world), [0_u32; 0]);
     }
 }
@@ -165,6 +165,6 @@ fn a_gone_client_that_may_still_have_sent_something_is_announced() {
     let mut world = World::new();
     let host = world.client(b"CONNECT 9\n");
     host.state().peer_gone = true;
-    // A read that finds neither bytes nor an end proves nothing.
+    // A read that finds neither bytes nor an end is inconclusive.
     assert_eq!(ports_asked(&mut world), [9]);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Ends, of one direction and of both.
+//! The end of one direction and of both.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -55,14 +55,18 @@ fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
         host.sends(b"last words");
         host.state().after = After::End;
         world.event(host.fd, if hangup { HANGUP } else { READABLE });
-        // Or it leaves between that event and the read: no hang-up has been reported yet.
+        // Or it leaves between that event and the read, before a hang-up is reported.
         host.state().peer_gone = !hangup;
         let packets = world.receive(9);
         assert_eq!(bytes(&packets), b"last words");
         let told = packets.last().unwrap().0;
         assert_eq!(packets.len(), 2);
         assert_eq!((told.op, told.flags), (Op::Shutdown.into(), 3));
-        assert_eq!(world.watch_of(&host), None, "it has nothing more to say");
+        assert_eq!(
+            world.watch_of(&host),
+            None,
+            "it has no more events to report"
+        );
         world.guest_sends(&op(Op::Reset, &request), b"");
         assert!(host.state().closed && !host.state().aborted);
     }
@@ -71,9 +75,9 @@ fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
 #[test]
 fn t83_a_hangup_that_was_to_be_read_out_ends_a_connection_whose_guest_reads_no_more() {
     let (mut world, host, request) = World::connected();
-    host.sends(b"for nobody");
+    host.sends(b"unread");
     host.state().after = After::End;
-    // The guest has no buffer, and then does not want any.
+    // The guest provides no buffer, and then receives no more.
     world.event(host.fd, HANGUP);
     world.guest_sends(&shutdown(&request, 1), b"");
     assert_eq!(world.ops().last(), Some(&Op::Reset));
@@ -86,7 +90,7 @@ fn t83_a_hangup_whose_stream_finds_no_end_is_told_once() {
     world.event(host.fd, HANGUP);
     let packets = world.receive(9);
     let flags: Vec<u32> = packets.iter().map(|packet| packet.0.flags).collect();
-    assert_eq!(flags, [1], "what it sends may still come");
+    assert_eq!(flags, [1], "its data may still arrive");
     assert!(host.state().reads < 5);
 }
 
@@ -96,7 +100,7 @@ fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
     let sent: Vec<u8> = (0..1_u32 << 20).map(|i| (i % 253) as u8).collect();
     host.sends(&sent);
     host.state().after = After::Failure(ErrorKind::ConnectionReset);
-    // The guest has posted no buffer.
+    // The guest has provided no buffer.
     world.event(host.fd, HANGUP);
     let mut got = Vec::new();
     let mut last = 0;
@@ -113,7 +117,7 @@ fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
     assert!(host.state().closed);
 }
 
-/// A socket says that it is writable only when much of it is free.
+/// A socket reports that it is writable only when much of its buffer is free.
 #[test]
 fn t86_t87_space_that_no_event_told_of_counts_before_a_host_is_given_up() {
     let (mut world, host, request) = World::connected();
@@ -127,7 +131,7 @@ fn t86_t87_space_that_no_event_told_of_counts_before_a_host_is_given_up() {
     assert_eq!(host.got(), b"ab");
     world.pass(Duration::from_secs(30));
     assert_eq!(world.ops(), [Op::Reset]);
-    assert!(host.state().aborted, "it has not got all");
+    assert!(host.state().aborted, "it has not received everything");
     assert_eq!(world.ended(Ending::Forfeited), 1);
 }
 
@@ -160,7 +164,7 @@ fn t90_t91_a_broken_stream_is_closed_at_once_and_its_rst_is_the_last_packet() {
     world.guest_sends(&op(Op::CreditRequest, &request), b"");
     host.state().after = After::Failure(ErrorKind::ConnectionReset);
     world.event(host.fd, READABLE);
-    assert_eq!(world.ops(), [Op::Reset], "and no update, though owed");
+    assert_eq!(world.ops(), [Op::Reset], "and not the pending update");
     assert!(host.state().closed);
     assert_eq!(world.ops(), []);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams of backends that are connected after a while.
+//! Streams of backends that take time to connect.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -27,7 +27,11 @@ fn pending() -> (World, Host, Header) {
 fn the_guest_is_answered_when_the_stream_is_connected() {
     let (mut world, host, request) = pending();
     world.event(host.fd, WRITABLE);
-    assert_eq!(world.ops(), [], "it is ready, and there is nothing to do");
+    assert_eq!(
+        world.ops(),
+        [],
+        "an event before the connection has no effect"
+    );
     host.state().unconnected = None;
     host.sends(b"first");
     world.event(host.fd, WRITABLE);
@@ -39,7 +43,7 @@ fn the_guest_is_answered_when_the_stream_is_connected() {
 }
 
 #[test]
-fn what_has_come_with_the_connection_is_read() {
+fn bytes_that_arrive_with_the_connection_are_read() {
     let (mut world, host, _) = pending();
     host.state().unconnected = None;
     host.sends(b"first");
@@ -115,7 +119,7 @@ fn after_a_busy_host_comes_one_that_is_reached_after_a_while() {
     assert!(host.state().made);
     assert!(
         world.due() > Duration::from_secs(1),
-        "it is not asked again"
+        "the backend is not asked again"
     );
     host.state().unconnected = None;
     world.event(host.fd, WRITABLE);

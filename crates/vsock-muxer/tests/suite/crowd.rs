@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! More host clients than may wait with their command.
+//! More host clients than may wait to send their command.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn t42_a_crowd_that_says_nothing_does_not_lock_out_one_that_speaks() {
     let mut world = crowded(8);
     let mut crowd: Vec<_> = (0..20).map(|_| world.client(b"")).collect();
     assert_eq!(world.muxer.handshakes(), 8);
-    // Its command is there when it is accepted: no other has to go.
+    // Its command is available when it is accepted, so no other client has to go.
     let prompt = world.client(COMMAND);
     assert_eq!(world.ops(), [Op::Request]);
     assert_eq!(world.muxer.counters().handshakes_at_limit, 12);
@@ -31,7 +31,7 @@ fn t42_a_crowd_that_says_nothing_does_not_lock_out_one_that_speaks() {
     crowd.extend((0..6).map(|_| world.client(b"")));
     let (begin, rest) = COMMAND.split_at(4);
     world.host_sends(&late, begin);
-    // From now on it is not one of those that go first.
+    // From now on, it is no longer among those that go first.
     crowd.extend((0..20).map(|_| world.client(b"")));
     world.host_sends(&late, rest);
     assert_eq!(world.ops(), [Op::Request]);
@@ -48,7 +48,7 @@ fn t42_a_crowd_that_says_a_little_does_not_lock_out_one_that_speaks() {
     for _ in 0..20 {
         world.client(b"C");
     }
-    assert!(first.state().closed, "it had the longest time");
+    assert!(first.state().closed, "it was the oldest");
     let late = world.client(b"");
     for _ in 0..20 {
         world.client(b"C");
@@ -60,9 +60,9 @@ fn t42_a_crowd_that_says_a_little_does_not_lock_out_one_that_speaks() {
 
 #[derive(Clone, Debug)]
 enum Act {
-    /// A client comes, and has sent this many bytes of its command.
+    /// A client arrives and has sent this many bytes of its command.
     Comes(usize),
-    /// A client sends this many more.
+    /// A client sends this many more bytes.
     Says(usize, usize),
     Leaves(usize),
     Passes(u64),
@@ -91,7 +91,7 @@ proptest! {
         acts in proptest::collection::vec(act(), 1..80),
     ) {
         let mut world = crowded(places);
-        // In the order of coming, and of the first word.
+        // In the order of arrival, and of the first bytes sent.
         let (mut silent, mut begun) = (VecDeque::<Client>::new(), VecDeque::<Client>::new());
         let (mut asked, mut gone, mut came) = (0, 0, 0);
         for act in acts {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes, both ways.
+//! Bytes in both directions.
 
 use vsock_driver::Counted;
 use vsock_muxer::{Allowance, GuestBuffers, Initiator, Op, Progress};
@@ -18,7 +18,7 @@ fn t74_bytes_go_both_ways_and_are_counted_and_a_flood_of_questions_is_owed_one_a
     assert_eq!((info.bytes_from_guest, info.bytes_to_guest), (4, 5));
     assert_eq!((info.in_flight, info.waiting), (5, 0));
     assert_eq!(info.initiator, Initiator::Guest);
-    // However often it asks.
+    // No matter how many times it asks.
     for _ in 0..10_000 {
         world.guest_sends(&op(Op::CreditRequest, &request), b"");
     }
@@ -37,7 +37,7 @@ fn t63_t64_a_short_write_loses_nothing_and_later_bytes_wait_behind_it() {
     world.guest_sends(&op(Op::ReadWrite, &request), b"abcdef");
     host.state().space = 100;
     world.guest_sends(&op(Op::ReadWrite, &request), b"ghi");
-    assert_eq!(host.got(), b"abc", "nothing goes round the backlog");
+    assert_eq!(host.got(), b"abc", "nothing may overtake the backlog");
     host.state().space = 2;
     world.event(host.fd, WRITABLE);
     assert_eq!(world.watch_of(&host), Some((true, true)), "T65");
@@ -103,7 +103,7 @@ fn t19_a_buffer_without_room_for_payload_is_no_end_and_no_endless_loop() {
     assert!(!world.transmit(usize::MAX));
     assert_eq!(world.guest.packets.len(), 0);
     assert!(world.muxer.wants_transmit());
-    // A packet without payload takes it.
+    // A packet without payload uses the buffer.
     world.guest_sends(&op(Op::CreditRequest, &hosts[1].1), b"");
     world.transmit(usize::MAX);
     assert_eq!(world.guest.packets.len(), 4);
@@ -140,9 +140,9 @@ fn t73_more_than_256_connections_are_all_served() {
     assert_eq!(served.len(), 600);
 }
 
-/// As a socket does: a second read would find an end.
+/// As with a socket, a second read would return the end.
 #[test]
-fn a_failure_that_a_stream_tells_once_after_bytes_is_not_lost() {
+fn a_failure_that_a_stream_reports_once_after_bytes_is_not_lost() {
     let mut buffers = Buffers::default();
     buffers.rooms.extend([4, 100, 100]);
     let allowance = Allowance {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections that the guest begins.
+//! Guest-initiated connections.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -31,7 +31,11 @@ fn t28_a_request_for_an_existing_tuple_replaces_the_connection() {
     world.answer(Ok(&new));
     world.guest_sends(&request, b"");
     assert!(old.state().closed);
-    assert_eq!(world.ops(), [Op::Response], "an RST would kill it");
+    assert_eq!(
+        world.ops(),
+        [Op::Response],
+        "an RST would reset the new connection"
+    );
     world.guest_sends(&op(Op::ReadWrite, &request), b"new");
     assert_eq!((old.got(), new.got()), (b"old".to_vec(), b"new".to_vec()));
     assert_eq!(world.ended(Ending::Superseded), 1);
@@ -54,7 +58,7 @@ fn t28_what_was_promised_to_the_old_one_still_arrives_while_the_new_one_lives() 
     assert_eq!(old.got(), b"last words");
     assert!(old.state().shut_write && old.state().closed);
     world.guest_sends(&op(Op::ReadWrite, &request), b"new");
-    assert_eq!(new.got(), b"new", "it has kept the tuple");
+    assert_eq!(new.got(), b"new", "the new connection has kept the tuple");
 }
 
 #[test]
@@ -123,10 +127,18 @@ fn t76_a_storm_of_requests_to_a_busy_host_is_served_in_turns() {
         world.guest_sends(&header(Op::Request, port, 52), b"");
     }
     let asked = |world: &World| world.script().asked.len();
-    assert_eq!(asked(&world), 2000, "each newcomer is a reason to ask once");
+    assert_eq!(
+        asked(&world),
+        2000,
+        "each new connection causes one attempt"
+    );
     world.answer(Err(ErrorKind::WouldBlock));
     world.pass(world.due());
-    assert_eq!(asked(&world), 2001, "and all of them together one later");
+    assert_eq!(
+        asked(&world),
+        2001,
+        "and all of them together one more later"
+    );
 
     for _ in 0..2000 {
         let host = world.host();
@@ -157,9 +169,9 @@ fn t76_no_more_than_the_limit_wait_for_a_busy_host() {
     }
     assert_eq!(world.ops(), [Op::Reset]);
     assert_eq!(world.muxer.counters().accepting_at_limit, 1);
-    // A host that is not busy is none of its business.
+    // A component that is not busy is unaffected.
     world.guest_connects(4, 53);
-    // A place is free again when the guest gives up, when the host has a stream, and when it
+    // A place becomes free when the guest gives up, when the host provides a stream, and when it
     // refuses.
     world.guest_sends(&header(Op::Reset, 1, 52), b"");
     busy(&mut world, 5);
@@ -172,7 +184,7 @@ fn t76_no_more_than_the_limit_wait_for_a_busy_host() {
         busy(&mut world, port);
     }
     assert_eq!(world.ops(), []);
-    // When the guest begins again, when time is up, and when the device is reset.
+    // Also when the guest connects again, when the time expires, and when the device is reset.
     busy(&mut world, 6);
     assert_eq!(world.muxer.counters().accepting_at_limit, 1);
     world.is_busy(true);
@@ -211,10 +223,10 @@ fn t35_t69_a_host_that_stays_busy_is_an_rst_within_the_limit_and_keeps_no_loop_a
         assert!(deadline > world.now, "the loop would spin");
         world.pass(deadline.since(world.now));
         asked += 1;
-        assert!(asked < 40, "never more than ten times a second");
+        assert!(asked < 40, "at most ten times a second");
     }
     assert_eq!(world.now.as_nanos(), 2_000_000_000);
-    // The guest gives up by itself: nothing is due any more either, though it has no buffers.
+    // The guest gives up by itself. Nothing is due any more, although it has no buffers.
     world.guest_sends(&header(Op::Request, 2, 52), b"");
     world.guest_sends(&shutdown(&header(Op::Shutdown, 2, 52), 3), b"");
     assert_eq!(world.muxer.deadline(), None);

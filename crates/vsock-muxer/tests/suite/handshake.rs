@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Host clients that say which port of the guest they want.
+//! Host clients that request a port of the guest.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -102,7 +102,11 @@ fn t46_t47_the_answer_bears_the_hosts_port_and_a_refusal_says_nothing() {
     let (_, header) = world.host_connects(52);
     assert_eq!(header.dst_port, 1 << 30);
     let refused = world.client(b"CONNECT 53\n");
-    assert_eq!(refused.state().reads, 1, "it was there: one call");
+    assert_eq!(
+        refused.state().reads,
+        1,
+        "the command was available: one call"
+    );
     world.answers(Op::Reset);
     assert_eq!(refused.got(), b"");
     assert!(refused.state().closed && refused.state().aborted, "T34");
@@ -111,7 +115,7 @@ fn t46_t47_the_answer_bears_the_hosts_port_and_a_refusal_says_nothing() {
 }
 
 #[test]
-fn a_port_that_is_named_beside_the_bytes_needs_no_text() {
+fn a_port_that_is_requested_out_of_band_needs_no_text() {
     let mut world = World::new();
     let host = world.host();
     host.state().requested = Some(52);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A guest, and host clients, that mean harm.
+//! Hostile guests and host clients.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ enum Deed {
     Client(Vec<u8>),
     Event(u32, u8),
     Space(u32, usize),
-    /// The other end of a stream is gone.
+    /// The peer of a stream leaves.
     Leave(u32),
     Farewell,
     Pass(u64),
@@ -139,11 +139,14 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 proptest! {
-    /// Whatever guest, clients, event loop and clock do: no panic, limits hold, the event loop is
-    /// told a consistent story (the world checks it), and in the end nothing is left.
+    /// No behaviour of the guest, clients, event loop or clock causes a panic or exceeds a limit.
+    /// The actions for the event loop are consistent, which the world checks, and nothing is left
+    /// at the end.
     #[test]
     fn no_mischief_breaks_the_muxer(deeds in collection::vec(deed(), 0..120)) {
-        let mut world = World::limited(|limits| limits.buf_alloc(1000).max_connections(6).max_handshakes(3).max_resets(4));
+        let mut world = World::limited(|limits| {
+            limits.buf_alloc(1000).max_connections(6).max_handshakes(3).max_resets(4)
+        });
         let mut hosts = Vec::new();
         for deed in deeds {
             match deed {
@@ -165,7 +168,7 @@ proptest! {
                     world.guest.rooms.extend(rooms);
                     world.transmit(budget);
                 }
-                // After a shutdown has begun, no client is accepted.
+                // During a shutdown, no client is accepted.
                 Deed::Client(_) if !world.accepts() => {}
                 Deed::Client(bytes) => hosts.push(world.client(&bytes)),
                 Deed::Event(who, bits) => {

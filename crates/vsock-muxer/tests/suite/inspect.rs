@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A muxer that is watched: what it lists, why it has refused, and one connection that is ended.
+//! Monitoring: listing connections, reasons for refusals, and ending one connection.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -15,12 +15,12 @@ use vsock_muxer::{
 use crate::stream::After;
 use crate::world::{READABLE, WRITABLE, World, bytes, header, op, reply, with};
 
-/// What was refused since this was asked last.
+/// Returns the refusals since the last call.
 fn refusals(world: &mut World) -> Vec<ConnectionRefusal> {
     std::iter::from_fn(|| world.muxer.next_refusal()).collect()
 }
 
-/// The one refusal since this was asked last, which its counter has as well.
+/// Returns the only refusal since the last call, after checking its counter.
 #[track_caller]
 fn refused(world: &mut World) -> (RefusalReason, Initiator, String) {
     let [refusal] = refusals(world).try_into().unwrap();
@@ -98,7 +98,11 @@ fn each_standstill_is_counted_once() {
         world.guest_sends(&op(Op::CreditRequest, &request), b"");
         world.receive(9);
     }
-    assert_eq!(stalls(&world), (1, 0), "it is the same one");
+    assert_eq!(
+        stalls(&world),
+        (1, 0),
+        "the same stall must not count again"
+    );
     let taken = with(op(Op::CreditUpdate, &request), |header| header.fwd_cnt = 4);
     world.guest_sends(&taken, b"");
     assert_eq!(bytes(&world.receive(9)), b"4567");
@@ -117,7 +121,7 @@ fn each_standstill_is_counted_once() {
 }
 
 #[test]
-fn a_host_client_that_is_refused_is_told_of_with_its_reason() {
+fn the_refusal_of_a_host_client_is_reported_with_its_reason() {
     let mut world = World::new();
     world.client(b"CONNECT me\n");
     let (reason, initiator, text) = refused(&mut world);
@@ -125,10 +129,7 @@ fn a_host_client_that_is_refused_is_told_of_with_its_reason() {
         (reason, initiator),
         (RefusalReason::CommandMalformed, Initiator::Host)
     );
-    assert!(
-        text.starts_with("host client: its command cannot"),
-        "{text}"
-    );
+    assert!(text.starts_with("host client: invalid command"), "{text}");
 
     let mut world = World::new();
     let host = world.client(b"CONNECT 5");
@@ -164,7 +165,7 @@ fn a_host_client_that_is_refused_is_told_of_with_its_reason() {
 }
 
 #[test]
-fn a_host_client_learns_from_the_log_what_the_guest_made_of_it() {
+fn a_guests_refusal_of_a_host_client_is_reported() {
     let mut world = World::new();
     world.client(b"CONNECT 9\n");
     let request = world.receive(1)[0].0;
@@ -175,7 +176,7 @@ fn a_host_client_learns_from_the_log_what_the_guest_made_of_it() {
         (RefusalReason::GuestRefused, Initiator::Host)
     );
     assert!(
-        text.starts_with("host client to guest port 9: the guest refuses it"),
+        text.starts_with("host client to guest port 9: the guest has refused"),
         "{text}"
     );
 
@@ -191,7 +192,7 @@ fn a_host_client_learns_from_the_log_what_the_guest_made_of_it() {
     world.pass(Duration::from_secs(600));
     assert_eq!(refused(&mut world).0, RefusalReason::NotDelivered);
 
-    // One that was there is not refused by its end.
+    // A connection that was established is not refused when it ends.
     let mut world = World::new();
     let (_, connection) = world.host_connects(9);
     world.guest_sends(&op(Op::Reset, &connection), b"");
@@ -200,7 +201,7 @@ fn a_host_client_learns_from_the_log_what_the_guest_made_of_it() {
 }
 
 #[test]
-fn a_guest_that_is_refused_is_told_of_with_its_reason() {
+fn the_refusal_of_a_guest_is_reported_with_its_reason() {
     let mut world = World::new();
     world.answer(Err(ErrorKind::NotFound));
     world.guest_sends(&header(Op::Request, 1, 52), b"");
@@ -209,7 +210,7 @@ fn a_guest_that_is_refused_is_told_of_with_its_reason() {
         (reason, initiator),
         (RefusalReason::Backend, Initiator::Guest)
     );
-    let expected = "guest port 1 to host port 52: no host component takes it (entity not found)";
+    let expected = "guest port 1 to host port 52: no host component accepts it (entity not found)";
     assert_eq!(text, expected);
 
     let mut world = World::limited(|limits| limits.max_accepting(0));
@@ -272,7 +273,7 @@ fn a_connection_that_is_reset_ends_on_both_sides_with_data_in_flight() {
     world.apply();
     assert!(host.state().aborted);
     let packets = world.receive(9);
-    assert_eq!(packets.len(), 1, "no data comes before it or after it");
+    assert_eq!(packets.len(), 1, "no data precedes or follows it");
     let rst = packets[0].0;
     assert_eq!(
         (rst.op, rst.dst_port, rst.src_port),
@@ -281,10 +282,10 @@ fn a_connection_that_is_reset_ends_on_both_sides_with_data_in_flight() {
     assert_eq!(world.ended(Ending::Aborted), 1);
     assert!(
         !world.muxer.reset_connection(world.now, first),
-        "it is gone"
+        "the connection is gone"
     );
 
-    // Whatever has its ports next has another number.
+    // The next connection with its ports has another number.
     world.guest_connects(1, 52);
     assert_ne!(id(&world, 1), first);
     assert!(!world.muxer.reset_connection(world.now, first));
@@ -317,7 +318,7 @@ fn a_listing_in_pieces_has_each_connection_that_stays_once() {
     let mut turn = 0;
     while let Some(from) = position {
         position = world.muxer.connections_from(from, 3, &mut listed);
-        // The sixth is listed before it goes, and the one that comes has its place.
+        // The sixth connection is listed before it ends, and a new one takes its place.
         if turn == 1 {
             let (_, sixth) = &connections[5];
             world.guest_sends(&op(Op::Reset, sixth), b"");
@@ -352,8 +353,8 @@ fn a_refusal_between_guests_names_the_other_guest() {
         (reason, initiator),
         (RefusalReason::Backend, Initiator::Guest)
     );
-    let expected = "guest port 1 to port 52 of guest 7: the other guest cannot be reached, or refuses \
-                    it (connection refused)";
+    let expected = "guest port 1 to port 52 of guest 7: the other guest cannot be reached or has \
+                    refused (connection refused)";
     assert_eq!(text, expected);
 
     let mut world = World::of_siblings();
@@ -371,14 +372,14 @@ fn a_refusal_between_guests_names_the_other_guest() {
         (RefusalReason::NoHostPort, Initiator::Host)
     );
     let expected =
-        "port 1000 of guest 7 to guest port 80: what is left of a connection has the same ports";
+        "port 1000 of guest 7 to guest port 80: an old connection still uses the same ports";
     assert_eq!(text, expected);
     let (request, _) = world.receive(1)[0];
     let reset = with(reply(&request, Op::Reset), |header| header.dst_cid = 7);
     world.guest_sends(&reset, b"");
     let text = refusals(&mut world)[0].to_string();
     assert!(
-        text.starts_with("port 1000 of guest 7 to guest port 80: the guest refuses"),
+        text.starts_with("port 1000 of guest 7 to guest port 80: the guest has refused"),
         "{text}"
     );
 }

@@ -23,7 +23,7 @@ fn t101_a_reset_closes_everything_and_a_second_activation_works() {
         for host in [&silent, &first, &second] {
             assert!(host.state().closed);
         }
-        assert!(world.watched.is_empty(), "backends rest too");
+        assert!(world.watched.is_empty(), "backends are not watched either");
         assert_eq!((world.ops(), world.muxer.deadline()), (vec![], None));
         world.guest_sends(&op(Op::ReadWrite, &request), b"late");
         assert_eq!(world.ops(), []);
@@ -58,7 +58,7 @@ fn t105_a_transport_reset_keeps_clients_that_the_guest_has_not_heard_of() {
     world.apply();
     assert!(known.state().closed && !unknown.state().closed);
     assert_eq!(world.ops(), [Op::Request]);
-    // The guest has it now.
+    // Now the guest has the REQUEST.
     world.muxer.transport_reset(world.now);
     world.apply();
     assert!(unknown.state().closed);

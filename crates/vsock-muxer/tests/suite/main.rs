@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The muxer from outside: packets and readiness in, packets and actions out.
+//! Tests of the muxer through its public interface.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Seqpacket connections: whole messages between guest and streams. Most of it is T111.
+//! Seqpacket connections: complete messages between guest and streams.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn message_host(world: &mut World) -> Host {
     Host::of_messages(world.host().fd)
 }
 
-/// A guest that has connected to a host of messages, with a buffer of this many bytes.
+/// Connects a guest with a buffer of this many bytes to a stream of messages.
 fn connected(world: &mut World, buf_alloc: u32) -> Host {
     world.script().seqpacket = true;
     let host = message_host(world);
@@ -38,15 +38,14 @@ fn connected(world: &mut World, buf_alloc: u32) -> Host {
     host
 }
 
-/// As [`world`], where packets cost the guest nothing but their bytes, so that its buffers can be
-/// small.
+/// Like [`world`], but packets have no overhead in the guest, so that its buffers can be small.
 fn frugal(buf_alloc: u32) -> (World, Host) {
     let mut world = World::with(Config::builder().packet_overhead(0).build().unwrap());
     let host = connected(&mut world, buf_alloc);
     (world, host)
 }
 
-/// A client at the backend, of messages, that has sent these.
+/// A client of messages at the backend that has sent these.
 fn client(world: &mut World, messages: &[&[u8]]) -> Host {
     let host = message_host(world);
     for message in messages {
@@ -63,14 +62,14 @@ fn world() -> (World, Host) {
     (world, host)
 }
 
-/// A packet that says so much of the guest's buffer.
+/// A packet that reports this credit of the guest.
 fn credit(buf_alloc: u32, fwd_cnt: u32) -> Header {
     with(packet(Op::CreditUpdate, 0), |h| {
         (h.buf_alloc, h.fwd_cnt) = (buf_alloc, fwd_cnt);
     })
 }
 
-/// The lengths and the flags of the packets with payload that fit into buffers with this room.
+/// Returns the lengths and flags of the packets with payload in buffers with this room.
 fn pieces(world: &mut World, rooms: &[usize]) -> Vec<(usize, u32)> {
     world.guest.rooms.extend(rooms);
     world.transmit(usize::MAX);
@@ -92,7 +91,7 @@ fn t111_packets_of_the_guest_become_one_message() {
     world.guest_sends(&packet(Op::ReadWrite, 0), b"whole ");
     assert_eq!(host.got_messages(), []);
     world.guest_sends(&packet(Op::ReadWrite, EOM), b"message");
-    // At once, with no event in between.
+    // Immediately, without an event in between.
     let whole = (b"one whole message".to_vec(), false);
     assert_eq!(host.got_messages(), [whole]);
     assert_eq!(world.watch_of(&host), Some((true, false)));
@@ -133,7 +132,7 @@ fn t72_many_small_messages_do_not_keep_others_waiting() {
     world.event(host.fd, WRITABLE);
     let mut got = host.got_messages();
     assert!((1..=256).contains(&got.len()), "{} in one turn", got.len());
-    // No edge tells of it: the descriptor is as writable as it was.
+    // No edge reports this, because the descriptor is as writable as before.
     while world.muxer.deadline().is_some_and(|at| at <= world.now) {
         world.pass(Duration::ZERO);
     }
@@ -188,7 +187,11 @@ fn t111_a_message_waits_for_buffers() {
     host.sends_message(&[7; 250], false);
     world.event(host.fd, READABLE);
     assert_eq!(pieces(&mut world, &[100]), [(100, 0)]);
-    assert_eq!(pieces(&mut world, &[0]), [], "no room is no packet");
+    assert_eq!(
+        pieces(&mut world, &[0]),
+        [],
+        "without room there is no packet"
+    );
     assert_eq!(pieces(&mut world, &[1]), [(1, 0)]);
     assert_eq!(pieces(&mut world, &[4096]), [(149, EOM)]);
 }
@@ -202,7 +205,7 @@ fn t111_a_message_is_as_long_as_the_guest_can_hold_or_ends_the_connection() {
         if passes {
             assert_eq!(pieces(&mut world, &[4096]), [(len, EOM)]);
         } else {
-            assert_eq!(world.ops(), [Op::Reset], "and not a byte of it");
+            assert_eq!(world.ops(), [Op::Reset], "and no byte of the message");
             assert_eq!(world.ended(Ending::MessageTooLong), 1);
         }
     }
@@ -226,7 +229,7 @@ fn t111_a_guest_that_shrinks_under_a_message_is_reset() {
     world.event(host.fd, READABLE);
     assert_eq!(pieces(&mut world, &[100]), [(100, 0)]);
     world.guest_sends(&credit(200, 0), b"");
-    assert_eq!(world.ops(), [Op::Reset], "the rest can never come");
+    assert_eq!(world.ops(), [Op::Reset], "the rest can never be sent");
     assert!(host.state().closed);
 }
 
@@ -246,7 +249,7 @@ fn t72_others_have_their_turn_while_a_message_is_under_way() {
         .expect("the small one has its turn");
     assert!(at < 70, "{at} packets of the message came first");
     let last = packets.iter().rposition(|(header, _)| header.flags == EOM);
-    assert_eq!(last, Some(200), "and the message goes on after it");
+    assert_eq!(last, Some(200), "and the message continues after it");
 }
 
 #[test]
@@ -302,7 +305,7 @@ fn t105_a_transport_reset_forgets_half_a_message() {
     world.muxer.transport_reset(world.now);
     world.apply();
     assert!(host.state().closed);
-    // The same ports again: nothing of the old message is left.
+    // With the same ports again, nothing of the old message is left.
     let host = connected(&mut world, 100);
     host.sends_message(b"new", false);
     world.event(host.fd, READABLE);
@@ -310,7 +313,7 @@ fn t105_a_transport_reset_forgets_half_a_message() {
 }
 
 #[test]
-fn a_client_of_messages_says_its_command_in_one_however_slowly() {
+fn a_seqpacket_client_sends_its_command_in_one_message() {
     for slow in [false, true] {
         let mut world = World::new();
         let host = message_host(&mut world);
@@ -376,7 +379,7 @@ fn t109_without_the_feature_neither_side_gets_messages() {
 }
 
 #[test]
-fn the_first_backend_of_messages_gets_the_ports_that_nobody_has() {
+fn the_first_seqpacket_backend_gets_the_unassigned_ports() {
     let mut world = World::new();
     let other = Scripted::new(1);
     other.0.lock().unwrap().seqpacket = true;
@@ -387,7 +390,7 @@ fn the_first_backend_of_messages_gets_the_ports_that_nobody_has() {
     world.guest_sends(&packet(Op::Request, 0), b"");
     assert_eq!(world.ops(), [Op::Response]);
     assert_eq!(other.0.lock().unwrap().asked, [52]);
-    // One that was given with ports gets no others, though it has messages.
+    // A backend for certain ports gets no others, although it supports messages.
     let mut aloof = World::without_backends();
     let backend = Box::new(Scripted::clone(&other));
     aloof.muxer.add_backend_for(backend, &[52]).unwrap();
@@ -396,7 +399,7 @@ fn the_first_backend_of_messages_gets_the_ports_that_nobody_has() {
     aloof.guest_sends(&request, b"");
     assert_eq!(aloof.ops(), [Op::Reset]);
     assert_eq!(other.0.lock().unwrap().asked, [52], "by the first guest");
-    // A port that is somebody's stays his, with or without messages.
+    // A port with a backend of its own stays with it, whether that supports messages or not.
     world.muxer.route_port(53, world.backend_id).unwrap();
     world.guest_sends(&request, b"");
     assert_eq!(world.script().asked, [53]);
@@ -433,7 +436,7 @@ fn a_stream_of_messages_that_breaks_is_reset() {
     world.event(host.fd, READABLE);
     assert_eq!(pieces(&mut world, &[4096]), [(6, EOM)]);
     assert_eq!(world.ops(), [Op::Reset]);
-    // And when it is written to.
+    // The same when it is written to.
     let (mut world, host) = self::world();
     host.state().write_error = Some(ErrorKind::BrokenPipe);
     world.guest_sends(&op(Op::ReadWrite, &packet(Op::ReadWrite, EOM)), b"lost");

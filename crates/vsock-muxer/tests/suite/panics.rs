@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams and backends that panic in the middle of a call, or count more than they were offered.
+//! Streams and backends that panic during a call, or report more bytes than they were offered.
 
 use std::any::Any;
 use std::io::{self, Read, Write};
@@ -17,12 +17,12 @@ use vsock_proto::{Config, Header, Op, SocketTypes};
 use crate::stream::Host;
 use crate::world::{HANGUP, READABLE, WRITABLE, World, header, op, shutdown};
 
-/// Two host ports: one that is not given back is missed.
+/// Only two host ports, so that a port that is not released is noticed.
 fn config() -> Config {
     Config::builder().host_ports(5000..5002).build().unwrap()
 }
 
-/// A life with every kind of call. Each step goes on where the one before stopped.
+/// A life with every kind of call. Each step continues where the previous one stopped.
 #[derive(Default)]
 struct Life {
     hosts: Vec<Host>,
@@ -32,7 +32,7 @@ struct Life {
 const STEPS: [fn(&mut Life, &mut World); 12] = [
     Life::a_client_comes,
     Life::it_sends_its_command_and_more,
-    Life::another_asks_for_its_port_beside_the_bytes,
+    Life::another_asks_for_its_port_out_of_band,
     Life::the_guest_connects,
     Life::it_sends_more_than_the_host_takes,
     Life::the_host_takes_the_rest,
@@ -44,7 +44,7 @@ const STEPS: [fn(&mut Life, &mut World); 12] = [
     |_, world| world.pass(Duration::from_secs(3600)),
 ];
 
-/// What the guest sends on the connection that it has begun.
+/// A packet of the guest on the connection that it initiated.
 fn guest(op: Op) -> Header {
     header(op, 1000, 80)
 }
@@ -59,7 +59,7 @@ impl Life {
         host
     }
 
-    /// Takes the next step; `false` after the last.
+    /// Takes the next step. Returns `false` after the last one.
     fn go_on(&mut self, world: &mut World) -> bool {
         let Some(step) = STEPS.get(self.step) else {
             return false;
@@ -81,7 +81,7 @@ impl Life {
         assert_eq!(world.ops(), [Op::ReadWrite]);
     }
 
-    fn another_asks_for_its_port_beside_the_bytes(&mut self, world: &mut World) {
+    fn another_asks_for_its_port_out_of_band(&mut self, world: &mut World) {
         let host = self.host(world);
         host.state().requested = Some(53);
         world.comes(&host);
@@ -147,8 +147,7 @@ impl Life {
     }
 }
 
-/// Lives a life in which `call` panics from step `calm` on. Returns the step that panicked, if any
-/// has.
+/// Lives a life in which `call` panics from step `calm` on. Returns the step that panicked, if any.
 fn live_until_panic(
     world: &mut World,
     temper: &Temper,
@@ -186,7 +185,7 @@ fn t132_whatever_panics_ends_every_connection_and_the_muxer_can_be_activated_aga
             }
             panics.push(call);
             let at = format!("{call:?} at {panicked:?}");
-            // A stream that is being closed is the driver's, and its panics are.
+            // A stream that is being closed belongs to the driver, and so do its panics.
             let in_driver = [Call::Drop, Call::Shutdown].contains(&call);
             let left = world.muxer.connections().count();
             if in_driver && left > 0 {
@@ -197,8 +196,8 @@ fn t132_whatever_panics_ends_every_connection_and_the_muxer_can_be_activated_aga
                 assert!(!world.muxer.wants_transmit());
                 assert_eq!(world.muxer.deadline(), None);
             }
-            // The driver's own rules are kept: what is closed is what was watched, and nothing else
-            // stays.
+            // The rules for the driver hold: every watched descriptor is closed, and no other is
+            // left.
             world.apply();
             assert!(in_driver || world.watched.is_empty(), "{call:?}");
             world.guest.packets.clear();
@@ -207,7 +206,7 @@ fn t132_whatever_panics_ends_every_connection_and_the_muxer_can_be_activated_aga
             for host in &life.hosts {
                 assert!(!host.state().made || host.state().closed, "{at}");
             }
-            // And everything works as in the first life, the two host ports among it.
+            // Everything works as in the first life, including the two host ports.
             world.script().clients.clear();
             world.script().answers.clear();
             let mut life = Life::default();
@@ -261,12 +260,12 @@ fn t132_a_backend_that_panics_when_it_is_added_has_no_port_and_no_place() {
 fn t132_a_stream_that_counts_more_than_it_was_offered_has_failed() {
     let temper = Temper::default();
     let mut world = World::with_temper(config(), &temper);
-    // Of a command, which is in no buffer.
+    // A command, which is not in a buffer.
     temper.lie_in(Call::Read);
     let client = world.client(b"CONNECT 52\n");
     assert!(client.state().closed);
     assert_eq!(world.muxer.counters().handshakes_abandoned, 1);
-    // Of what waits for the host.
+    // Bytes that wait for the host.
     temper.calm();
     let (host, guest) = world.guest_connects(1000, 80);
     host.state().space = 0;
@@ -305,7 +304,7 @@ fn t132_a_message_longer_than_its_buffer_was_is_none() {
     assert!(host.state().closed);
 }
 
-/// A stream whose lock is poisoned, for example: every call of it panics, its drop too.
+/// A stream of which every call panics, even the drop, as with a poisoned lock.
 struct Ruined;
 
 impl Drop for Ruined {

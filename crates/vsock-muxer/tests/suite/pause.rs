@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Guests that stand still.
+//! Paused guests.
 
 use vsock_proto::{Op, SocketTypes};
 
@@ -75,7 +75,7 @@ fn t116_a_connection_that_was_cut_gets_its_rst_and_the_same_ports_can_be_used_ag
 }
 
 #[test]
-fn what_is_not_active_is_not_paused() {
+fn an_inactive_muxer_is_not_paused() {
     let mut world = World::asleep(vsock_proto::Config::default());
     world.muxer.pause();
     world.muxer.cut(world.now);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The end of a device whose guest goes on.
+//! Shutting down a device whose guest continues.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -38,7 +38,7 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
     {
         assert!(host.state().closed);
     }
-    assert!(world.watched.is_empty(), "backends rest too");
+    assert!(world.watched.is_empty(), "backends are not watched either");
     assert!(world.muxer.owes_resets());
     let packets = world.receive(64);
     let told = packets.iter().map(|(rst, _)| {
@@ -84,7 +84,7 @@ fn t133_rsts_beyond_every_limit_come_as_buffers_do() {
 #[test]
 fn t133_after_a_shutdown_nothing_begins() {
     let mut world = World::new();
-    // A failure, after which the backend would be asked again.
+    // After a failure, the backend would normally be asked again.
     let failure = Err(ErrorKind::OutOfMemory);
     world.script().clients.push_back(failure);
     world.backend_event();
@@ -96,7 +96,7 @@ fn t133_after_a_shutdown_nothing_begins() {
     let asked = world.script().accepts;
     let waiting = world.host();
     world.queue_client(&waiting);
-    // Of the same batch as what led to the stop.
+    // An event of the same batch as the one that led to the stop.
     world.muxer.on_event(world.now, token, READABLE);
     let late = Scripted::new(1);
     world.muxer.add_backend(Box::new(late)).unwrap();

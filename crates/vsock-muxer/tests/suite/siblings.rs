@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections with other guests, at the seam.
+//! Connections with siblings, at the interface of the muxer.
 
 use std::io::ErrorKind;
 
@@ -21,7 +21,7 @@ const fn at(cid: u64, port: u32) -> VsockAddr {
     VsockAddr { cid, port }
 }
 
-/// A client of the backend that is the guest with this address, and wants port 80.
+/// A client of the backend: the sibling with this address, which requests port 80.
 fn sibling(world: &mut World, from: VsockAddr) -> Host {
     let host = world.host();
     {
@@ -41,7 +41,7 @@ fn the_backend_is_asked_with_both_addresses_for_each_cid_that_a_guest_can_have()
         world.guest_sends(&to(cid, request), b"");
     }
     assert_eq!(world.script().asked_from, []);
-    // From each CID on the wire but those that cannot be answered from.
+    // From each CID except those that cannot send an answer.
     let mut from: Vec<_> = world
         .receive(64)
         .iter()
@@ -70,10 +70,10 @@ fn without_the_backend_other_cids_do_not_exist() {
         world.guest_sends(&to(SIBLING, header(kind, 1, 52)), b"");
     }
     let rsts = world.receive(64);
-    assert_eq!(rsts.len(), 1, "for the REQUEST alone");
+    assert_eq!(rsts.len(), 1, "only for the REQUEST");
     assert_eq!(rsts[0].0.src_cid, SIBLING);
     assert_eq!(world.muxer.counters().packets_rejected, 3);
-    // A backend for host processes does not make its clients guests, whatever they say.
+    // A client of a backend for host processes is never a guest, whatever address it claims.
     let client = sibling(&mut world, at(SIBLING, 1000));
     let (asked, _) = world.receive(1)[0];
     assert_eq!(asked.src_cid, 2);
@@ -92,11 +92,11 @@ fn there_is_one_backend_for_other_guests() {
         .muxer
         .activate(world.now, vsock_proto::SocketTypes::ALL);
     world.guest_sends(&to(SIBLING, header(Op::ReadWrite, 1, 52)), b"");
-    assert_eq!(world.ops(), [], "its route has gone with it");
+    assert_eq!(world.ops(), [], "the route was removed with the backend");
 }
 
 #[test]
-fn what_the_backend_accepts_is_a_connection_from_the_address_that_it_names() {
+fn an_accepted_stream_is_a_connection_from_the_address_that_it_names() {
     let mut world = World::of_siblings();
     let host = sibling(&mut world, at(SIBLING, 1000));
     let (request, _) = world.receive(1)[0];
@@ -105,7 +105,7 @@ fn what_the_backend_accepts_is_a_connection_from_the_address_that_it_names() {
     let info = world.muxer.connections().next().unwrap();
     assert_eq!(info.initiator, Initiator::Host);
     let response = to(SIBLING, header(Op::Response, 80, 1000));
-    // One that comes to the host, or to another sibling, is no answer.
+    // A packet to the host, or to another sibling, is not an answer.
     for cid in [2, SIBLING + 1] {
         world.guest_sends(&to(cid, response), b"");
     }
@@ -133,7 +133,7 @@ fn t95_addresses_that_nothing_can_have_and_those_in_use_are_refused() {
     }
     assert_eq!(world.muxer.counters().refused_without_port, 6);
     assert!(!first.state().closed);
-    // The same ports of another sibling, and of the host, are free.
+    // The same ports of another sibling and of the host are free.
     let other = sibling(&mut world, at(SIBLING + 1, 1000));
     let host = sibling(&mut world, at(2, 1000));
     assert!(!other.state().closed && !host.state().closed);
@@ -146,7 +146,7 @@ fn t95_addresses_that_nothing_can_have_and_those_in_use_are_refused() {
 fn other_guests_have_at_most_half_of_the_connections() {
     let config = Config::builder().max_connections(5).build().unwrap();
     let mut world = World::of_siblings_with(config);
-    // Three of five, whether the guest answers or not, and whoever they are.
+    // Three of five, whether the guest answers or not, and for all siblings together.
     let siblings = [SIBLING, SIBLING + 1, SIBLING + 2];
     let clients = siblings.map(|cid| sibling(&mut world, at(cid, 1000)));
     let request = world.receive(3)[0].0;
@@ -156,7 +156,7 @@ fn other_guests_have_at_most_half_of_the_connections() {
     let refused = sibling(&mut world, at(SIBLING, 1001));
     assert!(refused.state().closed);
     assert_eq!(world.muxer.counters().refused_at_limit, 1);
-    // Those of the host, and of the guest itself, have the rest.
+    // The host and the guest itself have the rest.
     let host = sibling(&mut world, at(2, 1000));
     assert!(!host.state().closed);
     let own = world.host();
@@ -164,7 +164,7 @@ fn other_guests_have_at_most_half_of_the_connections() {
     world.guest_sends(&to(SIBLING, header(Op::Request, 1, 52)), b"");
     assert!(!own.state().closed);
     assert_eq!(world.muxer.connections().count(), 5);
-    // A place that is given back is theirs again; also after a reset.
+    // A released place is available to siblings again, even after a reset.
     world.guest_sends(&answer(Op::Reset), b"");
     let next = sibling(&mut world, at(SIBLING, 1002));
     assert!(!next.state().closed);
@@ -198,7 +198,7 @@ fn t73_the_host_does_not_wait_for_all_connections_of_other_guests() {
 }
 
 #[test]
-fn what_fits_a_small_buffer_is_found_past_payload_of_the_host_and_of_other_guests() {
+fn a_packet_for_a_small_buffer_is_found_past_payload_of_other_peers() {
     let mut world = World::of_siblings();
     let cids = [2, SIBLING, SIBLING + 1, SIBLING + 2, SIBLING + 3];
     let clients = accepted(&mut world, cids);
@@ -252,7 +252,7 @@ fn a_busy_sibling_does_not_make_the_same_port_of_another_wait() {
     world.guest_sends(&to(SIBLING, header(Op::Request, 1, 52)), b"");
     world.is_busy(false);
     let host = world.host();
-    world.answer(Err(ErrorKind::WouldBlock)); // the first is asked again
+    world.answer(Err(ErrorKind::WouldBlock)); // The first is asked again.
     world.answer(Ok(&host));
     world.guest_sends(&to(SIBLING + 1, header(Op::Request, 1, 52)), b"");
     world.pass(std::time::Duration::from_millis(1));
@@ -283,7 +283,7 @@ fn t82_a_sibling_that_reads_no_more_is_told_of_by_an_event() {
     );
     world.host_sends(&host, b"still");
     assert_eq!(world.receive(1)[0].1, b"still");
-    // The guest is not punished for what was on its way.
+    // Bytes in flight do not count against the guest.
     world.guest_sends(&op(Op::ReadWrite, &request), b"late");
     assert_eq!(world.ended(Ending::Violated), 0);
 }

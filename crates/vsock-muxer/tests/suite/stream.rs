@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A host's stream whose other end is in the test's hands.
+//! A host's stream whose peer is controlled by the test.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use vsock_backend_api::{
     Received, Record, VsockAddr, VsockBackendType, VsockMessages, VsockStream,
 };
 
-/// What a read finds after the last byte.
+/// The result of a read after the last byte.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum After {
     #[default]
@@ -27,16 +27,16 @@ pub(crate) type Message = (Vec<u8>, bool);
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Those that were not yet read and those that were written, of a stream that keeps them apart.
+    /// The messages not yet read, and those that were written, on a stream of messages.
     pub(crate) messages: Option<(VecDeque<Message>, Vec<Message>)>,
-    /// The longest that it takes; 0: no limit.
+    /// The longest message that it accepts; 0 means no limit.
     pub(crate) longest: usize,
     pub(crate) input: VecDeque<u8>,
     pub(crate) after: After,
     pub(crate) output: Vec<u8>,
-    /// Bytes that writes still take.
+    /// How many bytes writes still accept.
     pub(crate) space: usize,
-    /// Space that the reader makes while a write is under way that takes less than it was offered.
+    /// Space that the reader makes during a write that accepts only a part.
     pub(crate) space_after_short_write: usize,
     pub(crate) write_error: Option<ErrorKind>,
     pub(crate) interruptions: usize,
@@ -44,18 +44,18 @@ pub(crate) struct State {
     pub(crate) writes: usize,
     pub(crate) shut_write: bool,
     pub(crate) shut_read: bool,
-    /// The stream exists, or did.
+    /// Whether the stream exists or has existed.
     pub(crate) made: bool,
     pub(crate) closed: bool,
-    /// It was closed by an abort.
+    /// Whether it was aborted.
     pub(crate) aborted: bool,
     pub(crate) peer_gone: bool,
-    /// Whether it says that it is a channel inside the process.
+    /// Whether it claims to be a channel inside the process.
     pub(crate) inner: bool,
-    /// Another descriptor for writing; none: the same.
+    /// A separate descriptor for writing, if any.
     pub(crate) write_fd: Option<RawFd>,
     pub(crate) write_fd_failures: usize,
-    /// What it says of its connection; none: that it is there.
+    /// The error of `finish_connect`; `None` if the stream is connected.
     pub(crate) unconnected: Option<ErrorKind>,
     pub(crate) requested: Option<u32>,
     pub(crate) peer: Option<VsockAddr>,
@@ -66,7 +66,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// A call is interrupted for as long as the test wants that.
+    /// Whether calls are interrupted.
     fn interrupt(&mut self) -> io::Result<()> {
         match self.interruptions.checked_sub(1) {
             None => Ok(()),
@@ -78,7 +78,7 @@ impl State {
     }
 }
 
-/// The test's end.
+/// The test's end of the stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) fd: RawFd,
@@ -97,7 +97,7 @@ impl Host {
         }
     }
 
-    /// One whose stream keeps messages apart.
+    /// A host with a stream of messages.
     pub(crate) fn of_messages(fd: RawFd) -> Self {
         let host = Self::new(fd);
         host.state().messages = Some(Default::default());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What is said to the event loop, and what is not.
+//! Requests to the event loop, and their absence.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn t57_the_steady_flow_says_nothing_to_the_event_loop() {
     assert_eq!(world.changes, before);
 }
 
-/// Runs a level-triggered event loop for this many turns; returns how often it was woken.
+/// Runs a level-triggered event loop and returns how many times it was woken.
 fn wake_ups(world: &mut World, host: &crate::stream::Host) -> usize {
     (0..1000)
         .take_while(|_| {
@@ -42,7 +42,7 @@ fn t69_a_guest_without_buffers_does_not_keep_the_loop_awake() {
     host.sends(b"waits");
     assert_eq!(wake_ups(&mut world, &host), 2);
     assert_eq!(bytes(&world.receive(9)), b"waits");
-    assert_eq!(world.watch_of(&host), Some((true, false)), "armed again");
+    assert_eq!(world.watch_of(&host), Some((true, false)), "watched again");
 }
 
 #[test]
@@ -92,14 +92,18 @@ fn t71_a_hangup_that_cannot_be_used_is_unregistered_and_not_lost() {
     world.event(host.fd, HANGUP);
     assert_eq!(world.watch_of(&host), None);
     let mut got = bytes(&world.receive(99)).len();
-    assert_eq!(got, 65_536, "no more than there is credit for");
+    assert_eq!(got, 65_536, "no more than the credit");
     header.fwd_cnt = 65_536;
     world.guest_sends(&op(Op::CreditUpdate, &header), b"");
     let packets = world.receive(99);
     got += bytes(&packets).len();
     assert_eq!(got, 70_000);
     let last = packets.last().unwrap().0;
-    assert_eq!((last.op, last.flags), (Op::Shutdown.into(), 3), "T83: both");
+    assert_eq!(
+        (last.op, last.flags),
+        (Op::Shutdown.into(), 3),
+        "both directions"
+    );
 }
 
 #[test]
@@ -113,10 +117,10 @@ fn t70_a_killed_connection_leaves_nothing_registered() {
     world.event(host.fd, HANGUP);
     world.receive(9);
     assert!(host.state().closed);
-    assert_eq!(world.watched.len(), 1, "the backend's alone");
+    assert_eq!(world.watched.len(), 1, "only the backend is watched");
 }
 
-/// A connection whose stream has another descriptor for writing.
+/// A connection whose stream has a separate descriptor for writing.
 fn two_descriptors(world: &mut World) -> (crate::stream::Host, Header) {
     let (host, request) = world.guest_connects(1, 52);
     host.state().write_fd = Some(500);
@@ -145,7 +149,7 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
     }
     assert_eq!(world.changes, before, "it stays registered");
     world.event(500, WRITABLE);
-    // Level-triggered: it is taken back.
+    // A level-triggered loop needs the watch withdrawn.
     assert!(!world.watched[&500].interest.write);
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"x");
@@ -155,7 +159,7 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
     assert_eq!(world.watched.len(), 1);
 }
 
-/// Space that comes while a write is under way may leave a descriptor as ready as it was: no edge.
+/// If space becomes free during a write, the descriptor may stay ready, without another edge.
 #[test]
 fn a_short_write_is_tried_again_where_no_edge_need_come() {
     let mut world = World::new();
@@ -184,7 +188,10 @@ fn without_a_descriptor_for_writing_time_does_it() {
     host.state().space = 3;
     world.pass(Duration::from_millis(20));
     assert_eq!(host.got(), b"pat");
-    assert!(world.watched[&500].interest.write, "now it could be had");
+    assert!(
+        world.watched[&500].interest.write,
+        "now the descriptor is available"
+    );
     host.state().space = 99;
     world.event(500, WRITABLE);
     assert_eq!(host.got(), b"ience");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A muxer with a backend, a guest and an event loop, all in the test's hands.
+//! A muxer with a backend, a guest and an event loop, all controlled by the test.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -33,24 +33,24 @@ pub(crate) const fn ready(readable: bool, writable: bool, hangup: bool) -> Readi
     }
 }
 
-/// What a backend does next.
+/// The script of a backend.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
-    /// Clients that wait, and failures.
+    /// Waiting clients and failures.
     pub(crate) clients: VecDeque<Result<Host, ErrorKind>>,
-    /// Whether it is busy when there is no answer; else it refuses.
+    /// Whether it is busy, rather than refusing, when there is no answer.
     pub(crate) busy: bool,
-    /// What becomes of the guest's connections.
+    /// The answers to the guest's connections.
     pub(crate) answers: VecDeque<Result<Host, ErrorKind>>,
-    /// Who listens, on every port; `None`: it cannot be told.
+    /// The listener on every port; `None` if it is unknown.
     pub(crate) listener: Option<u64>,
-    /// Who does from the next connect on that gives a stream.
+    /// The listener after the next connect that returns a stream.
     pub(crate) next_listener: Option<u64>,
-    /// Ports that were asked for.
+    /// The requested ports.
     pub(crate) asked: Vec<u32>,
-    /// From which address to which, each time.
+    /// The addresses of each request, from and to.
     pub(crate) asked_from: Vec<(VsockAddr, VsockAddr)>,
-    /// Whether it has streams of messages.
+    /// Whether it supports messages.
     pub(crate) seqpacket: bool,
     pub(crate) accepts: usize,
 }
@@ -132,7 +132,7 @@ impl VsockBackend for Scripted {
     }
 }
 
-/// Buffers that the guest has posted, and what came in them.
+/// The guest's buffers, and the packets that arrived in them.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     pub(crate) rooms: VecDeque<usize>,
@@ -166,7 +166,7 @@ pub(crate) struct World {
     pub(crate) backend: Scripted,
     pub(crate) backend_id: BackendId,
     pub(crate) watched: HashMap<RawFd, Watched>,
-    /// How often something was said to the event loop.
+    /// How many requests the event loop has received.
     pub(crate) changes: usize,
     next_fd: RawFd,
 }
@@ -182,12 +182,12 @@ impl World {
         world
     }
 
-    /// Active, with other limits than by default.
+    /// An active muxer with limits that differ from the default.
     pub(crate) fn limited(set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
         Self::with(set(Config::builder()).build().unwrap())
     }
 
-    /// Active, and its backend is not the muxer's.
+    /// An active muxer without its backend.
     pub(crate) fn without_backends() -> Self {
         let mut world = Self::asleep(Config::default());
         drop(world.muxer.remove_backends(world.now));
@@ -195,7 +195,7 @@ impl World {
         world
     }
 
-    /// Active, with its backend for other guests alone.
+    /// An active muxer with its backend only for siblings.
     pub(crate) fn of_siblings() -> Self {
         Self::of_siblings_with(Config::default())
     }
@@ -209,7 +209,7 @@ impl World {
         world
     }
 
-    /// Active, with a backend of that temper.
+    /// An active muxer with a backend of this temper.
     pub(crate) fn with_temper(config: Config, temper: &Temper) -> Self {
         let mut world = Self::asleep(config);
         drop(world.muxer.remove_backends(world.now));
@@ -219,7 +219,7 @@ impl World {
         world
     }
 
-    /// Active, with a connection that the guest has begun.
+    /// An active muxer with a guest-initiated connection.
     pub(crate) fn connected() -> (Self, Host, Header) {
         let mut world = Self::new();
         let (host, request) = world.guest_connects(1, 52);
@@ -231,7 +231,7 @@ impl World {
         self.apply();
     }
 
-    /// Not yet activated.
+    /// An inactive muxer.
     pub(crate) fn asleep(config: Config) -> Self {
         let mut muxer = Muxer::new(GuestCid::try_from(GUEST).unwrap(), config);
         let backend = Scripted::new(0);
@@ -253,7 +253,7 @@ impl World {
         Host::new(self.next_fd)
     }
 
-    /// Does what the muxer says, as an event loop does.
+    /// Executes the muxer's actions, as an event loop does.
     pub(crate) fn apply(&mut self) {
         while let Some(action) = self.muxer.next_action() {
             self.changes += 1;
@@ -266,10 +266,17 @@ impl World {
                     let watched = Watched { token, interest };
                     let before = self.watched.insert(fd, watched);
                     assert!(before.is_none_or(|before| before.token == token));
-                    assert_ne!(before, Some(watched), "said twice");
+                    assert_ne!(
+                        before,
+                        Some(watched),
+                        "the same watch must not be requested twice"
+                    );
                 }
                 Action::Unwatch { fd, .. } => {
-                    assert!(self.watched.remove(&fd).is_some(), "unwatched twice");
+                    assert!(
+                        self.watched.remove(&fd).is_some(),
+                        "a descriptor must not be unregistered twice"
+                    );
                 }
                 Action::Close { token, fds, .. } => {
                     for fd in fds.into_iter().flatten() {
@@ -287,14 +294,14 @@ impl World {
             .map(|w| (w.interest.read, w.interest.write))
     }
 
-    /// An event of whatever is registered with this descriptor.
+    /// Reports an event of this descriptor.
     pub(crate) fn event(&mut self, fd: RawFd, ready: Readiness) {
         let token = self.watched[&fd].token;
         self.muxer.on_event(self.now, token, ready);
         self.apply();
     }
 
-    /// Whether the backend is watched for clients.
+    /// Returns whether the backend is watched for clients.
     pub(crate) fn accepts(&self) -> bool {
         self.watched.contains_key(&BACKEND_FD)
     }
@@ -303,7 +310,7 @@ impl World {
         self.event(BACKEND_FD, READABLE);
     }
 
-    /// A client at the backend, whose first bytes have come.
+    /// Adds a client to the backend, whose first bytes have arrived.
     pub(crate) fn client(&mut self, first: &[u8]) -> Host {
         let host = self.host();
         host.sends(first);
@@ -311,28 +318,28 @@ impl World {
         host
     }
 
-    /// A client comes, and the event loop tells of it.
+    /// Adds a client, and reports it through the event loop.
     pub(crate) fn comes(&mut self, client: &Host) {
         self.queue_client(client);
         self.backend_event();
     }
 
-    /// What the backend does next.
+    /// Returns the script of the backend.
     pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
         self.backend.0.lock().unwrap()
     }
 
-    /// How many connections have ended so.
+    /// Returns how many connections have ended in this way.
     pub(crate) fn ended(&self, ending: Ending) -> u64 {
         self.muxer.counters().endings.of(ending)
     }
 
-    /// How long it is until the muxer's deadline.
+    /// Returns the time until the muxer's deadline.
     pub(crate) fn due(&self) -> Duration {
         self.muxer.deadline().unwrap().since(self.now)
     }
 
-    /// The guest takes one packet and answers it; returns the packet's header.
+    /// Receives one packet and answers it as the guest. Returns the packet's header.
     pub(crate) fn answers(&mut self, answer: Op) -> Header {
         let asked = self.receive(1)[0].0;
         self.guest_sends(&reply(&asked, answer), b"");
@@ -360,13 +367,13 @@ impl World {
         self.apply();
     }
 
-    /// The host sends, and the event loop tells of it.
+    /// Sends as the host, and reports it through the event loop.
     pub(crate) fn host_sends(&mut self, host: &Host, bytes: &[u8]) {
         host.sends(bytes);
         self.event(host.fd, READABLE);
     }
 
-    /// Posts this many buffers of 4 KiB, and returns the packets that arrived in them.
+    /// Provides this many buffers of 4 KiB, and returns the packets that arrived in them.
     pub(crate) fn receive(&mut self, buffers: usize) -> Vec<(Header, Vec<u8>)> {
         self.guest.rooms.extend(vec![4096; buffers]);
         self.transmit(usize::MAX);
@@ -380,7 +387,7 @@ impl World {
         more
     }
 
-    /// As [`receive`](Self::receive), the operations alone.
+    /// Returns only the operations of the packets: see [`receive`](Self::receive).
     pub(crate) fn ops(&mut self) -> Vec<Op> {
         let packets = self.receive(64);
         packets
@@ -395,8 +402,8 @@ impl World {
         self.apply();
     }
 
-    /// A connection that the host has begun, to this port of the guest; returns its packets' header
-    /// as the guest sends them.
+    /// Creates a host-initiated connection to this port of the guest. Returns the header of its
+    /// packets from the guest.
     pub(crate) fn host_connects(&mut self, port: u32) -> (Host, Header) {
         let host = self.client(format!("CONNECT {port}\n").as_bytes());
         let request = self.receive(1)[0].0;
@@ -406,7 +413,7 @@ impl World {
         (host, response)
     }
 
-    /// A connection that the guest has begun.
+    /// Creates a guest-initiated connection.
     pub(crate) fn guest_connects(&mut self, guest_port: u32, port: u32) -> (Host, Header) {
         let host = self.host();
         self.answer(Ok(&host));
@@ -446,13 +453,13 @@ pub(crate) fn shutdown(of: &Header, flags: u32) -> Header {
     with(op(Op::Shutdown, of), |header| header.flags = flags)
 }
 
-/// The header, changed so.
+/// Returns the header with a change.
 pub(crate) fn with(mut header: Header, change: impl FnOnce(&mut Header)) -> Header {
     change(&mut header);
     header
 }
 
-/// A packet of the same ports on a seqpacket socket.
+/// A packet with the same ports on a seqpacket socket.
 pub(crate) fn seqpacket(header: Header) -> Header {
     with(header, |header| header.socket_type = 2)
 }

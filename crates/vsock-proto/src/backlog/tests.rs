@@ -19,12 +19,16 @@ fn t62_bytes_stay_in_order_across_the_wrap() {
     let next: Vec<u8> = (0..200).collect();
     backlog.push(&next).unwrap();
     let (first, second) = backlog.slices(usize::MAX);
-    assert_eq!((first.len(), second.len()), (22, 188), "it has wrapped");
+    assert_eq!(
+        (first.len(), second.len()),
+        (22, 188),
+        "the bytes must wrap around"
+    );
     assert_eq!(all(&backlog)[10..], next);
 }
 
 #[test]
-fn what_exceeds_the_limit_is_refused_whole() {
+fn bytes_beyond_the_limit_are_refused_as_a_whole() {
     let mut backlog = Backlog::new(10);
     backlog.push(&[0; 8]).unwrap();
     let full = BacklogFull {
@@ -39,7 +43,7 @@ fn what_exceeds_the_limit_is_refused_whole() {
 }
 
 #[test]
-fn memory_comes_with_bytes_and_goes_with_them() {
+fn memory_grows_and_shrinks_with_the_bytes() {
     let mut backlog = Backlog::new(1 << 20);
     assert_eq!(backlog.memory(), 0);
     backlog.push(&[0; 100]).unwrap();
@@ -51,7 +55,7 @@ fn memory_comes_with_bytes_and_goes_with_them() {
 }
 
 #[test]
-fn a_little_memory_stays_for_the_next_refusal() {
+fn a_little_memory_is_kept_for_the_next_refusal() {
     let mut backlog = Backlog::new(1 << 20);
     backlog.push(&[0; 3000]).unwrap();
     backlog.consume(3000);
@@ -119,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn appending_in_place_is_pushing(
+    fn appending_in_place_equals_pushing(
         before in 0_usize..700,
         consumed in 0_usize..700,
         more in 0_usize..300,

@@ -1,36 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Another guest at the far end: credit from end to end.
+//! End-to-end credit for a connection between two guests.
 //!
-//! A connection between two guests is two connections, each with credit of its own. Here they
-//! become one: what this guest is told is what the far one has told, and what this one tells is
-//! told to the far one.
+//! Such a connection consists of two connections to the device, each with its own credit. This
+//! module joins them: the credit that one guest reports is passed on to the other, in both
+//! directions.
 
 use crate::pending::Owed;
 use crate::state::{Phase, ToGuestState, ToHostState};
 use crate::{Connection, Credit, SocketType, Tick};
 
-/// The largest part of a far guest's buffer that counts beyond our own, in bytes.
+/// The largest part of a far guest's buffer beyond our own that is taken into account, in bytes.
 const MOST_BEYOND: u32 = 1 << 30;
 
-/// The share of its window that a far guest has under way when it is short of credit.
+/// A far guest is short of credit when it has more than this share of its window in flight.
 const SHORT_SHARE: u32 = 2;
 
 impl Connection {
-    /// What the guest has told of its buffer, for the far end: `fwd_cnt` is counted from the
-    /// beginning of the connection. `None` before it has told.
+    /// Returns what the guest has reported about its buffer, for the far end, or `None` before it
+    /// has reported anything. `fwd_cnt` is counted from the beginning of the connection.
     #[must_use]
     pub fn guest_credit(&self) -> Option<Credit> {
         let knows = self.phase.knows_window();
         knows.then(|| self.to_guest.window.peer_credit())
     }
 
-    /// Tells what the guest at the far end of the stream has told of its buffer, as
-    /// [`guest_credit`](Self::guest_credit) of its connection says it. From then on this guest has
-    /// credit for what that one has credited, and not for what the stream has taken
-    /// (virtio 1.3, 5.10.6.3). `None`: there is no such guest, as at the beginning.
+    /// Reports the credit of the guest at the far end of the stream, as returned by
+    /// [`guest_credit`](Self::guest_credit) of its connection.
     ///
-    /// Our own buffer stays the bound of what waits for the stream, whatever the far end says.
+    /// From then on, this guest receives credit for what the far guest has credited rather than for
+    /// what the stream has accepted (virtio 1.3, 5.10.6.3). `None`, the initial state, means that
+    /// there is no such guest.
+    ///
+    /// Our own buffer still bounds what waits for the stream, whatever the far end reports.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -65,8 +67,9 @@ impl Connection {
         self.review_credit(now);
     }
 
-    /// Whether a change of the far guest's credit is to be told
-    /// ([`on_far_credit`](Self::on_far_credit)) when it comes, and not only with the next event.
+    /// Returns whether a change of the far guest's credit must be reported with
+    /// [`on_far_credit`](Self::on_far_credit) as soon as it occurs, rather than with the next
+    /// event.
     #[must_use]
     pub fn awaits_far_credit(&self) -> bool {
         self.phase == Phase::Connected
@@ -76,11 +79,14 @@ impl Connection {
                 .awaits_far(self.to_guest.window.peer_buf_alloc())
     }
 
-    /// Asks the guest for credit now, if the far one has none left to speak of.
+    /// Requests credit from this guest now if the far guest is running out of it.
     pub(super) fn ask_for_far(&mut self, now: Tick) {
+        // The far guest counts what it has in flight against the smaller of its own buffer and this
+        // guest's. It may therefore run short before this guest sees any reason to report credit.
         let credit = self.to_guest.window.peer_credit();
         let in_flight = self.to_guest.window.in_flight();
         let is_much = |far_window| in_flight > credit.buf_alloc.min(far_window) / SHORT_SHARE;
+        // If the stream is readable, `ToGuest::ask` requests credit for the bytes in it instead.
         let short = self.phase == Phase::Connected
             && self.to_guest.state == ToGuestState::Open
             && !self.to_guest.readable
@@ -92,8 +98,9 @@ impl Connection {
     }
 }
 
-/// The same credit for messages. One has to become whole in our buffer, so the guest is told of no
-/// larger one: the rest of the far guest's buffer is told as bytes that it has taken already.
+/// Converts the far guest's credit for a seqpacket connection. A message must become complete in
+/// our own buffer, so the guest may not be told of a larger one. Instead, the rest of the far
+/// guest's buffer is reported as bytes that it has already taken.
 fn for_messages(far: Credit, own: u32) -> Credit {
     let buf_alloc = far.buf_alloc.min(own);
     let beyond = far.buf_alloc.saturating_sub(buf_alloc).min(MOST_BEYOND);

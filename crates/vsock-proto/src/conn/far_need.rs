@@ -2,26 +2,27 @@
 
 use crate::{Config, Credit, Tick};
 
-/// How often the time between two questions doubles at most.
+/// How many times the interval between two requests doubles at most.
 const MAX_DOUBLINGS: u32 = 6;
 
-/// Asks the guest for credit on behalf of the far one.
+/// Requests credit from the guest on behalf of the far guest.
 ///
-/// A guest tells of what it has taken when *it* thinks that there is little room. The far one may
-/// think so earlier, for it may count by a buffer of its own that is smaller, or may wait with a
-/// message that needs more room than there seems to be; so the guest is asked, ever more rarely
-/// while it has no news.
+/// A guest reports what it has taken when *it* considers its free space small. The far guest may
+/// need credit earlier: it may use a smaller buffer of its own for the calculation, or it may wait
+/// to send a message that needs more room than it believes there is. The guest is therefore asked
+/// for credit, at growing intervals while its answers bring nothing new.
 #[derive(Debug, Default)]
 pub(super) struct FarNeed {
+    /// When the guest may be asked again.
     at: Option<Tick>,
+    /// How many times in a row it was asked without news.
     asked: u32,
-    /// What the guest had told when it was asked last.
+    /// The guest's `fwd_cnt` when it was last asked.
     answered: u32,
 }
 
 impl FarNeed {
-    /// Notes that the far guest is short of credit, or is not; returns whether the guest shall be
-    /// asked now.
+    /// Records whether the far guest is short of credit. Returns whether to ask the guest now.
     pub(super) fn ask(&mut self, now: Tick, short: bool, credit: Credit, config: &Config) -> bool {
         if !short {
             *self = Self::default();
@@ -31,6 +32,7 @@ impl FarNeed {
             return false;
         }
         if self.answered != credit.fwd_cnt {
+            // The guest has taken bytes since the last request: start again with short intervals.
             (self.asked, self.answered) = (0, credit.fwd_cnt);
         }
         let interval = config.probe_interval().saturating_mul(1 << self.asked);
@@ -39,7 +41,7 @@ impl FarNeed {
         true
     }
 
-    /// When to ask again.
+    /// Returns when to ask again.
     pub(super) const fn at(&self) -> Option<Tick> {
         self.at
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the guest does to a connection.
+//! How packets of the guest affect a connection.
 
 use crate::conn::to_host::HostReader;
 use crate::credit::CreditChange;
@@ -12,19 +12,19 @@ use crate::{
 };
 
 impl Connection {
-    /// Takes a packet that the guest sent for this connection, and its payload.
+    /// Handles a packet that the guest sent for this connection, and its payload.
     ///
-    /// The credit that it carries counts before anything else, whatever the packet is.
+    /// The packet's credit takes effect first, whatever the operation.
     ///
-    /// A REQUEST says that the guest knows nothing of this connection. It is then
-    /// [`Closed`](Phase::Closed) or [`Draining`](Phase::Draining), and the caller begins another
-    /// one with the same tuple.
+    /// A REQUEST shows that the guest has no record of this connection. The connection is then
+    /// [`Closed`](Phase::Closed) or [`Draining`](Phase::Draining), and the caller begins a new one
+    /// with the same tuple.
     ///
     /// # Errors
     ///
-    /// What the guest did wrong. The connection resets itself, except after
-    /// [`Violation::WrongType`]: that packet is answered with an RST of its own type, and the
-    /// connection is as it was.
+    /// Returns how the guest violated the protocol. The connection resets itself, except after
+    /// [`Violation::WrongType`]: the caller answers that packet with an RST of the same socket
+    /// type, and the connection is unaffected.
     pub fn on_packet<P: Payload>(
         &mut self,
         now: Tick,
@@ -54,8 +54,10 @@ impl Connection {
         Ok(())
     }
 
+    /// Applies the credit in a packet.
     fn take_credit(&mut self, now: Tick, packet: &Packet) -> Result<(), Violation> {
-        // What an RST bears means nothing, and a REQUEST speaks of the connection to come.
+        // The credit fields of an RST have no meaning, and those of a REQUEST belong to the
+        // connection that follows.
         let counts =
             self.phase.knows_window() && !matches!(packet.body, Body::Reset | Body::Request);
         if !counts {
@@ -73,6 +75,7 @@ impl Connection {
         Ok(())
     }
 
+    /// Handles payload, whose meaning depends on how far either side has closed.
     fn on_data<P: Payload>(
         &mut self,
         now: Tick,
@@ -81,6 +84,7 @@ impl Connection {
         payload: &mut P,
     ) -> Result<(), Violation> {
         match (self.phase, self.to_host.state) {
+            // The normal case: pass the payload on, and see whether the host still reads.
             (Phase::Connected, ToHostState::Open) => {
                 let taken = self.unwinding(now, |conn| {
                     conn.to_host.take(len, flags, &conn.config, payload)
@@ -92,26 +96,31 @@ impl Connection {
                 }
                 Ok(())
             }
+            // The guest may not yet know that the host stopped reading. Credit what it sends;
+            // otherwise it would block before it can end its sending.
             (Phase::Connected | Phase::Lingering, ToHostState::Discarding) => {
                 self.to_host.discard_payload(len)
             }
             _ if self.is_nothing(len) => Ok(()),
             (Phase::Connected | Phase::Lingering, _) => Err(Violation::DataAfterEnd),
-            // An RST is on its way, which answers this too.
+            // An RST is pending or was received: it answers this packet as well.
             (Phase::Finishing | Phase::Resetting | Phase::Draining | Phase::Closed, _) => Ok(()),
             _ => Err(Violation::DataTooEarly),
         }
     }
 
-    /// Whether a payload of this length says nothing at all. An empty one of a stream breaks no
-    /// promise to send no more, nor is it too early where the guest has begun: Linux takes both.
-    /// But a guest that sends it instead of a RESPONSE takes our REQUEST for another connection,
-    /// and Linux refuses it as well.
+    /// Returns whether a payload of this length has no effect.
+    ///
+    /// An empty payload on a stream neither breaks the promise to send no more nor arrives too
+    /// early if the guest initiated the connection; Linux accepts both. If the guest sends it
+    /// instead of a RESPONSE, however, it has mistaken our REQUEST for another connection, and
+    /// Linux refuses it as well.
     const fn is_nothing(&self, len: u32) -> bool {
         let instead_of_response = matches!(self.phase, Phase::Requesting | Phase::Requested);
         len == 0 && matches!(self.socket_type, SocketType::Stream) && !instead_of_response
     }
 
+    /// Handles a RESPONSE, which establishes a host-initiated connection.
     fn on_response(&mut self, now: Tick, packet: &Packet) {
         if self.phase != Phase::Requested {
             return;
@@ -121,13 +130,14 @@ impl Connection {
         self.actions.insert(HostAction::Confirm);
         if self.confirmation == Confirmation::Line {
             let line = handshake::ok_line(self.key.local);
-            // The backlog is empty and has room for one line more than the window.
+            // The backlog is empty and has room for this line in addition to the window.
             let queued = self.to_host.preamble(line.as_bytes());
             debug_assert!(queued.is_ok(), "no room for the confirmation");
         }
         self.catch_up(now);
     }
 
+    /// Handles an RST.
     fn on_reset(&mut self, now: Tick) {
         let ending = match self.phase {
             Phase::Requested => Ending::GuestRefused,
@@ -136,8 +146,8 @@ impl Connection {
         self.on_forgotten(now, Event::GuestReset, ending);
     }
 
-    /// The guest has forgotten the connection. What it sent before it ended its sending was
-    /// promised to arrive, so that much still goes to the host.
+    /// Handles a guest that has no record of the connection. Bytes that it sent before it ended its
+    /// sending must arrive, so they are still written to the host.
     fn on_forgotten(&mut self, now: Tick, event: Event, ending: Ending) {
         if self.phase == Phase::Connected && self.to_host.state == ToHostState::Flushing {
             self.guest_stops_reading();
@@ -147,23 +157,26 @@ impl Connection {
         }
     }
 
+    /// Handles a SHUTDOWN, whose flags add to those received before.
     fn on_shutdown(&mut self, now: Tick, flags: ShutdownFlags) {
         self.theirs = self.theirs | flags;
         match self.phase {
             Phase::Connected => self.apply_shutdown(now),
-            // Whatever the phase, the guest has closed: so is the connection.
+            // In any other phase, a complete shutdown closes the connection.
             _ if self.theirs.is_complete() => {
                 self.end(now, Event::GuestClosed, Ending::GuestReset);
             }
+            // While lingering, the host has closed both directions, so either flag completes the
+            // disconnect.
             Phase::Lingering if !self.theirs.is_empty() => {
                 self.end(now, Event::HalvesEnded, Ending::Clean);
             }
-            // Before the connection is there, it is remembered.
+            // Before the connection is established, the flags are only remembered.
             _ => {}
         }
     }
 
-    /// What was said before the connection was there takes effect when it is.
+    /// Applies what was reported before the connection was established.
     pub(super) fn catch_up(&mut self, now: Tick) {
         self.apply_shutdown(now);
         if self.hung_up && self.phase == Phase::Connected {
@@ -171,7 +184,7 @@ impl Connection {
         }
     }
 
-    /// Brings the two directions in line with the flags that the guest has set so far.
+    /// Updates the states of both directions to match the flags that the guest has set so far.
     fn apply_shutdown(&mut self, now: Tick) {
         if self.theirs.contains(ShutdownFlags::RECEIVE) {
             self.guest_stops_reading();
@@ -188,7 +201,7 @@ impl Connection {
         }
     }
 
-    /// Nothing goes to the guest any more, so the host need not write.
+    /// Records that the guest receives no more. The host need not write any more.
     fn guest_stops_reading(&mut self) {
         if let Some(next) = self.to_guest.state.next(ToGuestEvent::GuestStopsReading) {
             self.to_guest.state = next;

@@ -1,33 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the host's stream does to a connection.
+//! How events of the host's stream affect a connection.
 
 use crate::conn::to_host::{Chunk, HostReader};
 use crate::state::{Event, Outlook, Phase, ToGuestEvent, ToHostEvent, ToHostState};
 use crate::{Confirmation, Connection, Ending, HostAction, Progress, ShutdownFlags, Tick};
 
 impl Connection {
-    /// How the client of a host-initiated connection is told.
+    /// Returns how the client of a host-initiated connection learns that the guest has accepted.
     #[must_use]
     pub const fn confirmation(&self) -> Confirmation {
         self.confirmation
     }
 
-    /// The stream for a guest-initiated connection is there: the guest is owed a RESPONSE.
+    /// Reports that the stream of a guest-initiated connection is available: a RESPONSE becomes
+    /// pending for the guest.
     pub fn on_host_connected(&mut self, now: Tick) {
         self.advance(now, Event::HostConnected);
     }
 
-    /// No stream can be had for a guest-initiated connection, or the client of a host-initiated one
-    /// has left before the guest answered.
+    /// Reports that no stream is available for a guest-initiated connection, or that the client of
+    /// a host-initiated one left before the guest answered.
     pub fn on_host_refused(&mut self, now: Tick) {
         if self.phase != Phase::Connected {
             self.end(now, Event::HostGone, Ending::HostRefused);
         }
     }
 
-    /// The stream may have bytes, or an end. Said in any phase, it is remembered until a read finds
-    /// nothing.
+    /// Reports that the stream may have bytes or has ended. May be called in any phase; the
+    /// connection remembers it until a read finds nothing.
     pub fn on_host_readable(&mut self, now: Tick) {
         if self.phase.has_stream() && self.phase != Phase::Draining {
             self.to_guest.readable = true;
@@ -35,18 +36,22 @@ impl Connection {
         }
     }
 
-    /// The stream's other end is gone altogether. What it has sent is still read; nothing will
-    /// be written to it any more. An attempt that the guest has not yet answered ends, unless
-    /// [something was left](Self::on_host_hangup_with_data) for it.
+    /// Reports that the stream's peer has gone completely.
+    ///
+    /// What it has sent is still read, but nothing more is written to it. An attempt that the guest
+    /// has not yet answered ends, unless the peer [left data](Self::on_host_hangup_with_data).
     pub fn on_host_hangup(&mut self, now: Tick) {
         match self.phase {
             Phase::Requesting | Phase::Requested | Phase::Accepting => self.on_host_refused(now),
             Phase::Responding => {
+                // The RESPONSE comes first. `catch_up` repeats the hang-up once it is sent.
                 self.hung_up = true;
                 self.to_guest.readable = true;
             }
             Phase::Connected => {
                 self.on_host_stops_reading(now);
+                // Bytes that the peer left are still to be read, and so is the end that follows
+                // them.
                 self.on_host_readable(now);
             }
             Phase::Draining => self.end(now, Event::HostGone, Ending::Forfeited),
@@ -54,17 +59,21 @@ impl Connection {
         }
     }
 
-    /// The stream's other end reads no more, and may go on sending: what waits for it is thrown
-    /// away, and a guest that still sends shall know. Without this, the next write finds out.
+    /// Reports that the stream's peer reads no more, although it may still send: bytes that wait
+    /// for it are discarded, and a guest that still sends is told.
+    ///
+    /// Without this call, the next write discovers it.
     pub fn on_host_stopped_reading(&mut self, now: Tick) {
         if self.phase == Phase::Connected {
             self.on_host_stops_reading(now);
         }
     }
 
-    /// As [`on_host_hangup`](Self::on_host_hangup), of a client that has left something for the
-    /// guest: where the guest has not yet answered, the attempt goes on, for what was written
-    /// arrives before its end.
+    /// Reports a hang-up, as [`on_host_hangup`](Self::on_host_hangup) does, of a client that has
+    /// left data for the guest.
+    ///
+    /// If the guest has not yet answered, the attempt continues, because bytes that were written
+    /// must arrive before the end.
     pub fn on_host_hangup_with_data(&mut self, now: Tick) {
         match self.phase {
             Phase::Requesting | Phase::Requested => {
@@ -75,21 +84,24 @@ impl Connection {
         }
     }
 
-    /// Ends the connection because nothing that the guest knew counts any more: it was reset, or
-    /// the device was. The guest is told nothing.
+    /// Ends the connection without telling the guest, because the guest's record of it is void: the
+    /// guest or the device was reset.
     pub fn abort(&mut self, now: Tick) {
         self.end(now, Event::Aborted, Ending::Aborted);
     }
 
-    /// Ends the connection because the device is shutting down. A guest that knows of it is owed an
-    /// RST, before which nothing else is sent; one that has not been given the REQUEST, or has left
-    /// already, is told nothing.
+    /// Ends the connection because the device is shutting down.
+    ///
+    /// If the guest has a record of the connection, an RST becomes pending and nothing else is sent
+    /// before it. A guest that has not received the REQUEST, or has already left, is told nothing.
     pub fn shut_down(&mut self, now: Tick) {
         self.end(now, Event::DeviceStops, Ending::Aborted);
     }
 
-    /// Writes what waits for the host, by calling `write` until it is not `Done` or nothing waits.
-    /// To be called when the stream is writable, and after [`HostAction::Confirm`].
+    /// Writes waiting bytes to the host, by calling `write` until it returns something other than
+    /// `Done` or nothing waits.
+    ///
+    /// Must be called when the stream is writable, and after [`HostAction::Confirm`].
     pub fn flush(&mut self, now: Tick, write: impl FnMut(&Chunk<'_>) -> Progress) {
         if !self.phase.has_stream() {
             return;
@@ -104,6 +116,8 @@ impl Connection {
             HostReader::TooSmall => return self.on_message_too_long(now),
         }
         self.after_flush();
+        // While draining, only progress extends the deadline: a host that reads slowly loses
+        // nothing, and one that has stopped cannot hold the memory.
         if self.phase == Phase::Draining {
             if self.to_host.state == ToHostState::Ended {
                 self.end(now, Event::Drained, Ending::Clean);
@@ -112,6 +126,7 @@ impl Connection {
             }
             return;
         }
+        // The same holds while the guest waits for its RST.
         if written > 0
             && Outlook::of(self.to_guest.state, self.to_host.state) == Outlook::FlushInTime
         {
@@ -121,7 +136,8 @@ impl Connection {
         self.review_credit(now);
     }
 
-    /// Once the last byte of a guest that has ended its sending is with the host: the end follows.
+    /// Ends the stream towards the host if the guest has ended its sending and its last byte was
+    /// written.
     pub(super) fn after_flush(&mut self) {
         if self.to_host.state == ToHostState::Flushing && !self.to_host.has_chunk() {
             if let Some(next) = self.to_host.state.next(ToHostEvent::Flushed) {
@@ -131,12 +147,14 @@ impl Connection {
         }
     }
 
-    /// The host does not read any more. What waits for it is thrown away; a guest that still sends
-    /// shall know.
+    /// Handles a host that reads no more. Waiting bytes are discarded, and a guest that still sends
+    /// is told.
     pub(super) fn on_host_stops_reading(&mut self, now: Tick) {
         let Some(next) = self.to_host.state.next(ToHostEvent::HostStopsReading) else {
             return;
         };
+        // If the guest had already ended its sending, only the discarded bytes are lost. Otherwise,
+        // it must learn that it need not send any more.
         if next == ToHostState::Ended {
             self.ending.get_or_insert(Ending::Forfeited);
         } else {
@@ -147,12 +165,13 @@ impl Connection {
         self.settle(now);
     }
 
-    /// A message cannot pass, in either direction: nothing that comes after it may.
+    /// Ends the connection because a message cannot pass, in either direction: nothing may overtake
+    /// it.
     pub(super) fn on_message_too_long(&mut self, now: Tick) {
         self.end(now, Event::HostGone, Ending::MessageTooLong);
     }
 
-    /// A read has found the end of what the host sends.
+    /// Handles the end of the host's bytes, which a read has found.
     pub(super) fn on_host_end(&mut self, now: Tick) {
         self.to_guest.end();
         if let Some(next) = self.to_guest.state.next(ToGuestEvent::HostEndsSending) {

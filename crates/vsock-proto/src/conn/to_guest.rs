@@ -7,40 +7,40 @@ use crate::credit::{ExtraPackets, SendWindow};
 use crate::state::ToGuestState;
 use crate::{Config, SocketType, Tick};
 
-/// The way from the host to the guest: send window, and what to do when it is empty.
+/// The direction from the host to the guest: the send window, and what to do when it is exhausted.
 #[derive(Debug)]
 pub(super) struct ToGuest {
     pub(super) state: ToGuestState,
     pub(super) window: SendWindow,
-    /// The host's stream was ready to be read, and has not yet refused.
+    /// Whether the host's stream was reported readable and no read has yet found it empty.
     pub(super) readable: bool,
-    /// What the guest was asked for and has not yet given.
+    /// What the guest was asked for and has not yet provided.
     asked: Lack,
     /// When to ask again.
     probe_at: Option<Tick>,
-    /// How often it was asked without an answer that helps.
+    /// How many times the guest was asked without a useful answer.
     probes: u32,
-    /// The bytes of a stream may be put together.
+    /// Whether the boundaries of packets matter: those of a stream may be merged.
     socket_type: SocketType,
-    /// What may be sent all the same when packets have run out.
+    /// The extra packet that may be sent although the packet limit is reached.
     extra: ExtraPackets,
-    /// Bytes sent of the message that has not yet ended, on a seqpacket socket.
+    /// Bytes sent of the current incomplete message, on a seqpacket socket.
     pub(super) message_sent: u32,
-    /// The buffer of the guest at the far end, by which that one may bound what it has under way.
+    /// The size of the far guest's buffer, which may bound what that guest has in flight.
     pub(super) far_window: Option<u32>,
     pub(super) far_need: FarNeed,
 }
 
-/// Why the guest is asked for credit, the more urgent the greater.
+/// Why the guest is asked for credit. A greater value is more urgent.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Lack {
     Nothing,
-    /// Many are under way that it may have emptied.
+    /// Many packets are in flight, some of which the guest may already have taken.
     Packets,
     Bytes,
 }
 
-/// How often the time between two questions doubles at most.
+/// How many times the interval between two requests doubles at most.
 const MAX_DOUBLINGS: u32 = 6;
 
 impl ToGuest {
@@ -60,17 +60,18 @@ impl ToGuest {
         }
     }
 
-    /// Whether the guest has room for payload.
+    /// Returns whether the guest has room for payload.
     pub(super) fn has_credit(&self) -> bool {
         self.window.free() > 0 && self.packets_free() > 0
     }
 
-    /// Packets that may be sent now.
+    /// Returns how many packets may be sent now.
     ///
-    /// Where nothing is under way but a part of one message, one always may: the guest empties its
-    /// buffer when the message is whole, and would wait for the rest as we for it. Better to find
-    /// out whether its buffer has room for one packet more than we think. For the same reason a
-    /// stream sends one from time to time: its reader may wait for more bytes before it takes any.
+    /// The limit is only an estimate of what the guest can hold, and there are two cases in which
+    /// respecting it could block both sides permanently. If nothing is in flight but part of one
+    /// message, a packet may always be sent: the guest empties its buffer only when the message is
+    /// complete, so it would wait for us while we wait for it. A stream may send one extra packet
+    /// from time to time, because its reader may be waiting for more bytes before it takes any.
     pub(super) fn packets_free(&self) -> u32 {
         match self.window.packets_free() {
             0 if self.extra == ExtraPackets::One => (self.window.extra_bytes() > 0).into(),
@@ -79,7 +80,7 @@ impl ToGuest {
         }
     }
 
-    /// Bytes that may be sent now, in [that many packets](Self::packets_free).
+    /// Returns how many bytes may be sent now, in [that many packets](Self::packets_free).
     pub(super) fn bytes_free(&self) -> u32 {
         if self.is_extra() {
             self.window.extra_bytes()
@@ -88,8 +89,9 @@ impl ToGuest {
         }
     }
 
-    /// Notes that a packet with `len` bytes of payload was sent. One that was sent all the same is
-    /// the last for now, if it was not worth its place: so the host has time to write more.
+    /// Records that a packet with `len` bytes of payload was sent. If it was an extra packet and
+    /// not worth its place in the guest's queue, it is the last one for now, which gives the host
+    /// time to write more.
     pub(super) fn on_sent(&mut self, len: u32) {
         if self.is_extra() {
             self.extra = self.window.on_sent_extra(len);
@@ -98,11 +100,12 @@ impl ToGuest {
         }
     }
 
+    /// Returns whether the next packet would be an extra packet.
     fn is_extra(&self) -> bool {
         self.extra == ExtraPackets::One && self.window.packets_free() == 0
     }
 
-    /// The guest has given credit.
+    /// Records that the guest has given credit.
     pub(super) const fn opened(&mut self) {
         self.asked = Lack::Nothing;
         self.probe_at = None;
@@ -110,17 +113,18 @@ impl ToGuest {
         self.extra = ExtraPackets::None;
     }
 
-    /// Looks at the credit while the host has bytes for the guest; returns whether the guest shall
-    /// be asked for more.
+    /// Checks the credit while the host has bytes for the guest. Returns whether to ask the guest
+    /// for more.
     ///
-    /// It is asked once when there is none left, and once when the packets under way become many:
-    /// a kernel that counts bytes alone sees no reason to tell us that it has emptied them. Of
-    /// empty messages, no answer says anything.
+    /// The guest is asked once when there is no credit left, and once when many packets are in
+    /// flight: a kernel that counts only bytes sees no reason to report that it has taken them. An
+    /// answer reveals nothing about empty messages, so none is requested if only those are in
+    /// flight.
     pub(super) fn ask(&mut self, now: Tick, config: &Config) -> bool {
-        // Bytes come back by themselves. But while packets block, nothing else may ever make the
-        // guest speak: so it is asked again and again, ever more rarely.
-        let tells = self.window.in_flight() > 0;
-        if tells && self.packets_free() == 0 && self.window.free() > 0 {
+        // When bytes run out, the guest reports new credit by itself. When only packets run out, it
+        // may never send anything on its own, so it is asked repeatedly, at growing intervals.
+        let has_bytes = self.window.in_flight() > 0;
+        if has_bytes && self.packets_free() == 0 && self.window.free() > 0 {
             if self.probe_at.is_none() {
                 self.probe_at = Some(self.next_probe(now, config));
             }
@@ -129,18 +133,20 @@ impl ToGuest {
         }
         let lack = if self.window.free() == 0 {
             Lack::Bytes
-        } else if tells && self.window.packets_scarce() {
+        } else if has_bytes && self.window.packets_scarce() {
             Lack::Packets
         } else {
             Lack::Nothing
         };
+        // Each lack is asked for once, and `opened` starts again; a greater lack may be asked for
+        // although a smaller one was.
         let ask = lack > self.asked;
         self.asked = self.asked.max(lack);
         ask
     }
 
-    /// Whether it is time to ask once more. If so, a stream may send one packet, and the time until
-    /// the next begins with it; else it begins now.
+    /// Returns whether it is time to ask again. If so, a stream may send one extra packet, and the
+    /// next interval starts when that packet is sent; otherwise, it starts now.
     pub(super) fn probe(&mut self, now: Tick, config: &Config) -> bool {
         if self.probe_at.is_none_or(|at| now < at) {
             return false;
@@ -160,7 +166,7 @@ impl ToGuest {
         now.saturating_add(interval)
     }
 
-    /// When to ask once more.
+    /// Returns when to ask again.
     pub(super) fn ask_at(&self) -> Option<Tick> {
         [self.probe_at, self.far_need.at()]
             .into_iter()
@@ -168,7 +174,7 @@ impl ToGuest {
             .min()
     }
 
-    /// There will be nothing more to send.
+    /// Records that there will be nothing more to send.
     pub(super) const fn end(&mut self) {
         self.readable = false;
         self.probe_at = None;

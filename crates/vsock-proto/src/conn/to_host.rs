@@ -8,55 +8,56 @@ use crate::messages::Messages;
 use crate::state::ToHostState;
 use crate::{Config, MessageFlags, Payload, Progress, SocketType, Violation};
 
-/// Bytes that wait for the host's stream, to be written in one call.
+/// Bytes that wait for the host's stream and are to be written in one call.
 ///
-/// They may lie in two places: those of `first` come before those of `second`.
+/// They may be in two places: the bytes of `first` precede those of `second`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Chunk<'a> {
     /// The first bytes.
     pub first: &'a [u8],
-    /// The bytes after them.
+    /// The bytes that follow.
     pub second: &'a [u8],
-    /// On a seqpacket socket the chunk is one message, to be taken whole, and has these flags.
+    /// The flags of the message, on a seqpacket socket. The chunk is then one message, which must
+    /// be written as a whole.
     pub message: Option<MessageFlags>,
 }
 
 impl Chunk<'_> {
-    /// Bytes in both parts.
+    /// Returns the number of bytes in both parts.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.first.len().saturating_add(self.second.len())
     }
 
-    /// Whether there are none: an empty message.
+    /// Returns whether there are no bytes, as in an empty message.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Whether the host's stream takes bytes at all.
+/// Whether the host's stream still accepts data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum HostReader {
     Alive,
     Gone,
-    /// It never takes a message so long as the next one.
+    /// The stream never accepts a message as long as the next one.
     TooSmall,
 }
 
-/// The way from the guest to the host: receive window, backlog, message boundaries.
+/// The direction from the guest to the host: receive window, backlog and message boundaries.
 #[derive(Debug)]
 pub(super) struct ToHost {
     pub(super) state: ToHostState,
     pub(super) window: RecvWindow,
     backlog: Backlog,
-    /// Where messages end, on a seqpacket socket.
+    /// The message boundaries, on a seqpacket socket.
     messages: Option<Box<Messages>>,
-    /// Bytes at the front of the backlog that the guest did not send, and no credit counts.
+    /// Bytes at the front of the backlog that are not the guest's and cost no credit.
     uncounted: usize,
 }
 
-/// The longest line that the host is told before the guest's bytes.
+/// The longest line that is sent to the host ahead of the guest's bytes.
 const MAX_PREAMBLE: usize = 32;
 
 impl ToHost {
@@ -70,20 +71,20 @@ impl ToHost {
         }
     }
 
-    /// Lets the counters begin at `start`, before anything has come.
+    /// Starts the counters at `start`. Must be called before anything has arrived.
     pub(super) fn start_at(&mut self, config: &Config, start: u32) {
         self.window = RecvWindow::new(config.buf_alloc(), start);
     }
 
-    /// Queues a line that goes to the host before all that the guest sends.
+    /// Queues a line that is sent to the host ahead of the guest's bytes.
     pub(super) fn preamble(&mut self, line: &[u8]) -> Result<(), BacklogFull> {
         self.backlog.push(line)?;
         self.uncounted = line.len();
         Ok(())
     }
 
-    /// Takes the payload of one packet: to the stream, as far as that is next in order and takes
-    /// it, and the rest into the backlog.
+    /// Takes the payload of one packet: writes it to the stream if it is next in order, and puts
+    /// what the stream does not accept into the backlog.
     pub(super) fn take(
         &mut self,
         len: u32,
@@ -91,9 +92,11 @@ impl ToHost {
         config: &Config,
         payload: &mut impl Payload,
     ) -> Result<HostReader, Violation> {
+        // Credit is checked before anything else, so the backlog below always has room.
         self.window.receive(len)?;
         let forwarded = match &mut self.messages {
             None if len == 0 => return Ok(HostReader::Alive),
+            // Waiting bytes come first, so the payload may be written only if there are none.
             None if self.backlog.is_empty() => payload.forward(None),
             None => Progress::Pending,
             Some(messages) => {
@@ -116,7 +119,8 @@ impl ToHost {
         let rest = len.saturating_sub(taken);
         self.backlog
             .append(rest as usize, |dst| payload.copy_to(dst))
-            // The backlog holds whatever the window lets in, so this is the same overrun.
+            // The backlog holds at least as much as the window admits, so an error here would be
+            // the same violation.
             .map_err(|_| Violation::CreditOverrun {
                 used: self.window.used(),
                 len: rest,
@@ -125,15 +129,15 @@ impl ToHost {
         Ok(HostReader::Alive)
     }
 
-    /// Takes and throws away a payload that the host will not read. The guest gets its credit back.
+    /// Discards a payload that the host will not read, and credits it to the guest.
     pub(super) fn discard_payload(&mut self, len: u32) -> Result<(), Violation> {
         self.window.receive(len)?;
         self.window.forward(len);
         Ok(())
     }
 
-    /// Writes what waits, in order, until the stream takes no more. Each write is accounted for
-    /// before the next is tried.
+    /// Writes waiting bytes in order until the stream accepts no more. Each write is accounted for
+    /// before the next one, so a panic in `write` cannot lose count of earlier writes.
     pub(super) fn flush(
         &mut self,
         mut write: impl FnMut(&Chunk<'_>) -> Progress,
@@ -144,19 +148,21 @@ impl ToHost {
             let len = chunk.len();
             let taken = match write(&chunk) {
                 Progress::Done(_) if is_message => len,
-                // A stream that takes nothing of something is not ready, whatever it calls it.
+                // A stream that accepts none of the bytes it was offered is not ready, even if it
+                // reports success.
                 Progress::Done(0) | Progress::Pending => break,
                 Progress::Done(bytes) => bytes.min(len),
                 Progress::Closed | Progress::Failed => return (written, HostReader::Gone),
                 Progress::TooLong => return (written, HostReader::TooSmall),
             };
             self.consume(taken);
+            // An empty message counts as progress, too.
             written = written.saturating_add(taken.max(1));
         }
         (written, HostReader::Alive)
     }
 
-    /// The bytes that are next to be written.
+    /// Returns the bytes to be written next.
     fn chunk(&self) -> Option<Chunk<'_>> {
         let (len, message) = match &self.messages {
             None if self.backlog.is_empty() => return None,
@@ -175,7 +181,10 @@ impl ToHost {
         })
     }
 
+    /// Removes bytes that the stream has accepted, and credits those that are the guest's.
     fn consume(&mut self, taken: usize) {
+        // A chunk never contains both the confirmation line and a message of the guest, so the
+        // message is complete unless this was the line.
         let uncounted = taken.min(self.uncounted);
         if uncounted == 0 {
             if let Some(messages) = &mut self.messages {
@@ -189,12 +198,13 @@ impl ToHost {
             .forward(u32::try_from(counted).unwrap_or(u32::MAX));
     }
 
-    /// Whether something could be written now.
+    /// Returns whether anything could be written now.
     pub(super) fn has_chunk(&self) -> bool {
         self.chunk().is_some()
     }
 
-    /// The guest has ended its sending: a message that is not whole will never be.
+    /// Drops an incomplete message after the guest has ended its sending: it will never be
+    /// complete.
     pub(super) fn end(&mut self) {
         if let Some(messages) = &mut self.messages {
             let dropped = messages.drop_partial();
@@ -203,7 +213,7 @@ impl ToHost {
         }
     }
 
-    /// The host does not read any more: what waits is thrown away, and credited.
+    /// Discards and credits all waiting bytes, because the host reads no more.
     pub(super) fn discard(&mut self) {
         self.window.set_far(None);
         self.window.forward(self.window.used());
@@ -212,37 +222,39 @@ impl ToHost {
         self.uncounted = 0;
     }
 
-    /// Whether the guest should be told of its credit without having asked.
+    /// Returns whether to report credit to the guest although it has not asked.
     ///
-    /// A message that is not whole cannot be forwarded, and may need every byte of the window to
-    /// become whole: then no credit is too small to tell.
+    /// An incomplete message cannot be forwarded and may need every byte of the window to become
+    /// complete, so in that case no credit is too small to report.
     pub(super) fn update_due(&self, peer_buf_alloc: u32) -> bool {
         self.window.update_due(peer_buf_alloc)
             || self.waits_for_more() && self.window.gain(peer_buf_alloc) > 0
     }
 
-    /// Whether credit of the far guest is to be heard of when it changes.
+    /// Returns whether a change of the far guest's credit must be reported when it occurs.
     pub(super) fn awaits_far(&self, peer_buf_alloc: u32) -> bool {
         self.window.awaits_far(peer_buf_alloc) || self.waits_for_more()
     }
 
+    /// Returns whether an incomplete message waits for its rest.
     fn waits_for_more(&self) -> bool {
         let messages = self.messages.as_ref();
         messages.is_some_and(|messages| messages.partial() > 0)
     }
 
-    /// Bytes that wait for the host.
+    /// Returns the number of bytes that wait for the host.
     pub(super) const fn waiting(&self) -> usize {
         self.backlog.len()
     }
 
-    /// Bytes of memory that the backlog has.
+    /// Returns the memory allocated for the backlog, in bytes.
     pub(super) const fn memory(&self) -> usize {
         self.backlog.memory()
     }
 }
 
-/// What a stream said of a message that it takes whole or not at all.
+/// Converts the result of forwarding a complete message, which the stream accepts as a whole or not
+/// at all.
 fn whole(progress: Progress, len: u32, messages: &mut Messages) -> Progress {
     if matches!(progress, Progress::Done(_)) {
         messages.pop();

@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a connection sends to the guest.
+//! Sending packets to the guest.
 
 use crate::pending::Owed;
 use crate::state::{Event, Phase, ToGuestState};
 use crate::{Body, Connection, Ending, MessageFlags, Packet, Progress, SocketType, Tick};
 
-/// What [`Connection::poll_transmit`] has for the guest.
+/// What [`Connection::poll_transmit`] returns for the guest.
 #[derive(Debug)]
 pub enum Transmit<'a> {
-    /// A packet without payload. It counts as sent: it must go into the buffer that is at hand.
+    /// A packet without payload. It counts as sent, so the caller must put it into the guest's
+    /// buffer.
     Packet(Packet),
     /// Permission to read from the host's stream.
     Data(DataGrant<'a>),
 }
 
 impl Connection {
-    /// Whether the host's stream is read as soon as the guest has a buffer.
+    /// Returns whether the host's stream is read as soon as the guest provides a buffer.
     #[must_use]
     pub fn reads_next(&self) -> bool {
         self.may_send_data()
     }
 
-    /// Whether the host may have payload and the guest's buffer is full.
+    /// Returns whether the host may have payload that the guest has no room for.
     #[must_use]
     pub fn awaits_credit(&self) -> bool {
         self.to_guest.readable
@@ -31,13 +32,13 @@ impl Connection {
             && !self.to_guest.has_credit()
     }
 
-    /// The next packet for the guest.
+    /// Returns the next packet for the guest.
     ///
-    /// To be called with a buffer of the guest at hand, which has been checked, and in which `room`
-    /// bytes are left after the header: with no room there may be a packet, but never a grant. A
-    /// read into an empty buffer would look like the end of the stream.
+    /// Call it only when the guest has provided a buffer that was checked, with space for a header
+    /// and `room` more bytes. If `room` is 0, it may return a packet, but never a grant: a read
+    /// into an empty buffer would look like the end of the stream.
     ///
-    /// What is owed comes in this order: RST, REQUEST, RESPONSE, SHUTDOWN, `CREDIT_REQUEST`,
+    /// Packets are returned in this order: RST, REQUEST, RESPONSE, SHUTDOWN, `CREDIT_REQUEST`,
     /// payload, `CREDIT_UPDATE`.
     pub fn poll_transmit(&mut self, now: Tick, room: usize) -> Option<Transmit<'_>> {
         let mut pending = self.pending;
@@ -62,6 +63,7 @@ impl Connection {
         if let Some(event) = sent {
             self.advance(now, event);
         }
+        // The guest knows the connection from now on, so anything that was held back can follow.
         if owed == Owed::Response {
             self.catch_up(now);
             self.review_credit(now);
@@ -69,8 +71,8 @@ impl Connection {
         Some(Transmit::Packet(packet))
     }
 
-    /// A packet that is sent now, with the credit of this moment: whatever it is, it makes an owed
-    /// update superfluous.
+    /// Makes a packet that is sent now, with the current credit. Every packet reports credit, so a
+    /// pending update becomes superfluous.
     fn packet(&mut self, body: Body, len: u32) -> Packet {
         self.pending.remove(Owed::CreditUpdate);
         Packet {
@@ -85,9 +87,9 @@ impl Connection {
 
 /// Permission to read payload from the host's stream into buffers of the guest.
 ///
-/// The caller reads at most [`bytes`](Self::bytes), into one buffer or into several, and makes a
-/// packet for each buffer with [`sent`](Self::sent). Where a read does not give bytes,
-/// [`finish`](Self::finish) says so. A grant that is dropped has changed nothing.
+/// The caller reads at most [`bytes`](Self::bytes) into one or more buffers, and makes a packet for
+/// each buffer with [`sent`](Self::sent). If a read returns no bytes, the caller reports the reason
+/// with [`finish`](Self::finish). Dropping a grant has no effect.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -110,7 +112,7 @@ impl Connection {
 /// # let now = Tick::ZERO;
 /// let Some(Transmit::Data(mut grant)) = conn.poll_transmit(now, 64) else { panic!() };
 /// assert_eq!(grant.bytes(), 4096);
-/// // One read has filled a buffer of 64 bytes and put 10 more into a second one.
+/// // One read filled a buffer of 64 bytes and put 10 more bytes into a second one.
 /// let first = grant.sent(64);
 /// let second = grant.sent(10);
 /// assert_eq!((first.len, second.len), (64, 10));
@@ -119,50 +121,50 @@ impl Connection {
 /// assert!(conn.poll_transmit(now, 64).is_none());
 /// ```
 #[derive(Debug)]
-#[must_use = "a grant says how much may be read, and makes the packets"]
+#[must_use = "a grant limits how much may be read, and makes the packets"]
 pub struct DataGrant<'a> {
     conn: &'a mut Connection,
     now: Tick,
 }
 
 impl DataGrant<'_> {
-    /// Bytes that may be sent, in packets of at most [`max_payload`](crate::Config::max_payload).
+    /// Returns how many bytes may be sent, in packets of at most
+    /// [`max_payload`](crate::Config::max_payload).
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.conn.to_guest.bytes_free() as usize
     }
 
-    /// Packets that may be sent.
+    /// Returns how many packets may be sent.
     #[must_use]
     pub fn packets(&self) -> usize {
         self.conn.to_guest.packets_free() as usize
     }
 
-    /// Bytes that a message may have on a seqpacket socket: as many as the guest's buffer holds,
-    /// for the guest takes it out as a whole, and at most
+    /// Returns the maximum length of a message on a seqpacket socket: the size of the guest's
+    /// buffer, which must hold the whole message, and at most
     /// [`max_message`](crate::Config::max_message).
     #[must_use]
     pub fn message_limit(&self) -> usize {
         self.conn.message_limit() as usize
     }
 
-    /// Bytes that one packet may have.
+    /// Returns the maximum payload of one packet, in bytes.
     #[must_use]
     pub fn packet_bytes(&self) -> usize {
         self.bytes().min(self.conn.config.max_payload() as usize)
     }
 
-    /// The packet for `len` bytes that are in a buffer of the guest.
+    /// Returns the packet for `len` bytes that were put into a buffer of the guest.
     pub fn sent(&mut self, len: usize) -> Packet {
         self.sent_piece(len, MessageFlags::NONE)
     }
 
-    /// As [`sent`](Self::sent), on a seqpacket socket: a piece of a message, with the flags of its
-    /// end if it is the last.
+    /// Returns the packet for a piece of a message on a seqpacket socket, like
+    /// [`sent`](Self::sent). The last piece has the flags of the end of the message.
     ///
-    /// A message that the guest could never hold whole, or that is over
-    /// [`max_message`](crate::Config::max_message), ends the connection: an RST follows this
-    /// packet.
+    /// A message that exceeds [`message_limit`](Self::message_limit) ends the connection: an RST
+    /// follows this packet.
     pub fn sent_piece(&mut self, len: usize, flags: MessageFlags) -> Packet {
         debug_assert!(len <= self.packet_bytes(), "more than was granted");
         let conn = &mut *self.conn;
@@ -176,8 +178,8 @@ impl DataGrant<'_> {
         packet
     }
 
-    /// What a read found instead of bytes: nothing for now, the end, a failure, or a message that
-    /// is too long. `Done` changes nothing.
+    /// Reports why a read returned no bytes: nothing for now, the end, a failure, or a message that
+    /// is too long. `Done` has no effect.
     pub fn finish(self, progress: Progress) {
         match progress {
             Progress::Done(_) => {}
@@ -195,6 +197,8 @@ impl DataGrant<'_> {
 }
 
 impl Connection {
+    /// Adds a piece to the current message. A message that has reached the limit without ending can
+    /// never become complete in the guest's buffer.
     fn count_message(&mut self, now: Tick, len: u32, flags: MessageFlags) {
         let total = self.to_guest.message_sent.saturating_add(len);
         let limit = self.message_limit();
@@ -205,14 +209,15 @@ impl Connection {
         }
     }
 
-    /// After the guest has told of its buffer: a message of which it now holds all that it can, and
-    /// not the end, will never be whole.
+    /// Ends the connection if the guest's buffer, whose size it has just reported, can no longer
+    /// hold the current message.
     pub(super) fn check_message(&mut self, now: Tick) {
         if self.to_guest.message_sent > 0 && self.to_guest.message_sent >= self.message_limit() {
             self.on_message_too_long(now);
         }
     }
 
+    /// Returns the maximum length of a message to the guest.
     fn message_limit(&self) -> u32 {
         let guest = self.to_guest.window.peer_buf_alloc();
         self.config.max_message().min(guest)

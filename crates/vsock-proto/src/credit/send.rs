@@ -16,12 +16,12 @@ pub(crate) struct SendWindow {
     empties: Empties,
 }
 
-/// What credit of the peer means for what may be sent.
+/// The effect of the peer's credit on what may be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum CreditChange {
-    /// More than before.
+    /// More may be sent than before.
     More,
-    /// No more than before.
+    /// No more may be sent than before.
     None,
 }
 
@@ -31,19 +31,19 @@ impl CreditChange {
     }
 }
 
-/// What Linux charges for a packet: 576 bytes, or 640 where a cache line has 128. With more packets
-/// in its queue than its buffer could pay for, it resets the connection.
+/// What Linux charges for a packet, in bytes: 576, or 640 on machines with cache lines of 128
+/// bytes. It resets the connection when its queue holds more packets than its buffer could pay for.
 const CHARGE: u32 = 640;
 
-/// As many bytes of a stream Linux adds to the packet before them, if that has room: they take no
-/// place of their own.
+/// Linux merges a packet of a stream with at most this many bytes into the previous one if that has
+/// room. The packet then takes no place of its own.
 const MERGED: u32 = 128;
 
-/// The largest distance between two counters that can be told from a step back. No real buffer is
-/// this big; a peer that claims a bigger one gets no more.
+/// The largest distance between two counters that can be distinguished from a step backwards. No
+/// real buffer is this large; a peer that claims a larger one is treated as if it had this size.
 const MAX_IN_FLIGHT: u32 = i32::MAX as u32;
 
-/// Packets that may be sent although no more may be under way.
+/// Whether an extra packet may be sent although the packet limit is reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ExtraPackets {
     None,
@@ -57,8 +57,8 @@ impl ExtraPackets {
 }
 
 impl SendWindow {
-    /// A window without credit. `packet_overhead` is how many bytes of the peer's buffer each
-    /// packet under way is taken to cost; zero leaves the number of packets unbounded.
+    /// Creates a window without credit. `packet_overhead` is the assumed cost of each packet in
+    /// flight, in bytes of the peer's buffer; zero leaves the number of packets unbounded.
     #[must_use]
     pub(crate) fn new(packet_overhead: u32) -> Self {
         Self {
@@ -72,8 +72,8 @@ impl SendWindow {
         }
     }
 
-    /// The credit that comes with the REQUEST or the RESPONSE. Both fields count: wherever the
-    /// peer's counter stands, that is where ours begins.
+    /// Sets the credit of the REQUEST or the RESPONSE. Both fields count: our counter starts
+    /// wherever the peer's does.
     pub(crate) fn start(&mut self, credit: Credit) {
         self.start = credit.fwd_cnt;
         self.sent = credit.fwd_cnt;
@@ -81,16 +81,18 @@ impl SendWindow {
         self.peer_buf_alloc = credit.buf_alloc;
     }
 
-    /// The credit that comes with any other packet.
+    /// Applies the credit of any other packet.
     ///
-    /// A guest driver fills in a header before it queues the packet, so two packets of one
-    /// connection may change places: an older `fwd_cnt` takes nothing back.
+    /// A driver fills in a header before it queues the packet, so two packets of one connection may
+    /// arrive in reverse order. An older `fwd_cnt` therefore revokes nothing.
     ///
     /// # Errors
     ///
-    /// [`Violation::ForwardedUnsent`]: the peer has taken bytes that were never sent. The window is
-    /// as it was.
+    /// [`Violation::ForwardedUnsent`] if the peer claims bytes that were never sent. The window is
+    /// unchanged.
     pub(crate) fn update(&mut self, credit: Credit) -> Result<CreditChange, Violation> {
+        // Three cases are possible: `fwd_cnt` advances within the bytes in flight, it repeats the
+        // known value or an older one, or it is ahead of what was sent.
         let advance = credit.fwd_cnt.wrapping_sub(self.acked);
         let stale = self.acked.wrapping_sub(credit.fwd_cnt) <= MAX_IN_FLIGHT;
         if advance > self.in_flight() && !stale {
@@ -110,12 +112,12 @@ impl SendWindow {
         Ok(CreditChange::More)
     }
 
-    /// As [`update`](Self::update), by a credit update. One that repeats what is known may stand
-    /// for a message without payload that was received.
+    /// Applies the credit of a credit update, like [`update`](Self::update). An update that repeats
+    /// the known credit may mean that an empty message was read.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update).
+    /// The same as [`update`](Self::update).
     pub(crate) fn on_credit_update(&mut self, credit: Credit) -> Result<CreditChange, Violation> {
         if credit.fwd_cnt == self.acked && credit.buf_alloc == self.peer_buf_alloc {
             return Ok(CreditChange::more_if(self.empties.repeated()));
@@ -123,12 +125,13 @@ impl SendWindow {
         self.update(credit)
     }
 
-    /// Notes that the peer was asked for credit, which it answers by a credit update.
+    /// Records that the peer was asked for credit. It answers with a credit update.
     pub(crate) const fn on_asked(&mut self) {
         self.empties.asked();
     }
 
-    /// Notes that a packet with `len` bytes of payload was sent; one without is an empty message.
+    /// Records that a packet with `len` bytes of payload was sent. If `len` is 0, it was an empty
+    /// message.
     pub(crate) fn on_sent(&mut self, len: u32) {
         debug_assert!(len <= self.free(), "sent beyond the peer's credit");
         self.sent = self.sent.wrapping_add(len);
@@ -139,11 +142,14 @@ impl SendWindow {
         }
     }
 
-    /// Notes that a packet with `len` bytes of a stream was sent beyond the limit. Another may
-    /// follow if it was worth its place: with such packets alone, bytes run out before places do.
-    /// One that takes no place is worth that if it is full.
+    /// Records that an extra packet with `len` bytes of a stream was sent. Returns whether another
+    /// may follow, which depends on whether this one was worth its place.
+    ///
+    /// A packet with a place of its own is worth it if it has at least its share of the free bytes:
+    /// if all extra packets do, bytes run out before places. A packet that is merged into the
+    /// previous one is worth it if it is as long as such a packet can be.
     pub(crate) fn on_sent_extra(&mut self, len: u32) -> ExtraPackets {
-        debug_assert!(len <= self.extra_bytes(), "more than the peer can take");
+        debug_assert!(len <= self.extra_bytes(), "more than the peer can hold");
         let places = self.extra_limit().saturating_sub(self.unacked()).max(1);
         let share = self.free().div_ceil(places);
         self.sent = self.sent.wrapping_add(len);
@@ -155,9 +161,11 @@ impl SendWindow {
         ExtraPackets::one_if(len >= share)
     }
 
-    /// Bytes that a packet of a stream may have which is sent beyond the limit: any while it may
-    /// take a place of its own, then as many as are added to the packet before. None where Linux
-    /// has no place left, for it resets before it looks whether it could add them.
+    /// Returns how many bytes an extra packet of a stream may have.
+    ///
+    /// While extra packets may take a place of their own, the credit is the only limit; after that,
+    /// the packet must be short enough to be merged. It may have none when Linux has no place left,
+    /// because Linux resets the connection before it considers merging.
     pub(crate) fn extra_bytes(&self) -> u32 {
         let unacked = self.unacked();
         if unacked >= self.last_place() {
@@ -169,7 +177,7 @@ impl SendWindow {
         }
     }
 
-    /// Bytes that may be sent now.
+    /// Returns how many bytes may be sent now.
     #[must_use]
     pub(crate) fn free(&self) -> u32 {
         self.peer_buf_alloc
@@ -177,13 +185,13 @@ impl SendWindow {
             .saturating_sub(self.in_flight())
     }
 
-    /// Packets that may be sent now.
+    /// Returns how many packets may be sent now.
     #[must_use]
     pub(crate) fn packets_free(&self) -> u32 {
         self.packet_limit().saturating_sub(self.unacked())
     }
 
-    /// Whether packets are about to run out, or have, while bytes would last.
+    /// Returns whether the packet limit is reached, or nearly reached while many bytes are left.
     #[must_use]
     pub(crate) fn packets_scarce(&self) -> bool {
         let limit = self.packet_limit();
@@ -192,13 +200,14 @@ impl SendWindow {
         unacked >= limit || bytes_last && unacked > limit / 2
     }
 
-    /// Bytes sent that the peer has not yet taken out of its buffer.
+    /// Returns how many sent bytes the peer has not yet taken out of its buffer.
     #[must_use]
     pub(crate) const fn in_flight(&self) -> u32 {
         self.sent.wrapping_sub(self.acked)
     }
 
-    /// What the peer has told of its buffer, counted from the beginning of the connection.
+    /// Returns the credit that the peer has reported, with `fwd_cnt` counted from the beginning of
+    /// the connection.
     #[must_use]
     pub(crate) const fn peer_credit(&self) -> Credit {
         Credit {
@@ -207,32 +216,32 @@ impl SendWindow {
         }
     }
 
-    /// The size of the peer's buffer.
+    /// Returns the size of the peer's buffer.
     #[must_use]
     pub(crate) const fn peer_buf_alloc(&self) -> u32 {
         self.peer_buf_alloc
     }
 
-    /// Packets in the peer's queue at most.
+    /// Returns the maximum number of packets that can be in the peer's queue.
     const fn unacked(&self) -> u32 {
         self.packets.unacked().saturating_add(self.empties.unread())
     }
 
-    /// The packets beyond the limit that may take a place of their own, and those within it: never
-    /// as many as Linux has places.
+    /// Returns the packet limit including extra packets that take a place of their own: three
+    /// eighths above the normal limit, but always below the number of places that Linux has.
     fn extra_limit(&self) -> u32 {
         let limit = self.packet_limit();
         let most = limit.saturating_add(limit / 4).saturating_add(limit / 8);
         most.min(self.last_place().saturating_sub(1))
     }
 
-    /// The last place in its queue into which Linux still takes a packet.
+    /// Returns the number of places in Linux's queue.
     const fn last_place(&self) -> u32 {
         self.peer_buf_alloc / CHARGE
     }
 
-    /// Packets that may be under way altogether. One always may: a buffer so small that a packet's
-    /// overhead fills it would otherwise never see a byte.
+    /// Returns the maximum number of packets in flight. It is at least 1: otherwise, a peer whose
+    /// buffer is smaller than the overhead of one packet would never receive a byte.
     fn packet_limit(&self) -> u32 {
         self.peer_buf_alloc
             .checked_div(self.packet_overhead)
@@ -245,12 +254,13 @@ mod tests {
     use super::{MERGED, SendWindow};
     use crate::Credit;
 
-    /// What Linux charges for a packet on every usual machine.
+    /// What Linux charges for a packet on common machines.
     const LINUX_CHARGE: u32 = 576;
-    /// Bytes that fit into one of its receive buffers, in which it adds packets to one another.
+    /// How many bytes fit into one of Linux's receive buffers, into which it merges packets.
     const ROOM: u32 = 4096 - 44 - 320;
 
-    /// A guest that never reads, and the packets that take the most places for the fewest bytes.
+    /// Simulates a guest that never reads, and packets that take the most places for the fewest
+    /// bytes.
     #[test]
     fn t128_no_buffer_is_sent_more_packets_than_linux_takes() {
         for buf_alloc in (576..20_000)
@@ -276,7 +286,7 @@ mod tests {
                 }
                 assert!(
                     (places + 1) * LINUX_CHARGE <= buf_alloc,
-                    "{places} places of {buf_alloc} bytes are taken"
+                    "{places} places are taken in a buffer of {buf_alloc} bytes"
                 );
                 if len <= MERGED && tail + len < ROOM {
                     tail += len;
@@ -291,7 +301,7 @@ mod tests {
                 }
             }
             let all = window.free() == 0 || buf_alloc < 1280;
-            assert!(all, "{} of {buf_alloc} bytes never go", window.free());
+            assert!(all, "{} of {buf_alloc} bytes are never sent", window.free());
         }
     }
 }

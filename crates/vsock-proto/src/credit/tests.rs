@@ -41,7 +41,11 @@ fn t49_a_fwd_cnt_ahead_of_what_was_sent_is_a_violation() {
     let lie = window.update(credit(4096, 101));
     let (fwd_cnt, sent) = (101, 100);
     assert_eq!(lie, Err(Violation::ForwardedUnsent { fwd_cnt, sent }));
-    assert_eq!(window.free(), 3996, "and is worth nothing");
+    assert_eq!(
+        window.free(),
+        3996,
+        "a false claim must not open the window"
+    );
 }
 
 #[test]
@@ -97,20 +101,21 @@ fn t53_updates_are_due_when_they_give_back_much_and_the_peer_knows_of_little() {
     const KIB: u32 = 1024;
     #[rustfmt::skip]
     let cases = [
-        // Our buffer; what was received and forwarded of it; the peer's cap.
-        (1024 * KIB, 131_071, 131_071, 256 * KIB, false), // it knows of more than half
-        (1024 * KIB, 131_072, 131_071, 256 * KIB, true), // half of its cap
+        // Our buffer, the bytes received and forwarded, the peer's limit, and whether an update is
+        // due.
+        (1024 * KIB, 131_071, 131_071, 256 * KIB, false), // It knows of more than half.
+        (1024 * KIB, 131_072, 131_071, 256 * KIB, true), // Half of its limit.
         (1024 * KIB, 131_072, 131_071, 1024 * KIB, false),
-        (1024 * KIB, 131_072, 131_071, 0, true), // without a buffer it is told of each byte
-        (1024 * KIB, 131_072, 0, 0, false), // there is nothing to tell
+        (1024 * KIB, 131_072, 131_071, 0, true), // Without a buffer, it is told of every byte.
+        (1024 * KIB, 131_072, 0, 0, false), // There is nothing to report.
         (1024 * KIB, 131_072, 1, 0, true),
         (256 * KIB, 131_071, 131_071, u32::MAX, false),
         (256 * KIB, 131_072, 131_071, u32::MAX, true),
-        (256 * KIB, 256 * KIB, 65_535, u32::MAX, false), // less than a quarter
+        (256 * KIB, 256 * KIB, 65_535, u32::MAX, false), // Less than a quarter.
         (256 * KIB, 256 * KIB, 65_536, u32::MAX, true),
-        (96 * KIB, 32 * KIB - 1, 32 * KIB - 1, u32::MAX, false), // room for a packet of 64 KiB
+        (96 * KIB, 32 * KIB - 1, 32 * KIB - 1, u32::MAX, false), // Room for a packet of 64 KiB.
         (96 * KIB, 32 * KIB, 32 * KIB - 1, u32::MAX, true),
-        (64 * KIB, 16 * KIB, 16 * KIB, u32::MAX, true), // where half is less than a packet
+        (64 * KIB, 16 * KIB, 16 * KIB, u32::MAX, true), // Half is less than a packet.
     ];
     for (buf_alloc, received, forwarded, cap, due) in cases {
         for start in [0, u32::MAX - 100_000, u32::MAX] {
@@ -120,7 +125,7 @@ fn t53_updates_are_due_when_they_give_back_much_and_the_peer_knows_of_little() {
             let case = (buf_alloc, received, forwarded, cap);
             assert_eq!(ours.update_due(cap), due, "{case:?}");
             ours.advertise();
-            assert!(!ours.update_due(cap), "there is nothing to tell");
+            assert!(!ours.update_due(cap), "there is nothing to report");
         }
     }
 }
@@ -153,7 +158,7 @@ fn t59_small_packets_are_bounded_by_number() {
     assert!(window.free() > 260_000, "byte credit is not the limit");
     window.update(credit(256 * 1024, 200)).unwrap();
     let free = window.packets_free();
-    // Retired in runs, never too many.
+    // Packets are retired in runs, and never too many of them.
     assert!((184..=200).contains(&free), "{free}");
     window.update(credit(256 * 1024, 256)).unwrap();
     assert_eq!(window.packets_free(), 256);
@@ -179,11 +184,11 @@ fn t59_packets_are_scarce_when_bytes_would_last_longer() {
     window.on_sent(16);
     assert!(window.packets_scarce());
     window.on_sent(40_000);
-    // The guest will speak of its own accord.
+    // When bytes run out, the guest reports credit by itself.
     assert!(!window.packets_scarce());
 }
 
-/// The window as the specification writes it, in wide arithmetic.
+/// The window as the specification defines it, in wide arithmetic.
 #[derive(Debug)]
 struct WideWindow {
     sent: u64,
@@ -192,7 +197,7 @@ struct WideWindow {
     largest: u64,
 }
 
-/// The size of a buffer: as many small ones as large.
+/// Buffer sizes, with small ones as likely as large ones.
 fn size() -> impl Strategy<Value = u32> {
     (0..=23_u32, 0..=100_u32)
         .prop_map(|(log, percent)| (1 << log) - percent_of(1 << log >> 1, percent))
@@ -202,7 +207,7 @@ fn percent_of(whole: u32, percent: u32) -> u32 {
     (u64::from(whole) * u64::from(percent) / 100) as u32
 }
 
-/// The largest packet that a guest can always send in the end, as [`RecvWindow::update_due`] says.
+/// The largest packet that a guest can always send eventually: see [`RecvWindow::update_due`].
 fn largest_packet(window: u32) -> u32 {
     (window - window / 4).min(64 * 1024)
 }
@@ -272,15 +277,17 @@ proptest! {
         }
     }
 
-    /// With a guest at the far end: the peer never knows of more than that one has room for, unless
-    /// that one has shrunk its buffer, nor of more than fits into our own; and what was told is not
-    /// taken back.
+    /// With a guest at the far end, the peer never knows of more room than that guest has, unless
+    /// it has shrunk its buffer, nor of more than our own buffer has; and credit is never revoked.
     #[test]
     fn t55_credit_of_the_far_guest_is_the_peers_and_ours_stays_the_bound(
         buf_alloc in 1_u32..10_000,
         start: u32,
         far_buffer in 0_u32..30_000,
-        steps in proptest::collection::vec((0_u32..=100, 0_u32..=100, 0_u32..=100, any::<u32>()), 1..100),
+        steps in proptest::collection::vec(
+            (0_u32..=100, 0_u32..=100, 0_u32..=100, any::<u32>()),
+            1..100,
+        ),
     ) {
         let mut window = RecvWindow::new(buf_alloc, start);
         window.set_far(Some(credit(far_buffer, 0)));
@@ -302,7 +309,7 @@ proptest! {
             told = window.advertise();
             let limit = told.fwd_cnt.wrapping_sub(start) + told.buf_alloc;
             prop_assert_eq!(limit, (taken + far_buffer).min(forwarded + buf_alloc));
-            // Lies about what was taken credit no more than was forwarded, and take nothing back.
+            // False claims of taken bytes credit no more than was forwarded, and revoke nothing.
             let mut lied_to = window.clone();
             lied_to.set_far(Some(credit(far_buffer, lie)));
             let lied = lied_to.advertise();
@@ -312,8 +319,8 @@ proptest! {
         }
     }
 
-    /// A guest that waits until a packet has room as a whole, and asks for nothing. Its window is
-    /// our buffer, or what it caps it at.
+    /// A guest that waits until a whole packet has room, and never asks for credit. Its window is
+    /// our buffer or its own limit.
     #[test]
     fn t53_a_guest_that_sends_whole_packets_or_none_does_not_stall(
         buf_alloc in size(),
@@ -330,7 +337,7 @@ proptest! {
             let len = 1 + percent_of(largest - 1, share);
             let room = |known| window - sent.wrapping_sub(known);
             if len > room(known) {
-                // It waits, and the host takes everything.
+                // It waits while the host accepts everything.
                 ours.forward(ours.used());
                 if ours.update_due(cap) {
                     known = ours.advertise().fwd_cnt;
@@ -340,7 +347,7 @@ proptest! {
             ours.receive(len).unwrap();
             sent = sent.wrapping_add(len);
             if speaks {
-                // With whatever packet.
+                // The update may be part of any packet.
                 known = ours.advertise().fwd_cnt;
             }
             ours.forward(percent_of(ours.used(), part));
@@ -350,9 +357,9 @@ proptest! {
         }
     }
 
-    /// A kernel that tells of each message that its reader receives, and answers each question, in
-    /// the order in which things happen: what is counted is never less than what it has in its
-    /// queue, and no more when all was heard.
+    /// A kernel that reports each message that its reader receives and answers each request, in
+    /// order. The count is never less than the number of messages in its queue, and equals it when
+    /// all reports have arrived.
     #[test]
     fn t129_what_was_not_received_is_never_taken_for_received(
         start: u32,
@@ -363,7 +370,7 @@ proptest! {
         window.start(credit(buf_alloc, start));
         let limit = window.packets_free();
         let mut fwd_cnt = start;
-        // To the guest, in its queue, and from it.
+        // In flight to the guest, in its queue, and in flight from it.
         let (mut on_the_way, mut queue) = (VecDeque::new(), VecDeque::new());
         let mut back = VecDeque::new();
         let drain = (0..1000).flat_map(|_| [(2, 0), (4, 0), (6, 0)]);
@@ -401,8 +408,8 @@ proptest! {
         prop_assert_eq!(window.packets_free(), limit);
     }
 
-    /// Against the ends of all packets, one by one: the count is never too low, and at most one
-    /// run too high.
+    /// Compared with the ends of all packets, the count is never too low, and at most one run too
+    /// high.
     #[test]
     fn t59_packets_are_retired_as_their_ends_are_passed(
         start: u32,
@@ -424,7 +431,7 @@ proptest! {
                 ends.pop_front();
             }
             let exact = ends.len() as u32;
-            // The last run absorbs what sixteen marks cannot hold, but only up to the limit.
+            // The last run absorbs what the sixteen marks cannot hold, up to the limit.
             let slack = limit.div_ceil(16).max(1) * 2 + limit % 16;
             prop_assert!(window.unacked() >= exact);
             prop_assert!(window.unacked() <= exact + slack, "{} of {exact}", window.unacked());

@@ -16,7 +16,7 @@ const ORDER: [Owed; 7] = [
 #[test]
 fn t27_of_each_pair_the_more_urgent_goes_first() {
     assert_eq!(Owed::ALL, ORDER);
-    assert!(ORDER.is_sorted(), "as the set has it");
+    assert!(ORDER.is_sorted(), "the order must be that of the set");
     for (at, first) in ORDER.into_iter().enumerate() {
         for second in &ORDER[at + 1..] {
             let mut pending = Pending::NONE;

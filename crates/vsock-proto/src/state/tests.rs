@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The tables in the documentation of the module are read here and held against the code.
+//! Compares the tables in the module's documentation with the code.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,8 @@ const EVENTS: [Event; 18] = {
     use Event as E;
     [E::RequestSent, E::ResponseSent, E::ShutdownSent, E::ResetSent, E::GuestRequest,
      E::GuestResponse, E::GuestReset, E::GuestLeft, E::GuestClosed, E::HostConnected, E::HostGone,
-     E::HostClosed, E::HalvesEnded, E::Drained, E::Expired, E::Violation, E::DeviceStops, E::Aborted]
+     E::HostClosed, E::HalvesEnded, E::Drained, E::Expired, E::Violation, E::DeviceStops,
+     E::Aborted]
 };
 
 const TO_HOST: [ToHostState; 4] = {
@@ -40,7 +41,7 @@ const TO_GUEST_EVENTS: [ToGuestEvent; 2] = {
     [E::HostEndsSending, E::GuestStopsReading]
 };
 
-/// The cells of the table under this heading, row by row, without its head.
+/// Returns the cells of the table under this heading, row by row and without the header.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let heading = format!("//! # {heading}");
     SOURCE
@@ -59,12 +60,12 @@ fn table(heading: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// A table of three columns, state, events and next state, as a map.
+/// Returns a table with the columns state, events and next state as a map.
 fn transitions(heading: &str) -> BTreeMap<(String, String), String> {
     let mut map = BTreeMap::new();
     for row in table(heading) {
         let [state, events, next] = row.as_slice() else {
-            panic!("{row:?} has not three cells");
+            panic!("{row:?} does not have three cells");
         };
         for event in events.split(", ") {
             let key = (state.clone(), event.to_owned());
@@ -79,8 +80,7 @@ fn transitions(heading: &str) -> BTreeMap<(String, String), String> {
     map
 }
 
-/// Holds a function against a table, pair by pair. What is left of the table would be a typing
-/// error in it.
+/// Compares a function with a table, pair by pair. A row that is left over contains a typing error.
 fn compare<S, E>(heading: &str, states: &[S], events: &[E], next: impl Fn(S, E) -> Option<S>)
 where
     S: Copy + std::fmt::Debug,

@@ -29,7 +29,7 @@ fn header(op: Op) -> Header {
     }
 }
 
-/// A header that is unusual in one thing, or in two.
+/// A header that is unusual in one or two fields.
 fn with(op: Op, change: impl FnOnce(&mut Header)) -> Header {
     let mut header = header(op);
     change(&mut header);
@@ -41,17 +41,17 @@ fn t4_t6_t7_t8_t9_what_concerns_no_connection_gets_its_rst_or_nothing() {
     use RejectCause::{ForeignDestination, ForeignSource, UnknownOp, UnknownType};
 
     const OVER: u64 = 1 << 32;
-    // The cause, and which address and type of socket the RST bears that answers it.
+    // The cause, and the address and socket type of the RST that answers the packet.
     #[rustfmt::skip]
     let mut cases = vec![
-        // All 64 bits of a CID are compared, and there is no such CID to answer from.
+        // All 64 bits of a CID are compared, and no RST can come from an invalid CID.
         (with(Op::Request, |h| h.dst_cid += OVER), ForeignDestination(OVER + 2), None),
         (with(Op::Request, |h| h.src_cid += OVER), ForeignSource(OVER + 3), None),
-        // Another guest's name.
+        // A forged source CID.
         (with(Op::Request, |h| h.src_cid = 4), ForeignSource(4), None),
-        // Only a guest that connects learns that there is no such CID, and from that CID.
+        // Only a connecting guest learns that the CID does not exist, from that CID.
         (with(Op::Request, |h| h.dst_cid = 5), ForeignDestination(5), Some((5, 1))),
-        // An unknown type, and an RST of one.
+        // An unknown type, and an RST with an unknown type.
         (with(Op::ReadWrite, |h| h.socket_type = 3), UnknownType(3), Some((2, 3))),
         (with(Op::Reset, |h| h.socket_type = 3), UnknownType(3), None),
     ];
@@ -194,7 +194,7 @@ fn t112_flags_are_read_as_the_operation_means_them() {
         (Op::Shutdown, 2, 1, Shutdown(ShutdownFlags::RECEIVE)),
         (Op::ReadWrite, 2, 3, Data(MessageFlags::END_OF_RECORD)),
         (Op::ReadWrite, 2, 1, Data(MessageFlags::END_OF_MESSAGE)),
-        (Op::ReadWrite, 1, 3, Data(MessageFlags::NONE)), // on a stream they mean nothing
+        (Op::ReadWrite, 1, 3, Data(MessageFlags::NONE)), // No meaning on a stream.
         (Op::CreditUpdate, 1, 3, CreditUpdate),
     ];
     for (op, socket_type, flags, body) in cases {

@@ -9,7 +9,7 @@ use vsock_proto::{Body, Config, Ending, Interest, Phase, ShutdownFlags, Violatio
 
 use crate::rig::{BOTH, End, RECEIVE, RW, Rig, SEND, buf_alloc};
 
-/// A connection on which the host has taken none of ten bytes of the guest.
+/// A connection with ten bytes of the guest, of which the host has accepted none.
 fn with_backlog() -> Rig {
     let mut rig = Rig::connected();
     rig.host.space = 0;
@@ -178,7 +178,7 @@ fn t85_all_that_the_host_wrote_arrives_before_its_close() {
     let mut rig = Rig::connected();
     let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 253) as u8).collect();
     rig.host.sends.extend(&bytes);
-    // The guest has no buffer for a while.
+    // The guest provides no buffer for a while.
     rig.host_closes();
     let mut got = Vec::new();
     let mut last = RW;
@@ -226,7 +226,7 @@ fn t86_a_stuck_host_does_not_keep_a_closed_connection() {
     rig.guest(RECEIVE);
     rig.pass_until_deadline();
     assert_eq!(rig.now.as_nanos(), 30_000_000_000);
-    // No end of sending was claimed: the host sees a reset.
+    // The guest did not end its sending in order, so the host sees a reset.
     assert_eq!(rig.host.actions, [ShutdownRead, Close]);
     assert_eq!(rig.conn.ending(), Some(Ending::Forfeited));
     assert_eq!(rig.drain(), [Body::Reset]);
@@ -259,7 +259,7 @@ fn t88_a_complete_shutdown_is_answered_by_an_rst() {
     rig.guest(BOTH);
     assert_eq!(rig.drain(), [Body::Reset]);
     assert!(rig.conn.is_closed());
-    assert!(!rig.conn.phase().has_tuple(), "and the tuple is free");
+    assert!(!rig.conn.phase().has_tuple(), "the tuple must be free");
 }
 
 #[test]
@@ -299,12 +299,12 @@ fn t88_whatever_close_crosses_ours_one_rst_ends_both() {
 }
 
 #[test]
-fn a_half_close_that_crosses_an_unsent_close_is_told_both() {
+fn a_half_close_that_crosses_an_unsent_close_is_answered_by_a_full_close() {
     let mut rig = Rig::connected();
     rig.host_closes();
     assert_eq!(rig.next(), Some(RECEIVE));
     assert_eq!(rig.conn.phase(), Phase::Connected);
-    // The end of the stream is found, and the SHUTDOWN waits for a buffer.
+    // The end of the stream was found, and the SHUTDOWN waits for a buffer.
     assert_eq!(rig.host.reads, 0);
     rig.guest(SEND);
     assert_eq!(rig.drain(), [BOTH, Body::Reset]);
@@ -331,7 +331,10 @@ fn t87_a_guest_that_gave_up_waiting_does_not_stop_its_bytes() {
     rig.pass(Duration::from_secs(8));
     rig.guest(Body::Reset);
     assert_eq!(rig.conn.phase(), Phase::Draining);
-    assert!(!rig.conn.phase().has_tuple(), "the guest may use it again");
+    assert!(
+        !rig.conn.phase().has_tuple(),
+        "the guest may reuse the tuple"
+    );
     assert_eq!(rig.drain(), []);
     rig.pass(Duration::from_secs(4));
     assert!(rig.conn.interest().write);
@@ -340,7 +343,7 @@ fn t87_a_guest_that_gave_up_waiting_does_not_stop_its_bytes() {
     rig.host_takes(6);
     assert_eq!(rig.host.got, b"0123456789");
     assert!(rig.conn.is_closed());
-    assert!(rig.host.did(ShutdownWrite), "a clean end");
+    assert!(rig.host.did(ShutdownWrite), "the end must be clean");
     assert_eq!(rig.conn.ending(), Some(Ending::Clean));
 }
 
@@ -358,7 +361,7 @@ fn a_drain_ends_when_the_host_does_or_makes_no_progress() {
             rig.guest(Body::Reset);
         }
         end(&mut rig);
-        assert_eq!(rig.drain().len(), usize::from(!told), "one RST in all");
+        assert_eq!(rig.drain().len(), usize::from(!told), "exactly one RST");
         assert!(rig.conn.is_closed());
         assert!(!rig.host.did(ShutdownWrite));
         assert_eq!(rig.conn.ending(), Some(Ending::Forfeited));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vsock_proto::{Config, ConfigError};
 
-/// All settings, in three groups.
+/// Returns all settings, in three groups.
 fn settings(config: &Config) -> ([u64; 9], Range<u32>, [Duration; 6]) {
     let numbers = [
         config.buf_alloc().into(),
@@ -63,7 +63,7 @@ fn values_are_taken_as_they_are_set() {
         .probe_interval(second * 16)
         .build()
         .unwrap();
-    // A message must fit the buffer.
+    // A message must fit into the buffer.
     let numbers = [1, 2, 1, 4, 5, 6, 7, 17, 8];
     let times = [11, 12, 13, 14, 15, 16].map(Duration::from_secs);
     assert_eq!(settings(&config), (numbers, 9..10, times));

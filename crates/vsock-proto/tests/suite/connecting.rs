@@ -14,7 +14,7 @@ fn accepting() -> Rig {
     Rig::accepting(Config::default())
 }
 
-/// The host has accepted, and the guest has not heard of it.
+/// The host has accepted, and the guest does not know yet.
 fn responding() -> Rig {
     let mut rig = accepting();
     rig.conn.on_host_connected(rig.now);
@@ -85,7 +85,7 @@ fn t28_a_request_for_a_known_tuple_ends_the_old_connection_without_an_rst() {
 
 #[test]
 fn t28_the_credit_of_such_a_request_is_not_that_of_the_old_connection() {
-    // The old one has carried three gigabytes; the new one begins at zero.
+    // The old connection has transferred 3 GiB; the new one starts at zero.
     let mut rig = Rig::connected_to(Config::default(), credit(4096, 3_000_000_000));
     rig.guest = Credit::default();
     rig.guest(Body::Request);
@@ -124,9 +124,9 @@ fn t32_t33_t35_whatever_is_awaited_before_the_connection_is_there_times_out_by_i
     let deliver = Config::default().deliver_timeout();
     let connect = Config::default().response_timeout();
     let cases = [
-        // The RST is there so that a late answer finds no connection.
+        // The RST ensures that a late answer finds no connection.
         (requested(), connect, Ending::TimedOut, &[Body::Reset][..]),
-        // The guest has heard nothing, and need not.
+        // The guest has no record of the connection, so it is not told.
         (requesting(), deliver, Ending::NotDelivered, &[]),
         // No RESPONSE comes before the RST.
         (responding(), deliver, Ending::NotDelivered, &[Body::Reset]),
@@ -162,7 +162,7 @@ fn t34_a_refusal_closes_the_stream_at_once() {
     assert_eq!(rig.host.actions, [HostAction::Close]);
     assert!(rig.conn.is_closed());
     assert_eq!(rig.conn.ending(), Some(Ending::GuestRefused));
-    assert_eq!(rig.host.got, b"", "and says nothing");
+    assert_eq!(rig.host.got, b"", "without any text");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn t44_ok_comes_before_the_guests_data_and_costs_no_credit_even_in_pieces() {
         let mut rig = requested();
         rig.host.space = 0;
         rig.guest(Body::Response);
-        // In the same batch, before the line could be written.
+        // In the same batch, before the line was written.
         rig.data(b"hello");
         assert_eq!(rig.host.got, b"");
         for _ in 0..19 {
@@ -212,7 +212,7 @@ fn t45_a_client_that_does_not_read_still_sends() {
     rig.guest(Body::Response);
     rig.flush();
     rig.host_sends(b"one-way");
-    assert_eq!(rig.next(), Some(RECEIVE), "the guest need not answer");
+    assert_eq!(rig.next(), Some(RECEIVE), "the guest need not send more");
     assert_eq!(rig.drain_bytes(), b"one-way");
     assert_eq!(rig.conn.phase(), Phase::Connected);
 }
@@ -271,7 +271,7 @@ fn a_shutdown_that_comes_before_the_response_counts_after_it() {
     let mut rig = requested();
     rig.guest(SEND);
     rig.guest(Body::Response);
-    // The line for the client goes first.
+    // The line for the client precedes the end.
     assert_eq!(rig.host.actions, [HostAction::Confirm]);
     rig.flush();
     assert_eq!(rig.host.got, b"OK 1073741824\n");

@@ -20,7 +20,10 @@ fn t19_without_room_there_is_no_grant_but_there_are_packets() {
     let mut rig = Rig::connected();
     rig.host_sends(b"data");
     assert!(rig.transmit(0).is_none());
-    assert_eq!(rig.host.reads, 0, "a read into nothing looks like the end");
+    assert_eq!(
+        rig.host.reads, 0,
+        "a read into an empty buffer looks like the end"
+    );
     rig.guest(Body::CreditRequest);
     assert_eq!(rig.transmit(0).unwrap().0.body, Body::CreditUpdate);
     assert_eq!(rig.drain_bytes(), b"data");
@@ -86,7 +89,7 @@ fn t52_a_credit_request_gets_one_update_also_after_the_host_has_ended_or_closed(
     }
 }
 
-/// A guest whose kernel caps what is under way at its own buffer, and which never asks for credit.
+/// A guest whose kernel limits the bytes in flight to its own buffer, and never requests credit.
 #[test]
 fn t53_a_guest_that_never_asks_does_not_stall() {
     for (ours, theirs) in [
@@ -133,7 +136,7 @@ fn t54_an_owed_update_goes_with_any_other_packet() {
     let (reply, bytes) = rig.transmit(4096).unwrap();
     assert_eq!((reply.body, reply.credit.fwd_cnt), (RW, 100));
     assert_eq!(bytes, b"reply");
-    assert_eq!(rig.next(), None, "nothing is left to tell");
+    assert_eq!(rig.next(), None, "nothing is left to report");
 }
 
 #[test]
@@ -153,7 +156,7 @@ fn t55_fwd_cnt_counts_what_has_left_for_the_host() {
         rig.guest(Body::CreditRequest);
         rig.transmit(0).unwrap().0.credit.fwd_cnt
     };
-    assert_eq!(fwd_cnt(&mut rig), 30, "not what was received");
+    assert_eq!(fwd_cnt(&mut rig), 30, "received bytes must not count");
     rig.host_takes(25);
     assert_eq!(fwd_cnt(&mut rig), 55, "a partial flush counts");
     rig.host_takes(1000);
@@ -222,8 +225,8 @@ fn t49_a_guest_that_takes_what_was_never_sent_is_reset() {
     assert_eq!(rig.drain(), [Body::Reset]);
 }
 
-/// One-byte packets to a guest whose kernel counts bytes alone: it has read everything, and sees no
-/// reason to say so.
+/// One-byte packets to a guest whose kernel counts only bytes: it has read everything, but sees no
+/// reason to report it.
 #[test]
 fn t59_a_guest_that_reads_small_packets_in_silence_is_asked() {
     let mut rig = Rig::connected();
@@ -252,7 +255,7 @@ fn t59_a_guest_that_does_not_read_gets_no_more_packets_than_it_can_queue() {
         rig.host_sends(b"x");
         packets += rig.drain().iter().filter(|body| **body == RW).count();
     }
-    // A buffer of 64 KiB, of which each is taken to cost 1 KiB.
+    // A buffer of 64 KiB, in which each packet is assumed to cost 1 KiB.
     assert_eq!(packets, 64);
     assert_eq!(rig.conn.interest(), Interest::NONE);
 }
@@ -270,7 +273,7 @@ fn t59_t128_while_packets_block_the_guest_is_asked_and_sent_one_ever_more_rarely
         assert_eq!(rig.next(), Some(Body::CreditRequest));
         assert_eq!(rig.drain_bytes(), b"yyy", "in one packet");
         assert_eq!(rig.conn.in_flight(), 64 + 3 * sent);
-        // The answer is no news, and no reason for another packet.
+        // The answer contains nothing new, so it is no reason for another packet.
         rig.guest(Body::CreditUpdate);
         assert_eq!(rig.drain(), []);
     }
@@ -278,10 +281,10 @@ fn t59_t128_while_packets_block_the_guest_is_asked_and_sent_one_ever_more_rarely
     rig.host_sends(b"z");
     rig.guest_reads(64 + 27);
     assert_eq!(rig.conn.deadline(), None);
-    assert_eq!(rig.drain(), [RW], "as ever");
+    assert_eq!(rig.drain(), [RW], "data flows as usual");
 }
 
-/// A buffer of 64 KiB with as many packets as may be under way, each of one byte.
+/// A buffer of 64 KiB with the maximum number of packets in flight, each of one byte.
 fn blocked() -> Rig {
     let mut rig = Rig::connected();
     for _ in 0..64 {
@@ -316,7 +319,7 @@ fn t128_packets_worth_their_place_wait_for_nothing() {
     assert_eq!(rig.drain_bytes().len(), 100_000 - 65_472);
 }
 
-/// Each of these takes a place in the queue of a kernel that merges small packets alone.
+/// A kernel that merges only small packets needs a place in its queue for each of these.
 #[test]
 fn t128_when_no_place_is_left_packets_are_small() {
     let mut rig = blocked();
@@ -326,7 +329,7 @@ fn t128_when_no_place_is_left_packets_are_small() {
         assert_eq!(rig.next(), Some(Body::CreditRequest));
         let packets = std::iter::from_fn(|| rig.transmit(4052));
         let lens: Vec<_> = packets.map(|(packet, _)| packet.len).collect();
-        // Of 102 places in the guest's queue, 64 and 24 are taken.
+        // 64 and 24 of the 102 places in the guest's queue are taken.
         if times < 24 {
             assert_eq!(lens, [300]);
         } else {
@@ -355,8 +358,8 @@ fn t128_a_guest_without_another_place_is_asked_and_sent_nothing() {
     }
 }
 
-/// The answer to the first question, asked because packets were many, said nothing of what was read
-/// since.
+/// The answer to the first request, which was made because of the number of packets, does not cover
+/// what was read since.
 #[test]
 fn t57_when_bytes_run_out_the_guest_is_asked_although_it_was_for_packets() {
     let mut rig = Rig::connected();
@@ -399,7 +402,7 @@ fn t60_an_empty_payload_changes_nothing_wherever_the_connection_is() {
         assert_eq!(rig.conn.phase(), phase);
         assert_eq!(rig.host.writes, 0);
         assert_eq!(rig.host.actions, without.host.actions);
-        // What follows is as if it had not come.
+        // The connection continues as if the packet had not arrived.
         let told = [&mut rig, &mut without].map(|rig| {
             accepts(rig);
             let control = rig.drain();
@@ -486,7 +489,7 @@ fn t64_the_rest_of_a_short_write_is_kept() {
 }
 
 #[test]
-fn a_stream_that_takes_nothing_of_something_is_not_asked_for_ever() {
+fn a_stream_that_accepts_no_bytes_is_not_retried_indefinitely() {
     let mut rig = Rig::connected();
     rig.host.space = 0;
     rig.data(b"abc");
@@ -542,7 +545,7 @@ fn t72_a_connection_is_scheduled_until_its_stream_is_empty() {
         assert!(rig.conn.wants_transmit());
         assert_eq!(rig.next(), Some(RW));
     }
-    assert!(rig.conn.wants_transmit(), "it is not known to be empty");
+    assert!(rig.conn.wants_transmit(), "it has not been read empty yet");
     assert_eq!(rig.next(), None);
     assert!(!rig.conn.wants_transmit());
 }

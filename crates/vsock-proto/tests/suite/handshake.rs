@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn what_the_device_writes_the_client_reads(port in 0..u32::MAX) {
+    fn the_client_parses_the_devices_line(port in 0..u32::MAX) {
         let line = ok_line(Port::new(port));
         let parsed = OkParser::new().feed(line.as_bytes()).unwrap();
         prop_assert_eq!(parsed, Parse::Line {

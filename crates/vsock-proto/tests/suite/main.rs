@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The protocol core through its public interface. `rig` plays guest, host and clock.
+//! Tests of the protocol through its public interface. `rig` plays the guest, the host and the
+//! clock.
 
 #![expect(
     clippy::unwrap_used,

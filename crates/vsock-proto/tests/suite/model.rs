@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A connection under any sequence of events, beside a model of the guest and of the host.
+//! A connection under any sequence of events, compared with a model of the guest and the host.
 //!
 //! The guest is honest: it sends within the credit that it knows, and nothing after it has ended
 //! its sending. The host's stream may do anything.
@@ -58,25 +58,25 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the guest knows.
+/// The guest's state.
 #[derive(Debug, Default)]
 struct Guest {
     sent: Vec<u8>,
     got: Vec<u8>,
     /// Bytes that it has read out of its buffer.
     read: usize,
-    /// The device's buffer, as its last packet told.
+    /// The device's buffer, as reported by its last packet.
     credit: Option<Credit>,
-    /// It has begun the connection itself.
+    /// Whether the guest initiated the connection.
     asked: bool,
     connected: bool,
     flags: ShutdownFlags,
-    /// It was sent an RST, or has sent one.
+    /// Whether it has received or sent an RST.
     reset: bool,
     resets_got: usize,
-    /// The largest buffer that it has ever told of.
+    /// The largest buffer that it has ever reported.
     largest: u32,
-    /// It has an update that the device has not heard.
+    /// Whether it has an update that the device has not received.
     unsaid: bool,
 }
 
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// A guest that knows of the connection is told in one packet, and no other is.
+    /// A guest with a record of the connection is told in one packet; any other is not told.
     fn shut_down(&mut self) {
         let knows = (self.guest.asked || self.guest.connected) && !self.guest.reset;
         self.rig.shut_down();
@@ -231,7 +231,7 @@ impl World {
         self.guest.unsaid = false;
     }
 
-    /// The guest takes one packet into a buffer with this room; returns whether there was one.
+    /// Gives the guest a packet in a buffer with this room. Returns whether there was one.
     fn transmit(&mut self, room: usize) -> bool {
         let Some((packet, bytes)) = self.rig.transmit(room) else {
             return false;
@@ -257,7 +257,7 @@ impl World {
         true
     }
 
-    /// What must hold for any packet.
+    /// Checks what must hold for any packet.
     fn check(&self, packet: &Packet, bytes: &[u8], room: usize) {
         assert!(!self.guest.reset, "{packet:?} after an RST");
         assert_eq!(packet.credit.buf_alloc, WINDOW);
@@ -265,10 +265,10 @@ impl World {
         let got = self.guest.got.len();
         if !self.guest.connected {
             let first = matches!(packet.body, Body::Request | Body::Response | Body::Reset);
-            assert!(first, "{packet:?} before the connection is there");
+            assert!(first, "{packet:?} before the connection is established");
         }
         if packet.body == RW {
-            assert!(!bytes.is_empty(), "a packet with nothing in it");
+            assert!(!bytes.is_empty(), "an empty packet");
             let in_flight = got + bytes.len() - self.guest.read;
             assert!(in_flight <= self.guest.largest as usize, "no credit");
             assert!(!self.guest.flags.contains(ShutdownFlags::RECEIVE));
@@ -278,7 +278,7 @@ impl World {
         assert!(forwarded <= self.guest.sent.len(), "more than was sent");
     }
 
-    /// What must hold after every step.
+    /// Checks what must hold after every step.
     fn check_rest(&self) {
         let host = &self.rig.host;
         let got = host.got.strip_prefix(&b"OK 1073741824\n"[..]);
@@ -289,7 +289,11 @@ impl World {
         );
         assert!(self.rig.conn.memory() <= WINDOW as usize + 32);
         if host.did(HostAction::ShutdownWrite) && !host.deaf {
-            assert_eq!(got.len(), self.guest.sent.len(), "an end before the end");
+            assert_eq!(
+                got.len(),
+                self.guest.sent.len(),
+                "the end was reported before the last byte"
+            );
         }
         let conn = &self.rig.conn;
         if host.is_closed() {
@@ -324,7 +328,7 @@ impl World {
         }
     }
 
-    /// Everybody reads, everybody closes, time passes: nothing may be left.
+    /// Both sides read and close, and time passes. Nothing may be left.
     fn finish(&mut self) {
         self.rig.guest.buf_alloc = self.rig.guest.buf_alloc.max(100);
         self.guest.largest = self.guest.largest.max(self.rig.guest.buf_alloc);
@@ -349,7 +353,8 @@ impl World {
         assert!(self.guest.resets_got <= 1);
     }
 
-    /// With everybody reading, what was sent has arrived, unless something was broken off.
+    /// While both sides read, everything that was sent has arrived, unless the connection was
+    /// broken.
     fn check_delivery(&self) {
         let host = &self.rig.host;
         let conn = &self.rig.conn;
@@ -389,8 +394,8 @@ proptest! {
         world.finish();
     }
 
-    /// A guest that says anything at all, at any time: no panic, bounded memory, one RST at most
-    /// until it is heard, and silence after it.
+    /// A guest that sends anything at any time causes no panic and no unbounded memory, receives at
+    /// most one RST, and nothing after it.
     #[test]
     fn no_guest_breaks_a_connection(
         host_initiated: bool,
@@ -400,7 +405,9 @@ proptest! {
             1..60,
         ),
     ) {
-        let small = limits(|limits| limits.max_message(2000).max_empty_messages(5).buf_alloc(WINDOW));
+        let small = limits(|limits| {
+            limits.max_message(2000).max_empty_messages(5).buf_alloc(WINDOW)
+        });
         let mut rig = match (host_initiated, seqpacket) {
             (true, _) => Rig::requesting(small, Confirmation::Line),
             (false, false) => Rig::accepting(small),
@@ -410,7 +417,7 @@ proptest! {
         rig.conn.on_host_connected(rig.now);
         let mut reset = false;
         for (kind, len, fwd_cnt, bits, buf_alloc) in ops {
-            // Half of the time the lie about credit is left out.
+            // Half of the packets do not contain false credit.
             if bits & 1 == 0 {
                 rig.guest = Credit { buf_alloc, fwd_cnt };
             }
@@ -446,7 +453,7 @@ proptest! {
         }
     }
 
-    /// Messages of any size, in pieces of any size, to a stream that takes them when it likes.
+    /// Messages of any size, in pieces of any size, to a stream that accepts them at any time.
     #[test]
     fn t111_messages_arrive_whole_and_in_order(
         messages in proptest::collection::vec((0_usize..1500, any::<bool>()), 1..30),
@@ -461,7 +468,11 @@ proptest! {
         let (mut sent, mut known) = (0_u32, 0_u32);
         let mut expected = Vec::new();
         for (index, (len, record)) in messages.into_iter().enumerate() {
-            let end = if record { MessageFlags::END_OF_RECORD } else { MessageFlags::END_OF_MESSAGE };
+            let end = if record {
+                MessageFlags::END_OF_RECORD
+            } else {
+                MessageFlags::END_OF_MESSAGE
+            };
             let message = vec![index as u8; len];
             expected.push((message.clone(), end));
             let mut rest = &message[..];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Code that moves payload, and panics, or counts what cannot be.
+//! Code that transfers payload and panics, or returns an impossible count.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,7 +11,7 @@ use vsock_proto::{
 
 use crate::rig::{RW, Rig, packet};
 
-/// Panics when it is to be forwarded, or to be copied.
+/// Panics when it is forwarded or copied.
 struct Panicking {
     forwards: bool,
 }
@@ -27,7 +27,7 @@ impl Payload for Panicking {
     }
 }
 
-/// The connection has ended as by a broken stream, and nothing is left of it.
+/// Checks that the connection has ended as it does with a broken stream, and holds nothing.
 #[track_caller]
 fn has_ended(rig: &mut Rig) {
     assert_eq!(rig.conn.phase(), Phase::Resetting);
@@ -45,7 +45,7 @@ fn t132_a_payload_that_panics_ends_the_connection_as_a_broken_stream_does() {
         let whole = Body::Data(MessageFlags::END_OF_MESSAGE);
         (Rig::seqpacket(Config::default()), whole)
     };
-    // A message that is taken is taken whole, and not copied.
+    // An accepted message is accepted as a whole, and not copied.
     let cases = [(stream(), false), (stream(), true), (message(), false)];
     for ((mut rig, body), forwards) in cases {
         let mut packet = packet(body, 5, rig.guest);

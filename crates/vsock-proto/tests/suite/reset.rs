@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! RSTs, from either side, and what they leave behind: nothing.
+//! RSTs from either side, after which nothing is left.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ fn t70_t90_our_rst_waits_for_a_buffer_but_nothing_else_does_and_nothing_is_watch
     assert_eq!(rig.conn.phase(), Phase::Resetting);
     assert_eq!(rig.conn.interest(), Interest::NONE);
     rig.pass(Duration::from_secs(3600));
-    assert!(rig.conn.wants_transmit(), "it is still owed");
+    assert!(rig.conn.wants_transmit(), "the RST is still pending");
     assert_eq!(rig.drain(), [Body::Reset]);
     assert_eq!(rig.conn.interest(), Interest::NONE);
 }
@@ -90,7 +90,7 @@ fn t92_a_write_error_is_told_once() {
         rig.data(b"x");
         rig.flush();
     }
-    assert_eq!(rig.host.writes, 1, "and not tried again");
+    assert_eq!(rig.host.writes, 1, "no second attempt");
     assert_eq!(rig.drain(), [RECEIVE]);
     rig.host_ends(End::Ended);
     let both = rig.next();

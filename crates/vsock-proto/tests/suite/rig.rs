@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A connection, and everything around it: what the guest sends, what the host's stream does, and
-//! the time.
+//! A connection with its environment: the guest, the host's stream, and the time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,10 +14,10 @@ use vsock_proto::{
 
 pub(crate) const KEY: ConnKey = ConnKey::new(Port::new(1 << 30), Port::new(52));
 
-/// The buffer of a usual guest.
+/// The buffer of a typical guest.
 pub(crate) const GUEST: Credit = room(64 * 1024);
 
-/// A buffer of which nothing was taken out so far.
+/// The credit of a buffer out of which nothing was taken so far.
 pub(crate) const fn room(buf_alloc: u32) -> Credit {
     credit(buf_alloc, 0)
 }
@@ -27,31 +26,31 @@ pub(crate) const fn credit(buf_alloc: u32, fwd_cnt: u32) -> Credit {
     Credit { buf_alloc, fwd_cnt }
 }
 
-/// The host's stream, as the caller of the core would own it.
+/// The host's stream, which the caller of a connection owns.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
-    /// What the host component has written and the guest has not yet got.
+    /// Bytes that the host component has written and the guest has not yet received.
     pub(crate) sends: VecDeque<u8>,
     /// What follows when `sends` is empty.
     pub(crate) then: End,
-    /// What the host component was sent.
+    /// Bytes that the host component has received.
     pub(crate) got: Vec<u8>,
-    /// The messages that it was sent, on a seqpacket socket.
+    /// Messages that it has received, on a seqpacket socket.
     pub(crate) messages: Vec<(Vec<u8>, MessageFlags)>,
-    /// The longest message that it ever takes.
+    /// The longest message that it accepts.
     pub(crate) longest: Option<usize>,
-    /// How many bytes it takes before it blocks.
+    /// How many bytes it accepts before it blocks.
     pub(crate) space: usize,
-    /// A write fails.
+    /// Whether writes fail.
     pub(crate) deaf: bool,
-    /// How often it was written to, and read from.
+    /// How many times it was written to, and read from.
     pub(crate) writes: usize,
     pub(crate) reads: usize,
-    /// Every action that the core has asked for, in order.
+    /// Every action that the connection has requested, in order.
     pub(crate) actions: Vec<HostAction>,
 }
 
-/// What a read of an empty stream says.
+/// The result of a read from an empty stream.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum End {
     #[default]
@@ -77,7 +76,10 @@ impl Host {
             self.messages.push((bytes.to_vec(), flags));
             return Progress::Done(bytes.len());
         }
-        assert!(!bytes.is_empty(), "a stream is never offered nothing");
+        assert!(
+            !bytes.is_empty(),
+            "a stream must never be offered an empty payload"
+        );
         let taken = bytes.len().min(self.space);
         if taken == 0 {
             return Progress::Pending;
@@ -93,7 +95,7 @@ impl Host {
 
     fn read(&mut self, max: usize) -> Result<Vec<u8>, Progress> {
         self.reads += 1;
-        assert!(max > 0, "a read into nothing looks like the end");
+        assert!(max > 0, "a read into an empty buffer looks like the end");
         if self.sends.is_empty() {
             return Err(match self.then {
                 End::NotYet => Progress::Pending,
@@ -119,18 +121,18 @@ pub(crate) struct Rig {
     pub(crate) conn: Connection,
     pub(crate) host: Host,
     pub(crate) now: Tick,
-    /// The guest's own receive buffer, as its packets tell.
+    /// The guest's receive buffer, as its packets report it.
     pub(crate) guest: Credit,
     socket_type: SocketType,
 }
 
 impl Rig {
-    /// A guest-initiated connection whose host leg is not yet there.
+    /// A guest-initiated connection whose host stream is not yet available.
     pub(crate) fn accepting(config: Config) -> Self {
         Self::accepting_from(config, SocketType::Stream, GUEST)
     }
 
-    /// The guest has this buffer, of which its REQUEST tells.
+    /// The same with this buffer, which the REQUEST reports.
     pub(crate) fn accepting_from(config: Config, socket_type: SocketType, guest: Credit) -> Self {
         let mut request = packet(Body::Request, 0, guest);
         request.socket_type = socket_type;
@@ -138,12 +140,12 @@ impl Rig {
         Self::new(conn, guest, socket_type)
     }
 
-    /// A stream that such a guest has opened.
+    /// A stream that a guest with this buffer has opened.
     pub(crate) fn connected_to(config: Config, guest: Credit) -> Self {
         Self::accepting_from(config, SocketType::Stream, guest).establish()
     }
 
-    /// A host-initiated connection whose REQUEST is owed.
+    /// A host-initiated connection whose REQUEST is pending.
     pub(crate) fn requesting(config: Config, confirmation: Confirmation) -> Self {
         Self::requesting_as(config, confirmation, SocketType::Stream)
     }
@@ -172,7 +174,7 @@ impl Rig {
         }
     }
 
-    /// A connection that the guest has opened, with nothing under way.
+    /// A connection that the guest has opened, with nothing in flight.
     pub(crate) fn connected() -> Self {
         Self::connected_with(Config::default())
     }
@@ -185,7 +187,7 @@ impl Rig {
         Self::accepting_from(config, SocketType::SeqPacket, GUEST).establish()
     }
 
-    /// Lets the host accept and the guest take the RESPONSE.
+    /// Lets the host accept and the guest receive the RESPONSE.
     pub(crate) fn establish(mut self) -> Self {
         self.conn.on_host_connected(self.now);
         assert_eq!(self.next(), Some(Body::Response));
@@ -221,7 +223,7 @@ impl Rig {
         result
     }
 
-    /// The guest has read this many bytes, and the next packet tells.
+    /// The guest reads this many bytes, which the next packet reports.
     pub(crate) fn guest_reads(&mut self, bytes: u32) {
         self.guest.fwd_cnt = self.guest.fwd_cnt.wrapping_add(bytes);
         self.guest(Body::CreditUpdate);
@@ -241,7 +243,7 @@ impl Rig {
         self.act();
     }
 
-    /// The host component closes: all it has sent is followed by an end, and nobody reads.
+    /// The host component closes: an end follows what it has sent, and it reads no more.
     pub(crate) fn host_closes(&mut self) {
         self.host.then = End::Ended;
         self.host.deaf = true;
@@ -277,13 +279,13 @@ impl Rig {
         self.act();
     }
 
-    /// Goes to the next deadline.
+    /// Advances to the next deadline.
     pub(crate) fn pass_until_deadline(&mut self) {
         let deadline = self.conn.deadline().expect("a deadline");
         self.pass(deadline.since(self.now));
     }
 
-    /// Gives the guest's next buffer, with `room` bytes behind the header.
+    /// Provides the guest's next buffer, with `room` bytes after the header.
     pub(crate) fn transmit(&mut self, room: usize) -> Option<(Packet, Vec<u8>)> {
         loop {
             let sent = match self.conn.poll_transmit(self.now, room)? {
@@ -306,17 +308,17 @@ impl Rig {
         }
     }
 
-    /// What the next packet says, given a buffer of 4 KiB.
+    /// Returns the body of the next packet, for a buffer of 4 KiB.
     pub(crate) fn next(&mut self) -> Option<Body> {
         self.transmit(4096 - 44).map(|(packet, _)| packet.body)
     }
 
-    /// Every packet that comes, given buffers of 4 KiB.
+    /// Returns every packet, for buffers of 4 KiB.
     pub(crate) fn drain(&mut self) -> Vec<Body> {
         std::iter::from_fn(|| self.next()).collect()
     }
 
-    /// All payload that comes, given buffers of 4 KiB.
+    /// Returns all payload, for buffers of 4 KiB.
     pub(crate) fn drain_bytes(&mut self) -> Vec<u8> {
         std::iter::from_fn(|| self.transmit(4096 - 44))
             .flat_map(|(_, bytes)| bytes)
@@ -347,7 +349,7 @@ pub(crate) const RECEIVE: Body = Body::Shutdown(ShutdownFlags::RECEIVE);
 pub(crate) const BOTH: Body = Body::Shutdown(ShutdownFlags::BOTH);
 pub(crate) const RW: Body = Body::Data(MessageFlags::NONE);
 
-/// Other limits than by default.
+/// Limits that differ from the default.
 pub(crate) fn limits(set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Config {
     set(Config::builder()).build().unwrap()
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Messages and records on seqpacket sockets: T111.
+//! Messages and records on seqpacket sockets.
 
 use vsock_proto::{
     Body, Config, Confirmation, Ending, MessageFlags, Progress, SocketType, Transmit, Violation,
@@ -115,11 +115,11 @@ fn t111_a_message_that_is_too_long_resets() {
     assert_eq!(violation, Violation::MessageTooLong { len: 11, limit: 10 });
     assert_eq!(rig.conn.memory(), 0);
     assert_eq!(rig.drain(), [Body::Reset]);
-    assert_eq!(rig.host.messages, [], "never a part of a message");
+    assert_eq!(rig.host.messages, [], "no part of a message");
 }
 
-/// The guest needs every byte of its window for one message, and some of it is not yet known to be
-/// free again.
+/// The guest needs every byte of its window for one message, and does not yet know that some of it
+/// is free again.
 #[test]
 fn t111_a_message_as_large_as_the_window_does_not_stall() {
     let mut rig = Rig::seqpacket(buf_alloc(1000));
@@ -202,8 +202,8 @@ fn t111_a_host_message_passes_if_the_guest_can_hold_it_and_else_resets() {
     assert!(rig.conn.is_closed(), "the RST was sent");
 }
 
-/// Sends a message in pieces of this many bytes, none of which the guest takes yet, as far as it
-/// may; returns how many.
+/// Sends a message in pieces of this many bytes as far as possible, while the guest takes none of
+/// them. Returns the number of pieces.
 fn pieces(rig: &mut Rig, mut left: usize, piece: usize) -> usize {
     let mut sent = 0;
     while left > 0 {
@@ -229,12 +229,11 @@ fn small(buf_alloc: u32) -> Rig {
     rig
 }
 
-/// The guest takes it out when it is whole: whatever a packet costs, waiting for that would be for
-/// ever.
+/// The guest takes the message out only when it is complete, so waiting for room would never end.
 #[test]
 fn t111_a_message_alone_is_not_held_back_by_the_number_of_its_packets() {
     let mut rig = small(4096);
-    // 4 packets may cost what there is.
+    // The overhead of four packets uses up the buffer.
     assert_eq!(pieces(&mut rig, 200, 16), 13);
     assert_eq!(rig.conn.ending(), None);
 }
@@ -243,15 +242,15 @@ fn t111_a_message_alone_is_not_held_back_by_the_number_of_its_packets() {
 fn t59_a_message_behind_others_is_held_back_by_the_number_of_packets() {
     let mut rig = small(4096);
     assert_eq!(pieces(&mut rig, 16, 16), 1);
-    // 4 packets may cost what there is.
+    // The overhead of four packets uses up the buffer.
     assert_eq!(pieces(&mut rig, 200, 16), 3);
     rig.guest_reads(16);
-    // Only the message is left in the guest's buffer.
+    // Now the guest's buffer contains only the message.
     assert_eq!(pieces(&mut rig, 200 - 3 * 16, 16), 10);
 }
 
-/// Sends empty messages as long as that may be; returns how many, and how often the guest was
-/// asked.
+/// Sends as many empty messages as possible. Returns how many were sent, and how many times the
+/// guest was asked for credit.
 fn empties(rig: &mut Rig) -> (u32, u32) {
     let (mut sent, mut asked) = (0, 0);
     loop {
@@ -269,11 +268,15 @@ fn empties(rig: &mut Rig) -> (u32, u32) {
     }
 }
 
-/// They move no counter: each update is one that was received.
+/// Empty messages advance no counter: each update stands for one that was received.
 #[test]
 fn t129_an_update_makes_room_for_one_empty_message() {
     let mut rig = small(16 * 1024);
-    assert_eq!(empties(&mut rig), (16, 0), "no answer would tell anything");
+    assert_eq!(
+        empties(&mut rig),
+        (16, 0),
+        "an answer would contain nothing useful"
+    );
     assert_eq!(rig.conn.deadline(), None);
     for _ in 0..100 {
         rig.guest(Body::CreditUpdate);
@@ -288,7 +291,7 @@ fn t129_nothing_but_an_update_makes_room_for_an_empty_message() {
     rig.guest(Body::CreditRequest);
     assert_eq!(rig.transmit(0).unwrap().0.body, Body::CreditUpdate);
     rig.piece(b"x", EOM);
-    // A smaller buffer is told of in an update of its own.
+    // A smaller buffer is reported in a separate update.
     rig.guest.buf_alloc -= 1;
     rig.guest(Body::CreditUpdate);
     rig.pass(std::time::Duration::from_secs(60));
@@ -299,14 +302,18 @@ fn t129_nothing_but_an_update_makes_room_for_an_empty_message() {
 fn t129_an_answer_makes_no_room_for_an_empty_message() {
     let mut rig = small(16 * 1024);
     assert_eq!(pieces(&mut rig, 1, 1), 1);
-    assert_eq!(empties(&mut rig), (15, 1), "asked when packets were scarce");
+    assert_eq!(
+        empties(&mut rig),
+        (15, 1),
+        "credit is requested when packets are scarce"
+    );
     rig.guest(Body::CreditUpdate);
     assert_eq!(empties(&mut rig), (0, 0), "the answer");
     rig.guest_reads(1);
     // The message before them was received.
     assert_eq!(empties(&mut rig), (1, 0));
     rig.guest(Body::CreditUpdate);
-    assert_eq!(empties(&mut rig), (1, 0), "and one of them");
+    assert_eq!(empties(&mut rig), (1, 0), "one more was received");
 }
 
 #[test]
@@ -333,7 +340,11 @@ fn t111_a_guest_that_shrinks_below_a_message_under_way_is_reset() {
     }
     rig.guest.buf_alloc = 1001;
     rig.guest(Body::CreditUpdate);
-    assert_eq!(rig.conn.ending(), None, "it may still become whole");
+    assert_eq!(
+        rig.conn.ending(),
+        None,
+        "the message may still become complete"
+    );
     rig.guest.buf_alloc = 1000;
     rig.guest(Body::CreditUpdate);
     assert_eq!(rig.conn.ending(), Some(Ending::MessageTooLong));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The streams between two guests keep what every stream keeps.
+//! The streams between two guests comply with the rules for all streams.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,7 +10,7 @@ use vsock_compliance::{
 };
 use vsock_siblings::{Groups, Siblings, VsockAddr, VsockBackend};
 
-/// What a connection carries.
+/// The type of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Between {
     Bytes,
@@ -18,7 +18,7 @@ enum Between {
 }
 
 impl PairSource for Between {
-    /// The end of the guest that connects, and that of the other one, which has answered.
+    /// Returns the end of the guest that connects, and the end of the guest that has accepted.
     fn pair(&self) -> io::Result<(BoxedStream, BoxedStream)> {
         let siblings = Siblings::new();
         let groups: Groups = "a".parse().map_err(io::Error::other)?;
@@ -48,8 +48,8 @@ impl PairSource for Between {
     }
 }
 
-/// What is asked of transports that count, look without taking, or have no bound.
-const NOT_ASKED: [&str; 2] = [
+/// The rules that do not apply: those for streams that can peek, and for unbounded ones.
+const NOT_APPLICABLE: [&str; 2] = [
     "a_peek_takes_nothing",
     "an_unbounded_direction_never_refuses",
 ];
@@ -63,7 +63,7 @@ fn streams_between_guests_comply() {
         .iter()
         .map(|(name, _)| *name)
         .collect();
-    assert_eq!(left_out, BTreeSet::from(NOT_ASKED), "\n{report}");
+    assert_eq!(left_out, BTreeSet::from(NOT_APPLICABLE), "\n{report}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Credit from end to end: a guest may send what the other one's program has room for.
+//! End-to-end credit: a guest can send as much as the program in the other guest has room for.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const STREAM: SocketType = SocketType::Stream;
 const SEQPACKET: SocketType = SocketType::SeqPacket;
 const BOTH: [Trigger; 2] = [Trigger::Edge, Trigger::Level];
 
-/// A guest with a buffer of this size.
+/// Returns a guest with a buffer of this size.
 fn with_buffer(buf_alloc: u32) -> GuestConfig {
     GuestConfig {
         buf_alloc,
@@ -28,7 +28,7 @@ fn world(trigger: Trigger, kind: impl Fn(usize) -> GuestConfig) -> World {
     World::of(&siblings, &["a", "a"], trigger, &Config::default(), kind)
 }
 
-/// Writes until nothing more is taken, and no time changes that.
+/// Writes until no more bytes are accepted, even after a while.
 fn fill(world: &mut World, node: usize, socket: SocketId) -> usize {
     world.settle();
     let mut taken = 0;
@@ -45,7 +45,7 @@ fn fill(world: &mut World, node: usize, socket: SocketId) -> usize {
     }
 }
 
-/// What is left to be read, and no time brings more.
+/// Reads until no more bytes arrive, even after a while.
 fn drain(world: &mut World, node: usize, socket: SocketId) -> usize {
     let mut got = 0;
     while let Ok(GuestRead::Bytes(bytes)) = world.nodes[node].guest.read(socket, usize::MAX) {
@@ -56,14 +56,14 @@ fn drain(world: &mut World, node: usize, socket: SocketId) -> usize {
 }
 
 #[test]
-fn t48_a_guest_sends_no_more_than_the_other_one_has_room_for() {
+fn t48_a_guest_sends_no_more_than_the_other_guests_buffer_holds() {
     for trigger in BOTH {
         for (near_buffer, far_buffer) in [(256, 256), (256, 16), (1024, 4), (1024, 1024), (8, 256)]
         {
             let buffers = [near_buffer * 1024, far_buffer * 1024];
             let mut world = world(trigger, |number| with_buffer(buffers[number]));
             let (near, far) = world.connected(0, 1, STREAM);
-            // In both directions; a kernel as new as these caps what it sends at its own buffer.
+            // In both directions. New kernels also cap their bytes in flight at their own buffer.
             let least = buffers[0].min(buffers[1]) as usize;
             let taken = fill(&mut world, 0, near);
             assert_eq!(taken, least, "{trigger:?}, {buffers:?}");
@@ -72,7 +72,7 @@ fn t48_a_guest_sends_no_more_than_the_other_one_has_room_for() {
                 least,
                 "{trigger:?}, {buffers:?}, back"
             );
-            // What is read is room again, and no more than that.
+            // Reading makes room for the same number of bytes, and no more.
             let some = world.nodes[1].guest.read(far, least / 2).unwrap();
             let GuestRead::Bytes(some) = some else {
                 panic!("{some:?}");
@@ -81,14 +81,14 @@ fn t48_a_guest_sends_no_more_than_the_other_one_has_room_for() {
             assert!(more <= some.len(), "{more} of {}", some.len());
             assert_eq!(drain(&mut world, 1, far), taken - some.len() + more);
             assert_eq!(drain(&mut world, 0, near), least);
-            // And it goes on.
+            // The connection continues to work.
             assert_eq!(fill(&mut world, 0, near), least);
         }
     }
 }
 
 #[test]
-fn t51_a_buffer_that_changes_is_heard_of() {
+fn t51_a_change_of_the_buffer_size_reaches_the_sender() {
     for trigger in BOTH {
         let mut world = world(trigger, |number| with_buffer([1 << 20, 64 * 1024][number]));
         let (near, far) = world.connected(0, 1, STREAM);
@@ -103,9 +103,9 @@ fn t51_a_buffer_that_changes_is_heard_of() {
 }
 
 #[test]
-fn t50_a_guest_that_is_silent_is_asked_for_one_that_has_little_room() {
-    // The one counts by its own small buffer; the other tells of what it has read when little is
-    // left of its large one.
+fn t50_a_guest_that_sends_no_updates_is_asked_for_credit() {
+    // The sender caps its bytes at its own small buffer. The receiver only sends a credit update
+    // when its large buffer is nearly full, which never happens.
     let silent = GuestConfig {
         updates_when_empty: false,
         ..with_buffer(1 << 20)
@@ -116,7 +116,7 @@ fn t50_a_guest_that_is_silent_is_asked_for_one_that_has_little_room() {
         let (near, far) = world.connected(0, 1, STREAM);
         let much = vec![1; 300_000];
         assert!(world.transfer((0, near), (1, far), &much) == much);
-        // While it does not read, the questions become rare.
+        // While the receiver does not read, the credit requests become rare.
         fill(&mut world, 0, near);
         let asked = world.nodes[1].muxer.counters().packets_to_guest;
         world.pass(Duration::from_secs(60));
@@ -126,7 +126,7 @@ fn t50_a_guest_that_is_silent_is_asked_for_one_that_has_little_room() {
 }
 
 #[test]
-fn what_is_between_is_bounded_by_our_own_buffers_if_a_guest_promises_more() {
+fn our_own_buffers_limit_the_bytes_between_guests_with_huge_buffers() {
     const OWN: usize = 20_000;
     let capacity = Capacity::Bytes(OWN);
     let limits = VsockInnerConfig::default();
@@ -135,7 +135,7 @@ fn what_is_between_is_bounded_by_our_own_buffers_if_a_guest_promises_more() {
     for trigger in BOTH {
         let kind = |_| with_buffer(1 << 30);
         let mut world = World::of(&siblings, &["a", "a"], trigger, &config, kind);
-        // It has promised a buffer of a gigabyte, and takes no packet.
+        // The receiver advertises a buffer of a gigabyte, and accepts no packet.
         let (near, _far) = world.connected(0, 1, STREAM);
         world.nodes[1].guest.starve();
         world.nodes[1].guest.rx_queue().clear();
@@ -148,11 +148,11 @@ fn what_is_between_is_bounded_by_our_own_buffers_if_a_guest_promises_more() {
 }
 
 #[test]
-fn the_directions_do_not_wait_for_each_other() {
+fn a_blocked_direction_does_not_block_the_other() {
     for trigger in BOTH {
         let mut world = world(trigger, guest);
         let (near, far) = world.connected(0, 1, STREAM);
-        // What comes back is never read, so that this guest's muxer does not read on.
+        // These bytes are never read, so that the receiver's muxer stops reading.
         fill(&mut world, 1, far);
         let much = vec![3; 2_000_000];
         assert!(
@@ -163,7 +163,7 @@ fn the_directions_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn who_reads_no_more_or_is_gone_holds_no_credit_back() {
+fn a_guest_that_stops_reading_or_resets_withholds_no_credit() {
     for trigger in BOTH {
         let mut world = world(trigger, guest);
         let (near, far) = world.connected(0, 1, STREAM);
@@ -185,7 +185,7 @@ fn who_reads_no_more_or_is_gone_holds_no_credit_back() {
 }
 
 #[test]
-fn messages_longer_than_the_other_guests_buffer_are_refused_to_their_sender() {
+fn a_message_longer_than_the_other_guests_buffer_is_refused() {
     for trigger in BOTH {
         let mut world = world(trigger, |number| with_buffer([256 * 1024, 10_000][number]));
         let (near, far) = world.connected(0, 1, SEQPACKET);
@@ -202,7 +202,7 @@ fn messages_longer_than_the_other_guests_buffer_are_refused_to_their_sender() {
 }
 
 #[test]
-fn messages_fill_the_whole_buffer_of_the_other_guest_though_ours_is_smaller() {
+fn messages_can_fill_the_other_guests_buffer_even_if_ours_is_smaller() {
     const LEN: usize = 32 * 1024;
     for trigger in BOTH {
         let mut world = world(trigger, |_| with_buffer(2 << 20));
@@ -213,13 +213,13 @@ fn messages_fill_the_whole_buffer_of_the_other_guest_though_ours_is_smaller() {
             taken += 1;
             world.pass(Duration::from_secs(1));
         }
-        // The last one waits in the guest for credit.
+        // The last message waits in the sending guest for credit.
         assert_eq!(taken, (2 << 20) / LEN + 1, "{trigger:?}");
     }
 }
 
 #[test]
-fn a_guest_without_credit_hears_that_the_other_one_is_gone() {
+fn a_guest_without_credit_learns_that_the_other_one_has_gone() {
     for trigger in BOTH {
         let mut world = world(trigger, guest);
         let (near, far) = world.connected(0, 1, STREAM);

@@ -15,13 +15,13 @@ use crate::world::{PORT, World};
 const STREAM: SocketType = SocketType::Stream;
 const SEQPACKET: SocketType = SocketType::SeqPacket;
 
-/// Bytes that are easy to tell apart.
+/// Returns bytes whose position is recognisable.
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
 
 #[test]
-fn bytes_pass_both_ways_however_the_event_loops_report() {
+fn bytes_pass_both_ways_with_either_kind_of_event_loop() {
     for trigger in [Trigger::Edge, Trigger::Level] {
         let siblings = Siblings::new();
         let mut world = World::with(&siblings, &["a", "a"], trigger, &Config::default());
@@ -37,7 +37,7 @@ fn bytes_pass_both_ways_however_the_event_loops_report() {
 }
 
 #[test]
-fn t27_the_response_waits_for_that_of_the_other_guest() {
+fn t27_a_guest_gets_its_response_after_the_other_guest_has_sent_one() {
     let mut world = World::new(&["a", "a"]);
     world.nodes[1].guest.listen(PORT, 8).unwrap();
     let near = world.connect(0, 1, STREAM);
@@ -55,7 +55,7 @@ fn t27_the_response_waits_for_that_of_the_other_guest() {
 }
 
 #[test]
-fn t26_who_does_not_listen_refuses_and_who_is_not_there_does_not_exist() {
+fn t26_without_a_listener_or_a_common_group_a_connection_is_refused() {
     let mut world = World::new(&["a", "a", "b"]);
     let refused = [
         world.connect(0, 1, STREAM),
@@ -75,7 +75,7 @@ fn t26_who_does_not_listen_refuses_and_who_is_not_there_does_not_exist() {
 }
 
 #[test]
-fn a_guest_that_does_not_answer_is_waited_for_as_long_as_configured() {
+fn the_wait_for_an_answer_ends_after_the_configured_time() {
     let mut world = World::new(&["a", "a"]);
     world.nodes[1].guest.starve();
     let now = world.now;
@@ -89,14 +89,14 @@ fn a_guest_that_does_not_answer_is_waited_for_as_long_as_configured() {
     for node in &world.nodes {
         assert_eq!(node.muxer.connections().count(), 0, "since {now:?}");
     }
-    // It was never announced.
+    // The guest never learns of the connection.
     world.nodes[1].guest.feed();
     world.settle();
     assert_eq!(world.nodes[1].guest.live().count(), 0);
 }
 
 #[test]
-fn each_direction_ends_by_itself() {
+fn each_direction_ends_separately() {
     let mut world = World::new(&["a", "a"]);
     let (near, far) = world.connected(0, 1, STREAM);
     world.nodes[0].guest.write(near, b"the last").unwrap();
@@ -125,14 +125,14 @@ fn each_direction_ends_by_itself() {
 }
 
 #[test]
-fn t82_that_a_guest_reads_no_more_is_told_before_anything_is_written() {
+fn t82_a_guest_learns_that_the_other_one_no_longer_reads() {
     for trigger in [Trigger::Edge, Trigger::Level] {
         for unread in [false, true] {
             let siblings = Siblings::new();
             let mut world = World::with(&siblings, &["a", "a"], trigger, &Config::default());
             let (near, far) = world.connected(0, 1, STREAM);
             if unread {
-                // More than the other one takes, so that its muxer does not read on.
+                // More than the other guest accepts, so that its muxer stops reading.
                 let much = bytes(400_000);
                 while world.nodes[0].guest.write(near, &much).unwrap() > 0 {
                     world.settle();
@@ -144,13 +144,13 @@ fn t82_that_a_guest_reads_no_more_is_told_before_anything_is_written() {
                 .unwrap();
             world.settle();
             if unread {
-                // While its muxer is not reading, it may not hear of it before it writes.
-                let _heard_by_now = world.nodes[1].guest.write(far, b"x");
+                // While the muxer does not read, a guest may only learn of this by writing.
+                let _may_fail = world.nodes[1].guest.write(far, b"x");
                 world.settle();
             }
-            let told = world.nodes[1].guest.write(far, b"x").is_err();
-            assert!(told, "{trigger:?}, unread: {unread}");
-            // The other direction goes on.
+            let is_known = world.nodes[1].guest.write(far, b"x").is_err();
+            assert!(is_known, "{trigger:?}, unread: {unread}");
+            // The other direction still works.
             if !unread {
                 assert_eq!(
                     world.transfer((0, near), (1, far), &bytes(100_000)),
@@ -162,7 +162,7 @@ fn t82_that_a_guest_reads_no_more_is_told_before_anything_is_written() {
 }
 
 #[test]
-fn a_guest_that_does_not_read_stops_those_that_write_to_it_and_no_others() {
+fn a_guest_that_does_not_read_stops_only_those_that_write_to_it() {
     let mut world = World::new(&["a", "a", "a"]);
     let (stuck, _unread) = world.connected(0, 1, STREAM);
     let (near, far) = world.connected(0, 2, STREAM);
@@ -175,7 +175,7 @@ fn a_guest_that_does_not_read_stops_those_that_write_to_it_and_no_others() {
             break;
         }
     }
-    // As much as the reader's buffer holds, wherever it lies.
+    // As much as the reader's buffer holds, wherever the bytes wait.
     assert_eq!(taken, 256 * 1024);
     let much = bytes(1_000_000);
     assert!(world.transfer((0, near), (2, far), &much) == much);
@@ -183,9 +183,9 @@ fn a_guest_that_does_not_read_stops_those_that_write_to_it_and_no_others() {
 }
 
 #[test]
-fn the_same_ports_of_two_siblings_are_two_connections() {
+fn the_same_ports_of_two_guests_are_two_connections() {
     let mut world = World::new(&["a", "a", "a"]);
-    // Both guests begin with the same port of their own.
+    // Both guests use the same local port first.
     let (one, far_one) = world.connected(0, 2, STREAM);
     let (other, far_other) = world.connected(1, 2, STREAM);
     let guests = [&world.nodes[0].guest, &world.nodes[1].guest];
@@ -208,12 +208,12 @@ fn the_same_ports_of_two_siblings_are_two_connections() {
 }
 
 #[test]
-fn t6_a_guest_cannot_speak_as_another() {
+fn t6_a_guest_cannot_use_another_guests_address() {
     let mut world = World::new(&["a", "a", "a"]);
     let (near, far) = world.connected(0, 1, STREAM);
     let (src_port, dst_port) = world.nodes[0].guest.ports(near).unwrap();
     let cids = [0, 1].map(|node: usize| u64::from(world.nodes[node].cid()));
-    // Guest 2 resets and writes in the name of guest 0.
+    // Guest 2 sends packets with the address of guest 0.
     for op in [Op::Reset, Op::ReadWrite, Op::Request] {
         let forged = Header {
             src_cid: cids[0],
@@ -232,7 +232,7 @@ fn t6_a_guest_cannot_speak_as_another() {
 }
 
 #[test]
-fn t31_a_packet_for_a_connection_with_a_sibling_that_is_none_gets_an_rst_from_there() {
+fn t31_a_stray_reset_affects_no_connection_with_a_sibling() {
     let mut world = World::new(&["a", "a"]);
     let (near, far) = world.connected(0, 1, STREAM);
     let (src_port, dst_port) = world.nodes[0].guest.ports(near).unwrap();
@@ -254,7 +254,7 @@ fn t31_a_packet_for_a_connection_with_a_sibling_that_is_none_gets_an_rst_from_th
 }
 
 #[test]
-fn a_guest_that_reboots_resets_its_connections_and_is_reached_anew() {
+fn a_reboot_resets_a_guests_connections_and_new_ones_work() {
     for rebooting in [0, 1] {
         let mut world = World::new(&["a", "a"]);
         let (near, far) = world.connected(0, 1, STREAM);
@@ -268,14 +268,14 @@ fn a_guest_that_reboots_resets_its_connections_and_is_reached_anew() {
         world.nodes[rebooting].reboot(now);
         world.settle();
         assert_eq!(world.state(stays, ends[stays]), SocketState::Reset);
-        // The same ports again.
+        // With the same ports again.
         let (near, far) = world.connected(0, 1, STREAM);
-        assert_eq!(world.transfer((0, near), (1, far), b"anew"), b"anew");
+        assert_eq!(world.transfer((0, near), (1, far), b"again"), b"again");
     }
 }
 
 #[test]
-fn t28_what_is_left_of_a_connection_keeps_its_ports_until_it_has_arrived() {
+fn t28_a_connection_keeps_its_ports_until_its_last_bytes_have_arrived() {
     let mut world = World::new(&["a", "a"]);
     let (near, far) = world.connected(0, 1, STREAM);
     let (from, _) = world.nodes[0].guest.ports(near).unwrap();
@@ -284,7 +284,7 @@ fn t28_what_is_left_of_a_connection_keeps_its_ports_until_it_has_arrived() {
     let now = world.now;
     world.nodes[0].guest.close(now, near);
     world.settle();
-    // The first guest has forgotten it, and uses the ports again.
+    // The first guest has forgotten the connection, and could use its ports again.
     let (cid, now) = (world.nodes[1].cid(), world.now);
     let again = world.nodes[0].guest.connect_to(now, cid, STREAM, PORT);
     let (other, _) = world.nodes[0].guest.ports(again).unwrap();
@@ -300,7 +300,7 @@ fn t28_what_is_left_of_a_connection_keeps_its_ports_until_it_has_arrived() {
 }
 
 #[test]
-fn messages_pass_whole_with_their_records_both_ways() {
+fn messages_and_record_marks_pass_both_ways() {
     let mut world = World::new(&["a", "a"]);
     let (near, far) = world.connected(0, 1, SEQPACKET);
     let longest = 256 * 1024;
@@ -323,7 +323,7 @@ fn messages_pass_whole_with_their_records_both_ways() {
 }
 
 #[test]
-fn messages_that_are_not_received_are_bounded_and_none_is_lost() {
+fn unreceived_messages_are_bounded_and_none_is_lost() {
     let siblings = Siblings::with_config(
         VsockInnerConfig::default()
             .to_device(Capacity::Bytes(10_000))
@@ -344,9 +344,9 @@ fn messages_that_are_not_received_are_bounded_and_none_is_lost() {
         }
         sent += 1;
         world.settle();
-        assert!(sent < 1000, "it is not bounded");
+        assert!(sent < 1000, "there is no bound");
     }
-    // One more is on its way in pieces.
+    // One more message is in flight, in pieces.
     let mut got = 0;
     while got < sent {
         let Some((message, _)) = world.nodes[1].guest.receive_message(far) else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Who may reach whom, and for how long.
+//! Which guests can connect to each other, and for how long.
 
 use std::io::ErrorKind;
 
@@ -17,7 +17,7 @@ fn groups(text: &str) -> Groups {
 }
 
 #[test]
-fn groups_are_names_with_a_sign_between() {
+fn groups_are_names_joined_by_plus_signs() {
     for text in ["", "+", "a+", "+a", "a++b"] {
         assert_eq!(
             text.parse::<Groups>(),
@@ -38,7 +38,7 @@ fn groups_are_names_with_a_sign_between() {
 }
 
 #[test]
-fn a_guest_reaches_those_that_it_has_a_group_in_common_with() {
+fn guests_with_a_group_in_common_can_connect() {
     let siblings = Siblings::new();
     let all = ["a", "a+b", "b", "c"].map(groups);
     let none = Groups::default();
@@ -59,7 +59,7 @@ fn a_guest_reaches_those_that_it_has_a_group_in_common_with() {
 }
 
 #[test]
-fn a_guest_speaks_as_itself_alone_and_never_to_itself() {
+fn a_guest_can_use_only_its_own_cid_and_not_connect_to_itself() {
     let siblings = Siblings::new();
     let [three, _four] = [3, 4].map(|cid| siblings.join(cid, groups("a")).unwrap());
     for (from, to) in [(4, 3), (5, 4), (3, 3), (2, 4)] {
@@ -71,16 +71,16 @@ fn a_guest_speaks_as_itself_alone_and_never_to_itself() {
                 .is_err()
         );
     }
-    assert!(three.connect(80).is_err(), "there is no guest in it");
+    assert!(three.connect(80).is_err(), "it does not name a guest");
 }
 
 #[test]
-fn t11_a_cid_is_one_guests_until_its_backend_goes() {
+fn t11_a_cid_is_taken_until_the_backend_is_dropped() {
     let siblings = Siblings::new();
     let three = siblings.join(3, groups("a")).unwrap();
     let taken = siblings.clone().join(3, groups("b")).unwrap_err();
     assert!(matches!(taken, JoinError::CidTaken { cid: 3 }));
-    // The one that was refused has not taken the first one's place, nor does its drop.
+    // The refused guest has neither replaced nor removed the first one.
     let four = siblings.join(4, groups("a")).unwrap();
     let mut near = four.connect_from(at(4, 1), at(3, 80)).unwrap();
     assert_eq!(
@@ -97,7 +97,7 @@ fn t11_a_cid_is_one_guests_until_its_backend_goes() {
 }
 
 #[test]
-fn as_many_connections_wait_for_a_guest_as_are_configured() {
+fn the_number_of_waiting_connections_is_limited() {
     let config = VsockInnerConfig::default().pending(2);
     let siblings = Siblings::with_config(config);
     let [three, mut four] = [3, 4].map(|cid| siblings.join(cid, groups("a")).unwrap());
@@ -113,7 +113,7 @@ fn as_many_connections_wait_for_a_guest_as_are_configured() {
 }
 
 #[test]
-fn limits_that_are_none_are_refused() {
+fn invalid_limits_are_refused() {
     let nothing = VsockInnerConfig::default().to_device(Capacity::Bytes(0));
     let refused = Siblings::with_config(nothing).join(3, groups("a"));
     assert!(matches!(refused, Err(JoinError::Backend(_))));

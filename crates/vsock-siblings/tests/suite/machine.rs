@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Random lives of a connection between two guests, against a model: what one sends, the other
-//! reads, in order, once, up to its end.
+//! Compares random sequences of operations on a connection between two guests with a model: one
+//! guest reads every byte that the other sends, once, in order, and then the end.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use vsock_siblings::{Capacity, Siblings, VsockInnerConfig};
 use crate::node::Trigger;
 use crate::world::World;
 
-/// Something that one of the two guests does, or time.
+/// An operation of one of the two guests, or the passing of time.
 #[derive(Clone, Debug)]
 enum Step {
     Write(usize, usize),
@@ -28,7 +28,7 @@ enum Step {
     Pass(u64),
 }
 
-/// What breaks the connection, if anything does.
+/// The event that breaks the connection, if there is one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fault {
     None,
@@ -58,8 +58,9 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-/// Kernels of all sorts, one of which has the habits of an old and of a new one: it caps what it
-/// has under way, and is silent while there is room.
+/// Generates guests with the behaviour of different kernels. One combination mixes an old and a new
+/// kernel: it caps the bytes that it has in flight, and sends no credit updates while there is
+/// room.
 fn kind() -> impl Strategy<Value = GuestConfig> {
     let buffer = select(vec![3000, 40_000, 256 * 1024, 1 << 20]);
     let caps = any::<bool>();
@@ -77,7 +78,7 @@ fn kind() -> impl Strategy<Value = GuestConfig> {
     })
 }
 
-/// What one guest has sent, and what the other has read of it.
+/// The bytes that one guest has sent, and how many of them the other has read.
 #[derive(Debug, Default)]
 struct Direction {
     sent: Vec<u8>,
@@ -129,8 +130,7 @@ impl Life {
         self.judge_credit()
     }
 
-    /// However much lies between them, no guest has credit for more than the other one's buffer
-    /// holds.
+    /// Checks that no guest has more bytes in flight than the other guest's buffer holds.
     fn judge_credit(&self) -> Result<(), TestCaseError> {
         for (side, direction) in self.directions.iter().enumerate() {
             let under_way = direction.sent.len() - direction.read;
@@ -153,7 +153,7 @@ impl Life {
         direction.sent.extend(&bytes[..taken]);
     }
 
-    /// Returns whether something was there.
+    /// Reads and checks bytes; returns whether there were any.
     fn read(&mut self, side: usize, most: usize) -> Result<bool, TestCaseError> {
         let direction = &mut self.directions[1 - side];
         let guest = &mut self.world.nodes[side].guest;
@@ -174,7 +174,7 @@ impl Life {
         }
     }
 
-    /// Everything that was sent arrives, and what has ended is over.
+    /// Checks that all bytes arrive.
     fn arrive(&mut self) -> Result<(), TestCaseError> {
         for _ in 0..100_000 {
             self.world.settle();
@@ -196,7 +196,8 @@ impl Life {
         [0, 1].map(|side| (self.directions[side].read, self.directions[side].sent.len()))
     }
 
-    /// After a fault: the other guest learns of it, and nothing is left.
+    /// Breaks the connection, and checks that the other guest learns of it and that no connection
+    /// is left.
     fn break_off(&mut self, fault: Fault) -> Result<(), TestCaseError> {
         let now = self.world.now;
         let broken = match fault {
@@ -211,13 +212,13 @@ impl Life {
             }
             Fault::Close(side) => {
                 self.world.nodes[side].guest.close(now, self.ends[side]);
-                // What it had sent arrives, and then its end.
+                // Bytes that it has sent still arrive, followed by the end.
                 self.directions[side].ended = true;
                 side
             }
         };
         let other = 1 - broken;
-        // What it has not read makes its close a reset, which may cut.
+        // A close with unread bytes is a reset, which can discard bytes in flight.
         let cuts = self.directions[other].read < self.directions[other].sent.len();
         let mut idle = 0;
         while idle < 20 {
@@ -236,18 +237,21 @@ impl Life {
             "bytes before a close are missing: {:?}",
             self.reads()
         );
-        // After an end, a loop that reports levels has no event for the drop: a write tells.
+        // After the end, a level-triggered loop gets no event for the drop. A write reveals it.
         let guest = &mut self.world.nodes[other].guest;
-        let _or_it_is_over = guest.write(self.ends[other], b"x");
+        let _may_have_ended = guest.write(self.ends[other], b"x");
         self.world.pass(Duration::from_secs(10));
         let state = self.world.nodes[other].guest.state(self.ends[other]);
         let over = !matches!(
             state,
             Some(SocketState::Connected | SocketState::Connecting)
         );
-        prop_assert!(over, "the other guest does not know: {state:?}");
+        prop_assert!(over, "the other guest has not learnt of it: {state:?}");
         for node in &self.world.nodes {
-            prop_assert!(node.muxer.connections().count() == 0, "something is left");
+            prop_assert!(
+                node.muxer.connections().count() == 0,
+                "a connection is left"
+            );
         }
         Ok(())
     }
@@ -256,7 +260,7 @@ impl Life {
         if matches!(fault, Fault::Close(_)) {
             return self.read(side, usize::MAX);
         }
-        // A reset may have cut, but what comes is what was sent.
+        // A reset can discard bytes, but those that arrive must be the ones that were sent.
         let direction = &mut self.directions[1 - side];
         direction.ended = true;
         let guest = &mut self.world.nodes[side].guest;
@@ -278,7 +282,7 @@ proptest! {
     })]
 
     #[test]
-    fn bytes_between_guests_are_as_the_model_says(
+    fn bytes_between_guests_match_the_model(
         trigger in select(vec![Trigger::Edge, Trigger::Level]),
         capacity in select(vec![100, 5000, 70_000, 256 * 1024]),
         buf_alloc in select(vec![1000, 65_536, 256 * 1024]),

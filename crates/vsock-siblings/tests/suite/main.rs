@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Muxers against each other, each with a simulated guest: in virtual time, and on threads of their
-//! own.
+//! Tests with several muxers, each with a simulated guest: on one thread in virtual time, and on
+//! separate threads.
 
 #![forbid(unsafe_code)]
 #![expect(

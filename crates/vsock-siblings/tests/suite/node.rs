@@ -25,15 +25,15 @@ pub(crate) struct Node {
     trigger: Trigger,
     epoll: Epoll,
     watched: BTreeSet<RawFd>,
-    /// Wake-ups in a row that led to nothing.
+    /// The number of consecutive wake-ups without work.
     idle: usize,
 }
 
-/// Packets that one turn takes, and bytes that it puts.
+/// The maximum number of packets that one turn takes, and of bytes that it transmits.
 const TURN: (usize, usize) = (64, 128 * 1024);
 
 impl Node {
-    /// Active, and its guest has booted.
+    /// Creates an active muxer with a guest that has booted.
     pub(crate) fn new(
         siblings: &Siblings,
         groups: &str,
@@ -62,7 +62,7 @@ impl Node {
         self.guest.config().cid.cid()
     }
 
-    /// The guest reboots, and its driver is up again.
+    /// Reboots the guest and activates its driver again.
     pub(crate) fn reboot(&mut self, now: Tick) {
         self.muxer.reset(now);
         self.apply();
@@ -118,8 +118,8 @@ impl Node {
         } else {
             self.idle + 1
         };
-        // Each watch may report once without effect before it is taken back.
-        assert!(self.idle <= 3 + self.watched.len(), "it spins");
+        // Each watch can cause one event without work before the muxer removes it.
+        assert!(self.idle <= 3 + self.watched.len(), "the device spins");
         !events.is_empty()
     }
 
@@ -155,10 +155,10 @@ impl Node {
         self.guest.on_timeout(now);
     }
 
-    /// Waits for an event, or for this long.
+    /// Waits for an event, but not longer than this.
     pub(crate) fn wait(&self, wait: Duration) {
         let millis = i32::try_from(wait.as_millis()).unwrap();
-        // What is ready is still so when it is asked for: a nested epoll tells, and takes nothing.
+        // Waiting on the outer epoll does not consume the edge-triggered events of the inner one.
         let outer = Epoll::new().unwrap();
         let event = EpollEvent::new(EventSet::IN, 0);
         let inner = self.epoll.as_raw_fd();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Each device on a thread of its own: whatever two guests do to each other at the same time,
-//! neither device waits for the other.
+//! Tests with each device on its own thread: whatever two guests do to each other at the same time,
+//! neither device blocks on the other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,16 +15,16 @@ use vsock_siblings::Siblings;
 use crate::node::{Node, Trigger};
 use crate::world::{PORT, guest};
 
-/// How long it may take on a machine under load.
+/// How long a test can take on a machine under load.
 const GENEROUS: Duration = Duration::from_secs(120);
 
-/// Connections that each guest begins to each other one.
+/// The number of connections that each guest opens.
 const STORM: usize = 400;
 
-/// Connections of a guest at a time.
+/// The maximum number of open connections of a guest.
 const AT_A_TIME: usize = 16;
 
-/// Small numbers that look random, the same in each run.
+/// Pseudo-random small numbers, the same in each run.
 struct Dice(u32);
 
 impl Dice {
@@ -34,7 +34,7 @@ impl Dice {
     }
 }
 
-/// What a guest does: begins connections, answers others, writes, reads and breaks off by chance.
+/// A guest that opens and accepts connections, and writes, reads and aborts at random.
 struct Player {
     node: Node,
     others: Vec<Cid>,
@@ -42,7 +42,7 @@ struct Player {
     open: Vec<(SocketId, SocketType)>,
     begun: usize,
     now: Tick,
-    /// Bytes and messages that have come.
+    /// The number of bytes and messages received.
     received: usize,
 }
 
@@ -67,7 +67,7 @@ impl Player {
         self.open = left;
     }
 
-    /// Writes to the first of the others, which does not read, as much as it has room for.
+    /// Writes to the first of the others, which does not read, until its buffer is full.
     fn fill(&mut self) {
         let (to, now) = (self.others[0], self.now);
         let guest = &mut self.node.guest;
@@ -79,14 +79,14 @@ impl Player {
             match guest.write(stuck, &[0; 10_000]) {
                 Ok(more) => taken += more,
                 Err(_) if guest.state(stuck) == Some(SocketState::Connecting) => {}
-                Err(_) => break, // the other one is done, and has closed it
+                Err(_) => break, // the other guest has finished and closed the connection
             }
             self.node.step(now);
             assert!(!deadline.passed(), "{taken}");
         }
     }
 
-    /// Does something with a connection; returns whether it is still open.
+    /// Does a random step on a connection; returns whether it is still open.
     fn goes_on(&mut self, (socket, socket_type): (SocketId, SocketType)) -> bool {
         let now = self.now;
         let guest = &mut self.node.guest;
@@ -134,11 +134,11 @@ const fn port(socket_type: SocketType) -> u32 {
     }
 }
 
-/// Serves until all guests are done; each serves the others meanwhile.
+/// Runs a device until all guests have finished. A guest that has finished still serves the others.
 fn live(mut player: Player, goal: usize, busy: &AtomicUsize) -> Player {
     let (begin, deadline) = (Stopwatch::start(), Deadline::after(GENEROUS));
     let mut done = false;
-    // ORDER: Acquire; partner: the release below: what is seen done, is.
+    // ORDER: Acquire; partner: the release below. After this, the other guests' work is visible.
     while busy.load(Ordering::Acquire) > 0 {
         player.now = Tick::ZERO.saturating_add(begin.elapsed());
         player.act(goal);
@@ -157,7 +157,7 @@ fn live(mut player: Player, goal: usize, busy: &AtomicUsize) -> Player {
 }
 
 #[test]
-fn guests_that_connect_and_break_off_in_storms_block_no_device() {
+fn guests_that_connect_and_abort_at_a_high_rate_block_no_device() {
     for trigger in [Trigger::Edge, Trigger::Level] {
         let siblings = Siblings::new();
         let players: Vec<_> = (0..3)
@@ -175,7 +175,7 @@ fn guests_that_connect_and_break_off_in_storms_block_no_device() {
                 .collect::<Vec<_>>()
         });
         let received: usize = players.iter().map(|player| player.received).sum();
-        assert!(received > 100_000, "{received} bytes and messages in all");
+        assert!(received > 100_000, "{received} bytes and messages in total");
     }
 }
 
@@ -198,10 +198,10 @@ fn player(siblings: &Siblings, number: usize, trigger: Trigger) -> Player {
     }
 }
 
-/// Two guests write to each other as much as the other one's buffer holds, of which some waits
-/// between the devices, and neither reads. A third one is served by both as ever.
+/// Two guests fill each other's buffers and do not read. Some of the bytes wait between the
+/// devices. Both devices still serve a third guest.
 #[test]
-fn two_guests_that_both_write_and_do_not_read_block_no_device() {
+fn two_guests_that_write_and_do_not_read_block_no_device() {
     let siblings = Siblings::new();
     let players: Vec<_> = (0..3)
         .map(|number| player(&siblings, number, Trigger::Edge))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Several guests and their muxers, on one thread and in virtual time.
+//! Several guests and their muxers, on one thread in virtual time.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ pub(crate) struct World {
     pub(crate) now: Tick,
 }
 
-/// Turns after which guests that still have something to do are given up.
+/// The number of turns after which a test fails if the guests still have work to do.
 const TURNS: usize = 50_000;
 
 pub(crate) const PORT: u32 = 80;
 
-/// The guest with this number, of 3, 4 and so on.
+/// Returns the configuration of the guest with this number. CIDs begin with 3.
 pub(crate) fn guest(number: usize) -> GuestConfig {
     GuestConfig {
         cid: GuestCid::try_from(3 + number as u64).unwrap(),
@@ -29,7 +29,7 @@ pub(crate) fn guest(number: usize) -> GuestConfig {
 }
 
 impl World {
-    /// Guests in these groups, with the usual limits.
+    /// Creates guests in these groups, with the default limits.
     pub(crate) fn new(groups: &[&str]) -> Self {
         Self::with(&Siblings::new(), groups, Trigger::Edge, &Config::default())
     }
@@ -43,7 +43,7 @@ impl World {
         Self::of(siblings, groups, trigger, config, guest)
     }
 
-    /// As [`with`](Self::with), where the guest of each number is as `kind` says.
+    /// Like [`with`](Self::with), with a configuration for each guest from `kind`.
     pub(crate) fn of(
         siblings: &Siblings,
         groups: &[&str],
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    /// Turns of all until nothing is left to do.
+    /// Runs all nodes until they have no more work.
     pub(crate) fn settle(&mut self) {
         for _ in 0..TURNS {
             let now = self.now;
@@ -73,10 +73,10 @@ impl World {
                 return;
             }
         }
-        panic!("it never comes to rest");
+        panic!("the guests never run out of work");
     }
 
-    /// Lets time pass, with all that is due on the way.
+    /// Lets time pass, and runs the timers that are due meanwhile.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now.saturating_add(time);
         loop {
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// The guest `from` connects to the other one's port, from wherever.
+    /// Makes guest `from` connect to guest `to`, from any port.
     pub(crate) fn connect(&mut self, from: usize, to: usize, socket_type: SocketType) -> SocketId {
         let cid = self.nodes[to].cid();
         let now = self.now;
@@ -102,18 +102,18 @@ impl World {
             .connect_to(now, cid, socket_type, PORT)
     }
 
-    /// A connection of these two: both ends.
+    /// Opens a connection between two guests; returns both ends.
     pub(crate) fn connected(
         &mut self,
         from: usize,
         to: usize,
         socket_type: SocketType,
     ) -> (SocketId, SocketId) {
-        let _or_it_does_already = self.nodes[to].guest.listen(PORT, 64);
+        let _may_listen_already = self.nodes[to].guest.listen(PORT, 64);
         let near = self.connect(from, to, socket_type);
         self.settle();
         assert_eq!(self.state(from, near), SocketState::Connected);
-        let far = self.nodes[to].guest.accept(PORT).expect("it has answered");
+        let far = self.nodes[to].guest.accept(PORT).expect("a connection");
         (near, far)
     }
 
@@ -121,7 +121,7 @@ impl World {
         self.nodes[node].guest.state(socket).unwrap()
     }
 
-    /// Writes all of it, which the other side must read meanwhile, and returns what that has read.
+    /// Writes all bytes while the other side reads; returns the bytes that the other side has read.
     pub(crate) fn transfer(
         &mut self,
         (from, near): (usize, SocketId),
@@ -142,7 +142,7 @@ impl World {
         got
     }
 
-    /// Sends a message, which is taken whole, and receives it.
+    /// Sends a message that must be accepted immediately, and receives it.
     pub(crate) fn exchange(
         &mut self,
         (from, near): (usize, SocketId),

@@ -16,7 +16,7 @@ fn pair() -> (DatagramStream, UnixDatagram, TempDir) {
 }
 
 #[test]
-fn a_message_is_a_datagram_also_an_empty_and_a_long_one() {
+fn a_message_of_any_length_is_one_datagram() {
     let (mut device, receiver, _dir) = pair();
     let mut buffer = vec![0; 1 << 20];
     for len in [8, 0, 300_000] {
@@ -30,7 +30,7 @@ fn a_message_is_a_datagram_also_an_empty_and_a_long_one() {
 }
 
 #[test]
-fn a_message_that_no_buffer_holds_is_refused_and_the_next_passes() {
+fn a_message_that_fits_no_buffer_is_refused_and_the_next_one_sent() {
     let (mut device, receiver, _dir) = pair();
     let long = device.write(&vec![7; 64 << 20]).unwrap_err();
     assert_eq!(long.kind(), ErrorKind::InvalidInput);
@@ -39,7 +39,7 @@ fn a_message_that_no_buffer_holds_is_refused_and_the_next_passes() {
 }
 
 #[test]
-fn a_full_receiver_lets_the_sender_wait_and_wakes_it() {
+fn a_full_receiver_blocks_the_sender_and_then_wakes_it() {
     let (mut device, receiver, _dir) = pair();
     let full = loop {
         if let Err(error) = device.write(b"x") {
@@ -71,7 +71,7 @@ fn after_its_last_message_a_sender_reads_the_end() {
         ErrorKind::BrokenPipe
     );
     assert_eq!(receiver.recv(&mut [0; 9]).unwrap(), 7);
-    // The receiver hears others.
+    // The receiver still gets messages of other senders.
     let other = UnixDatagram::unbound().unwrap();
     let address = receiver.local_addr().unwrap();
     other.send_to(b"x", address.as_pathname().unwrap()).unwrap();

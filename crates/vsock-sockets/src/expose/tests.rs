@@ -18,7 +18,7 @@ fn accept(backend: &mut ExposeBackend) -> Box<dyn VsockStream> {
 }
 
 #[test]
-fn a_client_of_a_unix_socket_is_for_its_port_and_the_file_is_removed() {
+fn a_client_of_a_unix_socket_is_connected_to_its_port() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("ssh");
     let mut backend = ExposeBackend::bind(&ExposedAt::Unix(path.clone()), 22).unwrap();
@@ -49,13 +49,13 @@ fn a_client_of_a_unix_socket_is_for_its_port_and_the_file_is_removed() {
 }
 
 #[test]
-fn a_client_of_tcp_is_for_its_port() {
+fn a_client_of_a_tcp_socket_is_connected_to_its_port() {
     for any in ["tcp:127.0.0.1:0", "tcp:[::1]:0"] {
         let mut backend = ExposeBackend::bind(&any.parse().unwrap(), 22).unwrap();
         let ExposedAt::Tcp(address) = *backend.exposed_at() else {
             panic!("not TCP");
         };
-        assert_ne!(address.port(), 0, "the one that was chosen");
+        assert_ne!(address.port(), 0, "the system chose a port");
         assert_eq!(backend.exposed_at().to_string(), format!("tcp:{address}"));
         let _client = TcpStream::connect(address).unwrap();
         let mut device = accept(&mut backend);
@@ -68,7 +68,7 @@ fn a_client_of_tcp_is_for_its_port() {
 }
 
 #[test]
-fn what_cannot_be_listened_on_is_named() {
+fn the_error_names_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let tcp = format!("tcp:{}", taken.local_addr().unwrap());
     for (at, port, kind) in [
@@ -84,7 +84,7 @@ fn what_cannot_be_listened_on_is_named() {
 }
 
 #[test]
-fn t125_no_guest_reaches_what_is_exposed() {
+fn t125_no_guest_can_connect_to_an_exposed_address() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vm_5");
     let in_use = |error: io::Error| assert_eq!(error.kind(), ErrorKind::AddrInUse);
@@ -103,7 +103,7 @@ fn t125_no_guest_reaches_what_is_exposed() {
 }
 
 #[test]
-fn what_is_no_socket_is_refused_with_what_was_expected() {
+fn the_error_for_an_invalid_address_says_what_was_expected() {
     for text in [
         "",
         "/x",

@@ -8,10 +8,10 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Where connections of a guest to a port go.
+/// The target of a guest's connections to a port.
 ///
-/// As text: `unix:PATH`, `tcp:ADDRESS:PORT` with an IP address (`[::1]` for one of version 6),
-/// `dgram:PATH`.
+/// In text form: `unix:PATH`, `dgram:PATH`, or `tcp:ADDRESS:PORT` with an IP address (IPv6
+/// addresses in brackets, such as `[::1]`).
 ///
 /// ```
 /// use vsock_sockets::{ForwardTarget, ForwardTargetError};
@@ -24,29 +24,30 @@ use thiserror::Error;
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ForwardTarget {
-    /// A Unix socket that listens: for streams (`SOCK_STREAM`), and for messages (`SOCK_SEQPACKET`)
-    /// if the guest's socket has those.
+    /// A listening Unix socket, of type `SOCK_STREAM` for the guest's stream sockets and
+    /// `SOCK_SEQPACKET` for its seqpacket sockets.
     Unix(PathBuf),
-    /// An address of TCP, for streams.
+    /// A TCP address, for streams.
     Tcp(SocketAddr),
-    /// A Unix socket that receives datagrams (`SOCK_DGRAM`): each message of the guest is one.
+    /// A Unix datagram socket (`SOCK_DGRAM`). Each message of the guest becomes a datagram.
     Datagrams(PathBuf),
 }
 
-/// What is wrong with the text of a [`ForwardTarget`].
+/// The error for an invalid [`ForwardTarget`].
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum ForwardTargetError {
-    /// It begins otherwise.
+    /// The text does not begin with one of the prefixes.
     #[error("expected unix:PATH, tcp:ADDRESS:PORT or dgram:PATH")]
     Kind,
-    /// It is no address, or one of port 0.
+    /// The address is invalid, or its port is 0.
     #[error(
-        "expected tcp:ADDRESS:PORT with an IP address and a port from 1, as tcp:127.0.0.1:80 or tcp:[::1]:80"
+        "expected tcp:ADDRESS:PORT with an IP address and a port from 1 to 65535, such as \
+         tcp:127.0.0.1:80 or tcp:[::1]:80"
     )]
     Address,
-    /// It is empty, or too long for a socket.
-    #[error("expected the path of a socket, of 1 to 107 bytes")]
+    /// The path is empty, or too long for a socket.
+    #[error("expected a socket path of 1 to 107 bytes")]
     Path,
 }
 
@@ -90,13 +91,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_as_they_are_spelt() {
+    fn targets_can_be_parsed_and_formatted() {
         for text in [
             "unix:/run/a:b",
             "dgram:n",
             "tcp:[::1]:8080",
             "tcp:10.0.0.1:1",
-            // A scope, by its number.
+            // An address with a scope ID.
             "tcp:[fe80::1%2]:80",
         ] {
             assert_eq!(text.parse::<ForwardTarget>().unwrap().to_string(), text);
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_target_is_told_what_was_expected() {
+    fn the_error_for_an_invalid_target_says_what_was_expected() {
         let long = format!("unix:/{}", "x".repeat(107));
         for (text, error) in [
             ("", ForwardTargetError::Kind),

@@ -15,7 +15,7 @@ fn kind(result: io::Result<Box<dyn VsockStream>>) -> ErrorKind {
 }
 
 #[test]
-fn a_port_has_its_target_and_its_types_of_sockets() {
+fn each_port_has_a_target_and_its_socket_types() {
     let dir = TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name);
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -33,7 +33,10 @@ fn a_port_has_its_target_and_its_types_of_sockets() {
     device.finish_connect().unwrap();
     device.write_all(b"x").unwrap();
     service.accept().unwrap().0.read_exact(&mut [0]).unwrap();
-    assert!(backend.connect_seqpacket(1).is_err(), "it has streams");
+    assert!(
+        backend.connect_seqpacket(1).is_err(),
+        "the target only takes streams"
+    );
     let _receiver = UnixDatagram::bind(path("notify")).unwrap();
     assert!(backend.listener(2).is_some() && backend.listener(3).is_none());
     let mut messages = backend.connect_seqpacket(2).unwrap();
@@ -54,7 +57,7 @@ fn a_port_has_its_target_and_its_types_of_sockets() {
 }
 
 #[test]
-fn every_port_may_have_the_name_that_it_has_with_a_listener() {
+fn every_port_can_have_its_name_under_a_path() {
     let dir = TempDir::new().unwrap();
     let base = dir.path().join("vm");
     let backend = ForwardBackend::each_port(&base).unwrap();
@@ -67,7 +70,7 @@ fn every_port_may_have_the_name_that_it_has_with_a_listener() {
 }
 
 #[test]
-fn t35_a_listener_whose_backlog_is_full_is_to_be_asked_again() {
+fn t35_connecting_to_a_full_backlog_would_block() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("stream");
     let _service = UnixListener::bind(&path).unwrap();
@@ -83,7 +86,7 @@ fn t35_a_listener_whose_backlog_is_full_is_to_be_asked_again() {
 }
 
 #[test]
-fn t125_no_socket_that_a_guest_reaches_is_one_that_the_process_listens_on() {
+fn t125_a_target_cannot_be_a_socket_of_this_process() {
     let dir = TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name);
     let listener = UnixBackend::bind(path("vm")).unwrap();

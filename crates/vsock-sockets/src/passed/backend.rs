@@ -31,49 +31,51 @@ use crate::unix::socket_file::SocketFileRemover;
 use crate::unix::socket_stream::as_fd_of;
 use crate::unix::stream::UnixVsockStream;
 
-/// Connections of one guest over Unix sockets, whose clients may pass the descriptor that becomes
-/// the stream, as in Kata Containers.
+/// A backend like [`UnixBackend`], whose clients can also pass a descriptor to use as their end of
+/// the connection, as in Kata Containers.
 ///
-/// It is a [`UnixBackend`] that knows one more command. A host process that wants a pipe of its own
-/// to be the host's end of a connection to port 1024 of the guest connects to the backend's path,
-/// writes `passfd\n`, and then `1024\n` in one message with the descriptor (`SCM_RIGHTS`). It reads
-/// `OK <host port>\n` once the guest has accepted, and can close its socket then. A client that is
-/// refused, or whose connection is, reads the end.
+/// Suppose that a host process wants one of its pipes to be the host's end of a connection to port
+/// 1024 of the guest. It connects to the backend's path and writes `passfd\n`, then `1024\n` in one
+/// message with the descriptor (`SCM_RIGHTS`). Once the guest has accepted, the process reads
+/// `OK <host port>\n` and can close its socket. If the client or its connection is refused, it
+/// reads the end.
 ///
-/// What is passed is one of these:
+/// These descriptors can be passed:
 ///
 /// | descriptor | the guest reads | the guest writes |
 /// |---|---|---|
-/// | pipe or FIFO, for reading | what is written to the pipe | an error: nothing takes it |
-/// | pipe or FIFO, for writing | the end | into the pipe |
-/// | regular file, by its mode | from its offset to its end | at its offset |
-/// | connected stream socket | what its peer sends | to the peer; half-closes pass both ways |
+/// | pipe or FIFO, open for reading | bytes written to the pipe | not possible: an error |
+/// | pipe or FIFO, open for writing | the end | into the pipe |
+/// | regular file, depending on its mode | from the file offset to the end | at the file offset |
+/// | connected stream socket | bytes from its peer | to its peer |
 ///
-/// Anything else is refused: directories, devices and terminals, `epoll`, `eventfd` or `inotify`
-/// descriptors, listening sockets, sockets for messages, a FIFO that is open for both directions.
+/// A half-close of a socket is passed on in either direction.
 ///
-/// With `1024 keep\n` the stream survives the process at the other end of a pipe or FIFO. The
-/// guest's bytes wait in the pipe for the next process that opens it, and a guest that reads waits
-/// for the next that writes. The stream ends when the guest ends it. `keep` makes no difference for
-/// a file, and is refused with a socket.
+/// All others are refused: directories, devices and terminals, `epoll`, `eventfd` and `inotify`
+/// descriptors, listening sockets, message sockets, and a FIFO that is open in both directions.
 ///
-/// The flags of the descriptor stay as they are: a process may pass a blocking one and keep using
-/// it. Where the guest breaks the connection off, a socket is reset or shut down for that process
-/// as well. A thread for each descriptor moves its bytes, and is the only one that waits for it,
-/// also in closing it. When the backend is dropped, it waits 500 ms at most for bytes that were
-/// taken from streams which are closed, and are not delivered.
+/// With `1024 keep\n`, the stream continues after the process at the other end of a pipe or FIFO
+/// has gone. Bytes from the guest wait in the pipe for the next process that opens it, and a guest
+/// that reads waits for the next process that writes. The stream ends when the guest ends it.
+/// `keep` has no effect on a file and is refused for a socket.
 ///
-/// A [`PassedStream`] has an example.
+/// The backend does not change the descriptor's flags, so a process can pass a blocking descriptor
+/// and keep using it. If the guest aborts the connection, a socket is reset or shut down for that
+/// process too. A separate thread for each descriptor moves its bytes, and is the only thread that
+/// blocks on it, even to close it. Dropping the backend waits at most 500 ms until the last bytes
+/// of closed streams are delivered.
+///
+/// See [`PassedStream`] for an example.
 #[derive(Debug)]
 #[must_use = "dropping it removes the socket"]
 pub struct PassFdBackend {
     backend: UnixBackend,
     config: PassFdConfig,
-    /// Readable while there is something to do: a client to accept, to read from, or to refuse
-    /// because it is late; a descriptor that was looked at.
+    /// Readable while there is work: a client to accept, to read from, or to refuse because it is
+    /// late, or a descriptor that its pump has examined.
     epoll: OwnedFd,
     timer: Timer,
-    /// By arrival: the oldest is the first to be late.
+    /// The waiting clients in order of arrival. The oldest is the first to be late.
     clients: BTreeMap<u64, Waiting>,
     next: u64,
     register: Arc<Register>,
@@ -83,15 +85,16 @@ pub struct PassFdBackend {
 /// A client that has no stream yet.
 #[derive(Debug)]
 struct Waiting {
-    /// `None`: beyond what the clock can tell.
+    /// The deadline for the command. `None` if it is too far away to be represented.
     until: Option<Instant>,
     stage: Stage,
 }
 
 #[derive(Debug)]
 enum Stage {
+    /// The client has not sent its whole command.
     Asking(Client),
-    /// Its descriptor is looked at.
+    /// A pump examines the client's descriptor.
     Looking(Looking),
 }
 
@@ -103,9 +106,11 @@ struct Looking {
     entry: StreamEntry,
 }
 
-/// What has become of a client.
+/// The outcome of a step with a client.
 enum Outcome {
+    /// The client has become a stream.
     Stream(Box<dyn VsockStream>),
+    /// The client waits for another event.
     Waits(Stage),
     Refused,
 }
@@ -114,48 +119,50 @@ const LISTENER: u64 = 0;
 const TIMER: u64 = 1;
 const FIRST_CLIENT: u64 = 2;
 
-/// Events that one call handles before it yields to other streams, if none has led to a stream.
+/// The number of events without a new stream that one call handles before it yields to other
+/// streams.
 const EVENTS: usize = 64;
 
-/// How long the last bytes of closed streams may take when the backend is dropped.
+/// How long dropping the backend waits for the last bytes of closed streams.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
 impl PassFdBackend {
-    /// Where it listens.
+    /// Returns the path on which the backend listens.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.backend.path()
     }
 
-    /// What can remove the socket's file before the backend does.
+    /// Returns a handle that can remove the socket's file before the backend is dropped.
     #[must_use]
     pub fn file_remover(&self) -> SocketFileRemover {
         self.backend.file_remover()
     }
 
-    /// Where the host process that serves `port` is expected to listen.
+    /// Returns the path on which a host process must listen to serve `port` for the guest.
     #[must_use]
     pub fn service_path(&self, port: u32) -> PathBuf {
         self.backend.service_path(port)
     }
 
-    /// A client has connected.
+    /// Admits a client that has connected. Returns its stream, if its command is already there.
     fn admit(&mut self, socket: GuardedSocket) -> Option<Box<dyn VsockStream>> {
-        // Most have sent all of it already, and need no place.
+        // Most clients have sent their command by now, and need not wait.
         let outcome = self.ask(Client::new(socket), false);
         let number = self.next;
         let until = Instant::now().checked_add(self.config.command_timeout);
         let stream = self.settle(number, until, outcome);
         self.next = number.saturating_add(1);
         if self.clients.len() > self.config.max_waiting {
-            log::debug!("too many clients have not sent their command: the oldest is refused");
+            log::debug!("too many clients have not sent their command: refusing the oldest");
             self.clients.pop_first();
         }
         self.set_timer();
         stream
     }
 
-    /// There is news of a client that waits.
+    /// Continues with a waiting client after an event. The client leaves the map, and `settle` puts
+    /// it back under the same number if it must still wait.
     fn go_on(&mut self, number: u64, flags: EventFlags) -> Option<Box<dyn VsockStream>> {
         let Waiting { until, stage } = self.clients.remove(&number)?;
         let outcome = match stage {
@@ -168,7 +175,8 @@ impl PassFdBackend {
         self.settle(number, until, outcome)
     }
 
-    /// What follows from an outcome.
+    /// Acts on an outcome: returns the stream, drops a refused client, or waits for the client's
+    /// next event.
     fn settle(
         &mut self,
         number: u64,
@@ -184,17 +192,19 @@ impl PassFdBackend {
             Stage::Asking(client) => client.as_fd(),
             Stage::Looking(looking) => looking.device.as_fd(),
         };
+        // Edge-triggered: bytes that were only peeked at must not wake the device again.
         let edges = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         match epoll::add(&self.epoll, fd, EventData::new_u64(number), edges) {
+            // `EXIST`: the client is already watched, from an earlier step.
             Ok(()) | Err(Errno::EXIST) => {
                 self.clients.insert(number, Waiting { until, stage });
             }
-            Err(error) => log::debug!("cannot wait for a client, which is refused: {error}"),
+            Err(error) => log::debug!("cannot watch a client, so it is refused: {error}"),
         }
         None
     }
 
-    /// Reads what a client has said.
+    /// Reads a client's command.
     fn ask(&self, mut client: Client, end: bool) -> Outcome {
         match client.read(end) {
             Ok(Said::Part) => Outcome::Waits(Stage::Asking(client)),
@@ -209,17 +219,17 @@ impl PassFdBackend {
                 self.start(socket, file, command)
             }
             Err(error) => {
-                log::debug!("a client that passes a descriptor is refused: {error}");
+                log::debug!("refusing a client that passes a descriptor: {error}");
                 Outcome::Refused
             }
         }
     }
 
-    /// Gives the descriptor to a thread, which looks at it first.
+    /// Gives the descriptor to a pump, which examines it first.
     fn start(&self, client: GuardedSocket, file: OwnedFd, command: Command) -> Outcome {
         let Command { port, keep } = command;
         let Some((entry, pump)) = self.register.enter(self.config.max_streams) else {
-            log::debug!("too many descriptors were passed: another one is refused");
+            log::debug!("refusing a passed descriptor: there are already too many");
             closer::close(file);
             return Outcome::Refused;
         };
@@ -234,20 +244,20 @@ impl PassFdBackend {
                 }))
             }
             Err((file, error)) => {
-                log::debug!("cannot make the sockets of a passed descriptor: {error}");
+                log::debug!("cannot create the socket pair for a passed descriptor: {error}");
                 closer::close(file);
                 Outcome::Refused
             }
         }
     }
 
-    /// A descriptor was looked at, or refused.
+    /// Receives a pump's answer about a descriptor: a byte if it can be used, or the end.
     fn look(&self, looking: Looking) -> Outcome {
-        let mut said = [0];
-        match recv(&looking.device, &mut said, RecvFlags::DONTWAIT) {
+        let mut answer = [0];
+        match recv(&looking.device, &mut answer, RecvFlags::DONTWAIT) {
             Ok((1, _)) => {}
             Err(Errno::AGAIN | Errno::INTR) => return Outcome::Waits(Stage::Looking(looking)),
-            // The log has the reason.
+            // The pump has logged the reason.
             Ok(_) | Err(_) => return Outcome::Refused,
         }
         self.unwatch(&looking.device);
@@ -262,8 +272,8 @@ impl PassFdBackend {
     }
 
     fn unwatch(&self, fd: impl AsFd) {
-        // One that said everything when it came was never watched.
-        let _unknown = epoll::delete(&self.epoll, fd);
+        // A client that sent everything at the start was never watched.
+        let _unwatched = epoll::delete(&self.epoll, fd);
     }
 
     /// Refuses the clients that are late.
@@ -273,14 +283,14 @@ impl PassFdBackend {
             if oldest.get().until.is_none_or(|until| until > now) {
                 break;
             }
-            log::debug!("a client has not sent its command in time, and is refused");
+            log::debug!("refusing a client that has not sent its command in time");
             drop(oldest.remove());
         }
         self.timer.has_fired();
         self.set_timer();
     }
 
-    /// Sets the timer for the oldest client, if it is not set: each is late after those before it.
+    /// Sets the timer for the oldest client, if it is not set. Later clients have later deadlines.
     fn set_timer(&mut self) {
         if let Some((_, oldest)) = self.clients.first_key_value() {
             if let Some(until) = oldest.until {
@@ -291,17 +301,17 @@ impl PassFdBackend {
 }
 
 as_fd_of!(
-    /// For polling only: readable while there is something for [`accept`](VsockBackend::accept) to
-    /// do.
+    /// For polling only: readable while [`accept`](VsockBackend::accept) has work to do.
     PassFdBackend, epoll
 );
 
 impl VsockBackend for PassFdBackend {
     /// # Errors
     ///
-    /// - `WouldBlock`: no client waits that has said what it wants.
-    /// - `Interrupted`: others are to have their turn; to be called again.
-    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
+    /// - `WouldBlock`: no client has sent its command.
+    /// - `Interrupted`: there may be more work, but other streams get their turn first; call this
+    ///   again.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         for _ in 0..EVENTS {
@@ -316,7 +326,7 @@ impl VsockBackend for PassFdBackend {
             let stream = match data.u64() {
                 LISTENER => match self.backend.accept_client() {
                     Ok(client) => self.admit(client),
-                    // It has left before it was accepted.
+                    // The client left before it was accepted.
                     Err(error) if error.kind() == ErrorKind::WouldBlock => None,
                     Err(error) => return Err(error),
                 },
@@ -335,7 +345,7 @@ impl VsockBackend for PassFdBackend {
 
     /// # Errors
     ///
-    /// Those of [`UnixBackend`].
+    /// The errors of [`UnixBackend`].
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         self.backend.connect(dst_port)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A client that may pass a descriptor, until its command is whole.
+//! A client that may pass a descriptor, from its connection until its command is complete.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -16,10 +16,10 @@ use super::command::{Command, CommandError, KEYWORD, Opening, REST};
 use crate::unix::closer;
 use crate::unix::guarded_socket::GuardedSocket;
 
-/// Bytes that a whole command has at most.
+/// The maximum length of a command.
 const MOST: usize = KEYWORD.len() + REST;
 
-/// Why a client is refused.
+/// The reason for refusing a client.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub(super) enum RefusedClient {
@@ -27,37 +27,37 @@ pub(super) enum RefusedClient {
     Command(#[from] CommandError),
     #[error("expected one descriptor with the port, found {0}")]
     Descriptors(usize),
-    #[error("no descriptor is left to receive one")]
+    #[error("cannot receive its descriptor: the limit on open descriptors is reached")]
     NoRoom,
-    #[error("it has left before its command was whole")]
+    #[error("it disconnected before its command was complete")]
     Left,
     #[error("too many files wait to be closed")]
     Busy,
-    #[error("its socket has failed: {0}")]
+    #[error("its socket failed: {0}")]
     Socket(Errno),
 }
 
-/// What a client has said by now.
+/// The state of a client's command.
 pub(super) enum Said {
-    /// Not all yet.
+    /// The command is not complete yet.
     Part,
-    /// Something else than that it passes a descriptor. Nothing of it was read.
+    /// The client does not pass a descriptor. None of its bytes have been read.
     Other,
-    /// A descriptor, and what is to be done with it.
+    /// The client has passed a descriptor, with this command.
     Descriptor(OwnedFd, Command),
 }
 
-/// A client whose command is not whole.
+/// A client whose command is not complete.
 #[derive(Debug)]
 pub(super) struct Client {
     socket: GuardedSocket,
-    /// The command by now, from the keyword on, which is not read before it is whole.
+    /// The part of the command that was read. It stays empty until the whole keyword has arrived.
     text: Vec<u8>,
     files: Files,
 }
 
-/// Files that came with a command. Those that are left are closed by another thread, which may
-/// wait.
+/// The files that arrived with a command. When dropped, remaining files go to the closer thread,
+/// because closing them can block.
 #[derive(Debug, Default)]
 struct Files(Vec<OwnedFd>);
 
@@ -70,14 +70,16 @@ impl Client {
         }
     }
 
-    /// The socket, to which nothing more is passed from now on.
+    /// Returns the socket, which refuses further files.
     pub(super) fn into_socket(mut self) -> GuardedSocket {
         self.socket.refuse_files();
         self.socket
     }
 
-    /// Reads what is there. The client will `end` if it says no more than that.
+    /// Reads the bytes that have arrived. `end` says that the client sends no more.
     pub(super) fn read(&mut self, end: bool) -> Result<Said, RefusedClient> {
+        // Until the keyword is complete, only peek: if this turns out to be another command, the
+        // device must read it from the beginning.
         if self.text.is_empty() {
             match self.peek()? {
                 Opening::Keyword => {}
@@ -103,8 +105,8 @@ impl Client {
         }
     }
 
-    /// A command ends with the message that brings the descriptor, or with a newline after the
-    /// port, or where it is too long.
+    /// Returns whether the command is complete: the descriptor has arrived, or a newline after the
+    /// port, or the command is too long.
     fn is_whole(&self) -> bool {
         let rest = self.text.get(KEYWORD.len()..).unwrap_or_default();
         !self.files.0.is_empty() || rest.contains(&b'\n') || self.text.len() >= MOST
@@ -115,7 +117,7 @@ impl Client {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         loop {
             return match recv(&self.socket, &mut buffer[..], flags) {
-                // The end of a client that has said nothing is as good as another command.
+                // A client that has sent nothing and ends is handled by the device.
                 Ok((_, 0)) => Ok(Opening::Other),
                 Ok((_, len)) => Ok(Opening::of(buffer.get(..len).unwrap_or_default())),
                 Err(Errno::INTR) => continue,
@@ -125,7 +127,7 @@ impl Client {
         }
     }
 
-    /// Receives a piece of the command, and the files that come with it.
+    /// Receives a part of the command, and the files that arrive with it.
     fn receive(&mut self) -> Result<(), RefusedClient> {
         if closer::is_busy() {
             return Err(RefusedClient::Busy);

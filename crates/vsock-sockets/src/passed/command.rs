@@ -1,46 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a client says to pass a descriptor: `passfd\n`, then `PORT` or `PORT keep` with the
-//! descriptor.
+//! The command with which a client passes a descriptor: `passfd\n`, then `PORT` or `PORT keep`
+//! together with the descriptor.
 
 use thiserror::Error;
 
 /// The first line of a client that passes a descriptor, in upper or lower case.
 pub(super) const KEYWORD: &[u8] = b"passfd\n";
 
-/// Bytes that the rest of the command may have, with its newline.
+/// The maximum length of the rest of the command, including its newline.
 pub(super) const REST: usize = 32;
 
-/// Whether the stream goes on when the other end of a pipe is closed.
+/// Whether the stream continues after the other end of a pipe is closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Keep {
-    /// It ends.
+    /// The stream ends.
     No,
-    /// It waits until another process opens that end.
+    /// The stream waits until another process opens that end.
     Yes,
 }
 
-/// What the first bytes of a client are.
+/// The meaning of a client's first bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Opening {
-    /// They may become the keyword.
+    /// The beginning of the keyword.
     Part,
+    /// The whole keyword.
     Keyword,
-    /// Something else, as `CONNECT`.
+    /// Something else, such as `CONNECT`.
     Other,
 }
 
-/// What a client wants done with its descriptor.
+/// A client's request for its descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Command {
     pub(super) port: u32,
     pub(super) keep: Keep,
 }
 
-/// What is wrong with a command.
+/// The error for an invalid command.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error(
-    "expected a port from 0 to 4294967294, then nothing or \"keep\", on a line of up to 32 bytes"
+    "expected a port from 0 to 4294967294, optionally followed by \"keep\", on a line of at most \
+     32 bytes"
 )]
 pub(super) struct CommandError;
 
@@ -57,8 +59,8 @@ impl Opening {
 }
 
 impl Command {
-    /// The command in what follows the keyword. A newline at the end is not needed: the descriptor
-    /// comes with the last bytes, and Kata's runtime sends none.
+    /// Parses the text after the keyword. The newline is optional, because the descriptor arrives
+    /// with the last bytes anyway and Kata's runtime sends no newline.
     pub(super) fn parse(text: &[u8]) -> Result<Self, CommandError> {
         let text = std::str::from_utf8(text).map_err(|_| CommandError)?;
         let line = text.strip_suffix('\n').unwrap_or(text);
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_keyword_is_known_by_its_first_bytes() {
+    fn the_first_bytes_show_whether_the_keyword_can_follow() {
         for (bytes, opening) in [
             (&b""[..], Opening::Part),
             (b"pass", Opening::Part),
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_a_port_and_perhaps_keep_with_or_without_a_newline() {
+    fn a_command_has_a_port_and_optionally_keep_and_a_newline() {
         for (text, port, keep) in [
             ("52", 52, Keep::No),
             ("52\n", 52, Keep::No),

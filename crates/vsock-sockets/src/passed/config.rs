@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// What the host processes that pass descriptors may use.
+/// Limits for the host processes that pass descriptors.
 ///
 /// ```
 /// use vsock_sockets::PassFdConfig;
@@ -17,15 +17,16 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct PassFdConfig {
-    /// Passed descriptors at a time: 1 to 65,536, default 1,024. One more is refused. Each costs a
-    /// thread or two, three descriptors or four, and up to 64 KiB for each direction while bytes
-    /// wait in it.
+    /// The maximum number of passed descriptors at one time: 1 to 65,536, default 1,024. Further
+    /// ones are refused. Each uses one or two threads, three or four descriptors, and up to 64 KiB
+    /// for each direction while bytes wait in it.
     pub max_streams: usize,
-    /// Clients that have not sent their command yet: 1 to 65,536, default 1,024. One more gets in,
-    /// and the oldest is refused. Each costs a descriptor.
+    /// The maximum number of clients that have not sent their command yet: 1 to 65,536, default
+    /// 1,024. A further client is accepted, and the oldest one is refused. Each uses one
+    /// descriptor.
     pub max_waiting: usize,
-    /// How long a client may take for its command: 1 ms to one day, default 5 s. Then it is
-    /// refused.
+    /// How long a client can take to send its command before it is refused: 1 ms to one day,
+    /// default 5 s.
     pub command_timeout: Duration,
 }
 
@@ -39,16 +40,16 @@ impl Default for PassFdConfig {
     }
 }
 
-/// A field that is out of its range.
+/// The error for a field that is out of range.
 #[derive(Clone, Copy, Debug, Error)]
 enum ConfigError {
-    #[error("{field} is {value}: expected {} to {}", range.start(), range.end())]
+    #[error("invalid value {value} for {field}: expected {} to {}", range.start(), range.end())]
     Count {
         field: &'static str,
         value: usize,
         range: &'static RangeInclusive<usize>,
     },
-    #[error("command_timeout is {0:?}: expected 1 ms to one day")]
+    #[error("invalid value {0:?} for command_timeout: expected 1 ms to one day")]
     Timeout(Duration),
 }
 
@@ -77,9 +78,11 @@ impl PassFdConfig {
         self
     }
 
+    /// Checks the ranges of all fields.
+    ///
     /// # Errors
     ///
-    /// `InvalidInput`: a field is out of its range, which the text names.
+    /// `InvalidInput`: a field is out of range. The message names the field.
     pub(super) fn check(&self) -> io::Result<()> {
         let invalid = |error| Err(io::Error::new(ErrorKind::InvalidInput, error));
         for (field, value) in [
@@ -107,15 +110,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_out_of_its_range_is_named_with_its_value() {
+    fn the_error_names_the_field_and_its_value() {
         let default = PassFdConfig::default();
         default.check().unwrap();
         for (config, named) in [
-            (default.max_streams(0), "max_streams is 0"),
-            (default.max_waiting(65_537), "max_waiting is 65537"),
+            (default.max_streams(0), "invalid value 0 for max_streams"),
+            (
+                default.max_waiting(65_537),
+                "invalid value 65537 for max_waiting",
+            ),
             (
                 default.command_timeout(Duration::ZERO),
-                "command_timeout is 0ns",
+                "invalid value 0ns for command_timeout",
             ),
         ] {
             let error = config.check().unwrap_err();

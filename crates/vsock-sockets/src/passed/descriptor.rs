@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What was passed, and how it is read and written. Every call here may wait for as long as the
-//! process that has passed it likes.
+//! A passed descriptor: which kinds are accepted, and how they are read, written and ended.
+//!
+//! Every call here can block for as long as the process that passed the descriptor likes.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,29 +18,25 @@ use thiserror::Error;
 
 use super::command::Keep;
 
-/// Bytes for which a pipe with room has room for sure (`PIPE_BUF`): a write of more may wait though
-/// a poll has said that there is room.
+/// The number of bytes that a pipe accepts without blocking if a poll reports room (`PIPE_BUF`). A
+/// larger write can block even then.
 const CERTAIN: usize = 4096;
 
-/// Why a descriptor does not become a stream.
+/// The reason for refusing a descriptor.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub(super) enum RefusedDescriptor {
     #[error("expected a pipe, a regular file or a connected stream socket")]
     Kind,
-    #[error("expected a descriptor that is open for reading or for writing")]
+    #[error("expected a descriptor that is open for reading or writing")]
     Mode,
-    #[error(
-        "expected a pipe that is open for one direction: with both it reads what it has written"
-    )]
+    #[error("expected a pipe that is open in one direction only, or it would read its own output")]
     BothWays,
-    #[error("expected no \"keep\" with a socket: it cannot be opened again")]
+    #[error("\"keep\" is not supported for sockets, which cannot be reopened")]
     KeepSocket,
-    #[error(
-        "the other end of a pipe cannot be opened, for \"keep\"; expected its permissions and /proc"
-    )]
+    #[error("cannot open the other end of the pipe for \"keep\", which needs permission and /proc")]
     OtherEnd(#[source] io::Error),
-    #[error("the descriptor cannot be looked at")]
+    #[error("cannot examine the descriptor")]
     Look(#[source] io::Error),
 }
 
@@ -50,18 +47,20 @@ enum Kind {
     File,
 }
 
-/// A descriptor that becomes a stream.
+/// A descriptor that was accepted.
 #[derive(Debug)]
 pub(super) struct Descriptor {
     file: OwnedFd,
     kind: Kind,
     reads: bool,
     writes: bool,
-    /// Both ends of the pipe, so that neither side of it ends for want of a process at the other.
+    /// With `keep`, a descriptor for both ends of the pipe. While it is open, neither end sees that
+    /// the other one has no process.
     _other_end: Option<OwnedFd>,
 }
 
 impl Descriptor {
+    /// Checks whether the descriptor can be used.
     pub(super) fn examine(file: OwnedFd, keep: Keep) -> Result<Self, RefusedDescriptor> {
         let look = |error: rustix::io::Errno| RefusedDescriptor::Look(error.into());
         let mode = fcntl_getfl(&file).map_err(look)?;
@@ -86,7 +85,7 @@ impl Descriptor {
                 Some(open_both_ends(&file).map_err(RefusedDescriptor::OtherEnd)?)
             }
             (Kind::Socket, Keep::Yes) => return Err(RefusedDescriptor::KeepSocket),
-            // A file has no other end that could be closed.
+            // A file has no other end, so there is nothing to keep.
             (Kind::File, Keep::Yes) | (_, Keep::No) => None,
         };
         Ok(Self {
@@ -113,7 +112,7 @@ impl Descriptor {
         })
     }
 
-    /// Writes some of the bytes: to a pipe only as many as fit for sure where there is room.
+    /// Writes some of the bytes. To a pipe, writes only as many as cannot block after a poll.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let written = match self.kind {
             Kind::Socket => send(&self.file, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?,
@@ -129,24 +128,26 @@ impl Descriptor {
         Ok(written)
     }
 
-    /// Shows the other side the end of what is written, if that can be done before a close.
+    /// Ends the written direction of a socket. Pipes and files can only be closed.
     pub(super) fn end_writing(&self) {
         if self.kind == Kind::Socket {
-            // What has ended already needs no end.
+            // This fails if the direction has already ended.
             let _ended = shutdown(&self.file, Shutdown::Write);
         }
     }
 
-    /// Whether these events of a poll, after which no byte could be moved, say that none will be.
+    /// Returns whether the descriptor has failed for good, given the events of a poll after which
+    /// no byte could be moved.
     ///
-    /// An error may also be a note to the process that keeps the socket, as of a time stamp that it
-    /// has asked for. A poll reports that until it is taken, so it is taken here. If there is none,
-    /// the thread for the other direction may have taken it: then the error is gone.
+    /// On a TCP socket, an error event can also announce a message in the error queue, such as a
+    /// time stamp that the process which shares the socket has requested. A poll reports it until
+    /// someone takes it, so it is taken here. If there is none, the thread for the other direction
+    /// may have taken it, and then the error event has gone.
     pub(super) fn is_broken(&self, events: PollFlags) -> bool {
         events.contains(PollFlags::ERR) && !self.take_note() && self.has_error()
     }
 
-    /// Whether a poll reports an error now.
+    /// Returns whether a poll reports an error now.
     fn has_error(&self) -> bool {
         let mut fds = [PollFd::new(&self.file, PollFlags::empty())];
         match poll(&mut fds, Some(&Timespec::default())) {
@@ -155,9 +156,9 @@ impl Descriptor {
         }
     }
 
-    /// Takes a note from the queue for errors of a TCP socket. Whether there was one.
+    /// Takes a message from the error queue of a TCP socket. Returns whether there was one.
     fn take_note(&self) -> bool {
-        // A Unix socket does not know the flag, and would give bytes.
+        // A Unix socket ignores the flag and would return data.
         self.is_tcp()
             && recv(
                 &self.file,
@@ -167,14 +168,15 @@ impl Descriptor {
             .is_ok()
     }
 
-    /// Ends a socket immediately, by a reset where there is such a thing, for a connection that was
-    /// broken off: also where the process that has passed it keeps its own descriptor.
+    /// Ends a socket immediately after an aborted connection, with a reset if it is TCP. This works
+    /// even if the process that passed the socket keeps its own descriptor.
     pub(super) fn abort(&self) {
         if self.kind != Kind::Socket {
             return;
         }
         if self.is_tcp() {
-            // What is not sent is discarded then, however long the socket is to linger.
+            // Discard unsent bytes, whatever linger time the process has set. Disconnecting then
+            // resets the connection.
             let _discards = sockopt::set_socket_linger(&self.file, Some(Duration::ZERO));
             if connect_unspec(&self.file).is_ok() {
                 return;
@@ -203,8 +205,8 @@ fn is_connected_stream(file: &OwnedFd) -> bool {
         && getpeername(file).is_ok_and(|peer| peer.is_some())
 }
 
-/// Opens a pipe or FIFO for reading and writing, which never waits. The file that was passed says
-/// which one, whatever has its path by now.
+/// Opens a pipe or FIFO for both reading and writing, which does not block. Opening it through its
+/// descriptor finds the right one, even if another file has its path now.
 fn open_both_ends(pipe: &OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;

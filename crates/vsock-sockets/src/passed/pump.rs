@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The thread that moves bytes between a passed descriptor and the device's socket.
+//! The pump: the thread that moves bytes between a passed descriptor and the device's socket.
 //!
-//! It may wait in any call on the descriptor: then this one stream stands still, and keeps its
-//! place until the call returns. Where it can, it waits in a poll that ends when the device lets go
-//! of the stream. A descriptor for both directions has a second thread.
+//! Any call on the descriptor can block. Only this stream stops then, and it keeps its place in the
+//! register until the call returns. Where possible the pump waits in a poll, which also ends when
+//! the device drops the stream. A descriptor that is open in both directions has a second thread.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,23 +23,23 @@ use super::command::Keep;
 use super::descriptor::Descriptor;
 use super::register::PumpEntry;
 
-/// What the device's socket gets first, if the descriptor becomes a stream.
+/// The first byte on the device's socket, if the descriptor was accepted.
 pub(super) const READY: u8 = b'+';
 
-/// Bytes that are read at a time.
+/// The maximum number of bytes to read at a time.
 const PIECE: usize = 64 * 1024;
 
-/// Bytes of a thread's stack: the pieces are not on it.
+/// The size of a thread's stack in bytes. The buffers are on the heap.
 const STACK: usize = 128 * 1024;
 
-/// A descriptor to which a thread moves bytes, and from which.
+/// A pump, for a descriptor that was accepted.
 struct Pump {
     descriptor: Descriptor,
     device: UnixStream,
     entry: PumpEntry,
 }
 
-/// What a pump is started with.
+/// A pump that has not been started.
 #[derive(Debug)]
 pub(super) struct Task {
     file: OwnedFd,
@@ -49,12 +49,12 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// With the device's end, which gets [`READY`] or an end.
+    /// Creates a task, and the device's end of its socket pair. The device reads [`READY`] or the
+    /// end from it.
     ///
     /// # Errors
     ///
-    /// Those of the operating system. The caller closes the descriptor then, so `file` is given
-    /// back.
+    /// Errors of the operating system. They come with `file`, which the caller must close.
     pub(super) fn new(
         file: OwnedFd,
         keep: Keep,
@@ -78,11 +78,11 @@ impl Task {
         }
     }
 
-    /// Starts the thread, which owns the descriptor from then on, and closes it.
+    /// Starts the thread. It owns the descriptor from then on, and closes it.
     ///
     /// # Errors
     ///
-    /// Those of the operating system. The caller closes the descriptor then, so it is given back.
+    /// Errors of the operating system. They come with the descriptor, which the caller must close.
     pub(super) fn start(self) -> Result<(), (OwnedFd, io::Error)> {
         let Self {
             file,
@@ -90,7 +90,8 @@ impl Task {
             device,
             entry,
         } = self;
-        // The file is given to the thread by a channel, to have it back if there is no thread.
+        // The thread gets the file through a channel, not in its closure: if the thread cannot be
+        // started, the closure is dropped, and that must not close the file here.
         let (give, take) = sync_channel(1);
         let run = move || {
             if let Ok(file) = take.recv() {
@@ -99,7 +100,7 @@ impl Task {
         };
         match builder().spawn(run) {
             Ok(_detached) => {
-                // The thread waits for it.
+                // The receiver exists: the thread waits for the file.
                 let _given = give.send(file);
                 Ok(())
             }
@@ -118,11 +119,11 @@ fn builder() -> thread::Builder {
 }
 
 fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
-    // A pipe whose reader has gone, and a file that has reached the limit for its size, are errors
-    // of the call. The thread has its own mask, and its second one inherits it.
+    // With these signals blocked, a pipe without a reader and a file at its size limit are only
+    // errors of the write. The mask belongs to this thread, and its second thread inherits it.
     for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
         match block_signal(signal) {
-            // It is blocked where the thread was started.
+            // The thread has inherited a mask that blocks the signal.
             Ok(()) | Err(signal::Error::SignalAlreadyBlocked(_)) => {}
             Err(error) => {
                 log::debug!("cannot block signal {signal} for a passed descriptor: {error}");
@@ -135,11 +136,12 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
         Err(error) => {
             let reason = error.source().map(|reason| format!(": {reason}"));
             let reason = reason.unwrap_or_default();
-            log::debug!("a passed descriptor is refused: {error}{reason}");
+            log::debug!("refusing a passed descriptor: {error}{reason}");
             return;
         }
     };
-    // Before the device knows of it: what it wrote until then would be lost.
+    // If the descriptor is read-only, refuse the device's bytes before the device learns of the
+    // stream: bytes that it wrote earlier would be lost.
     let closed = if descriptor.writes() {
         Ok(())
     } else {
@@ -162,7 +164,8 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
         device,
         entry,
     } = pump;
-    // The device need not wait for a close that takes its time; the place is taken until after it.
+    // The order matters: show the device the end first, because closing the descriptor can block;
+    // and keep the place in the register until the descriptor is closed.
     drop(device);
     drop(descriptor);
     drop(entry);
@@ -198,6 +201,7 @@ impl Pump {
         let mut buffer = vec![0; PIECE];
         loop {
             let [events, device] = wait(&self.descriptor, &self.device);
+            // Only an error or a hang-up is reported here: the device has dropped the stream.
             if !device.is_empty() {
                 break;
             }
@@ -211,7 +215,7 @@ impl Pump {
                 }
                 Err(error) if is_passing(&error) && !self.descriptor.is_broken(events) => {}
                 Err(error) => {
-                    log::debug!("a passed descriptor cannot be read: {error}");
+                    log::debug!("cannot read a passed descriptor: {error}");
                     self.entry.fail();
                     break;
                 }
@@ -225,11 +229,13 @@ impl Pump {
         let mut buffer = vec![0; PIECE];
         loop {
             let [_, events] = wait(&self.device, &self.descriptor);
+            // The descriptor's other side has gone, so no more bytes can be delivered.
             if events.contains(PollFlags::HUP) || self.descriptor.is_broken(events) {
                 break;
             }
             if !events.is_empty() {
-                // That is settled, and there may be nothing to read.
+                // The event was a message in the error queue, which `is_broken` has taken. The
+                // device may have sent nothing, so wait again.
                 continue;
             }
             match (&self.device).read(&mut buffer) {
@@ -240,8 +246,8 @@ impl Pump {
                     }
                 }
                 Err(error) if is_passing(&error) => {}
-                // A reset of the pair is an end, too: the device has dropped the stream with bytes
-                // unread. Whether the connection was broken off, the entry says.
+                // Both an end and a reset of the socket pair mean that the device has dropped the
+                // stream (a reset, if bytes were unread). The entry says whether it was an abort.
                 Ok(_) | Err(_) if self.entry.is_aborted() => return,
                 Ok(_) | Err(_) => return self.descriptor.end_writing(),
             }
@@ -249,7 +255,7 @@ impl Pump {
         self.end(Shutdown::Read);
     }
 
-    /// Writes the bytes to the descriptor. Whether it took them all.
+    /// Writes the bytes to the descriptor. Returns whether all of them could be written.
     fn deliver(&self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let Some(events) = self.wait_for_room() else {
@@ -259,7 +265,7 @@ impl Pump {
                 Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
                 Err(error) if is_passing(&error) && !self.descriptor.is_broken(events) => {}
                 Err(error) => {
-                    log::debug!("a passed descriptor cannot be written: {error}");
+                    log::debug!("cannot write to a passed descriptor: {error}");
                     return false;
                 }
             }
@@ -267,9 +273,14 @@ impl Pump {
         true
     }
 
-    /// Waits until the descriptor takes bytes, or refuses them; not after the connection was broken
-    /// off, for then they are not owed. After an orderly end they are.
+    /// Waits until the descriptor has room or fails, and returns its events. Returns `None` if the
+    /// connection is aborted, because the remaining bytes are then discarded. After an orderly end
+    /// they must still be delivered, so this keeps waiting.
     fn wait_for_room(&self) -> Option<PollFlags> {
+        // The poll watches the descriptor, and the device's socket to notice an abort. Once both
+        // directions of that socket have ended, it reports a hang-up all the time, and the poll
+        // would spin. From then on an edge-triggered epoll descriptor takes its place, which is
+        // readable only after another event.
         let mut watched = 2;
         let mut edges = None;
         while !self.entry.is_aborted() {
@@ -286,12 +297,13 @@ impl Pump {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return None,
             }
-            // Both directions of the device's socket have ended, which it says again and again. It
-            // may be a half-close, after which the connection can still be broken off.
+            // Both directions of the device's socket have ended. If it was by half-closes, the
+            // connection can still be aborted later.
             if !fds[1].revents().is_empty() {
                 match next_edge(&self.device, edges.take()) {
                     Ok(next) => edges = Some(next),
-                    // No descriptor is left. The bytes are owed more than an abort is heeded.
+                    // No descriptor is left for the epoll. Delivering the bytes matters more than
+                    // noticing an abort.
                     Err(_) => watched = 1,
                 }
             }
@@ -300,12 +312,13 @@ impl Pump {
     }
 
     fn end(&self, how: Shutdown) {
-        // What has ended already needs no end.
+        // This fails if the direction has already ended.
         let _ended = self.device.shutdown(how);
     }
 }
 
-/// Waits until `from` can be read, or there is news of `to`. Returns the events of each.
+/// Waits until `from` can be read, or `to` reports an error or a hang-up. Returns the events of
+/// each.
 fn wait(from: &impl AsFd, to: &impl AsFd) -> [PollFlags; 2] {
     loop {
         let mut fds = [
@@ -320,7 +333,8 @@ fn wait(from: &impl AsFd, to: &impl AsFd) -> [PollFlags; 2] {
     }
 }
 
-/// What can be read when there is another event of the socket than those by now.
+/// Returns a descriptor that becomes readable at the next event of the socket, not counting those
+/// that have already happened.
 fn next_edge(socket: &UnixStream, edges: Option<OwnedFd>) -> Result<OwnedFd, Errno> {
     let edges = match edges {
         Some(edges) => edges,
@@ -334,11 +348,12 @@ fn next_edge(socket: &UnixStream, edges: Option<OwnedFd>) -> Result<OwnedFd, Err
         flags: EventFlags::empty(),
         data: EventData::new_u64(0),
     }];
+    // Consume the events so far.
     let _known = epoll::wait(&edges, &mut event, Some(&Timespec::default()))?;
     Ok(edges)
 }
 
-/// Whether a call is to be tried again after another wait.
+/// Returns whether a call can be retried after another wait.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
@@ -353,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_close_of_a_socket_whose_directions_have_ended_is_another_event_and_the_last() {
+    fn closing_a_socket_after_both_directions_ended_is_one_more_event() {
         let (near, far) = UnixStream::pair().unwrap();
         near.shutdown(Shutdown::Write).unwrap();
         far.shutdown(Shutdown::Write).unwrap();

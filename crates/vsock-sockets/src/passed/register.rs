@@ -1,49 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which passed descriptors there are, and what each side of one has to tell the other.
+//! The register of passed descriptors. It limits their number, and lets the two sides of each one,
+//! the device's stream and the pump, tell each other what a socket pair cannot: that the connection
+//! was aborted, or that the descriptor failed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// What has become of the device's stream.
+/// The state of the device's stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Held {
-    /// The device has it.
+    /// The device has the stream.
     Open,
-    /// It was closed: what it has sent is still to be delivered.
+    /// The stream was closed. The bytes that it sent must still be delivered.
     Closed,
-    /// It was broken off: what was not delivered is lost.
+    /// The stream was aborted. Undelivered bytes are discarded.
     Aborted,
 }
 
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// Those whose pump runs.
+    /// The running pumps, each with the state of its stream.
     pumps: BTreeMap<u64, Held>,
 }
 
 impl State {
-    /// Whether a pump has no stream any more.
+    /// Returns whether a pump is still running after its stream has gone.
     fn is_owing(&self) -> bool {
         self.pumps.values().any(|held| *held != Held::Open)
     }
 }
 
-/// The pumps of a backend.
+/// The register of a backend.
 #[derive(Debug, Default)]
 pub(super) struct Register {
     state: Mutex<State>,
     ended: Condvar,
 }
 
-/// One passed descriptor, as both sides know it.
+/// The entry of a passed descriptor, which both sides share.
 #[derive(Debug)]
 struct Entry {
     register: Arc<Register>,
     number: u64,
-    /// The descriptor has failed: its end must not look like an orderly one.
+    /// Set if the descriptor has failed, so that its end must not look like an orderly one.
     broken: OnceLock<()>,
 }
 
@@ -51,12 +53,12 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct StreamEntry(Arc<Entry>);
 
-/// The pump's side of an entry, whose place is free again when this is dropped.
+/// The pump's side of an entry. Dropping it frees the place in the register.
 #[derive(Debug)]
 pub(super) struct PumpEntry(Arc<Entry>);
 
 impl Register {
-    /// A place for another descriptor, of which there are at most `most`.
+    /// Adds an entry for another descriptor, unless there are already `most`.
     pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<(StreamEntry, PumpEntry)> {
         let mut state = self.state();
         if state.pumps.len() >= most {
@@ -74,8 +76,8 @@ impl Register {
         Some((StreamEntry(Arc::clone(&entry)), PumpEntry(entry)))
     }
 
-    /// Waits, for this long at most, for the pumps that have no stream any more: they deliver what
-    /// it has left.
+    /// Waits for up to `most` for the pumps whose streams have gone, so that they can deliver the
+    /// last bytes.
     pub(super) fn wait_for_the_last(&self, most: Duration) {
         let waited = self
             .ended
@@ -83,14 +85,14 @@ impl Register {
         drop(waited);
     }
 
-    /// Whether a pump has no stream any more.
+    /// Returns whether a pump is still running after its stream has gone.
     #[cfg(test)]
     pub(super) fn is_owing(&self) -> bool {
         self.state().is_owing()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Entries are added, changed and removed whole.
+        // The map is consistent even after a panic: each change is a single operation.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -102,18 +104,19 @@ impl Entry {
 }
 
 impl StreamEntry {
-    /// The stream is about to be dropped because the connection was broken off.
+    /// Notes that the stream is about to be dropped because the connection was aborted.
     pub(super) fn abort(&self) {
         self.end(Held::Aborted);
     }
 
-    /// Whether the descriptor has failed. To be asked after an end was read.
+    /// Returns whether the descriptor has failed. Call this after reading the end.
     pub(super) fn is_broken(&self) -> bool {
         self.0.broken.get().is_some()
     }
 
     fn end(&self, as_what: Held) {
         match self.0.register.state().pumps.get_mut(&self.0.number) {
+            // The first call counts: the drop after an abort must not make it a close.
             Some(held) if *held == Held::Open => *held = as_what,
             _ => {}
         }
@@ -127,13 +130,14 @@ impl Drop for StreamEntry {
 }
 
 impl PumpEntry {
-    /// The descriptor has failed. To be said before the end is shown.
+    /// Notes that the descriptor has failed. Call this before ending the device's socket.
     pub(super) fn fail(&self) {
-        // Once is enough.
+        // It may already be set.
         let _again = self.0.broken.set(());
     }
 
-    /// Whether the connection was broken off. It is known before the device's socket is closed.
+    /// Returns whether the connection was aborted. This is set before the device's socket is
+    /// closed.
     pub(super) fn is_aborted(&self) -> bool {
         self.0.held() == Some(Held::Aborted)
     }
@@ -158,7 +162,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     #[test]
-    fn a_place_is_free_when_its_pump_has_ended_and_not_when_its_stream_has() {
+    fn a_place_is_freed_by_the_end_of_its_pump_not_of_its_stream() {
         let register = Arc::new(Register::default());
         let (stream, pump) = register.enter(1).unwrap();
         assert!(register.enter(1).is_none());
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_was_aborted_stays_so_and_a_closed_one_was_not() {
+    fn only_an_abort_counts_as_one() {
         let register = Arc::new(Register::default());
         let (stream, pump) = register.enter(1).unwrap();
         assert!(!pump.is_aborted());

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The thread of a backend that starts the pumps.
+//! The thread that starts the pumps of a backend.
 //!
-//! A program may confine the device's thread so that it can start no other. What the program does
-//! first on this thread instead, those that it starts inherit.
+//! A program may forbid its device threads to start threads. This thread starts them instead, and
+//! they inherit its confinement.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -12,13 +12,15 @@ use std::thread;
 use super::pump::Task;
 use crate::unix::closer;
 
-/// What the thread is asked to do.
+/// A request to the thread.
 enum Request {
+    /// Run this function.
     First(Box<dyn FnOnce() + Send>),
+    /// Start this pump.
     Start(Task),
 }
 
-/// Asks the thread, which ends after this is dropped.
+/// A handle that sends requests to the thread. The thread ends after the handle is dropped.
 #[derive(Debug)]
 pub(super) struct Starter(Sender<Request>);
 
@@ -30,28 +32,30 @@ impl Starter {
         Ok(Self(requests))
     }
 
-    /// Does this on the thread, and waits for it.
+    /// Runs a function on the thread, and waits for its result.
     pub(super) fn first(
         &self,
         first: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
-        let ended = || io::Error::other("the thread that starts others has panicked");
-        let (tell, done) = sync_channel(1);
+        let ended =
+            || io::Error::other("the thread that starts those of passed descriptors panicked");
+        let (report, done) = sync_channel(1);
         let first = move || {
-            // The one that waits for it is there.
-            let _told = tell.send(first());
+            // The receiver exists: the caller waits for it.
+            let _sent = report.send(first());
         };
         let asked = self.0.send(Request::First(Box::new(first)));
         asked.map_err(|_| ended())?;
         done.recv().unwrap_or_else(|_| Err(ended()))
     }
 
-    /// Starts a pump, without waiting for it. There is a bound for those that wait: each has its
-    /// place in the register. If it cannot be started, the device's socket reads the end.
+    /// Starts a pump, without waiting for it. The number of waiting tasks is bounded, because each
+    /// has a place in the register. If the pump cannot be started, the device reads the end from
+    /// its socket.
     pub(super) fn start(&self, task: Task) {
         let unsent = self.0.send(Request::Start(task)).err();
         if let Some(Request::Start(task)) = unsent.map(|unsent| unsent.0) {
-            log::error!("the thread that starts those of passed descriptors has panicked");
+            log::error!("the thread that starts those of passed descriptors panicked");
             closer::close(task.into_file());
         }
     }

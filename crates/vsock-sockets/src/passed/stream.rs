@@ -14,12 +14,12 @@ use crate::unix::guarded_socket::GuardedSocket;
 use crate::unix::socket_stream::as_fd_of;
 use crate::unix::stream::UnixVsockStream;
 
-/// The device's end of a connection whose host's end is a descriptor that was passed, made by a
+/// The device end of a connection over a passed descriptor, created by a
 /// [`PassFdBackend`](crate::PassFdBackend).
 ///
-/// Its bytes pass through a thread of the crate's own, because the descriptor is shared with the
-/// process that has passed it. So a write that succeeds has not reached the descriptor yet. What
-/// was written before a drop is still delivered; an [abort](VsockStream::abort) discards it.
+/// A separate thread moves the bytes, because the process that passed the descriptor still shares
+/// it. A successful write has therefore not necessarily reached the descriptor. Bytes written
+/// before a drop are still delivered; an [abort](VsockStream::abort) discards them.
 ///
 /// ```
 /// use std::io::{IoSlice, Read, Write, pipe};
@@ -44,7 +44,7 @@ use crate::unix::stream::UnixVsockStream;
 /// control.push(SendAncillaryMessage::ScmRights(&descriptors));
 /// sendmsg(&client, &[IoSlice::new(b"1024\n")], &mut control, SendFlags::empty())?;
 ///
-/// // The device waits for the backend's descriptor, accepts, and tells the guest.
+/// // A device would wait for the backend's descriptor. Once the guest has accepted, it confirms.
 /// let mut device = loop {
 ///     match backend.accept() {
 ///         Ok(device) => break device,
@@ -69,9 +69,9 @@ use crate::unix::stream::UnixVsockStream;
 pub struct PassedStream {
     bytes: UnixVsockStream,
     port: u32,
-    /// The client, which waits for the guest's answer.
+    /// The client's socket, until the client has been told of the guest's answer.
     client: Option<GuardedSocket>,
-    /// After the bytes: the other side asks here when they end.
+    /// The entry in the register. When the bytes end, the pump looks here for the reason.
     entry: StreamEntry,
 }
 
@@ -90,7 +90,7 @@ impl PassedStream {
         }
     }
 
-    /// An end that is none, because the descriptor has failed, is a reset.
+    /// Turns the end into a reset if the descriptor has failed.
     fn checked(&self, read: io::Result<usize>) -> io::Result<usize> {
         if matches!(read, Ok(0)) && self.entry.is_broken() {
             return Err(ErrorKind::ConnectionReset.into());
@@ -140,7 +140,7 @@ impl VsockStream for PassedStream {
 
     /// # Errors
     ///
-    /// `BrokenPipe`, or another of the operating system: the client has left.
+    /// `BrokenPipe` if the client has left, and other errors of the operating system.
     fn confirm(&mut self, host_port: u32) -> io::Result<()> {
         let client = self.client.take().ok_or(ErrorKind::NotConnected)?;
         let line = format!("OK {host_port}\n");
@@ -179,7 +179,7 @@ impl VsockStream for PassedStream {
         self.bytes.set_write_timeout(timeout)
     }
 
-    /// Before the guest has answered, also whether the client has given up.
+    /// Before the guest has answered, this is also true if the client has given up.
     fn peer_gone(&self) -> bool {
         self.client.as_ref().is_some_and(GuardedSocket::is_left) || self.bytes.peer_gone()
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One timer for many clients, the oldest of which is late first.
+//! One timer for all waiting clients. All have the same timeout, so the oldest is late first.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-/// A timer whose descriptor is to be watched edge-triggered, and is never read.
+/// A timer. Its descriptor is never read, so it must be watched edge-triggered.
 #[derive(Debug)]
 pub(super) struct Timer {
     fd: OwnedFd,
@@ -24,19 +24,19 @@ impl Timer {
         Ok(Self { fd, set: None })
     }
 
-    /// Its time has come.
+    /// Notes that the timer has expired.
     pub(super) const fn has_fired(&mut self) {
         self.set = None;
     }
 
-    /// Sets it, unless it is set: for an earlier time then.
+    /// Sets the timer, unless it is already set: it is then set for an earlier time.
     pub(super) fn set(&mut self, until: Instant) {
         if self.set.is_some() {
             return;
         }
         self.set = Some(until);
         let left = until.saturating_duration_since(Instant::now());
-        // Zero would turn it off.
+        // Zero would turn the timer off.
         let left = left.max(Duration::from_nanos(1));
         let once = Itimerspec {
             it_interval: Timespec::default(),
@@ -46,7 +46,7 @@ impl Timer {
             },
         };
         if let Err(error) = timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &once) {
-            log::debug!("cannot set the timer of clients that wait: {error}");
+            log::debug!("cannot set the timer for waiting clients: {error}");
         }
     }
 }

@@ -13,14 +13,14 @@ use crate::unix::acceptor::Acceptor;
 use crate::unix::socket_names::{NameClaim, SocketNames};
 use crate::unix::socket_stream::as_fd_of;
 
-/// Connections of one guest over TCP.
+/// A backend for connections between one guest and TCP sockets.
 ///
-/// A host component that wants to reach port 1024 of the guest connects to the backend's address
-/// and writes `CONNECT 1024\n`, as over [`UnixBackend`](crate::UnixBackend). The guest's
-/// connections go to the addresses that its ports are [mapped](Self::forward) to. TCP has no file
-/// permissions: any process that can reach the address reaches the guest.
+/// To reach port 1024 of the guest, a client connects to the backend's address and writes
+/// `CONNECT 1024\n`, as with a [`UnixBackend`](crate::UnixBackend). The guest's connections go to
+/// the addresses to which its ports are [mapped](Self::forward). TCP has no file permissions: any
+/// process that can reach the address can reach the guest.
 ///
-/// Nothing here ever waits: a guest gets its answer when its connection is established or refused.
+/// The backend never blocks. A guest is answered once its connection is established or refused.
 /// Clients are refused if no descriptor is left for them.
 ///
 /// ```
@@ -32,11 +32,11 @@ use crate::unix::socket_stream::as_fd_of;
 /// let mut backend = TcpBackend::bind("127.0.0.1:0".parse().unwrap())?
 ///     .forward([(80, service.local_addr()?)])?;
 ///
-/// // A host component goes to the guest ...
+/// // A client connects to the guest ...
 /// let client = TcpStream::connect(backend.local_addr())?;
 /// let device = backend.accept()?;
 ///
-/// // ... and the guest to a host component.
+/// // ... and the guest connects to a service.
 /// let mut device = backend.connect(80)?;
 /// let (served, _) = service.accept()?;
 /// device.finish_connect()?;
@@ -44,7 +44,7 @@ use crate::unix::socket_stream::as_fd_of;
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "dropping it refuses whoever connects"]
+#[must_use = "dropping the backend closes its socket"]
 pub struct TcpBackend {
     acceptor: Acceptor,
     address: SocketAddr,
@@ -53,12 +53,12 @@ pub struct TcpBackend {
 }
 
 impl TcpBackend {
-    /// Listens on `address`. With port 0 the system chooses one.
+    /// Listens on `address`. With port 0 the system chooses a port.
     ///
     /// # Errors
     ///
-    /// - `AddrInUse`: something listens there, or a guest of this process reaches the address as a
-    ///   port.
+    /// - `AddrInUse`: a socket already listens there, or a guest of this process can connect to
+    ///   this address.
     /// - Anything else comes from the operating system.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let (acceptor, address) = listen(address)?;
@@ -71,11 +71,12 @@ impl TcpBackend {
         })
     }
 
-    /// Maps ports of the guest's connections to addresses. A port that has none is refused.
+    /// Maps ports to the addresses that the guest's connections go to. Connections to other ports
+    /// are refused.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput`: a port has an address already.
+    /// - `InvalidInput`: a port already has an address.
     /// - `AddrInUse`: a backend of this process listens on one of the addresses.
     pub fn forward(
         mut self,
@@ -84,7 +85,7 @@ impl TcpBackend {
         let mut names = Vec::new();
         for (port, address) in targets {
             if self.targets.insert(port, address).is_some() {
-                let message = format!("port {port} has two targets: give each port one");
+                let message = format!("port {port} has two targets: expected one for each port");
                 return Err(io::Error::new(ErrorKind::InvalidInput, message));
             }
             names.push(SocketNames::tcp_dialled(address));
@@ -93,7 +94,7 @@ impl TcpBackend {
         Ok(self)
     }
 
-    /// Where it listens.
+    /// Returns the address on which the backend listens.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
@@ -108,19 +109,20 @@ as_fd_of!(
 impl VsockBackend for TcpBackend {
     /// # Errors
     ///
-    /// - `WouldBlock`: no client waits.
-    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
+    /// - `WouldBlock`: no client is waiting.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.acceptor.accept()?;
         Ok(Box::new(TcpVsockStream::accepted(socket)))
     }
 
-    /// The stream is connected [after a while](VsockStream::finish_connect).
+    /// The stream is not connected yet when this returns: see
+    /// [`finish_connect`](VsockStream::finish_connect).
     ///
     /// # Errors
     ///
-    /// - `ConnectionRefused`: the port is mapped to no address.
+    /// - `ConnectionRefused`: the port is not mapped to an address.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         let address = self

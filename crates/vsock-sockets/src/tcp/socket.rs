@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Sockets that neither wait for a peer nor raise a signal.
+//! Listening and connecting without blocking.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,9 +12,10 @@ use super::stream::TcpVsockStream;
 use crate::unix::acceptor::Acceptor;
 use crate::unix::guarded_socket::GuardedSocket;
 
-/// Listens, and returns where: for port 0 the system has chosen one.
+/// Listens on an address. Also returns the actual address, in case the system chose the port.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<(Acceptor, SocketAddr)> {
-    // As std does it: the address can be used again while connections of a process before linger.
+    // The standard library sets `SO_REUSEADDR`, so the address can be used again while connections
+    // of an earlier process are still in `TIME_WAIT`.
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -22,8 +23,8 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<(Acceptor, SocketAddr)> 
     Ok((Acceptor::new(listener)?, address))
 }
 
-/// Begins to connect. The stream says when it [is
-/// done](vsock_backend_api::VsockStream::finish_connect).
+/// Begins to connect. [`finish_connect`](vsock_backend_api::VsockStream::finish_connect) tells when
+/// the stream is connected.
 pub(crate) fn dial(address: SocketAddr) -> io::Result<TcpVsockStream> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -32,7 +33,7 @@ pub(crate) fn dial(address: SocketAddr) -> io::Result<TcpVsockStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
     match net::connect(&socket, &address) {
-        // An interrupted connect goes on.
+        // After an interruption, the kernel continues to connect.
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }

@@ -17,17 +17,16 @@ use crate::unix::guarded_socket::GuardedSocket;
 use crate::unix::socket_stream::{as_fd_of, socket_methods};
 use crate::unix::stream::UnixVsockStream;
 
-/// The device's end of a connection over TCP.
+/// The device end of a TCP connection.
 ///
-/// It moves bytes as [`UnixVsockStream`] does, small ones immediately (`TCP_NODELAY`). An
-/// [abort](VsockStream::abort) is a reset (RST): bytes that the peer's system has not received by
-/// then are lost. So a peer never mistakes a broken connection for one that has ended in order.
-/// A peer whose machine has vanished is noticed by the system's keepalive
-/// (`net.ipv4.tcp_keepalive_time`, two hours), also on a connection that carries nothing.
+/// It moves bytes like a [`UnixVsockStream`], and sends small amounts immediately (`TCP_NODELAY`).
+/// An [abort](VsockStream::abort) is a reset (RST): bytes that the peer's system has not received
+/// by then are lost, and the peer cannot mistake a broken connection for an orderly end. The
+/// system's keepalive detects a peer whose machine has vanished, even on an idle connection
+/// (`net.ipv4.tcp_keepalive_time`, two hours by default).
 ///
-/// A stream that a backend has dialled may not be connected yet
-/// ([`finish_connect`](VsockStream::finish_connect)): reads and writes fail with `WouldBlock` until
-/// then.
+/// A stream that a backend has just opened may not be connected yet. Reads and writes fail with
+/// `WouldBlock` until [`finish_connect`](VsockStream::finish_connect) succeeds.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -52,7 +51,7 @@ pub struct TcpVsockStream {
     link: Link,
 }
 
-/// Whether the connection is established.
+/// The state of the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Link {
     Pending,
@@ -60,7 +59,8 @@ enum Link {
 }
 
 impl TcpVsockStream {
-    /// The stream over a connected socket, in the mode that the socket is in.
+    /// Creates a stream over a connected socket. The socket stays in its blocking or non-blocking
+    /// mode.
     #[must_use]
     pub fn new(socket: TcpStream) -> Self {
         let socket = OwnedFd::from(socket);
@@ -76,22 +76,22 @@ impl TcpVsockStream {
     }
 
     fn over(socket: GuardedSocket, link: Link) -> Self {
-        // Without it small writes may be late, but whole.
-        let _late = sockopt::set_tcp_nodelay(&socket, true);
-        // Without it a peer that has vanished is noticed when something is sent to it.
-        let _unnoticed = sockopt::set_socket_keepalive(&socket, true);
+        // If this fails, small writes can be delayed.
+        let _delayed = sockopt::set_tcp_nodelay(&socket, true);
+        // If this fails, a vanished peer is only detected when something is sent to it.
+        let _undetected = sockopt::set_socket_keepalive(&socket, true);
         let bytes = UnixVsockStream::over(socket);
         Self { bytes, link }
     }
 
-    /// The stream for this port of the guest, of which its opener says nothing.
+    /// Sets the guest port of the stream, for a client that does not send one.
     pub(crate) fn wanting(mut self, port: u32) -> Self {
         self.bytes = self.bytes.wanting(port);
         self
     }
 
-    /// Whether the socket has met itself: what connects to a port that nothing listens on may be
-    /// given the same port for its own end.
+    /// Returns whether the socket is connected to itself. This happens if nothing listens on the
+    /// target port and the kernel chooses the same port for this end (a simultaneous open).
     fn is_own_peer(&self) -> io::Result<bool> {
         let socket = &self.bytes.socket;
         Ok(getpeername(socket)? == Some(getsockname(socket)?))
@@ -166,7 +166,7 @@ impl VsockStream for TcpVsockStream {
     /// # Errors
     ///
     /// - `WouldBlock`: the peer has not answered yet.
-    /// - Anything else comes from the operating system, as `ConnectionRefused`.
+    /// - Anything else comes from the operating system, such as `ConnectionRefused`.
     fn finish_connect(&mut self) -> io::Result<()> {
         if self.link == Link::Up {
             return Ok(());
@@ -194,11 +194,12 @@ impl VsockStream for TcpVsockStream {
     }
 
     fn abort(self: Box<Self>) {
-        // Without it the close is an end.
+        // With a linger time of zero, the close that follows is a reset. If this fails, the peer
+        // reads an orderly end.
         let _end = sockopt::set_socket_linger(&self.bytes.socket, Some(Duration::ZERO));
     }
 
-    /// An end of what has ended already is no error.
+    /// Shutting down a direction that has already ended is not an error.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         match self.bytes.shutdown(how) {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),

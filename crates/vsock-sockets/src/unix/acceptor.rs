@@ -8,31 +8,31 @@ use rustix::io::Errno;
 
 use super::guarded_socket::GuardedSocket;
 
-/// The most clients that one call refuses when there is no descriptor for them, before it yields to
+/// The maximum number of clients that one call refuses for lack of descriptors before it yields to
 /// other streams. The next call refuses the rest.
 pub(super) const REFUSALS: usize = 64;
 
-/// A listening socket for host processes that connect to the guest. It never waits.
+/// A listening socket for host processes that connect to the guest. It never blocks.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    /// A descriptor in reserve. When no other is left, it is given up to accept and refuse the
-    /// clients that wait, and later to remove the socket's file.
+    /// A spare descriptor. When no other descriptor is left, it is closed to make room: for
+    /// accepting and refusing waiting clients, and later for removing the socket's file.
     spare: Option<OwnedFd>,
     listener: GuardedSocket,
 }
 
 impl Acceptor {
-    /// Over a socket that listens, and does not block.
+    /// Creates an acceptor from a listening, non-blocking socket.
     pub(crate) fn new(listener: GuardedSocket) -> io::Result<Self> {
         let spare = Some(eventfd(0, EventfdFlags::CLOEXEC)?);
         Ok(Self { spare, listener })
     }
 
-    /// Takes in the next client, whose socket does not block either.
+    /// Accepts the next client. Its socket is non-blocking too.
     pub(crate) fn accept(&mut self) -> io::Result<GuardedSocket> {
         loop {
             match self.listener.accept() {
-                // The one client is gone; there may be others.
+                // This client has gone; another one may be waiting.
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error @ (Errno::MFILE | Errno::NFILE)) => {
                     self.refuse_waiting();
@@ -44,7 +44,8 @@ impl Acceptor {
         }
     }
 
-    /// Accepts in the place of the spare descriptor, and hangs up.
+    /// Refuses waiting clients: accepts each in the place of the spare descriptor and closes it.
+    /// Otherwise the clients would wait indefinitely, and the listener would stay readable.
     fn refuse_waiting(&mut self) {
         self.spare = None;
         for _ in 0..REFUSALS {
@@ -54,7 +55,7 @@ impl Acceptor {
                 Ok(client) => drop(client),
             }
         }
-        // If the place is taken by now, the next failure tries again.
+        // If another thread has taken the place, the next failure tries again.
         self.spare = eventfd(0, EventfdFlags::CLOEXEC).ok();
     }
 }

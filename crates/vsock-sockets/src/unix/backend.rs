@@ -16,18 +16,17 @@ use super::socket_file::SocketFileRemover;
 use super::socket_stream::as_fd_of;
 use super::stream::UnixVsockStream;
 
-/// Connections of one guest over Unix sockets.
+/// A backend for streams between one guest and host processes, over Unix sockets.
 ///
-/// A host process that wants to reach port 1024 of the guest connects to the backend's path and
-/// writes `CONNECT 1024\n`; it reads `OK <host port>\n` once the guest has accepted, and from then
-/// on the bytes are the guest's. A host process that serves port 1024 for the guest listens on the
-/// path followed by `_1024`.
+/// To reach port 1024 of the guest, a host process connects to the backend's path and writes
+/// `CONNECT 1024\n`. It reads `OK <host port>\n` once the guest has accepted, and then exchanges
+/// bytes with the guest. To serve port 1024 for the guest, a host process listens on the path
+/// followed by `_1024`.
 ///
-/// Nothing here ever waits. Without a descriptor for them, clients are refused. The file of the
-/// socket is removed on drop, if it is still the one that was made.
+/// The backend never blocks. Clients are refused if no descriptor is left for them. Dropping the
+/// backend removes the file of its socket, if it is still the same file.
 ///
-/// These are streams of bytes; for messages there is
-/// [`UnixSeqpacketBackend`](crate::UnixSeqpacketBackend).
+/// For messages, see [`UnixSeqpacketBackend`](crate::UnixSeqpacketBackend).
 ///
 /// ```
 /// use std::os::unix::net::{UnixListener, UnixStream};
@@ -39,11 +38,11 @@ use super::stream::UnixVsockStream;
 /// let path = directory.join("vm.vsock");
 /// let mut backend = UnixBackend::bind(&path)?;
 ///
-/// // A host process goes to the guest ...
+/// // A host process connects to the guest ...
 /// let client = UnixStream::connect(&path)?;
 /// let device = backend.accept()?;
 ///
-/// // ... and the guest to a host process.
+/// // ... and the guest connects to a host process.
 /// let service = UnixListener::bind(directory.join("vm.vsock_1024"))?;
 /// let device = backend.connect(1024)?;
 /// let (served, _) = service.accept()?;
@@ -60,34 +59,34 @@ pub struct UnixBackend {
 impl UnixBackend {
     /// Listens on `path`. A socket that a dead process has left there is replaced.
     ///
-    /// A path that leaves no room for every port is warned about: the guest's connections to
-    /// the longer ports will be refused.
+    /// Logs a warning if the path is too long to leave room for the suffix of every port: the
+    /// guest's connections to ports with more digits are then refused.
     ///
     /// # Errors
     ///
-    /// Each names the path in its text.
+    /// The message of each error names the path.
     ///
-    /// - `AddrInUse`: another process listens on the path, or it is a file of another kind; or this
-    ///   process has another backend or device that listens on one of the guest's ports, or whose
-    ///   guest would have this path as a port.
-    /// - Anything else comes from the operating system, for example `NotFound` for want of the
-    ///   directory, or `InvalidInput` for a path of more than 107 bytes.
+    /// - `AddrInUse`: another process listens on the path, or the path exists and is not a socket.
+    ///   Also if another backend or listener of this process is bound to one of this guest's ports,
+    ///   or if `path` would be a port of another guest of this process.
+    /// - Anything else comes from the operating system, for example `NotFound` if the directory
+    ///   does not exist, or `InvalidInput` if the path is longer than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default())
     }
 
-    /// As [`bind`](Self::bind), with these permissions of the socket's file.
+    /// Like [`bind`](Self::bind), with these permissions for the socket's file.
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and of the operating system for the permissions;
-    /// `InvalidInput` for a mode beyond `0o777`.
+    /// The errors of [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors
+    /// of the operating system when it sets the permissions.
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
         Self::open(path.as_ref(), Source::Bind(access))
     }
 
-    /// Takes over a socket of streams that listens on `path` already, as a service manager hands it
-    /// over: clients that wait are served. Its file stays.
+    /// Takes over a stream socket that already listens on `path`, as a service manager passes it.
+    /// Clients that are already waiting are served. The backend does not remove the socket's file.
     ///
     /// ```
     /// use std::os::unix::net::{UnixListener, UnixStream};
@@ -108,23 +107,23 @@ impl UnixBackend {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if it is no Unix socket of streams that listens, and those of
-    /// [`bind`](Self::bind) for names that are used twice in this process.
+    /// `InvalidInput` if `socket` is not a listening Unix stream socket, and the errors of
+    /// [`bind`](Self::bind) for conflicts with other names in this process.
     pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
         Self::open(path.as_ref(), Source::Socket(socket))
     }
 
-    /// As [`bind_with`](Self::bind_with), with clients that may pass files.
+    /// Like [`bind_with`](Self::bind_with), for clients that can pass descriptors.
     pub(crate) fn bind_for_files(path: &Path, access: SocketAccess) -> io::Result<Self> {
         Self::open(path, Source::BindForFiles(access))
     }
 
-    /// As [`from_socket`](Self::from_socket), with clients that may pass files.
+    /// Like [`from_socket`](Self::from_socket), for clients that can pass descriptors.
     pub(crate) fn from_socket_for_files(socket: OwnedFd, path: &Path) -> io::Result<Self> {
         Self::open(path, Source::SocketForFiles(socket))
     }
 
-    /// Takes in the next client, whose socket does not block.
+    /// Accepts the next client. Its socket is non-blocking.
     pub(crate) fn accept_client(&mut self) -> io::Result<GuardedSocket> {
         self.clients.accept()
     }
@@ -135,7 +134,8 @@ impl UnixBackend {
         let longest = backend.service_path(u32::MAX);
         if SocketAddr::from_pathname(&longest).is_err() {
             log::warn!(
-                "{} is too long: no process can listen on {}, for the path of a socket has at most 107 bytes; choose a shorter one",
+                "{} is too long: no process can listen on {}, because a socket path can have at \
+                 most 107 bytes; use a shorter path",
                 path.display(),
                 longest.display()
             );
@@ -143,19 +143,19 @@ impl UnixBackend {
         Ok(backend)
     }
 
-    /// Where it listens.
+    /// Returns the path on which the backend listens.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.clients.path()
     }
 
-    /// What can remove the socket's file before the backend does.
+    /// Returns a handle that can remove the socket's file before the backend is dropped.
     #[must_use]
     pub fn file_remover(&self) -> SocketFileRemover {
         self.clients.file_remover()
     }
 
-    /// Where the host process that serves `port` is expected to listen.
+    /// Returns the path on which a host process must listen to serve `port` for the guest.
     #[must_use]
     pub fn service_path(&self, port: u32) -> PathBuf {
         self.clients.service_path(port)
@@ -170,8 +170,8 @@ as_fd_of!(
 impl VsockBackend for UnixBackend {
     /// # Errors
     ///
-    /// - `WouldBlock`: no client waits.
-    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
+    /// - `WouldBlock`: no client is waiting.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.accept_client()?;
@@ -181,15 +181,15 @@ impl VsockBackend for UnixBackend {
     /// # Errors
     ///
     /// - `NotFound`, `ConnectionRefused`: no process serves the port.
-    /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
+    /// - `WouldBlock`: the backlog of the host process is full; try again later.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         let socket = GuardedSocket::dial(&self.service_path(dst_port), SocketType::STREAM)?;
         Ok(Box::new(UnixVsockStream::over(socket)))
     }
 
-    /// The file of the socket: its device, its inode, and when it was made, for inodes are used
-    /// again.
+    /// Identifies the listener by the file of its socket: device, inode and creation time. The
+    /// creation time is needed because inodes are reused.
     fn listener(&self, dst_port: u32) -> Option<ListenerId> {
         self.clients.listener_id(dst_port)
     }
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t135_a_listener_is_known_by_its_file_and_another_one_is_another() {
+    fn t135_the_file_of_its_socket_identifies_a_listener() {
         let dir = TempDir::new().unwrap();
         let backend = UnixBackend::bind(dir.path().join("vm")).unwrap();
         let path = backend.service_path(5);
@@ -223,14 +223,10 @@ mod tests {
         let met = backend.listener(5);
         assert!(met.is_some());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        assert_eq!(
-            backend.listener(5),
-            met,
-            "it is the same with other permissions"
-        );
+        assert_eq!(backend.listener(5), met, "new permissions do not change it");
         let other = backend.service_path(6);
         symlink(&path, &other).unwrap();
-        assert_eq!(backend.listener(6), met, "and by another name");
+        assert_eq!(backend.listener(6), met, "a link leads to the same file");
         fs::rename(&path, dir.path().join("moved")).unwrap();
         let _second = UnixListener::bind(&path).unwrap();
         assert_ne!(backend.listener(5), met);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What both backends have of the file system: the socket for clients, and the paths of services.
+//! The part of a Unix backend that deals with the file system: the listening socket for clients,
+//! and the paths of services.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,18 +21,18 @@ use super::socket_access::SocketAccess;
 use super::socket_file::{SocketFile, SocketFileRemover};
 use super::socket_names::{NameClaim, SocketNames};
 
-/// The listening socket for host processes that connect to the guest. It never waits.
+/// The listening socket for host processes that connect to the guest. It never blocks.
 #[derive(Debug)]
 pub(super) struct ClientListener {
     file: SocketFile,
     acceptor: Acceptor,
-    /// What the paths of services begin with.
+    /// The common prefix of the services' paths.
     base: PathBuf,
     _claim: NameClaim,
 }
 
-/// Why a path cannot be listened on. An [`io::Error`] around it has the reason's kind, and is all
-/// that a caller has: so its text says both.
+/// An error while opening a listening socket. Callers see it inside an [`io::Error`] of the
+/// same kind, so its message includes the reason instead of exposing it as a source.
 #[derive(Debug, Error)]
 #[error("{}: {reason}", path.display())]
 struct OpenError {
@@ -39,31 +40,32 @@ struct OpenError {
     reason: io::Error,
 }
 
-/// The error with the path in its text.
+/// Adds the path to the message of an error.
 pub(crate) fn at_path(path: &Path, reason: io::Error) -> io::Error {
     let path = path.to_owned();
     io::Error::new(reason.kind(), OpenError { path, reason })
 }
 
-/// Where a listening socket comes from.
+/// The origin of a listening socket.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// It is made, and its file has these permissions.
+    /// A new socket, whose file gets these permissions.
     Bind(SocketAccess),
-    /// As `Bind`, for streams whose clients may pass files.
+    /// Like `Bind`, for streams whose clients can pass descriptors.
     BindForFiles(SocketAccess),
-    /// Another process has handed it over.
+    /// A socket that another process has passed.
     Socket(OwnedFd),
-    /// As `Socket`, for streams whose clients may pass files.
+    /// Like `Socket`, for streams whose clients can pass descriptors.
     SocketForFiles(OwnedFd),
 }
 
 impl ClientListener {
-    /// Listens on `path`. The guest reaches what listens on `base` followed by a port.
+    /// Listens on `path`. The guest reaches services that listen on `base` followed by `_` and a
+    /// port.
     ///
     /// # Errors
     ///
-    /// Those of the operating system, and of [`NameClaim::new`], with the path in their text.
+    /// The errors of the operating system and of [`NameClaim::new`]. Their messages name the path.
     pub(super) fn open(
         path: &Path,
         source: Source,
@@ -79,6 +81,8 @@ impl ClientListener {
         socket_type: SocketType,
         base: &Path,
     ) -> io::Result<Self> {
+        // Claim the names first: until this fails or the listener is dropped, no other socket of
+        // this process can take them.
         let claim = NameClaim::new([SocketNames::one(path), SocketNames::each_port(base)])?;
         let (listener, file) = match source {
             Source::Bind(access) => {
@@ -108,27 +112,27 @@ impl ClientListener {
         })
     }
 
-    /// Where it is.
+    /// Returns the path of the socket.
     pub(super) fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// What can remove the socket's file before the backend does.
+    /// Returns a handle that can remove the socket's file before the listener is dropped.
     pub(super) fn file_remover(&self) -> SocketFileRemover {
         self.file.remover()
     }
 
-    /// Where the host process that serves `port` is expected to listen.
+    /// Returns the path on which a host process must listen to serve `port`.
     pub(super) fn service_path(&self, port: u32) -> PathBuf {
         with_suffix(&self.base, &port.to_string())
     }
 
-    /// The process that listens there.
+    /// Identifies the listener that serves `port`.
     pub(super) fn listener_id(&self, port: u32) -> Option<ListenerId> {
         listener_id(&self.service_path(port))
     }
 
-    /// Takes in the next client, whose socket does not block either.
+    /// Accepts the next client. Its socket is non-blocking too.
     pub(super) fn accept(&mut self) -> io::Result<GuardedSocket> {
         self.acceptor.accept()
     }
@@ -140,18 +144,18 @@ impl AsFd for ClientListener {
     }
 }
 
-/// The process that listens on a path, by the file that a connect would find there. Where the file
-/// system does not know when it was made, device and inode have to do.
+/// Identifies the listener on a path by the file to which a connect would lead. If the file system
+/// does not record creation times, device and inode must suffice.
 pub(crate) fn listener_id(path: &Path) -> Option<ListenerId> {
     let file = fs::metadata(path).ok()?;
-    let made = file.created().ok();
-    let made = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok());
-    let made = made.unwrap_or(Duration::ZERO);
-    let (seconds, nanos) = (made.as_secs(), made.subsec_nanos().into());
+    let created = file.created().ok();
+    let created = created.and_then(|created| created.duration_since(UNIX_EPOCH).ok());
+    let created = created.unwrap_or(Duration::ZERO);
+    let (seconds, nanos) = (created.as_secs(), created.subsec_nanos().into());
     Some(ListenerId::new([file.dev(), file.ino(), seconds, nanos]))
 }
 
-/// `path` followed by `_suffix`.
+/// Returns `path` followed by `_` and the suffix.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = OsString::from(path);
     path.push("_");
@@ -174,7 +178,7 @@ mod tests {
     use crate::unix::acceptor::REFUSALS;
     use crate::unix::guarded_socket::tests::{SOON, age, alone, pass_lingering};
 
-    /// Leaves the process without a descriptor to open.
+    /// Lowers the limit on descriptors so that the process cannot open any. Returns the old limit.
     fn use_up(listener: &ClientListener) -> Rlimit {
         let limit = getrlimit(Resource::Nofile);
         let next = u64::try_from(dup(listener).unwrap().as_raw_fd()).unwrap();
@@ -222,10 +226,8 @@ mod tests {
     }
 
     #[test]
-    fn one_call_refuses_so_many_clients_and_no_more_because_others_have_their_turn() {
-        if !alone(
-            "client_listener::tests::one_call_refuses_so_many_clients_and_no_more_because_others_have_their_turn",
-        ) {
+    fn one_call_refuses_a_limited_number_of_clients() {
+        if !alone("client_listener::tests::one_call_refuses_a_limited_number_of_clients") {
             return;
         }
         let (mut listener, clients, _dir) = waiting(REFUSALS + 2);
@@ -239,10 +241,9 @@ mod tests {
     }
 
     #[test]
-    fn t124_a_client_that_is_refused_with_a_file_in_its_queue_delays_no_other() {
-        if !alone(
-            "client_listener::tests::t124_a_client_that_is_refused_with_a_file_in_its_queue_delays_no_other",
-        ) {
+    fn t124_refusing_a_client_that_sent_a_file_does_not_block() {
+        if !alone("client_listener::tests::t124_refusing_a_client_that_sent_a_file_does_not_block")
+        {
             return;
         }
         age();

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A thread that closes what may take its time to close.
+//! The thread that closes files whose close may block.
 //!
-//! A close waits for as long as the file likes: a TCP socket with `SO_LINGER` for its peer, a file
-//! of a network or user-space file system for its server. What a host process has passed is closed
-//! here, one file after the other, and no other thread waits.
+//! Closing a file can block for as long as something else likes: a TCP socket with `SO_LINGER`
+//! waits for its peer, a file of a network or user-space file system for its server. Files that
+//! host processes have passed are therefore closed on this thread, one after the other, and no
+//! other thread blocks.
 //!
-//! There is one thread for the process. It starts with the first file, or on request, and stays.
-//! While [`MANY`] files wait, no other is received ([`is_busy`]). Sockets may still come to wait,
-//! until [`MOST`] do: then there are no other connections ([`check_room`]), each of which could
-//! leave one more. If the thread cannot be started, files wait for the next one that comes, which
-//! tries again.
+//! The process has one such thread. It starts with the first file, or on request, and keeps
+//! running. The queue is bounded in two steps. While [`MANY`] files wait, no more files are
+//! received ([`is_busy`]), but sockets with files in their queues can still be added. While
+//! [`MOST`] files and sockets wait, no connections are opened or accepted ([`check_room`]), because
+//! each could add one more socket. If the thread cannot be started, the queue waits for the next
+//! file, which tries again.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -20,28 +22,29 @@ use std::thread;
 
 use rustix::io::Errno;
 
-/// Files that may wait, and those of one message more (253).
+/// The number of waiting files at which no more are received. The last message received can exceed
+/// it by the 253 files that a message can carry.
 pub(super) const MANY: usize = 256;
 
-/// Files and sockets that may wait before no other socket is taken in. Those that are there may
-/// still come to wait.
+/// The number of waiting files and sockets at which no more connections are made. Sockets of
+/// existing connections can still be added.
 pub(super) const MOST: usize = 1024;
 
 static CLOSER: Closer = Closer::new();
 
-/// Closes a file on the thread for it, in its turn.
+/// Closes a file on the closer thread, after the files that already wait.
 pub(crate) fn close(file: OwnedFd) {
     if let Some(error) = CLOSER.close(file, start) {
-        log::debug!("cannot start the thread that closes files, they wait: {error}");
+        log::debug!("cannot start the thread that closes files, so they stay open: {error}");
     }
 }
 
-/// Whether too many files wait for another to be received.
+/// Returns whether too many files wait to receive another one.
 pub(crate) fn is_busy() -> bool {
     CLOSER.state().waiting.len() >= MANY
 }
 
-/// Whether another socket may come to wait: `NOBUFS` if too many do.
+/// Returns `NOBUFS` if so many files and sockets wait that no other connection can be made.
 pub(super) fn check_room() -> Result<(), Errno> {
     if CLOSER.state().waiting.len() >= MOST {
         return Err(Errno::NOBUFS);
@@ -57,12 +60,11 @@ fn thread() -> thread::Builder {
     thread::Builder::new().name("vsock-closer".to_owned())
 }
 
-/// Starts the thread that closes what host processes have passed now, instead of with the first
-/// descriptor, and lets it do this first.
+/// Starts the thread that closes passed descriptors now, instead of with the first descriptor. The
+/// thread runs `begin` first.
 ///
-/// For a program that confines its threads: one that has the right to start threads and to confine
-/// itself can do that, and the device's own thread, which would start it otherwise, has to do
-/// neither.
+/// This is for programs that confine their threads. Otherwise the device thread starts this thread
+/// when the first descriptor arrives, and would need the right to start threads for it.
 ///
 /// ```
 /// vsock_sockets::start_closer(|| Ok(()))?;
@@ -71,8 +73,9 @@ fn thread() -> thread::Builder {
 ///
 /// # Errors
 ///
-/// - `AlreadyExists`: it runs already.
-/// - The error of `begin`, after which the thread does not run, or of the operating system.
+/// - `AlreadyExists`: the thread is already running.
+/// - The error of `begin`; the thread does not run then.
+/// - Anything else comes from the operating system.
 pub fn start_closer(begin: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
     CLOSER.start(begin, |run| thread().spawn(run).map(|_detached| ()))
 }
@@ -80,12 +83,14 @@ pub fn start_closer(begin: impl FnOnce() -> io::Result<()> + Send + 'static) -> 
 struct Closer {
     state: Mutex<State>,
     changed: Condvar,
-    /// That the thread cannot be started was told: once is enough, files may come at any rate.
-    told: Once,
+    /// Used up by the first report that the thread cannot be started. A host process decides how
+    /// often files arrive, so there is only one report.
+    reported: Once,
 }
 
 struct State {
     waiting: VecDeque<OwnedFd>,
+    /// Whether the thread is running. Once started, it never ends.
     runs: bool,
 }
 
@@ -98,11 +103,12 @@ impl Closer {
         Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
-            told: Once::new(),
+            reported: Once::new(),
         }
     }
 
-    /// Returns why the thread does not start, the first time that it does not.
+    /// Adds a file to the queue, and starts the thread if it is not running. If that fails, returns
+    /// the error, the first time only; the file stays in the queue.
     fn close(&self, file: OwnedFd, start: impl FnOnce() -> io::Result<()>) -> Option<io::Error> {
         let mut state = self.state();
         state.waiting.push_back(file);
@@ -110,14 +116,17 @@ impl Closer {
         state.runs = started.is_ok();
         drop(state);
         self.changed.notify_one();
-        let mut news = None;
+        let mut first_error = None;
         if let Err(error) = started {
-            self.told.call_once(|| news = Some(error));
+            self.reported.call_once(|| first_error = Some(error));
         }
-        news
+        first_error
     }
 
-    /// Starts the thread by `spawn`, if it does not run, and waits until `begin` is done there.
+    /// Starts the thread with `spawn`, and waits until `begin` has returned on it.
+    ///
+    /// The lock is held throughout, so a concurrent [`close`](Self::close) waits for the outcome
+    /// instead of starting a second thread.
     fn start(
         &'static self,
         begin: impl FnOnce() -> io::Result<()> + Send + 'static,
@@ -125,20 +134,18 @@ impl Closer {
     ) -> io::Result<()> {
         let mut state = self.state();
         if state.runs {
-            let message = "the thread that closes passed descriptors runs already";
+            let message = "the thread that closes passed descriptors is already running";
             return Err(io::Error::new(ErrorKind::AlreadyExists, message));
         }
-        let (tell, begun) = mpsc::sync_channel(1);
+        let (report, begun) = mpsc::sync_channel(1);
         spawn(Box::new(move || {
             let result = begin();
-            let is_fit = result.is_ok();
-            let told = tell.send(result);
-            if told.is_ok() && is_fit {
+            let may_run = result.is_ok();
+            if report.send(result).is_ok() && may_run {
                 self.run();
             }
         }))?;
-        let panicked =
-            || io::Error::other("the thread that closes passed descriptors has panicked");
+        let panicked = || io::Error::other("the thread that closes passed descriptors panicked");
         begun.recv().unwrap_or_else(|_| Err(panicked()))?;
         state.runs = true;
         Ok(())
@@ -153,13 +160,14 @@ impl Closer {
                 .unwrap_or_else(PoisonError::into_inner)
                 .waiting
                 .pop_front();
-            // The lock is free by now, whatever the close waits for.
+            // The guard was dropped at the end of the statement above, so the lock is free while
+            // this close blocks.
             drop(next);
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A queue and a flag are whole after a panic, too.
+        // The queue and the flag are consistent even after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -179,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_to_begin_with_something_runs_only_after_it() {
+    fn the_thread_runs_only_if_its_first_step_succeeds() {
         static ALONE: Closer = Closer::new();
         let spawn = |run| thread::Builder::new().spawn(run).map(|_detached| ());
         let refused = ALONE.start(|| Err(ErrorKind::PermissionDenied.into()), spawn);
@@ -194,26 +202,26 @@ mod tests {
         let again = ALONE.start(|| Ok(()), spawn).unwrap_err().kind();
         assert_eq!(again, ErrorKind::AlreadyExists);
         let (mut near, far) = UnixStream::pair().unwrap();
-        let told = ALONE.close(far.into(), || Err(ErrorKind::WouldBlock.into()));
-        assert!(told.is_none(), "it runs already: {told:?}");
+        let error = ALONE.close(far.into(), || Err(ErrorKind::WouldBlock.into()));
+        assert!(error.is_none(), "it is already running: {error:?}");
         assert_eq!(near.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
-    fn t131_without_a_thread_a_file_waits_for_the_next_one_and_that_is_told_once() {
+    fn t131_without_a_thread_files_wait_and_that_is_reported_once() {
         static ALONE: Closer = Closer::new();
         let [(mut first, one), (mut second, two)] = [(); 2].map(|()| UnixStream::pair().unwrap());
-        let told = [one.try_clone().unwrap(), one]
+        let errors = [one.try_clone().unwrap(), one]
             .map(|file| ALONE.close(file.into(), || Err(ErrorKind::WouldBlock.into())));
-        assert!(matches!(told, [Some(_), None]), "{told:?}");
+        assert!(matches!(errors, [Some(_), None]), "{errors:?}");
         first.set_nonblocking(true).unwrap();
         let open = first.read(&mut [0]).unwrap_err();
         assert_eq!(open.kind(), ErrorKind::WouldBlock);
-        let told = ALONE.close(two.into(), || {
+        let error = ALONE.close(two.into(), || {
             thread::spawn(|| ALONE.run());
             Ok(())
         });
-        assert!(told.is_none(), "{told:?}");
+        assert!(error.is_none(), "{error:?}");
         for near in [&mut first, &mut second] {
             near.set_nonblocking(false).unwrap();
             assert_eq!(near.read(&mut [0]).unwrap(), 0);

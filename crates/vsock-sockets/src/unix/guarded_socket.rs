@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Sockets that accept no files (`SCM_RIGHTS`), and what becomes of files that come nevertheless.
+//! Sockets that do not accept files (`SCM_RIGHTS`), and the handling of files that arrive anyway.
 //!
-//! A file that comes with a message is closed by the thread that takes the message, or that closes
-//! the socket while the message is in its queue. A close may wait, for as long as the sender of the
-//! file likes. On the thread that moves the bytes of a guest that would be the end of its traffic.
+//! A file that arrives with a message is closed by the thread that receives the message, or by the
+//! thread that closes the socket while the message is in its queue. Such a close can block for as
+//! long as the sender likes. On a device thread, this would stop all traffic of the guest.
 //!
-//! Since 6.16 Linux can refuse files: then the sender gets an error (`EPERM`). Where it cannot,
-//! messages are received with room for files, and files, and sockets with files in their queue, are
-//! closed on a [thread of their own](super::closer). If too many wait for it, a connection that
-//! brings more is reset, and its files stay in its queue; if far too many do, no other connection
-//! is taken in. Without a descriptor left there is no room: the system then closes the file in the
-//! call, and that may wait.
+//! Linux 6.16 and later can refuse files: the sender gets an error (`EPERM`). On older kernels,
+//! messages are received with room for files. The files, and sockets with files in their queues,
+//! are then closed on a [separate thread](super::closer). If too many files wait there, a
+//! connection that brings more is reset, and its files stay in its queue. If far too many wait, no
+//! more connections are made. One case remains: with no descriptor left, the kernel cannot deliver
+//! a file and closes it during the call, which can block.
 
 #![expect(
     unsafe_code,
-    reason = "no safe wrapper knows the option, or finds files for pieces of guest memory"
+    reason = "no safe wrapper has this socket option, or receives files into guest memory"
 )]
 
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -36,34 +36,34 @@ use rustix::net::{
 use super::arrival::has_come;
 use super::{closer, handed_over};
 
-/// Whether a socket takes files (Linux 6.16).
+/// The option that decides whether a socket accepts files (Linux 6.16).
 const SO_PASSRIGHTS: libc::c_int = 83;
 
-/// Bytes of a queue that one look covers.
+/// The number of bytes in a queue that one peek covers.
 const LOOK: usize = 64 * 1024;
 
-/// Looks at a queue at most. A socket with more messages is left to the thread that closes.
+/// The maximum number of peeks into a queue. A socket with more messages goes to the closer thread.
 const LOOKS: usize = 1024;
 
-/// Bytes for all the files that a message can have (253), and for the credentials before them.
+/// Bytes for the maximum number of files in a message (253), and for the credentials before them.
 const LEN: u16 = 1088;
 pub(super) const ROOM: usize = LEN as usize;
 const _: () = assert!(rustix::cmsg_space!(ScmCredentials(1), ScmRights(253)) <= ROOM);
 
-/// Which files may be in a socket's queue.
+/// The files that can be in a socket's queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Files {
-    /// None: the system has refused them from the socket's first moment on.
+    /// None. The kernel has refused files since the socket was created.
     Refused,
-    /// Those that came before the socket was handed over. The system refuses others.
+    /// Files that arrived before this process got the socket. The kernel refuses others.
     Earlier,
-    /// Whatever a peer sends.
+    /// Any files that the peer sends.
     Any,
-    /// It listens, and another process has it as well: its queue is not for this one to empty.
+    /// The socket listens and another process shares it, so this process must not empty its queue.
     Shared,
 }
 
-/// A socket whose close does not wait, whatever its peer has sent to it.
+/// A socket whose close never blocks, whatever its peer has sent.
 #[derive(Debug)]
 pub(crate) struct GuardedSocket {
     socket: ManuallyDrop<OwnedFd>,
@@ -71,7 +71,7 @@ pub(crate) struct GuardedSocket {
 }
 
 impl GuardedSocket {
-    /// A socket that is not connected yet. It does not block if `flags` say so.
+    /// Creates a socket. It is non-blocking if `flags` say so.
     pub(crate) fn new(socket_type: SocketType, flags: SocketFlags) -> Result<Self, Errno> {
         let flags = flags | SocketFlags::CLOEXEC;
         let socket = net::socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
@@ -83,24 +83,24 @@ impl GuardedSocket {
         Ok(Self::with(socket, files))
     }
 
-    /// A socket from elsewhere, to which messages may have been sent.
+    /// Guards an existing socket, to which messages may already have been sent.
     pub(super) fn given(socket: OwnedFd) -> Self {
         let files = refused_from_now_on(&socket);
         Self::with(socket, files)
     }
 
-    /// Has files refused that are sent to the socket from now on.
+    /// Refuses files that are sent to the socket from now on.
     pub(crate) fn refuse_files(&mut self) {
         self.files = refused_from_now_on(&self.socket);
     }
 
-    /// A socket of a sort that carries no files.
+    /// Guards a socket of a kind that cannot carry files.
     pub(crate) const fn without_files(socket: OwnedFd) -> Self {
         let (socket, files) = (ManuallyDrop::new(socket), Files::Refused);
         Self { socket, files }
     }
 
-    /// A socket to listen with for connections that bring files.
+    /// Creates a stream socket for listening, whose connections accept files.
     pub(super) fn for_files(flags: SocketFlags) -> Result<Self, Errno> {
         let (family, flags) = (AddressFamily::UNIX, flags | SocketFlags::CLOEXEC);
         let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -108,15 +108,15 @@ impl GuardedSocket {
         Ok(Self { socket, files })
     }
 
-    /// A socket that listens, and that another process has [handed over](super::handed_over). The
-    /// connections that it accepts bring no files if the system can refuse them.
+    /// Guards a listening socket that another process has [passed](super::handed_over). Its
+    /// connections refuse files, if the kernel can do so.
     pub(super) fn shared(socket: OwnedFd, socket_type: SocketType) -> io::Result<Self> {
         let (socket, files) = (handed_over::take(socket, socket_type)?, Files::Shared);
         let socket = ManuallyDrop::new(socket);
         Ok(Self { socket, files })
     }
 
-    /// As [`shared`](Self::shared), for connections that bring files.
+    /// Like [`shared`](Self::shared), but its connections accept files.
     pub(super) fn shared_for_files(socket: OwnedFd) -> io::Result<Self> {
         let socket = ManuallyDrop::new(handed_over::take(socket, SocketType::STREAM)?);
         let files = Files::Any;
@@ -125,15 +125,15 @@ impl GuardedSocket {
 
     fn with(socket: OwnedFd, files: Files) -> Self {
         if files != Files::Refused {
-            // A byte out of band, and the file with it, would be dropped by the read that steps
-            // over it. What has no such bytes does not know the option.
-            let _unknown = sockopt::set_socket_oobinline(&socket, true);
+            // Deliver out-of-band bytes in line. Otherwise a read that skips such a byte would also
+            // close the file that came with it. Socket types without such bytes reject the option.
+            let _unsupported = sockopt::set_socket_oobinline(&socket, true);
         }
         let socket = ManuallyDrop::new(socket);
         Self { socket, files }
     }
 
-    /// Connects without waiting: `AGAIN` if the backlog of the listener is full.
+    /// Connects without blocking. Returns `AGAIN` if the backlog of the listener is full.
     pub(crate) fn connect(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
         let address = SocketAddrUnix::new(path)?;
         let socket = Self::new(socket_type, SocketFlags::NONBLOCK)?;
@@ -146,27 +146,28 @@ impl GuardedSocket {
         }
     }
 
-    /// As [`connect`](Self::connect), for a guest: `NOBUFS` if too many sockets wait to be closed.
+    /// Like [`connect`](Self::connect), for a guest's connection. Returns `NOBUFS` if too many
+    /// sockets wait to be closed.
     pub(crate) fn dial(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
         closer::check_room()?;
         Self::connect(path, socket_type)
     }
 
-    /// Accepts without waiting, from a listener: what this one refuses, its connections do.
+    /// Accepts a client without blocking. The new socket inherits the setting for files. Returns
     /// `NOBUFS` if too many sockets wait to be closed.
     pub(crate) fn accept(&self) -> Result<Self, Errno> {
         closer::check_room()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::accept_with(self, flags)?;
         Ok(match self.files {
-            // The client may have come before this process, and brought files.
+            // The client may have connected and sent files before this process had the listener.
             Files::Shared => Self::given(socket),
             files => Self::with(socket, files),
         })
     }
 
-    /// Whether the peer is gone, as far as the system tells: where both directions were shut down,
-    /// by whichever side, it looks the same.
+    /// Returns whether the peer has gone. This is also true if both directions were shut down, by
+    /// either side, because the kernel reports both in the same way.
     pub(crate) fn is_left(&self) -> bool {
         let mut fds = [PollFd::new(self, PollFlags::empty())];
         let gone = PollFlags::HUP | PollFlags::ERR;
@@ -186,25 +187,26 @@ impl GuardedSocket {
         Ok(sockopt::set_socket_timeout(self, which, timeout)?)
     }
 
-    /// Whether a message may come with files, which its receiver then hands to [`closer`].
+    /// Returns whether a message can carry files. Its receiver must then pass them to [`closer`].
     pub(super) fn may_bring_files(&self) -> bool {
         self.files != Files::Refused
     }
 
-    /// Whether a close may close files that lie in the queue.
+    /// Returns whether closing the socket could close files in its queue.
     fn holds_files(&self) -> bool {
         if matches!(self.files, Files::Refused | Files::Shared) {
             return false;
         }
         if self.files == Files::Any {
-            // From here on nothing else comes. The peer does not see an end yet: where bytes are
-            // unread, the close is a reset. (A socket without a peer cannot be shut down, and need
-            // not be.)
-            let _alone = net::shutdown(self, Shutdown::Read);
+            // Stop further messages, so that the answer stays true. The peer must not see an
+            // orderly end yet: if bytes are unread, the close will be a reset. (This fails for a
+            // socket without a peer, which gets no messages anyway.)
+            let _no_peer = net::shutdown(self, Shutdown::Read);
         }
         if sockopt::socket_acceptconn(self) != Ok(false) {
             return self.holds_sockets();
         }
+        // Walk through the whole queue with peeks. If that is not possible, assume the worst.
         if !look_from_the_front(self.as_fd()) {
             return true;
         }
@@ -212,18 +214,19 @@ impl GuardedSocket {
         for _ in 0..LOOKS {
             match self.look(&mut buffer, RecvFlags::DONTWAIT) {
                 Ok(seen) if seen.files => return true,
-                // An empty message has credentials, the end has none.
+                // The end of the queue. An empty message also has no bytes, but it has credentials.
                 Ok(seen) if seen.bytes == 0 && !seen.credentials => return false,
-                // A reset is told once, before what is in the queue.
+                // The kernel reports a reset once, before the messages in the queue.
                 Ok(_) | Err(Errno::CONNRESET) => {}
+                // Usually `AGAIN`: the queue is empty.
                 Err(_) => return false,
             }
         }
         true
     }
 
-    /// Whether sockets wait in the queue of a listener that was shut down, each with a queue of its
-    /// own. That is seen by taking one.
+    /// Returns whether clients wait in the backlog of a listener that was shut down. Each of them
+    /// has a queue of its own. The only way to find out is to accept one.
     fn holds_sockets(&self) -> bool {
         match net::accept_with(self, SocketFlags::CLOEXEC) {
             Ok(first) => {
@@ -234,24 +237,25 @@ impl GuardedSocket {
         }
     }
 
-    /// How many bytes, `most` at most, can be read before files come.
+    /// Returns how many bytes, up to `most`, can be read without receiving files.
     ///
     /// # Errors
     ///
-    /// Those of a read, and `ConnectionReset`: there are files in the queue. (A look may see those
-    /// of later bytes, too.)
+    /// The errors of a read, and `ConnectionReset` if there are files in the queue. (The peek can
+    /// also see the files of later bytes.)
     pub(super) fn bytes_without_files(&self, most: usize) -> io::Result<usize> {
         let seen = self.look(&mut vec![0; most.min(LOOK)], RecvFlags::empty())?;
         if seen.files {
-            let message = "files have come, and too many wait to be closed already";
+            let message = "the peer sent files while too many files wait to be closed";
             return Err(io::Error::new(ErrorKind::ConnectionReset, message));
         }
         Ok(seen.bytes)
     }
 
-    /// Looks at what is next, and takes nothing.
+    /// Peeks at the next bytes or the next message.
     fn look(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<Seen, Errno> {
-        // Room for credentials, if there are any, and none for files: they are cut off.
+        // With room for credentials and none for files, the kernel truncates the control data if
+        // there are files. They stay in the queue.
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
         let room = match sockopt::socket_passcred(self) {
             Ok(true) => &mut room[..],
@@ -269,14 +273,14 @@ impl GuardedSocket {
     }
 }
 
-/// What is next in a queue.
+/// The result of a peek into a queue.
 struct Seen {
     bytes: usize,
     files: bool,
     credentials: bool,
 }
 
-/// Has files refused from now on, if the system can. Which may be there nevertheless.
+/// Refuses files from now on, if the kernel can. Returns which files can still be in the queue.
 fn refused_from_now_on(socket: &OwnedFd) -> Files {
     if !refuse(socket.as_fd()) {
         Files::Any
@@ -289,12 +293,12 @@ fn refused_from_now_on(socket: &OwnedFd) -> Files {
 
 impl Drop for GuardedSocket {
     fn drop(&mut self) {
-        let wait = self.holds_files();
-        // SAFETY: it is taken once, here, and not used after that.
+        let may_block = self.holds_files();
+        // SAFETY: the socket is taken once, here, and not used afterwards.
         let socket = unsafe { ManuallyDrop::take(&mut self.socket) };
-        if wait {
-            // The peer need not wait for the end.
-            let _alone = net::shutdown(&socket, Shutdown::Both);
+        if may_block {
+            // The close may come much later, so show the peer the end now.
+            let _no_peer = net::shutdown(&socket, Shutdown::Both);
             closer::close(socket);
         }
     }
@@ -312,7 +316,7 @@ impl AsRawFd for GuardedSocket {
     }
 }
 
-/// Lets the system refuse files that are sent to the socket from now on. Whether it does.
+/// Makes the kernel refuse files that are sent to the socket from now on. Returns whether it can.
 fn refuse(socket: BorrowedFd<'_>) -> bool {
     #[cfg(test)]
     if tests::is_old() {
@@ -321,20 +325,21 @@ fn refuse(socket: BorrowedFd<'_>) -> bool {
     set_option(socket, SO_PASSRIGHTS, 0)
 }
 
-/// Lets each look begin where the last one ended. Whether it does.
+/// Makes each peek begin where the last one ended. Returns whether the socket supports that.
 fn look_from_the_front(socket: BorrowedFd<'_>) -> bool {
     set_option(socket, libc::SO_PEEK_OFF, 0)
 }
 
+/// Sets a socket option. Returns whether the kernel accepted it.
 pub(crate) fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> bool {
     let len = libc::socklen_t::from(4_u8);
     let value = (&raw const value).cast();
-    // SAFETY: the value is an int, of this length, and lives until the call returns.
+    // SAFETY: the pointer leads to an int of this length that lives until the call returns.
     let set = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, len) };
     set == 0
 }
 
-/// Room for what comes with the bytes of a message, aligned for its headers.
+/// A buffer for the control data of a message, aligned for its headers.
 pub(super) struct Room([MaybeUninit<u64>; ROOM / size_of::<u64>()]);
 
 impl Room {
@@ -342,53 +347,53 @@ impl Room {
         Self([MaybeUninit::uninit(); ROOM / size_of::<u64>()])
     }
 
-    /// Lets the next `recvmsg` put files here. The room must live, and stay where it is, until
-    /// [`take_files`].
+    /// Makes the next `recvmsg` with this message put files here. The room must stay alive and in
+    /// place until [`take_files`].
     pub(super) fn offer(&mut self, message: &mut libc::msghdr) {
         message.msg_control = self.0.as_mut_ptr().cast();
-        // The C libraries differ in the type, and a `u16` becomes either.
+        // The type of this field depends on the C library. A `u16` converts to all of them.
         message.msg_controllen = LEN.into();
     }
 }
 
-/// The files that came with a message.
+/// Returns the files that arrived with a message.
 ///
 /// # Safety
 ///
-/// A `recvmsg` has filled the message, its [`Room`] still exists, and the files are taken only
-/// once.
+/// `recvmsg` must have filled in the message, its [`Room`] must still be alive, and this must be
+/// called only once for it.
 pub(super) unsafe fn take_files(message: &libc::msghdr) -> Vec<OwnedFd> {
     let mut files = Vec::new();
-    // SAFETY: the caller's room has whole headers, as the kernel has written them.
+    // SAFETY: the caller's room contains complete headers, written by the kernel.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
-    // SAFETY: null, or a header in the caller's room, which is aligned for it.
+    // SAFETY: `next` is null, or points to a header in the caller's room, which is aligned for it.
     while let Some(header) = unsafe { next.as_ref() } {
         if (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-            // SAFETY: arithmetic.
+            // SAFETY: this is only arithmetic.
             let before = unsafe { libc::CMSG_LEN(0) };
-            let len = number(header.cmsg_len).saturating_sub(number(before));
-            // SAFETY: the data follows the header.
+            let len = length(header.cmsg_len).saturating_sub(length(before));
+            // SAFETY: `next` points to a header, which its data follows.
             let start = unsafe { libc::CMSG_DATA(next) };
-            // SAFETY: the kernel has written as many bytes as the header's length says.
+            // SAFETY: the kernel has written `cmsg_len` bytes, of which `len` are data.
             let bytes = unsafe { slice::from_raw_parts(start, len) };
             for bytes in bytes.chunks_exact(size_of::<RawFd>()) {
                 let Ok(bytes) = bytes.try_into() else {
-                    continue; // not for chunks of this size
+                    continue; // unreachable: every chunk has this size
                 };
                 let number = RawFd::from_ne_bytes(bytes);
-                // SAFETY: the kernel has just made it for us, and the caller takes it once.
+                // SAFETY: the kernel has just opened this descriptor, and it is taken only once.
                 files.push(unsafe { OwnedFd::from_raw_fd(number) });
             }
         }
-        // SAFETY: as above.
+        // SAFETY: `next` is a header of this message, as above.
         next = unsafe { libc::CMSG_NXTHDR(message, next) };
     }
     files
 }
 
-/// A length, whose type differs from one C library to the other.
-fn number(length: impl TryInto<usize>) -> usize {
-    length.try_into().unwrap_or(0)
+/// Converts a length, whose type depends on the C library.
+fn length(value: impl TryInto<usize>) -> usize {
+    value.try_into().unwrap_or(0)
 }
 
 #[cfg(test)]

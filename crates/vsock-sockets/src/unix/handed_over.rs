@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Listening sockets that another process, such as a service manager, has made and keeps.
+//! Listening sockets that another process, such as a service manager, has created and shares.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -9,12 +9,12 @@ use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
-/// Takes over a Unix socket that listens for this type of connections. It does not block from then
-/// on, and is closed on exec.
+/// Takes over a listening Unix socket of the `wanted` type, and makes it non-blocking and
+/// close-on-exec.
 ///
 /// # Errors
 ///
-/// `InvalidInput` if it is another kind of file, and those of the operating system.
+/// `InvalidInput` if it is anything else, and errors of the operating system.
 pub(super) fn take(socket: OwnedFd, wanted: SocketType) -> io::Result<OwnedFd> {
     let is = (
         socket_domain(&socket),
@@ -26,7 +26,7 @@ pub(super) fn take(socket: OwnedFd, wanted: SocketType) -> io::Result<OwnedFd> {
             SocketType::SEQPACKET => "SOCK_SEQPACKET",
             _ => "SOCK_STREAM",
         };
-        let message = format!("expected a Unix socket of the type {name} that listens");
+        let message = format!("expected a listening Unix socket of type {name}");
         return Err(io::Error::new(ErrorKind::InvalidInput, message));
     }
     fcntl_setfd(&socket, FdFlags::CLOEXEC)?;

@@ -15,12 +15,12 @@ use super::socket_access::SocketAccess;
 use super::socket_file::SocketFile;
 use super::socket_names::{NameClaim, SocketNames};
 
-/// A listening Unix socket for anything else than the guest's connections: vhost-user, or an API of
-/// the VMM.
+/// A listening Unix socket for other purposes than the guest's connections, such as vhost-user or
+/// an API of the VMM.
 ///
-/// It has its name by the rules of a backend: what a dead process has left is replaced, the file is
-/// removed on drop, if it is still the one that was made, and no guest of the process can reach it
-/// as a port.
+/// Its name follows the same [rules](crate#socket-names) as a backend's. A file left behind by a
+/// dead process is replaced. Dropping the listener removes the file, if it is still the same one.
+/// No guest of the process can reach the socket as a port.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -45,18 +45,18 @@ use super::socket_names::{NameClaim, SocketNames};
 #[derive(Debug)]
 #[must_use = "dropping it removes the socket's file"]
 pub struct NamedListener {
-    /// Before the socket, without which another file might get the same inode.
+    /// Dropped before the socket: once the socket is closed, another file could get the same inode.
     file: SocketFile,
     _claim: NameClaim,
     socket: Arc<Listening>,
 }
 
-/// The socket of a [`NamedListener`], for other threads. It listens for as long as one of them has
-/// it.
+/// A handle to the socket of a [`NamedListener`], for other threads. The socket listens until the
+/// listener and all its handles are dropped.
 #[derive(Clone, Debug)]
 pub struct ListenerHandle(Arc<Listening>);
 
-/// A socket, and how the threads that wait for its clients are told of the end.
+/// A socket, and the way to wake the threads that wait for its clients.
 #[derive(Debug)]
 struct Listening {
     socket: GuardedSocket,
@@ -65,29 +65,30 @@ struct Listening {
 
 #[derive(Debug)]
 enum End {
-    /// By a shutdown of the socket, which is this process's own.
+    /// Shutting down the socket, which belongs to this process.
     Shutdown,
-    /// By an eventfd: a shutdown would end the socket for the process that has handed it over, too.
-    Told(OwnedFd),
+    /// Writing to an eventfd, because a shutdown would also end the socket for the process that
+    /// passed it.
+    Eventfd(OwnedFd),
 }
 
 impl NamedListener {
-    /// Listens on `path`, with as many clients waiting as the system lets.
+    /// Listens on `path`, with the longest backlog that the system allows.
     ///
     /// # Errors
     ///
-    /// As of [`UnixBackend::bind`](crate::UnixBackend::bind), but that the text does not name the
-    /// path.
+    /// The errors of [`UnixBackend::bind`](crate::UnixBackend::bind), except that the message does
+    /// not name the path.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default())
     }
 
-    /// As [`bind`](Self::bind), with these permissions of the socket's file.
+    /// Like [`bind`](Self::bind), with these permissions for the socket's file.
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and of the operating system for the permissions;
-    /// `InvalidInput` for a mode beyond `0o777`.
+    /// The errors of [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors
+    /// of the operating system when it sets the permissions.
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
         let path = path.as_ref();
         let claim = NameClaim::new([SocketNames::one(path)])?;
@@ -97,9 +98,9 @@ impl NamedListener {
         Ok(Self::with(file, claim, Listening { socket, end }))
     }
 
-    /// Takes over a socket of streams that listens on `path` already, as a service manager hands it
-    /// over. Its file stays: the process that has made it removes it, and may listen with the
-    /// socket again.
+    /// Takes over a stream socket that already listens on `path`, as a service manager passes it.
+    /// The listener does not remove the file: that is left to the process that created the socket,
+    /// which may also use it again.
     ///
     /// ```
     /// use std::os::unix::net::{UnixListener, UnixStream};
@@ -122,15 +123,15 @@ impl NamedListener {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput`: it is no Unix socket of streams that listens.
-    /// - `AddrInUse`: a guest of this process reaches `path` as one of its ports, or another
-    ///   listener of the process has it.
+    /// - `InvalidInput`: `socket` is not a listening Unix stream socket.
+    /// - `AddrInUse`: `path` would be a port of a guest of this process, or another listener of
+    ///   this process has the path.
     /// - Anything else comes from the operating system.
     pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let claim = NameClaim::new([SocketNames::one(path)])?;
         let socket = GuardedSocket::shared(socket, SocketType::STREAM)?;
-        let end = End::Told(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let end = End::Eventfd(eventfd(0, EventfdFlags::CLOEXEC)?);
         let file = SocketFile::of_another(path);
         Ok(Self::with(file, claim, Listening { socket, end }))
     }
@@ -143,13 +144,13 @@ impl NamedListener {
         }
     }
 
-    /// Where it listens.
+    /// Returns the path on which the socket listens.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// The socket, for another thread.
+    /// Returns a handle to the socket, for another thread.
     #[must_use]
     pub fn handle(&self) -> ListenerHandle {
         ListenerHandle(Arc::clone(&self.socket))
@@ -157,48 +158,50 @@ impl NamedListener {
 }
 
 impl ListenerHandle {
-    /// Waits for a client, and takes it in. Its socket blocks, and may be sent descriptors.
+    /// Waits for a client and accepts it. The client's socket is blocking, and can receive
+    /// descriptors.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` after a [shutdown](Self::shutdown), else those of the operating system.
+    /// `InvalidInput` after a [shutdown](Self::shutdown), and errors of the operating system.
     pub fn accept(&self) -> io::Result<UnixStream> {
         let Listening { socket, end } = &*self.0;
         loop {
-            if let End::Told(told) = end {
-                wait(socket, told)?;
+            if let End::Eventfd(ended) = end {
+                wait(socket, ended)?;
             }
             match retry_on_intr(|| accept_with(socket, SocketFlags::CLOEXEC)) {
-                // Another process that has the socket was faster.
-                Err(Errno::AGAIN) if matches!(end, End::Told(_)) => {}
+                // Another process that shares the socket accepted the client first.
+                Err(Errno::AGAIN) if matches!(end, End::Eventfd(_)) => {}
                 accepted => return Ok(accepted?.into()),
             }
         }
     }
 
-    /// Ends the wait of every thread in [`accept`](Self::accept), and all later ones.
+    /// Makes all current and future calls of [`accept`](Self::accept) return an error.
     ///
     /// # Errors
     ///
-    /// Those of the operating system.
+    /// Errors of the operating system.
     pub fn shutdown(&self) -> io::Result<()> {
         match &self.0.end {
             End::Shutdown => self.0.socket.shutdown(std::net::Shutdown::Both),
-            End::Told(told) => Ok(retry_on_intr(|| {
-                rustix::io::write(told, &1_u64.to_ne_bytes()).map(drop)
+            // Nothing reads the eventfd, so it stays readable for every later wait.
+            End::Eventfd(ended) => Ok(retry_on_intr(|| {
+                rustix::io::write(ended, &1_u64.to_ne_bytes()).map(drop)
             })?),
         }
     }
 }
 
 impl AsFd for ListenerHandle {
-    /// For an event loop, which polls it for clients.
+    /// For polling: readable while a client waits to be accepted.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.socket.as_fd()
     }
 }
 
-/// Waits for a client; `InvalidInput` after the end, as of a socket that was shut down.
+/// Waits for a client. Returns `InvalidInput` after the end, as a socket that was shut down would.
 fn wait(socket: &GuardedSocket, end: &OwnedFd) -> io::Result<()> {
     let mut fds = [
         PollFd::new(end, PollFlags::IN),
@@ -224,7 +227,7 @@ mod tests {
     use crate::UnixBackend;
 
     #[test]
-    fn a_name_is_free_when_its_listener_goes_though_its_socket_is_open() {
+    fn dropping_a_listener_frees_its_name_even_if_a_handle_is_left() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("vm_5");
         let listener = NamedListener::bind(&path).unwrap();
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_was_handed_over_serves_and_stays_for_the_one_that_has_made_it() {
+    fn a_passed_socket_stays_usable_for_the_process_that_created_it() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         let manager = UnixListener::bind(&path).unwrap();
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_listen_for_streams_is_not_taken_over() {
+    fn only_a_listening_stream_socket_is_taken_over() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         let flags = SocketFlags::CLOEXEC;
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shutdown_ends_the_wait_for_clients_for_ever() {
+    fn a_shutdown_ends_all_waits_for_clients() {
         let dir = TempDir::new().unwrap();
         let listener = NamedListener::bind(dir.path().join("socket")).unwrap();
         let handle = listener.handle();

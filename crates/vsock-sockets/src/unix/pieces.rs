@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One system call for many pieces of guest memory.
+//! Moves bytes between a socket and many pieces of guest memory with one system call.
 //!
-//! A reference to memory that a guest writes to at any time would be undefined behaviour, so what
-//! the kernel gets are addresses.
+//! The guest can write to its memory at any time, so a Rust reference to it would be undefined
+//! behaviour. The kernel is given addresses instead.
 
 #![expect(
     unsafe_code,
-    reason = "no safe wrapper takes several pieces of guest memory"
+    reason = "no safe wrapper accepts several pieces of guest memory"
 )]
 
 use std::io;
@@ -21,26 +21,26 @@ use vm_memory::bitmap::BitmapSlice;
 use super::closer;
 use super::guarded_socket::{GuardedSocket, Room, take_files};
 
-/// Pieces of one call: enough for 64 KiB in buffers of 4 KiB, with a descriptor of its own for each
-/// header. The kernel takes 1,024.
+/// The maximum number of pieces in one call. It is enough for 64 KiB in buffers of 4 KiB, with a
+/// separate descriptor for each header. The kernel's limit is 1,024.
 const MOST: usize = 64;
 
 type Buffers = SmallVec<[libc::iovec; MOST]>;
 
-/// The pieces that a call takes. Empty ones take no entry from others.
+/// Returns the pieces for one call. Empty pieces do not count towards the limit.
 fn taken<'p, 'm, B: BitmapSlice>(
     pieces: &'p [VolatileSlice<'m, B>],
 ) -> impl Iterator<Item = &'p VolatileSlice<'m, B>> {
     pieces.iter().filter(|piece| !piece.is_empty()).take(MOST)
 }
 
-/// Receives into the pieces, one after the other; nothing into none, in whatever state the socket
-/// is. Files that come with the bytes are closed by another thread; if that has too many, it is
-/// `ConnectionReset`.
+/// Receives into the pieces, one after the other. With no room at all, returns 0 whatever the state
+/// of the socket. Files that arrive with the bytes go to the closer thread; if too many wait there,
+/// this returns `ConnectionReset`.
 ///
-/// The bitmaps, which are the caller's code, are told after the system call: a copy of memory that
-/// is marked as written must find it written. If one panics, bytes were received that no one can
-/// count.
+/// The bitmaps are the caller's code. They are marked after the system call, because a migration
+/// that copies a page marked as dirty must find the new bytes in it. If a bitmap panics, bytes were
+/// received and their number is lost.
 pub(super) fn receive<B: BitmapSlice>(
     socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],
@@ -54,6 +54,7 @@ pub(super) fn receive<B: BitmapSlice>(
         })
         .collect();
     if socket.may_bring_files() && closer::is_busy() {
+        // Read only up to the next message with files, which must stay in the queue.
         let most = buffers.iter().map(|buffer| buffer.iov_len).sum();
         cut(&mut buffers, socket.bytes_without_files(most)?);
     }
@@ -66,26 +67,27 @@ pub(super) fn receive<B: BitmapSlice>(
         room.offer(&mut message);
     }
     let flags = libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header, the buffers and the room live until the call returns, and the guards keep
-    // each buffer mapped, whose length they know. The guest may write there at the same time: no
+    // SAFETY: the header, the buffers and the room live until the call returns. The guards keep
+    // each buffer mapped, and gave its length. The guest can write there at the same time, but no
     // reference to the bytes exists.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let failure = io::Error::last_os_error();
     let Ok(received) = usize::try_from(received) else {
-        // The kernel copied part of the bytes before it found a missing page.
+        // The kernel may have copied some bytes before it reached a missing page, and does not say
+        // how many. Mark everything.
         if failure.raw_os_error() == Some(libc::EFAULT) {
             mark_dirty(pieces, usize::MAX);
         }
         return Err(failure);
     };
-    // SAFETY: the call has succeeded, and the room is still there, if there is one.
+    // SAFETY: the call has succeeded, and the room, if it was offered, is still alive.
     let files = unsafe { take_files(&message) };
     files.into_iter().for_each(closer::close);
     mark_dirty(pieces, received);
     Ok(received)
 }
 
-/// Marks in the bitmaps the first `left` bytes that a call has taken.
+/// Marks the first `left` bytes of the pieces as dirty.
 fn mark_dirty<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>], mut left: usize) {
     for piece in taken(pieces) {
         let len = piece.len().min(left);
@@ -94,7 +96,7 @@ fn mark_dirty<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>], mut left: usize) 
     }
 }
 
-/// Shortens the buffers to `bytes` in all.
+/// Shortens the buffers to `bytes` in total.
 fn cut(buffers: &mut Buffers, mut bytes: usize) {
     for buffer in buffers.iter_mut() {
         buffer.iov_len = buffer.iov_len.min(bytes);
@@ -103,8 +105,8 @@ fn cut(buffers: &mut Buffers, mut bytes: usize) {
     buffers.retain(|buffer| buffer.iov_len > 0);
 }
 
-/// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the
-/// socket is; without a signal, if the peer has gone.
+/// Sends the contents of the pieces, one after the other. With no bytes to send, returns 0 whatever
+/// the state of the socket. Raises no signal if the peer has gone.
 pub(super) fn send<B: BitmapSlice>(
     socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],
@@ -121,15 +123,16 @@ pub(super) fn send<B: BitmapSlice>(
         return Ok(0);
     }
     let message = message(&mut buffers);
-    // SAFETY: as in `receive`; the kernel only reads from the buffers.
+    // SAFETY: as in `receive`, and the kernel only reads the buffers.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// A message without address and control data. Where the C library is musl, the header has fields
-/// that cannot be named, and the count another type; a `u8` becomes either.
+/// Returns a message header without an address and control data. With musl, the header has private
+/// fields, so it cannot be built as a literal, and the count has another type, to which a `u8`
+/// converts as well.
 fn message(buffers: &mut Buffers) -> libc::msghdr {
-    // SAFETY: addresses and numbers, of which all may be zero.
+    // SAFETY: the struct only has pointers and integers, for which zero is valid.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = buffers.as_mut_ptr();
     message.msg_iovlen = u8::try_from(buffers.len()).unwrap_or(u8::MAX).into();
@@ -162,7 +165,7 @@ mod tests {
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), pages * PAGE)]).unwrap()
     }
 
-    /// Pages with an odd piece of each, in disorder.
+    /// Returns unaligned pieces, one of each page, in mixed order.
     fn pieces<'m>(
         memory: &'m GuestMemoryMmap<AtomicBitmap>,
         count: usize,
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_filled_in_order_by_one_call_and_only_what_came_is_dirty() {
+    fn one_call_fills_pieces_in_order_and_marks_only_those_it_filled() {
         let memory = memory(16);
         let pieces = pieces(&memory, 16);
         let (near, mut far) = pair();
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn more_pieces_than_one_call_takes_go_with_the_next() {
+    fn pieces_beyond_the_limit_are_left_for_the_next_call() {
         let memory = memory(65);
         let pieces = pieces(&memory, 65);
         for (at, piece) in pieces.iter().enumerate() {
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_pieces_take_no_entry_from_others_however_many_they_are() {
+    fn empty_pieces_do_not_count_towards_the_limit() {
         let memory = memory(1);
         let empty = memory.get_slice(GuestAddress(9), 0).unwrap();
         let mut pieces = vec![empty; MOST];
@@ -230,7 +233,7 @@ mod tests {
         assert_eq!(send(&near, &pieces[..MOST]).unwrap(), 0);
     }
 
-    /// Two pages of memory, of which the owner has cut the second off.
+    /// Returns two pages of memory, the second of which its owner has truncated.
     fn cut_off_memory() -> GuestMemoryMmap<AtomicBitmap> {
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
         file.set_len(2 * PAGE as u64).unwrap();
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_its_owner_has_cut_off_is_an_error_and_no_signal() {
+    fn truncated_memory_is_an_error_and_raises_no_signal() {
         let memory = cut_off_memory();
         let pieces = [0, PAGE].map(|at| memory.get_slice(GuestAddress(at as u64), 100).unwrap());
         let (near, mut far) = pair();
@@ -252,11 +255,15 @@ mod tests {
         far.write_all(b"abc").unwrap();
         let refused = receive(&near, &pieces[1..]).unwrap_err();
         assert_eq!(refused.raw_os_error(), cut_off);
-        assert_eq!(receive(&near, &pieces).unwrap(), 3, "it fits before");
+        assert_eq!(
+            receive(&near, &pieces).unwrap(),
+            3,
+            "the first page has room"
+        );
     }
 
     #[test]
-    fn t123_what_was_received_before_a_place_that_is_not_there_is_marked() {
+    fn t123_bytes_received_before_a_missing_page_are_marked() {
         let memory = cut_off_memory();
         let pieces = [0, PAGE].map(|at| memory.get_slice(GuestAddress(at as u64), 100).unwrap());
         let (near, mut far) = pair();
@@ -271,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_has_gone_is_an_end_for_a_read_and_an_error_for_a_write() {
+    fn after_the_peer_has_gone_a_read_ends_and_a_write_fails() {
         let memory = memory(1);
         let pieces = pieces(&memory, 1);
         let (near, far) = pair();

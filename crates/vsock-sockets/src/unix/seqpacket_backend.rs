@@ -15,15 +15,17 @@ use super::socket_access::SocketAccess;
 use super::socket_file::SocketFileRemover;
 use super::socket_stream::as_fd_of;
 
-/// Seqpacket connections of one guest over Unix sockets that keep messages apart. A
-/// [`UnixBackend`](crate::UnixBackend) has its streams.
+/// A backend for seqpacket connections between one guest and host processes, over Unix sockets that
+/// preserve message boundaries. For streams, see [`UnixBackend`](crate::UnixBackend).
 ///
-/// A host process that wants to reach port 1024 of the guest connects by a `SOCK_SEQPACKET` socket
-/// to the path followed by `_seqpacket`, and sends `CONNECT 1024\n` as its first message; the
-/// answer, `OK <host port>\n`, is a message as well, and from then on the messages are the guest's.
-/// A host process that serves port 1024 for the guest listens by a `SOCK_SEQPACKET` socket on the
-/// path followed by `_1024`: the same name as for streams, so a port has either. A guest that comes
-/// with the other type of socket is refused.
+/// To reach port 1024 of the guest, a host process connects a `SOCK_SEQPACKET` socket to the path
+/// followed by `_seqpacket`, and sends `CONNECT 1024\n` as its first message. The answer,
+/// `OK <host port>\n`, is a message too. From then on, the process exchanges messages with the
+/// guest.
+///
+/// To serve port 1024 for the guest, a host process listens with a `SOCK_SEQPACKET` socket on the
+/// path followed by `_1024`. Streams use the same name, so a port has one of the two types. A guest
+/// that connects with the other type of socket is refused.
 ///
 /// ```
 /// use vsock_sockets::{UnixSeqpacketBackend, VsockBackend};
@@ -52,27 +54,28 @@ impl UnixSeqpacketBackend {
     ///
     /// # Errors
     ///
-    /// Those of [`UnixBackend::bind`](crate::UnixBackend::bind): with the suffix, the path must not
-    /// be longer than 107 bytes.
+    /// The errors of [`UnixBackend::bind`](crate::UnixBackend::bind). The limit of 107 bytes
+    /// applies to the path including the suffix.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default())
     }
 
-    /// As [`bind`](Self::bind), with these permissions of the socket's file.
+    /// Like [`bind`](Self::bind), with these permissions for the socket's file.
     ///
     /// # Errors
     ///
-    /// Those of [`UnixBackend::bind_with`](crate::UnixBackend::bind_with).
+    /// The errors of [`UnixBackend::bind_with`](crate::UnixBackend::bind_with).
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
         Self::open(path.as_ref(), Source::Bind(access))
     }
 
-    /// Takes over a socket of messages that listens on `path` followed by `_seqpacket` already, as
-    /// a service manager hands it over. Its file stays.
+    /// Takes over a seqpacket socket that already listens on `path` followed by `_seqpacket`, as a
+    /// service manager passes it. The backend does not remove the socket's file.
     ///
     /// # Errors
     ///
-    /// Those of [`UnixBackend::from_socket`](crate::UnixBackend::from_socket).
+    /// The errors of [`UnixBackend::from_socket`](crate::UnixBackend::from_socket), for a seqpacket
+    /// socket.
     pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
         Self::open(path.as_ref(), Source::Socket(socket))
     }
@@ -83,19 +86,19 @@ impl UnixSeqpacketBackend {
         Ok(Self { clients })
     }
 
-    /// Where it listens.
+    /// Returns the path on which the backend listens.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.clients.path()
     }
 
-    /// What can remove the socket's file before the backend does.
+    /// Returns a handle that can remove the socket's file before the backend is dropped.
     #[must_use]
     pub fn file_remover(&self) -> SocketFileRemover {
         self.clients.file_remover()
     }
 
-    /// Where the host process that serves `port` is expected to listen.
+    /// Returns the path on which a host process must listen to serve `port` for the guest.
     #[must_use]
     pub fn service_path(&self, port: u32) -> PathBuf {
         self.clients.service_path(port)
@@ -110,8 +113,8 @@ as_fd_of!(
 impl VsockBackend for UnixSeqpacketBackend {
     /// # Errors
     ///
-    /// - `WouldBlock`: no client waits.
-    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
+    /// - `WouldBlock`: no client is waiting.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.clients.accept()?;
@@ -120,7 +123,7 @@ impl VsockBackend for UnixSeqpacketBackend {
 
     /// # Errors
     ///
-    /// `ConnectionRefused`: here are no streams of bytes.
+    /// Always `ConnectionRefused`: this backend only has messages.
     fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         Err(ErrorKind::ConnectionRefused.into())
     }
@@ -132,15 +135,15 @@ impl VsockBackend for UnixSeqpacketBackend {
     /// # Errors
     ///
     /// - `NotFound`, `ConnectionRefused`: no process serves the port.
-    /// - `EPROTOTYPE`: the process that serves it does so for streams.
-    /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
+    /// - `EPROTOTYPE`: a process serves the port for streams.
+    /// - `WouldBlock`: the backlog of the host process is full; try again later.
     /// - Anything else comes from the operating system.
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         let socket = GuardedSocket::dial(&self.service_path(dst_port), SocketType::SEQPACKET)?;
         Ok(Box::new(UnixSeqpacketStream::over(socket)?))
     }
 
-    /// As of [`UnixBackend`](crate::UnixBackend): the file of the socket.
+    /// Identifies the listener by its socket's file, as [`UnixBackend`](crate::UnixBackend) does.
     fn listener(&self, dst_port: u32) -> Option<ListenerId> {
         self.clients.listener_id(dst_port)
     }
@@ -162,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backend_of_messages_has_nothing_else() {
+    fn a_seqpacket_backend_has_no_streams() {
         let dir = TempDir::new().unwrap();
         let mut backend = UnixSeqpacketBackend::bind(dir.path().join("vm")).unwrap();
         assert_eq!(backend.path(), dir.path().join("vm_seqpacket"));
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn t99_a_socket_of_the_other_sort_is_in_use_too() {
+    fn t99_a_name_is_taken_by_a_socket_of_either_type() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("vm");
         let _backend = UnixSeqpacketBackend::bind(&path).unwrap();

@@ -19,46 +19,50 @@ use super::closer;
 use super::guarded_socket::{GuardedSocket, ROOM};
 use super::socket_stream::{as_fd_of, socket_methods};
 
-/// Bytes that the socket shall hold at least, as far as the system lets. It grows for a message
-/// that is longer than twice that.
+/// The least size of the socket's send buffer, if the system allows it. The buffer grows for a
+/// message that is longer than twice this size.
 const BUFFER: usize = 256 * 1024;
 
-/// The device's end of a connection to a host process, over a socket that keeps messages apart
-/// (`SOCK_SEQPACKET`).
+/// The device end of a connection to a host process, over a socket that preserves message
+/// boundaries (`SOCK_SEQPACKET`).
 ///
-/// What the host process reads by one `recv` is one message of the guest, and what it sends by one
-/// `send` is one message for it. An empty message looks to a host process like the end, unless it
-/// looks closer; here it does not. Unix sockets know no records: `MSG_EOR` gets lost on the way to
-/// the host process, and what that sends never bears it. Descriptors are not accepted, and an abort
-/// is a drop, as with [`UnixVsockStream`](crate::UnixVsockStream).
+/// Each `recv` of the host process reads one message of the guest, and each of its `send` calls
+/// sends one message to the guest. To a host process that only looks at the length, an empty
+/// message looks like the end; this type can tell the two apart. Unix sockets have no records:
+/// `MSG_EOR` does not reach the host process, and messages from the host process never carry it. As
+/// with [`UnixVsockStream`](crate::UnixVsockStream), descriptors are not accepted, and an abort is
+/// the same as a drop.
 ///
-/// The system gives the socket an abstract name with its first message, if it has none yet: so it
-/// does for each that receives credentials, which tell an empty message from the end.
+/// This type enables credentials on the socket, which distinguish an empty message from the end. A
+/// side effect of Linux is that the socket gets an abstract name with its first message, if it has
+/// no name yet.
 ///
-/// A message may have about twice `net.core.wmem_max` bytes at most (212,992 by default, so
+/// A message can have at most about twice `net.core.wmem_max` bytes (212,992 by default, so
 /// 425,952).
 #[derive(Debug)]
 pub struct UnixSeqpacketStream {
     socket: GuardedSocket,
-    /// The peer has left with messages unread. The system says so before it gives out those that
-    /// the peer had sent, and only once.
+    /// Whether the kernel has reported a reset: the peer closed its socket with unread messages.
+    /// The kernel reports this once, before the messages that the peer had sent, and this type
+    /// reports it after them.
     reset: bool,
 }
 
 impl UnixSeqpacketStream {
-    /// The stream over a connected socket, in the mode that the socket is in.
+    /// Creates a stream over a connected socket. The socket stays in its blocking or non-blocking
+    /// mode.
     ///
     /// # Errors
     ///
-    /// The socket is no Unix socket.
+    /// The socket is not a Unix socket.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         Self::over(GuardedSocket::given(socket))
     }
 
     pub(crate) fn over(socket: GuardedSocket) -> io::Result<Self> {
-        // Each message, also an empty one, then comes with credentials, and the end without.
+        // Every message, even an empty one, now carries credentials. The end carries none.
         sockopt::set_socket_passcred(&socket, true)?;
-        // The system counts twice what it is told.
+        // Linux doubles the size that is set.
         if sockopt::socket_send_buffer_size(&socket)? < 2 * BUFFER {
             sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
         }
@@ -68,10 +72,11 @@ impl UnixSeqpacketStream {
         })
     }
 
-    /// Looks whether files come with the next message, which is an error.
+    /// Returns an error if the next message carries files.
     fn check_for_files(&mut self) -> io::Result<()> {
         let mut seen = self.socket.bytes_without_files(0);
         let reset = Some(Errno::CONNRESET.raw_os_error());
+        // The peek may have got the kernel's one report of a reset. Remember it and peek again.
         if !self.reset && seen.as_ref().is_err_and(|e| e.raw_os_error() == reset) {
             self.reset = true;
             seen = self.socket.bytes_without_files(0);
@@ -80,11 +85,11 @@ impl UnixSeqpacketStream {
     }
 }
 
-/// Sends a message, for which the socket's buffer grows as far as the system lets.
+/// Sends a message. If necessary, enlarges the socket's send buffer as far as the system allows.
 ///
 /// # Errors
 ///
-/// `InvalidInput`: the message is longer than that. Others are those of the operating system.
+/// `InvalidInput` if the message is still too long, and errors of the operating system.
 pub(crate) fn send_whole(socket: &GuardedSocket, message: &[IoSlice<'_>]) -> io::Result<()> {
     let send = || {
         let mut nothing = SendAncillaryBuffer::default();
@@ -99,7 +104,7 @@ pub(crate) fn send_whole(socket: &GuardedSocket, message: &[IoSlice<'_>]) -> io:
     match sent {
         Err(Errno::MSGSIZE) => Err(io::Error::new(
             ErrorKind::InvalidInput,
-            "the message is longer than the system lets the socket's buffer be (net.core.wmem_max)",
+            "the message is longer than the largest socket buffer (net.core.wmem_max)",
         )),
         sent => Ok(sent?),
     }
@@ -116,7 +121,8 @@ impl VsockMessages for UnixSeqpacketStream {
 
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut room = [MaybeUninit::uninit(); ROOM];
-        // Without room for credentials, that they were cut off says that there is a message.
+        // If the kernel refuses files, no room is needed: a message still shows by its credentials,
+        // because the kernel then reports that they were truncated.
         let room = if self.socket.may_bring_files() {
             &mut room[..]
         } else {
@@ -130,6 +136,7 @@ impl VsockMessages for UnixSeqpacketStream {
             let mut buffers = [IoSliceMut::new(buffer)];
             let flags = RecvFlags::CMSG_CLOEXEC;
             let got = match net::recvmsg(&self.socket, &mut buffers, &mut extras, flags) {
+                // Messages that the peer sent before the reset may follow, so read on.
                 Err(Errno::CONNRESET) if !self.reset => {
                     self.reset = true;
                     continue;
@@ -159,12 +166,12 @@ impl VsockMessages for UnixSeqpacketStream {
     }
 }
 
-/// One message. An empty one looks like the end.
+/// Each read receives one message. An empty message cannot be told from the end.
 impl Read for UnixSeqpacketStream {
     /// # Errors
     ///
-    /// Those of [`VsockMessages::receive_message`], and `InvalidData`: the message was longer than
-    /// the buffer, and is lost.
+    /// The errors of [`VsockMessages::receive_message`], and `InvalidData` if the message was
+    /// longer than the buffer; it is lost then.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.receive_message(buf)? {
             Received::Message { len, .. } => Ok(len),
@@ -174,7 +181,7 @@ impl Read for UnixSeqpacketStream {
     }
 }
 
-/// One message.
+/// Each write sends one message.
 impl Write for UnixSeqpacketStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(buf)])
@@ -219,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_a_message_and_a_read_gets_one() {
+    fn a_write_sends_a_message_and_a_read_receives_one() {
         let (mut near, mut far) = pair();
         near.write_all(b"one").unwrap();
         near.write_all(b"longer than there is room for").unwrap();
@@ -235,10 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn t111_a_message_that_no_buffer_holds_is_refused() {
+    fn t111_a_message_that_fits_no_buffer_is_refused() {
         let (mut near, mut far) = pair();
         let most = sockopt::socket_send_buffer_size(&near.socket).unwrap();
-        assert!(most >= 2 * 64 * 1024, "a packet of the guest has its place");
+        assert!(most >= 2 * 64 * 1024, "a packet of the guest fits");
         sockopt::set_socket_send_buffer_size(&near.socket, i32::MAX as usize).unwrap();
         let most = sockopt::socket_send_buffer_size(&near.socket).unwrap();
         let error = near.write(&vec![0; most]).unwrap_err();
@@ -249,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn t111_the_buffer_grows_for_a_message_that_is_longer() {
+    fn t111_the_buffer_grows_for_a_longer_message() {
         let (mut near, mut far) = pair();
         sockopt::set_socket_send_buffer_size(&near.socket, 4096).unwrap();
         let message = vec![7; 100_000];
@@ -260,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn t85_a_reset_that_a_send_has_seen_still_comes_after_the_messages() {
+    fn t85_a_reset_reported_to_a_send_is_reported_again_after_the_messages() {
         let (mut near, mut far) = pair();
         far.write_all(b"last").unwrap();
         near.write_all(b"this is not read").unwrap();
@@ -276,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_timeouts_and_ends_are_those_of_a_socket() {
+    fn timeouts_and_shutdowns_apply_to_the_socket() {
         let (mut near, mut far) = pair();
         assert!(!near.peer_gone());
         let soon = Some(Duration::from_millis(1));
@@ -293,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_shows_what_it_is() {
+    fn the_stream_can_be_downcast() {
         let (near, _far) = pair();
         assert_eq!(near.backend_type(), VsockBackendType::UnixStream);
         assert!(near.as_any().is::<UnixSeqpacketStream>());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The permissions of a socket's file.
+//! The permissions and the group of a socket's file.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -9,11 +9,12 @@ use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Who may connect to a socket that is made: the permissions of its file. By default, those that
-/// the process gives to every file (`umask`).
+/// The permissions for the file of a new socket, which decide who can connect to it. By default,
+/// they follow the process's `umask`, as for any file.
 ///
-/// A process may connect if it may write to the file and reach its directory. The file has its
-/// group and its mode before the socket listens, so there is no moment at which others can connect.
+/// A process can connect if it can reach the directory and has write permission for the file. The
+/// file gets its group and mode before the socket listens, so there is no moment at which other
+/// processes could connect.
 ///
 /// ```
 /// use std::os::unix::fs::PermissionsExt;
@@ -34,11 +35,11 @@ use rustix::io::Errno;
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct SocketAccess {
-    /// The file's mode, from 0 to `0o777`, whatever the process's `umask` is. `None`: `0o777`
-    /// without the bits of the `umask`.
+    /// The mode of the file, from 0 to `0o777`, regardless of the process's `umask`. With `None` it
+    /// is `0o777` without the bits of the `umask`.
     pub mode: Option<u32>,
-    /// The number of the file's group, of which the process must be a member or privileged. `None`:
-    /// the group that a file gets in this directory.
+    /// The ID of the file's group. The process must be a member of this group, or privileged. With
+    /// `None` it is the group that new files in this directory get.
     pub group: Option<u32>,
 }
 
@@ -57,21 +58,21 @@ impl SocketAccess {
         self
     }
 
-    /// `InvalidInput` for a mode that is none.
+    /// Returns `InvalidInput` if the mode is out of range.
     pub(super) fn check(self) -> io::Result<()> {
         match self.mode {
             Some(mode) if mode > 0o777 => {
-                let message = format!("the mode of a socket is {mode:#o}: expected 0 to 0o777");
+                let message = format!("invalid socket mode {mode:#o}: expected 0 to 0o777");
                 Err(io::Error::new(ErrorKind::InvalidInput, message))
             }
             _ => Ok(()),
         }
     }
 
-    /// Gives a socket's file in this directory its permissions.
+    /// Sets the permissions of a socket's file in this directory.
     ///
-    /// By a descriptor of the file: a process that can write to the directory may have put a link
-    /// to another file in its place.
+    /// Uses a descriptor of the file rather than its path, because a process that can write to the
+    /// directory could replace the file with a link to another one.
     pub(super) fn grant(self, directory: impl AsFd, name: &OsStr) -> io::Result<()> {
         if self == Self::default() {
             return Ok(());
@@ -79,10 +80,10 @@ impl SocketAccess {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(directory, name, flags, Mode::empty())?;
         if FileType::from_raw_mode(fs::fstat(&file)?.st_mode) != FileType::Socket {
-            let message = "another process has replaced the socket's file while it was made";
+            let message = "another process replaced the new socket's file";
             return Err(io::Error::new(ErrorKind::AddrInUse, message));
         }
-        // The group first: the mode is meant for it.
+        // Set the group first: the mode must not give rights to the file's previous group.
         if let Some(group) = self.group {
             fs::chownat(
                 &file,
@@ -91,13 +92,13 @@ impl SocketAccess {
                 Some(Gid::from_raw(group)),
                 AtFlags::EMPTY_PATH,
             )
-            .map_err(|error| attempted(&format!("set its group to {group}"), error))?;
+            .map_err(|error| attempted(&format!("set the group to {group}"), error))?;
         }
         if let Some(mode) = self.mode {
-            // No older call takes a descriptor of this kind.
+            // `fchmod` does not accept a descriptor that was opened with `O_PATH`.
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             fs::chmod(path, Mode::from_raw_mode(mode))
-                .map_err(|error| attempted(&format!("set its mode to {mode:#o}"), error))?;
+                .map_err(|error| attempted(&format!("set the mode to {mode:#o}"), error))?;
         }
         Ok(())
     }
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gets_its_mode_whatever_the_umask_and_its_group() {
+    fn a_file_gets_its_group_and_its_mode_regardless_of_the_umask() {
         let dir = TempDir::new().unwrap();
         let directory = std::fs::File::open(dir.path()).unwrap();
         let path = dir.path().join("s");
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_keeps_its_permissions() {
+    fn a_file_that_is_not_a_socket_keeps_its_permissions() {
         let dir = TempDir::new().unwrap();
         let directory = std::fs::File::open(dir.path()).unwrap();
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));

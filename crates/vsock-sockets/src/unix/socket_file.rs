@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The file by which others find a listening Unix socket.
+//! The file in the file system that leads to a listening Unix socket.
 //!
 //! # Which process gets a name
 //!
-//! A process that dies leaves its file. The next process that wants the name connects to it; if no
-//! process answers, the file is stale and is replaced. Of any number of processes and threads that
-//! want the name, exactly one gets it. That takes three rules:
+//! A process that dies leaves its file behind. The next process that wants the name tries to
+//! connect; if no process answers, the file is stale and is replaced. If any number of processes
+//! and threads want the name, exactly one gets it. Three rules ensure this:
 //!
-//! 1. A file is made, replaced or removed only with the lock of its directory (`flock`, which
-//!    leaves no file, and ends with its process). So what is seen at a name, nothing or a stale
-//!    file, is still there at the next step.
-//! 2. A socket listens, under a name that cannot be guessed, before it gets the name that others
-//!    look for, by a single `rename`. So a process that finds the file can connect. The next one
-//!    that has the lock finds a socket that answers, and leaves it alone.
-//! 3. A file is removed by the process that made it, if it still has the same device and inode.
+//! 1. A file is created, replaced or removed only under the lock of its directory. The lock is
+//!    `flock`, which leaves no file and ends with its process. If a name is free or its file is
+//!    stale, this is therefore still true at the next step.
+//! 2. A socket first listens under a name that cannot be guessed, and then gets its real name with
+//!    a single `rename`. A process that finds the file can therefore connect, and the next process
+//!    that gets the lock finds a socket that answers.
+//! 3. A file is removed by the process that created it, if its device and inode are still the same.
 //!
-//! A process may die at any step. The lock goes with it. Before the `rename` it leaves a file named
-//! `.vsock-` and 16 digits, which does no harm; after it, a stale file.
+//! A process can die at any step, and its lock ends with it. Before the `rename`, it leaves a file
+//! named `.vsock-` and 16 digits, which does no harm. After the `rename`, it leaves a stale file.
 //!
-//! # What others can do
+//! # Interference by other processes
 //!
-//! A process that can read the directory can lock it, and keep the lock. So the lock is waited for,
-//! for [`LOCK_TIMEOUT`] at most. Without it, a name is taken nevertheless, with a warning: a lock
-//! keeps no name busy. A lock that was not got in time is waited for [`CONTENDED_LOCK_TIMEOUT`]
-//! from then on, until the lock was got once more: the lock delays one name, and not each of many.
-//! Only then can two processes that want the same stale name at the same time both get it. A file
-//! is never removed without the lock: it stays, and is stale. So for a removal, of which a device
-//! has several to do when it stops, the lock is waited for only [`REMOVAL_LOCK_TIMEOUT`].
+//! A process that can read the directory can take the lock and keep it. Binding therefore waits for
+//! the lock for at most [`LOCK_TIMEOUT`], and then takes the name without it and logs a warning.
+//! This is the only case in which two processes that want the same stale name at the same time can
+//! both get it. After such a timeout, the next attempts in this directory wait only for
+//! [`CONTENDED_LOCK_TIMEOUT`] until one gets the lock, so binding many names is delayed only once.
+//! A file is never removed without the lock: it stays and becomes stale. A device that stops has
+//! several files to remove, so a removal waits only for [`REMOVAL_LOCK_TIMEOUT`].
 //!
-//! A process that can write to the directory can make the file first, or remove it; it needs no
-//! lock for that. So only those who may speak for the guest should have that right. A program that
-//! does not know of the lock is no danger once it listens: it is not replaced, unless it has itself
-//! removed a stale file between our look at it and our `rename`.
+//! A process that can write to the directory needs no lock to create the file first or to remove
+//! it, so only processes that may speak for the guest should have this right. The socket of a
+//! program that does not use the lock is not replaced once it listens, unless that program replaces
+//! a stale file between our check and our `rename`.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -53,26 +53,26 @@ use super::guarded_socket::GuardedSocket;
 use super::socket_access::SocketAccess;
 use super::socket_names::split;
 
-/// How long to wait for the lock of a directory. By the rules it is taken for less than a
-/// millisecond.
+/// How long to wait for the lock of a directory. Processes that follow the rules hold it for less
+/// than a millisecond.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// As [`LOCK_TIMEOUT`], to remove a file. That it stays does no harm.
+/// How long to wait for the lock to remove a file. A file that stays does no harm.
 const REMOVAL_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// As [`LOCK_TIMEOUT`], for a lock that was not got in time before.
+/// How long to wait for a lock after an earlier attempt timed out.
 const CONTENDED_LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// How long to leave the lock to others before the next attempt.
+/// The pause before the next attempt to take the lock.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The file of a listening socket. It is removed on drop, if it is still the one that was made. The
-/// socket must live until then: while it does, no other file gets the same inode.
+/// The file of a listening socket. Dropping it removes the file, if it is still the one that was
+/// created. The socket must stay open until then, so that no other file gets the same inode.
 #[derive(Debug)]
 pub(crate) struct SocketFile(Arc<Made>);
 
-/// Removes the file of a backend's socket before the backend does: for a program that is to end
-/// while something holds the backend up, or without dropping it.
+/// A handle that removes the file of a backend's socket before the backend is dropped. For programs
+/// that end while something delays the backend's drop, or that do not drop it at all.
 ///
 /// ```
 /// use vsock_sockets::UnixBackend;
@@ -94,47 +94,50 @@ pub struct SocketFileRemover(Arc<Made>);
 #[derive(Debug)]
 struct Made {
     path: PathBuf,
-    /// `None`: another process has made it.
+    /// The identity of the file that this process created. `None` if another process created it.
     identity: Option<Identity>,
-    /// Only the first removal counts: after it, another file may have the same inode.
+    /// Ensures a single removal: after it, another file may get the same inode.
     removed: Once,
 }
 
-/// Device and inode: another process may take the path.
+/// A file's device and inode. They show whether another process has taken the path.
 type Identity = (u64, u64);
 
 impl SocketFile {
-    /// Listens on `path` with a socket that has no name yet. What a dead process has left there is
-    /// replaced; a socket that answers, and anything that is no socket, stays and is an error. The
-    /// file has its permissions before anyone can connect.
+    /// Binds a socket that has no name yet to `path`, and listens. A stale file at `path` is
+    /// replaced. A socket that answers, or a file that is not a socket, stays and is an error. The
+    /// file gets its permissions before any process can connect.
     pub(crate) fn bind(path: &Path, socket: &impl AsFd, access: SocketAccess) -> io::Result<Self> {
         access.check()?;
-        // The length is checked here: a rename would take a longer name.
+        // Check the length here, because `rename` would accept a longer name.
         let split = SocketAddr::from_pathname(path)
             .ok()
             .and_then(|_| SplitPath::of(path));
         let split = split.ok_or_else(|| {
-            let message = "the path of a socket has 1 to 107 bytes, and its name at the end";
+            let message = "invalid socket path: expected 1 to 107 bytes that end in a file name";
             io::Error::new(ErrorKind::InvalidInput, message)
         })?;
         let directory = open(fs::CWD, split.directory, OFlags::PATH)?;
         let lock = Lock::take(&directory, Path::new("."), LOCK_TIMEOUT);
         if let Err(error) = &lock {
             log::warn!(
-                "{}: cannot lock the directory, so another process may take the name at the same time: {error}",
+                "{}: cannot lock the directory, so another process could take the same name at the \
+                 same time: {error}",
                 path.display()
             );
         }
         let there = split.look(&directory)?;
+        // From here on an error removes the temporary file. The socket listens before it gets the
+        // name, so a process that finds the name can connect.
         let temporary = Temporary::bind(&split, &directory, socket)?;
         access.grant(&directory, &temporary.name)?;
-        // With as many waiting as the system lets.
+        // A negative backlog means the longest that the system allows.
         net::listen(socket, -1)?;
         let identity = temporary.give_name(split.name, there)?;
         Ok(Self::at(path, Some(identity)))
     }
 
-    /// The file of a socket that another process has made, and will remove.
+    /// Refers to the file of a socket that another process created and will remove.
     pub(crate) fn of_another(path: &Path) -> Self {
         Self::at(path, None)
     }
@@ -147,12 +150,12 @@ impl SocketFile {
         }))
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// What can remove the file before its owner does.
+    /// Returns a handle that can remove the file earlier.
     pub(crate) fn remover(&self) -> SocketFileRemover {
         SocketFileRemover(Arc::clone(&self.0))
     }
@@ -165,8 +168,8 @@ impl Drop for SocketFile {
 }
 
 impl SocketFileRemover {
-    /// Removes the file, if it is still the one that the backend has made. Waits at most 200 ms for
-    /// the lock of its directory; if the file cannot be removed, the log says so.
+    /// Removes the file, if it is still the one that the backend created. Waits at most 200 ms for
+    /// the lock of the directory. Logs a warning if the file cannot be removed.
     pub fn remove(&self) {
         self.0.remove();
     }
@@ -177,7 +180,8 @@ impl Made {
         self.removed.call_once(|| {
             if let Err(error) = self.unlink() {
                 log::warn!(
-                    "cannot remove {}, which stays until a program binds it again: {error}",
+                    "cannot remove the socket {}; the next program that binds it replaces it: \
+                     {error}",
                     self.path.display()
                 );
             }
@@ -189,7 +193,7 @@ impl Made {
             return Ok(());
         };
         let lock = match Lock::take(fs::CWD, split.directory, REMOVAL_LOCK_TIMEOUT) {
-            // The directory has gone, and the file with it.
+            // The directory was removed, and the file with it.
             Err(Errno::NOENT) => return Ok(()),
             lock => lock?,
         };
@@ -202,22 +206,24 @@ impl Made {
     }
 }
 
-/// Directory and name of a path.
+/// A path, split into directory and name.
 struct SplitPath<'p> {
     path: &'p Path,
     directory: &'p Path,
     name: &'p OsStr,
 }
 
-/// What is at a path.
+/// The state of a path that can be taken.
 #[derive(Clone, Copy)]
 enum There {
+    /// There is no file.
     Nothing,
+    /// There is the socket of a process that no longer listens.
     Stale,
 }
 
 impl<'p> SplitPath<'p> {
-    /// `None` for a path that ends in a directory.
+    /// Splits a path. Returns `None` if it does not end in a name.
     fn of(path: &'p Path) -> Option<Self> {
         let (directory, name) = split(path);
         (!name.is_empty()).then_some(Self {
@@ -227,7 +233,7 @@ impl<'p> SplitPath<'p> {
         })
     }
 
-    /// What is there, if it is free to take.
+    /// Returns the state of the path, or an error if the name cannot be taken.
     fn look(&self, directory: &OwnedFd) -> io::Result<There> {
         match fs::statat(directory, self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(There::Nothing),
@@ -240,38 +246,41 @@ impl<'p> SplitPath<'p> {
     }
 }
 
-/// What is at a path where there is a socket, by what a connect has led to.
+/// Returns the state of a path with a socket, given the result of connecting to it.
 fn what_answers(connected: Result<(), Errno>) -> io::Result<There> {
     match connected {
         Err(Errno::CONNREFUSED) => Ok(There::Stale),
         Err(Errno::NOENT) => Ok(There::Nothing),
-        // A socket with a full backlog is in use, too, and so is one of another type.
+        // A socket with a full backlog is in use too, and so is a socket of another type.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
             Err(in_use("another process listens on this socket"))
         }
         Err(error) => {
             let error = io::Error::from(error);
-            let message =
-                format!("cannot tell whether another process listens on this socket: {error}");
+            let message = format!("cannot determine whether another process listens here: {error}");
             Err(io::Error::new(error.kind(), message))
         }
     }
 }
 
-/// Directories whose lock was not got in time, and not since.
+/// The directories for whose lock the last attempt timed out.
 static CONTENDED: Mutex<BTreeSet<Identity>> = Mutex::new(BTreeSet::new());
 
 fn contended() -> MutexGuard<'static, BTreeSet<Identity>> {
-    // A set of numbers is whole after a panic, too.
+    // The set is consistent even after a panic.
     CONTENDED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lock of a directory, until it is dropped.
+/// The lock of a directory. Dropping it releases the lock.
 struct Lock {
     directory: OwnedFd,
 }
 
 impl Lock {
+    /// Waits for the lock for up to `timeout`, or for less if the last attempt timed out.
+    ///
+    /// A blocking `flock` has no timeout, so this polls. By the rules the lock is held so briefly
+    /// that a second attempt is rare.
     fn take(from: impl AsFd, path: &Path, timeout: Duration) -> Result<Self, Errno> {
         let directory = open(from, path, OFlags::RDONLY)?;
         let identity = identity(&fs::fstat(&directory)?);
@@ -300,28 +309,29 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A close does not unlock if a child has come to be in between, with a copy of the
-        // descriptor.
+        // Unlock explicitly: closing the descriptor is not enough if the process has forked
+        // meanwhile and the child holds a copy.
         if let Err(error) = fs::flock(&self.directory, FlockOperation::Unlock) {
             log::debug!("cannot unlock a directory: {error}");
         }
     }
 }
 
-/// A socket's file under a name of its own. It is removed on drop.
+/// The file of a socket under a temporary name. Dropping it removes the file.
 struct Temporary<'d> {
     directory: &'d OwnedFd,
     name: OsString,
 }
 
 impl<'d> Temporary<'d> {
-    /// Makes it. No process can connect before the socket listens.
+    /// Binds the socket to a temporary name. No process can connect before the socket listens.
     fn bind(split: &SplitPath<'_>, directory: &'d OwnedFd, socket: &impl AsFd) -> io::Result<Self> {
         let name = OsString::from(unguessable());
-        // The long way round where the path would be too long.
+        // The temporary name can be longer than the real one. If the path is too long with it,
+        // reach the directory through its descriptor.
         let short = || Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
         let path = Some(split.directory.join(&name))
-            // One of 108 bytes has no end, which the system takes and valgrind does not.
+            // This also rejects 108 bytes without a terminator, which Linux would accept.
             .filter(|path| SocketAddr::from_pathname(path).is_ok())
             .unwrap_or_else(|| short().join(&name));
         let address = SocketAddrUnix::new(path)?;
@@ -329,24 +339,25 @@ impl<'d> Temporary<'d> {
         Ok(Self { directory, name })
     }
 
-    /// Gives the file its name, in place of what is there.
+    /// Renames the file to its real name, and replaces a stale file.
     fn give_name(self, name: &OsStr, there: There) -> io::Result<Identity> {
         let stat = fs::statat(self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)?;
         let (directory, own) = (self.directory, &self.name);
         let replace = || fs::renameat(directory, own, directory, name);
         let named = match there {
             There::Stale => replace(),
+            // If another process has created a file since the check, without the lock, keep it.
             There::Nothing => {
                 let flags = RenameFlags::NOREPLACE;
                 match fs::renameat_with(directory, own, directory, name, flags) {
-                    // Not every file system can promise that. The lock does.
+                    // Not every file system supports the flag. The lock gives the same guarantee.
                     Err(Errno::INVAL | Errno::NOSYS) => replace(),
                     named => named,
                 }
             }
         };
         match named {
-            Err(Errno::EXIST) => Err(in_use("another process has just taken the name")),
+            Err(Errno::EXIST) => Err(in_use("another process has just taken this name")),
             named => Ok(named.map(|()| identity(&stat))?),
         }
     }
@@ -354,7 +365,7 @@ impl<'d> Temporary<'d> {
 
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        // If it has got its name, there is nothing.
+        // After the rename, there is no file with the temporary name.
         match fs::unlinkat(self.directory, &self.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => {
@@ -365,7 +376,7 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// A name that no other process has, and that none can take beforehand.
+/// Returns a name that no other process uses or can guess.
 fn unguessable() -> String {
     format!(".vsock-{:016x}", RandomState::new().hash_one(()))
 }
@@ -417,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_has_its_name_alone_and_is_removed_with_it() {
+    fn a_bound_socket_has_one_file_and_drop_removes_it() {
         let (dir, path) = path_in_dir();
         let (_listener, file) = bind(&path).unwrap();
         assert_eq!(count(&dir), 1);
@@ -445,7 +456,7 @@ mod tests {
         }
     }
 
-    /// Leaves a file, as a process that dies does.
+    /// Leaves a stale file, as a process that dies does.
     fn make_stale(path: &Path) {
         drop(UnixListener::bind(path).unwrap());
     }
@@ -476,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn t126_a_file_is_removed_only_by_its_maker() {
+    fn t126_a_file_is_removed_only_by_the_socket_that_created_it() {
         let (dir, path) = path_in_dir();
         let (listener, file) = bind(&path).unwrap();
         drop(listener);
@@ -488,12 +499,12 @@ mod tests {
     }
 
     #[test]
-    fn t126_every_path_that_bind_takes_is_taken() {
+    fn t126_a_path_of_any_length_up_to_the_limit_can_be_bound() {
         let dir = TempDir::new().unwrap();
         let base = dir.path().as_os_str().len();
         for len in base + 2..=107 {
             let name = "x".repeat(len - base - 1);
-            // The longest names, and the longest directories.
+            // Paths with a long name, and paths with a long directory.
             let mut paths = vec![dir.path().join(&name)];
             if len >= base + 4 {
                 let deep = dir.path().join(&name[..name.len() - 2]);
@@ -512,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bind_does_not_take_is_refused() {
+    fn an_invalid_path_is_refused() {
         let dir = TempDir::new().unwrap();
         let long = dir
             .path()
@@ -524,14 +535,14 @@ mod tests {
     }
 
     #[test]
-    fn t126_a_lock_that_is_never_given_back_keeps_no_name_busy() {
+    fn t126_a_lock_that_is_never_released_does_not_prevent_binding() {
         let (dir, path) = path_in_dir();
         make_stale(&path);
         let lock = Lock::take(fs::CWD, dir.path(), LOCK_TIMEOUT).unwrap();
         let (listener, file) = bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         drop((listener, file));
-        assert!(path.exists(), "without the lock nothing is removed");
+        assert!(path.exists(), "without the lock, the file is not removed");
         drop(lock);
         drop(bind(&path).unwrap());
         assert_eq!(count(&dir), 0);
@@ -550,17 +561,17 @@ mod tests {
             );
             drop(file);
         }
-        // As for a process that may not write to another user's file, or has no descriptor left.
+        // No write permission for another user's socket, and no descriptor left.
         for error in [Errno::ACCESS, Errno::MFILE] {
             let refused = what_answers(Err(error)).err().unwrap();
             assert_eq!(refused.kind(), io::Error::from(error).kind());
             let text = refused.to_string();
-            assert!(text.starts_with("cannot tell whether"), "{text}");
+            assert!(text.starts_with("cannot determine whether"), "{text}");
         }
     }
 
     #[test]
-    fn t126_a_lock_that_is_never_given_back_delays_one_name_and_not_each() {
+    fn t126_a_lock_that_is_never_released_delays_only_the_first_name() {
         let dir = TempDir::new().unwrap();
         let lock = Lock::take(fs::CWD, dir.path(), Duration::MAX).unwrap();
         let started = Instant::now();
@@ -572,6 +583,9 @@ mod tests {
         drop(lock);
         drop(bind(&dir.path().join("next")).unwrap());
         let directory = identity(&fs::stat(dir.path()).unwrap());
-        assert!(!contended().contains(&directory), "it is got again");
+        assert!(
+            !contended().contains(&directory),
+            "the lock was taken again"
+        );
     }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Names of sockets that one process uses, of which no two may be the same.
+//! The socket names that one process uses, and the check that they do not conflict.
 //!
-//! If a guest's port were another guest's socket, the first guest would speak to the second as the
-//! host does; if it were a VMM's, the guest would speak vhost-user to a device.
+//! If a port of one guest were the socket of another guest, the first guest could talk to the
+//! second as if it were the host. If the port were the socket for a VMM, the guest could talk
+//! vhost-user to a device.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,39 +17,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::tcp_names::TcpUse;
 
-/// Where a name is.
+/// The directory of a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Directory {
-    /// Device and inode, whatever the path to it is spelt like and whichever links it has.
+    /// Device and inode, which do not depend on the spelling of the path or on links in it.
     Found(u64, u64),
-    /// It is not there, so nothing can be bound there either.
+    /// The directory does not exist, so no socket can be bound in it either.
     Missing(PathBuf),
 }
 
-/// What a process uses of a directory.
+/// The files that a process uses in a directory.
 #[derive(Clone, Debug)]
 enum Files {
-    /// The file with this name: it listens there.
+    /// The file with this name, on which the process listens.
     One(Vec<u8>),
-    /// The files with this name, `_` and a port in decimal: a guest can reach them.
+    /// The files with this name, `_` and a port in decimal, which a guest can reach.
     EachPort(Vec<u8>),
-    /// The file with this name: a guest can reach it.
+    /// The file with this name, which a guest can reach.
     Dialled(Vec<u8>),
 }
 
-/// What a process uses.
+/// The names that a process uses.
 #[derive(Clone, Debug)]
 enum Used {
     Files { directory: Directory, files: Files },
     Tcp(TcpUse),
 }
 
-/// A socket that a process listens on, or those that one of its guests can reach: files, or
-/// addresses of TCP.
+/// The name of a socket on which a process listens, or the names of the sockets that one of its
+/// guests can reach. Names are paths or TCP addresses.
 ///
-/// A backend, or a [`NamedListener`](crate::NamedListener), is refused if its names overlap with
-/// those of another one in the process. A program with many virtual machines can see that
-/// beforehand:
+/// A backend or a [`NamedListener`](crate::NamedListener) cannot be created if its names overlap
+/// with those of another one in the process. A program with many virtual machines can check this in
+/// advance:
 ///
 /// ```
 /// use std::path::Path;
@@ -62,20 +63,20 @@ enum Used {
 pub struct SocketNames(Used);
 
 impl SocketNames {
-    /// The socket at `path`.
+    /// A listening socket at `path`.
     #[must_use]
     pub fn one(path: &Path) -> Self {
         Self::of(path, Files::One)
     }
 
-    /// The sockets at `path` followed by `_` and any port.
+    /// The sockets at `path` followed by `_` and any port, which a guest can reach.
     #[must_use]
     pub fn each_port(path: &Path) -> Self {
         Self::of(path, Files::EachPort)
     }
 
-    /// The socket at `path`, which a guest reaches as one of its ports. A link is followed to where
-    /// it leads now.
+    /// The socket at `path`, which a guest reaches as one of its ports. If `path` is a symbolic
+    /// link, this is the socket to which the link leads now.
     #[must_use]
     pub fn dialled(path: &Path) -> Self {
         Self::of(&without_links(path), Files::Dialled)
@@ -103,8 +104,9 @@ impl SocketNames {
         Self(Used::Files { directory, files })
     }
 
-    /// Whether both have a socket in common, and one of them listens on it. (That a guest can reach
-    /// the same sockets in two ways, for streams and for messages, is meant.)
+    /// Returns whether the two have a socket in common and at least one of them listens on it. A
+    /// guest can reach the same sockets in two ways, for streams and for messages: this is not an
+    /// overlap.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -134,10 +136,10 @@ impl Files {
     }
 }
 
-/// Links that a path may have at its end, as the system counts them.
+/// The maximum number of symbolic links to follow, the same as the kernel's.
 const LINKS: usize = 40;
 
-/// Where a path leads, if its last part is a link, whether anything is there or not.
+/// Follows the symbolic links at the end of a path, even if the last one leads nowhere.
 fn without_links(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..LINKS {
@@ -149,28 +151,30 @@ fn without_links(path: &Path) -> PathBuf {
     path
 }
 
-/// Names that nothing else in the process can listen on, or let a guest reach, while this lives.
+/// A claim on names. While it exists, no other part of the process can claim a name that overlaps.
 #[derive(Debug)]
 pub(crate) struct NameClaim(Arc<[SocketNames]>);
 
 static CLAIMED: Mutex<Vec<Arc<[SocketNames]>>> = Mutex::new(Vec::new());
 
 fn claimed() -> MutexGuard<'static, Vec<Arc<[SocketNames]>>> {
-    // Names are added and removed whole, also by a thread that panics.
+    // The list is consistent even after a panic: names are added and removed in one step.
     CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl NameClaim {
+    /// Claims these names.
+    ///
     /// # Errors
     ///
-    /// `AddrInUse`: there is a socket with one of the names.
+    /// `AddrInUse`: one of the names overlaps with a claimed one.
     pub(crate) fn new(wanted: impl Into<Arc<[SocketNames]>>) -> io::Result<Self> {
         let wanted = wanted.into();
         let mut claimed = claimed();
         let mut taken = claimed.iter().flat_map(|names| names.iter());
         if taken.any(|taken| wanted.iter().any(|wanted| wanted.overlaps(taken))) {
-            let message = "another socket of this process has the name or address, or a guest of it reaches it: \
-                           choose another name, directory or port";
+            let message = "another socket of this process has this name or address, or one of its \
+                           guests can reach it; choose another name, directory or port";
             return Err(io::Error::new(ErrorKind::AddrInUse, message));
         }
         claimed.push(Arc::clone(&wanted));
@@ -184,8 +188,8 @@ impl Drop for NameClaim {
     }
 }
 
-/// Directory and name of a path. The name is empty if the path ends in a slash, which `Path` does
-/// not mind.
+/// Splits a path into directory and name. Unlike with `Path`'s own methods, the name is empty if
+/// the path ends in a slash.
 pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
     let bytes = path.as_os_str().as_bytes();
     let slash = bytes.iter().rposition(|byte| *byte == b'/');
@@ -199,8 +203,8 @@ pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
     (path, OsStr::from_bytes(name))
 }
 
-/// Whether a name is `base`, `_` and a port as the device writes it: without a sign or zeros before
-/// it.
+/// Returns whether a name is `base`, `_` and a port in the form that the device uses: without a
+/// sign or leading zeros.
 fn is_port_of(name: &[u8], base: &[u8]) -> bool {
     let digits = name
         .strip_prefix(base)
@@ -226,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    /// Two directories, and other ways to the first.
+    /// Two directories, and other paths to the first.
     const DIRECTORIES: [&str; 5] = ["one/", "two/", "one//", "two/../one/./", "link/"];
 
     fn directories() -> TempDir {
@@ -237,7 +241,7 @@ mod tests {
         dir
     }
 
-    /// What a process uses, as text.
+    /// A name that a process uses, as text.
     #[derive(Clone, Debug)]
     struct Name {
         directory: &'static str,
@@ -255,7 +259,7 @@ mod tests {
             }
         }
 
-        /// Every file, of the ports that there are in these tests.
+        /// Returns every file that has the name, for the ports that occur in these tests.
         fn files(&self) -> BTreeSet<String> {
             let directory = if self.directory == "two/" {
                 "two"
@@ -299,13 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn t125_names_overlap_where_one_file_is_of_both() {
+    fn t125_names_overlap_if_they_have_a_file_in_common() {
         let dir = directories();
         let mut runner = TestRunner::new(ProptestConfig::with_cases(1000));
         let both = |(one, other): (Name, Name)| {
-            // Two ways for a guest to reach the same are meant.
-            let meant = one.each_port && other.each_port;
-            let common = !meant && !one.files().is_disjoint(&other.files());
+            // Two ways for a guest to reach the same sockets do not overlap.
+            let reached = one.each_port && other.each_port;
+            let common = !reached && !one.files().is_disjoint(&other.files());
             let (one, other) = (one.names(&dir), other.names(&dir));
             prop_assert_eq!(one.overlaps(&other), common);
             prop_assert_eq!(other.overlaps(&one), common);
@@ -315,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn t125_what_is_dialled_is_what_a_link_leads_to_and_no_listener_may_be_there() {
+    fn t125_a_dialled_name_is_the_one_to_which_a_link_leads() {
         let dir = directories();
         let path = |name: &str| dir.path().join(name);
         symlink("one/a", path("first")).unwrap();
@@ -324,21 +328,21 @@ mod tests {
         let dialled = SocketNames::dialled(&path("second"));
         assert!(dialled.overlaps(&SocketNames::one(&path("one/a"))));
         assert!(SocketNames::one(&path("link/a")).overlaps(&dialled));
-        for meant in [
+        for allowed in [
             SocketNames::dialled(&path("one/a")),
             SocketNames::each_port(&path("one/a")),
             SocketNames::one(&path("second")),
             SocketNames::dialled(&path("loop")),
         ] {
             assert!(
-                !dialled.overlaps(&meant) && !meant.overlaps(&dialled),
-                "{meant:?}"
+                !dialled.overlaps(&allowed) && !allowed.overlaps(&dialled),
+                "{allowed:?}"
             );
         }
     }
 
     #[test]
-    fn t125_a_relative_path_is_the_absolute_one() {
+    fn t125_a_relative_path_overlaps_with_the_absolute_one() {
         let here = std::env::current_dir().unwrap();
         let names = SocketNames::one(Path::new("socket"));
         assert!(names.overlaps(&SocketNames::one(&here.join("socket"))));
@@ -348,19 +352,19 @@ mod tests {
     }
 
     #[test]
-    fn t125_a_directory_that_is_missing_is_known_by_its_path() {
+    fn t125_a_missing_directory_is_compared_by_its_path() {
         let one = |path| SocketNames::one(Path::new(path));
         assert!(one("/nowhere/a").overlaps(&one("/nowhere/a")));
         assert!(!one("/nowhere/a").overlaps(&one("/elsewhere/a")));
     }
 
     #[test]
-    fn t125_a_name_belongs_to_one_socket_and_is_free_after_it() {
+    fn t125_a_claimed_name_is_free_again_after_the_claim() {
         let vm = Path::new("/nowhere/vm");
         let first = NameClaim::new([SocketNames::one(vm), SocketNames::each_port(vm)]).unwrap();
         let service = || NameClaim::new([SocketNames::one(Path::new("/nowhere/vm_1"))]);
         assert_eq!(service().unwrap_err().kind(), ErrorKind::AddrInUse);
-        // Messages as well as streams.
+        // A second backend, for messages, reaches the same ports.
         NameClaim::new([SocketNames::each_port(vm)]).unwrap();
         drop(first);
         service().unwrap();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the streams of bytes and of messages have of their socket.
+//! Methods that all streams over a socket share.
 
-/// Implements `AsFd` and `AsRawFd` by a field.
+/// Implements `AsFd` and `AsRawFd` with a field.
 macro_rules! as_fd_of {
     ($(#[$doc:meta])* $type:ty, $($field:ident).+) => {
         impl std::os::fd::AsFd for $type {
@@ -21,7 +21,7 @@ macro_rules! as_fd_of {
     };
 }
 
-/// The methods of a `VsockStream` whose socket is this field.
+/// Implements those methods of `VsockStream` that only depend on the socket in this field.
 macro_rules! socket_methods {
     ($($socket:ident).+, $carrier:expr) => {
         fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
@@ -44,8 +44,7 @@ macro_rules! socket_methods {
             self.$($socket).+.set_timeout(Timeout::Send, timeout)
         }
 
-        /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks
-        /// as if it had gone.
+        /// Corresponds to `EPOLLHUP`: also true if both directions were shut down, by either side.
         fn peer_gone(&self) -> bool {
             self.$($socket).+.is_left()
         }

@@ -20,57 +20,58 @@ use super::guarded_socket::GuardedSocket;
 use super::pieces;
 use super::socket_stream::{as_fd_of, socket_methods};
 
-/// The device's end of a connection to a host process.
+/// The device end of a connection to a host process.
 ///
-/// It is more than the [`UnixStream`] of `std`, which is a `VsockStream` as well: it guards the
-/// device against descriptors that a host process sends, and moves many pieces of guest memory by
-/// one system call, for which it is to be [registered](crate#with-a-device).
+/// The standard library's [`UnixStream`] implements `VsockStream` too. This type also protects the
+/// device from descriptors that a host process sends, and moves many pieces of guest memory with
+/// one system call if it is [registered](crate#with-a-device) with the device.
 ///
-/// It has one descriptor, for reading and for writing. A write to a process that has gone is an
-/// error and never a signal. An empty read or write does nothing, in whatever state the socket is.
-/// That its peer has gone, an event loop learns from `EPOLLHUP`; to ask for it is a system call.
+/// It has one descriptor, for reading and for writing. Writing to a process that has gone is an
+/// error and never raises a signal. An empty read or write has no effect, whatever the state of the
+/// socket. An event loop learns from `EPOLLHUP` that the peer has gone; asking for it takes a
+/// system call.
 ///
-/// Descriptors (`SCM_RIGHTS`) are not accepted, for a close of what they stand for may wait: a host
-/// process that sends any gets an error (`EPERM`), where the system can do so (Linux 6.16). On an
-/// older system its bytes arrive, and a thread of the process's own closes the descriptors; when
-/// the stream is dropped with bytes unread, the same thread closes its socket.
+/// Descriptors (`SCM_RIGHTS`) are not accepted, because closing them can block. A host process that
+/// sends any gets an error (`EPERM`), if the kernel can refuse them (Linux 6.16). On older kernels
+/// the bytes arrive, and a separate thread closes the descriptors. If the stream is dropped with
+/// unread bytes, this thread closes the socket too.
 ///
-/// Dropping it is a close. A Unix socket knows one reset: that of a close which leaves bytes
-/// unread, and its kernel makes it by itself (`ECONNRESET`, once). So an
-/// [abort](VsockStream::abort) is a drop: by it the guest's RST is a reset where the process has
-/// sent what was not taken, else an end.
+/// Dropping the stream closes the connection. A Unix socket has only one kind of reset: the kernel
+/// reports `ECONNRESET` to the peer, once, if the socket is closed with unread bytes. An
+/// [abort](VsockStream::abort) is therefore the same as a drop: after the guest's RST, the host
+/// process sees a reset if bytes that it sent were not read, and otherwise an orderly end.
 ///
-/// A bitmap of guest memory that panics in a read loses what the read has received, for the socket
-/// takes nothing back. Bytes are never missing without a word: every later read is then
+/// If a bitmap of guest memory panics during a read, the bytes of that read are lost, because they
+/// cannot be put back into the socket. The loss never goes unnoticed: every later read fails with
 /// `InvalidData`.
 #[derive(Debug)]
 pub struct UnixVsockStream {
     pub(crate) socket: GuardedSocket,
-    /// The guest's port that the stream is for, where its opener does not say so in it.
+    /// The guest port for the stream, if the client does not send it.
     requested: Option<u32>,
-    /// Bytes that the next read into guest memory is thought to find.
+    /// The number of bytes that the next read into guest memory is expected to find.
     expected: usize,
-    /// A read into guest memory has begun and was left by a panic: bytes are missing from here on.
+    /// Set while a read into guest memory is under way. If a panic leaves it set, bytes are missing
+    /// from the stream.
     torn: bool,
 }
 
-/// What every read fails with after one that was left by a panic.
+/// The error of every read after a read that panicked.
 #[derive(Clone, Copy, Debug, Error)]
-#[error(
-    "reading from a Unix socket: a panic of guest memory's bitmap has lost bytes; close the stream"
-)]
+#[error("bytes from a Unix socket were lost in a panic of guest memory's bitmap; close the stream")]
 struct BytesLost;
 
-/// Bytes that are expected of a stream at first, and at least: one buffer of a Linux guest.
+/// The initial and least number of expected bytes: one buffer of a Linux guest.
 const LITTLE: usize = 2 * 1024;
-/// Bytes that are expected at most: the largest packet.
+/// The maximum number of expected bytes: the largest packet.
 const MUCH: usize = 64 * 1024;
-/// By so much the expectation grows or shrinks.
+/// The factor by which the expectation grows or shrinks.
 const STEP: usize = 8;
 
 impl UnixVsockStream {
-    /// The stream over a connected socket, in the mode that the socket is in. A clone of the socket
-    /// that is kept elsewhere may keep the connection open when the device ends it.
+    /// Creates a stream over a connected socket. The socket stays in its blocking or non-blocking
+    /// mode. A clone of the socket elsewhere can keep the connection open after the device closes
+    /// it.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
         Self::over(GuardedSocket::given(socket.into()))
@@ -85,14 +86,13 @@ impl UnixVsockStream {
         }
     }
 
-    /// The stream for this port of the guest: its opener says nothing of a port, and hears nothing
-    /// of the answer.
+    /// Sets the guest port of the stream, for a client that does not send one and gets no answer.
     pub(crate) fn wanting(mut self, port: u32) -> Self {
         self.requested = Some(port);
         self
     }
 
-    /// Whether none of the socket's bytes is missing.
+    /// Returns an error if bytes of the socket were lost.
     fn check_whole(&self) -> io::Result<()> {
         if self.torn {
             return Err(io::Error::new(ErrorKind::InvalidData, BytesLost));
@@ -100,8 +100,10 @@ impl UnixVsockStream {
         Ok(())
     }
 
-    /// Learns from a read that has got `got` of the `offered` bytes.
+    /// Adapts the expectation to a read that filled `got` of `offered` bytes.
     fn learn(&mut self, got: usize, offered: usize) {
+        // A full read suggests that more is waiting; a read far below the expectation suggests
+        // small messages. Anything in between leaves the expectation as it is.
         if got == offered && offered >= self.expected {
             self.expected = (self.expected * STEP).min(MUCH);
         } else if got < self.expected / STEP {
@@ -191,6 +193,7 @@ impl VsockVolatileStream for UnixVsockStream {
             return Ok(0);
         }
         self.check_whole()?;
+        // If a bitmap panics in here, the flag stays set.
         self.torn = true;
         let got = pieces::receive(&self.socket, pieces);
         self.torn = false;
@@ -199,8 +202,8 @@ impl VsockVolatileStream for UnixVsockStream {
         Ok(got)
     }
 
-    /// A guess, from the reads before: each buffer of a guest that stays empty costs a look at its
-    /// descriptors.
+    /// An estimate from previous reads. It matters because the device must parse the descriptors of
+    /// every guest buffer that it offers, even if the buffer stays empty.
     fn readable_bytes(&self) -> usize {
         self.expected
     }
@@ -248,7 +251,7 @@ mod tests {
     use crate::UnixSeqpacketStream;
 
     #[test]
-    fn t132_bytes_that_a_panicking_bitmap_has_lost_are_never_missing_without_a_word() {
+    fn t132_a_loss_of_bytes_by_a_panicking_bitmap_is_reported() {
         let (near, far) = UnixStream::pair().unwrap();
         let mut near = UnixVsockStream::new(near);
         near.set_nonblocking(true).unwrap();
@@ -271,7 +274,7 @@ mod tests {
         for read in reads {
             assert_eq!(read.unwrap_err().kind(), ErrorKind::InvalidData);
         }
-        // The other direction goes on.
+        // The other direction still works.
         assert_eq!(near.write_volatile_vectored(&pieces).unwrap(), 200);
         let mut got = [0; 200];
         (&far).read_exact(&mut got).unwrap();
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abort_is_a_reset_where_bytes_are_unread_and_else_an_end() {
+    fn an_abort_is_a_reset_only_if_bytes_are_unread() {
         for unread in [true, false] {
             let (near, mut far) = UnixStream::pair().unwrap();
             if unread {
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bulk_of_bytes_is_soon_read_in_large_pieces_and_small_messages_again_in_small_ones() {
+    fn the_expected_size_of_reads_adapts_to_the_traffic() {
         let (near, far) = UnixStream::pair().unwrap();
         let mut near = UnixVsockStream::new(near);
         let mut memory = vec![0; MUCH];
@@ -316,31 +319,31 @@ mod tests {
         };
         assert_eq!(read(64), [LITTLE]);
         assert_eq!(read(100_000), [LITTLE, 16 * 1024, MUCH, MUCH]);
-        assert_eq!(read(9000), [MUCH], "neither much nor little");
+        assert_eq!(read(9000), [MUCH], "neither a lot nor a little");
         assert_eq!(read(64), [MUCH]);
         assert_eq!(read(64), [8 * 1024]);
         assert_eq!(read(64), [LITTLE]);
     }
 
     #[test]
-    fn a_peer_is_gone_when_nothing_is_left_of_it_and_not_when_it_only_sends_no_more() {
+    fn a_peer_has_gone_only_if_both_directions_have_ended() {
         let (near, far) = UnixStream::pair().unwrap();
         let near = UnixVsockStream::new(near);
         assert!(!near.peer_gone());
         (&far).write_all(b"x").unwrap();
         far.shutdown(Shutdown::Write).unwrap();
-        assert!(!near.peer_gone(), "it may still read");
+        assert!(!near.peer_gone(), "it can still read");
         drop(far);
         assert!(near.peer_gone());
         let (near, far) = UnixStream::pair().unwrap();
         let mut near = UnixVsockStream::new(near);
         near.shutdown(Shutdown::Write).unwrap();
-        assert!(!near.peer_gone(), "it may still send");
+        assert!(!near.peer_gone(), "it can still send");
         far.shutdown(Shutdown::Write).unwrap();
-        assert!(near.peer_gone(), "nothing is left to say");
+        assert!(near.peer_gone(), "both directions have ended");
     }
 
-    /// Whether a signal for a broken pipe waits for this thread, which blocks it.
+    /// Returns whether SIGPIPE, which this thread blocks, is pending.
     fn is_pending() -> bool {
         let status = fs::read_to_string("/proc/thread-self/status").unwrap();
         let signals = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
@@ -357,10 +360,10 @@ mod tests {
     #[test]
     fn t68_no_write_to_a_peer_that_has_gone_raises_a_signal() {
         let pipe = Signal::PIPE.as_raw();
-        // A signal that is ignored, as by Rust's programs, waits nevertheless while it is blocked.
+        // Rust programs ignore SIGPIPE, but while it is blocked it becomes pending all the same.
         block_signal(pipe).unwrap();
         rustix::io::write(broken(), b"x").unwrap_err();
-        assert!(is_pending(), "it would be seen");
+        assert!(is_pending(), "the test can detect the signal");
         clear_signal(pipe).unwrap();
 
         UnixVsockStream::new(broken()).write(b"x").unwrap_err();

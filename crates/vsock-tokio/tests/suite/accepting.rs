@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the guest connects to the host.
+//! Connections that the guest opens to the host.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -80,7 +80,7 @@ fn the_backends_drop_ends_accepts_and_incoming() {
 }
 
 #[test]
-fn a_cancelled_listener_says_so_and_goes_on_after_it_is_resumed() {
+fn a_cancelled_listener_returns_interrupted_and_continues_after_resume() {
     one_thread().block_on(soon(async {
         let guest = Guest::new();
         let inner = guest.backend.listen(HOST.port).unwrap();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Futures that are dropped in the middle, at random: no byte and no connection is lost, none comes
-//! twice.
+//! Futures that are dropped midway, at random: no byte and no connection is lost or arrives twice.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use crate::{on_both, one_thread, soon, two_threads};
 type Attempt = (usize, u32);
 
 fn attempts(most: usize) -> impl Strategy<Value = Vec<Attempt>> {
-    // At least one of a list must get somewhere.
+    // At least one call of a list must make progress.
     vec((1..most, 0..3_u32), 1..20).prop_map(move |mut list| {
         list.push((most, 50));
         list
@@ -39,7 +38,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// What a future comes to before the task has yielded `yields` times; `None` if it was dropped.
+/// The result of a future before the task has yielded `yields` times; `None` if it was dropped.
 async fn within<F: Future>(yields: u32, future: F) -> Option<F::Output> {
     select! {
         biased;
@@ -72,14 +71,14 @@ async fn read_by(mut reader: OwnedReadHalf, attempts: &[Attempt]) -> Vec<u8> {
             },
             None => assert!(
                 buf.iter().all(|byte| *byte == 0),
-                "a dropped read left bytes"
+                "a dropped read wrote to its buffer"
             ),
         }
     }
     got
 }
 
-/// Carries bytes both ways; returns what has arrived at each end.
+/// Transfers bytes in both directions. Returns what has arrived at each end.
 fn carry(
     runtime: &Runtime,
     (near, far): (AsyncStream, AsyncStream),
@@ -104,7 +103,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn reads_and_writes_that_are_dropped_lose_and_double_no_byte(
+    fn dropped_reads_and_writes_neither_lose_nor_repeat_bytes(
         capacity in 1..400_usize,
         len in 0..3000_usize,
         writes in attempts(500),
@@ -119,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn accepts_that_are_dropped_lose_and_double_no_connection(
+    fn dropped_accepts_neither_lose_nor_repeat_connections(
         polls in vec(0..4_u32, 1..12),
         threads in 1..3,
     ) {
@@ -155,7 +154,8 @@ proptest! {
                 guest.connect().write_u8(number).await.unwrap();
                 yield_now().await;
             }
-            // The drop of the backend resets what waits, so the tasks must have it all by then.
+            // The backend's drop resets connections that wait, so the tasks must have them all by
+            // then.
             while Arc::strong_count(&listener) > 1 && guest.backend.counters().open > 0 {
                 yield_now().await;
             }
@@ -168,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn connects_that_are_dropped_leave_nothing_behind(
+    fn dropped_connects_leave_nothing_behind(
         polls in vec(0..6_u32, 1..40),
         threads in 1..3,
     ) {
@@ -200,7 +200,7 @@ proptest! {
                 let mut device = guest.asked().await;
                 device.requested_port();
                 if device.confirm(1 << 30).is_err() {
-                    continue; // it has left before
+                    continue; // it left before
                 }
                 let device = device.into_any().unwrap().downcast::<vsock_inner::VsockInnerStream>();
                 let mut device = AsyncStream::from(*device.unwrap());
@@ -248,7 +248,7 @@ fn a_timeout_around_each_call_loses_no_byte() {
 }
 
 #[test]
-fn a_waker_that_is_left_behind_is_not_kept_for_ever() {
+fn an_abandoned_waker_is_not_kept_indefinitely() {
     let witness = Arc::new(());
     let weak = Arc::downgrade(&witness);
     let (mut near, mut far) = AsyncStream::pair().unwrap();
@@ -265,7 +265,7 @@ fn a_waker_that_is_left_behind_is_not_kept_for_ever() {
             near
         });
         let near = task.await.unwrap();
-        // The task is over, and only the stream knows its waker.
+        // The task is over, and only the stream still has its waker.
         far.write_u8(1).await.unwrap();
         drop((near, far));
     });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the host connects to the guest.
+//! Connections that the host opens to the guest.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -48,7 +48,7 @@ fn a_guest_that_refuses_is_an_error() {
 }
 
 #[test]
-fn an_answer_that_is_none_is_invalid() {
+fn a_malformed_answer_is_invalid_data() {
     one_thread().block_on(soon(async {
         let mut guest = Guest::new();
         let connector = guest.connector();
@@ -59,7 +59,7 @@ fn an_answer_that_is_none_is_invalid() {
 }
 
 #[test]
-fn a_backlog_that_is_full_and_a_backend_that_has_gone_refuse() {
+fn a_full_backlog_and_a_dropped_backend_refuse() {
     one_thread().block_on(soon(async {
         let guest = Guest::with(VsockInnerConfig::default().pending(1));
         let connector = guest.connector();
@@ -76,13 +76,13 @@ fn a_backlog_that_is_full_and_a_backend_that_has_gone_refuse() {
 }
 
 #[test]
-fn a_timeout_of_the_runtime_gives_the_connection_up() {
+fn a_tokio_timeout_abandons_the_connection() {
     one_thread().block_on(soon(async {
         let mut guest = Guest::new();
         let connector = guest.connector();
         let connecting = timeout(Duration::from_millis(1), connector.connect_to(52));
         connecting.await.unwrap_err();
-        // The device finds a client that has left, and can tell it nothing.
+        // The device finds that the client has left, and cannot answer it.
         let mut device = guest.asked().await;
         assert_eq!(device.requested_port(), Some(52));
         assert!(device.peer_gone());
@@ -93,7 +93,7 @@ fn a_timeout_of_the_runtime_gives_the_connection_up() {
 }
 
 #[test]
-fn a_connection_that_is_given_up_is_a_reset_for_the_device() {
+fn an_abandoned_connection_is_a_reset_for_the_device() {
     one_thread().block_on(soon(async {
         let mut guest = Guest::new();
         let connector = guest.connector();
@@ -106,7 +106,7 @@ fn a_connection_that_is_given_up_is_a_reset_for_the_device() {
         device.requested_port();
         assert_fails(device.read(&mut [0]), ErrorKind::ConnectionReset);
 
-        // And so is one that was accepted in the meantime.
+        // A connection that was accepted in the meantime is reset too.
         let (_, mut device) = select! {
             biased;
             _ = connector.connect_to(52), if false => panic!("never polled"),

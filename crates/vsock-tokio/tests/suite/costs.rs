@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the path of bytes costs: no allocation, and between two tasks of one thread no system call.
+//! The cost of transferring bytes: no allocation and, between two tasks of one thread, no system
+//! call.
 
 use std::fs;
 use std::io::IoSlice;
@@ -19,7 +20,7 @@ use crate::{ALLOCATOR, one_thread, soon};
 
 const ROUNDS: usize = 2000;
 
-/// Asks and hears, by turns with a task that [answers](answer).
+/// Sends requests and reads the answers of a task that runs [`answer`].
 async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), rounds: usize) {
     let mut buf = [7; 64];
     for _ in 0..rounds {
@@ -35,7 +36,8 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     }
 }
 
-/// The least of three: what a call costs shows in all of them, what the test runner does in one.
+/// The least of three measurements. The cost of a call shows in all of them, that of the test
+/// runner in only one.
 async fn least(mut work: impl AsyncFnMut() -> u64) -> u64 {
     let counts = [work().await, work().await, work().await];
     counts.into_iter().min().unwrap_or(u64::MAX)
@@ -57,7 +59,7 @@ fn requests_and_answers_allocate_nothing() {
         one_thread().block_on(soon(async {
             let (mut near, far) = AsyncStream::pair().unwrap();
             tokio::spawn(answer(far));
-            ask(&mut near, 5000).await; // through the whole capacity once
+            ask(&mut near, 5000).await; // use the whole capacity once
             let count = allocations(async || ask(&mut near, ROUNDS).await).await;
             assert_eq!(count, 0);
         }));
@@ -108,7 +110,7 @@ fn an_accept_that_waits_again_allocates_nothing() {
     });
 }
 
-/// Calls of `read` and `write` of this thread, and how often it slept.
+/// Calls of `read` and `write` by this thread, and how often it slept.
 fn system_calls() -> u64 {
     let text = fs::read_to_string("/proc/thread-self/io").unwrap();
     let counts = text.lines().filter_map(|line| {
@@ -120,7 +122,7 @@ fn system_calls() -> u64 {
     counts.sum::<u64>() + u64::try_from(slept.voluntary_context_switches()).unwrap()
 }
 
-/// What two tasks of this thread cost it.
+/// The cost of two tasks on this thread.
 async fn cost(
     mut near: impl AsyncRead + AsyncWrite + Unpin,
     far: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -143,7 +145,8 @@ fn two_tasks_of_one_thread_make_no_system_call() {
         one_thread().block_on(soon(async {
             let (near, far) = AsyncStream::pair().unwrap();
             assert_eq!(cost(near, far).await, 0);
-            // And the count counts: by descriptors, each wakes the other, and clears its own.
+            // Check that the counter works: with descriptors, each task wakes the other and clears
+            // its own.
             let (near, far) = VsockInnerStream::pair().unwrap();
             let near = AsyncFdStream::new(Box::new(near)).unwrap();
             let far = AsyncFdStream::new(Box::new(far)).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How directions end, and what the peer sees of it.
+//! How directions end, and what the peer sees.
 
 use std::future::pending;
 use std::io::{self, ErrorKind};
@@ -12,7 +12,7 @@ use vsock_tokio::AsyncStream;
 
 use crate::{assert_fails, on_both, one_thread, soon, two_threads};
 
-/// What the peer sees of an end: its read after the bytes, and its write.
+/// What the peer sees of an end: the result of its read after the bytes, and of its write.
 async fn seen(mut peer: AsyncStream) -> (String, io::Result<usize>, io::Result<usize>) {
     let mut bytes = Vec::new();
     let read = peer.read_to_end(&mut bytes).await;
@@ -26,7 +26,7 @@ fn a_half_close_lets_the_answer_through() {
         let (mut near, mut far) = AsyncStream::pair().unwrap();
         near.write_all(b"question").await.unwrap();
         near.shutdown().await.unwrap();
-        near.shutdown().await.unwrap(); // twice is no error
+        near.shutdown().await.unwrap(); // shutting down twice succeeds
         let mut question = String::new();
         far.read_to_string(&mut question).await.unwrap();
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
@@ -70,7 +70,7 @@ fn a_drop_with_bytes_unread_and_an_abort_are_resets() {
 }
 
 #[test]
-fn a_half_that_is_dropped_ends_its_direction_alone() {
+fn a_dropped_half_ends_only_its_direction() {
     one_thread().block_on(soon(async {
         let (near, mut far) = AsyncStream::pair().unwrap();
         let (mut reader, writer) = near.into_split();
@@ -94,7 +94,7 @@ fn a_half_that_is_dropped_ends_its_direction_alone() {
 }
 
 #[test]
-fn halves_that_are_aborted_are_resets() {
+fn aborted_halves_are_resets() {
     one_thread().block_on(soon(async {
         let (near, mut far) = AsyncStream::pair().unwrap();
         let (reader, writer) = near.into_split();
@@ -106,7 +106,7 @@ fn halves_that_are_aborted_are_resets() {
 }
 
 #[test]
-fn lent_halves_end_nothing_but_by_a_shutdown() {
+fn borrowed_halves_end_their_direction_only_by_a_shutdown() {
     one_thread().block_on(soon(async {
         let (mut near, mut far) = AsyncStream::pair().unwrap();
         for _ in 0..3 {
@@ -126,7 +126,7 @@ fn lent_halves_end_nothing_but_by_a_shutdown() {
 }
 
 #[test]
-fn a_peer_that_leaves_wakes_those_that_wait() {
+fn a_peer_that_leaves_wakes_waiting_tasks() {
     on_both(async || {
         let (near, far) = AsyncStream::pair().unwrap();
         let (mut reader, mut writer) = near.into_split();
@@ -152,7 +152,7 @@ fn a_task_that_panics_resets_its_peer() {
         let task = tokio::spawn(async move {
             near.write_all(b"partial").await.unwrap();
             if true {
-                panic!("as the test wants it");
+                panic!("on purpose");
             }
             drop(near);
         });
@@ -164,19 +164,19 @@ fn a_task_that_panics_resets_its_peer() {
 }
 
 #[test]
-fn a_panic_outside_of_a_task_resets_the_peer_as_well() {
+fn a_panic_outside_a_task_also_resets_the_peer() {
     let (near, far) = AsyncStream::pair().unwrap();
     let (_reader, writer) = near.into_split();
     let panicked = catch_unwind(AssertUnwindSafe(move || {
         let _writer = writer;
-        panic!("as the test wants it");
+        panic!("on purpose");
     }));
     assert!(panicked.is_err());
     let (_, read, _) = one_thread().block_on(soon(seen(far)));
     assert_fails(read, ErrorKind::ConnectionReset);
 }
 
-/// Puts an end into a task of `runtime` that never comes back.
+/// Moves an end into a task of `runtime` that never completes.
 fn hold(runtime: &Runtime, end: AsyncStream) {
     let (mut reader, mut writer) = end.into_split();
     runtime.spawn(async move {
@@ -190,7 +190,7 @@ fn hold(runtime: &Runtime, end: AsyncStream) {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_closes_what_its_tasks_have() {
+fn a_runtime_that_shuts_down_closes_the_streams_of_its_tasks() {
     for first in [one_thread(), two_threads()] {
         let (near, far) = AsyncStream::pair().unwrap();
         hold(&first, near);
@@ -203,7 +203,7 @@ fn a_runtime_that_shuts_down_closes_what_its_tasks_have() {
 }
 
 #[test]
-fn a_stream_outlives_the_runtime_that_it_slept_on() {
+fn a_stream_outlives_the_runtime_on_which_it_waited() {
     let (mut near, mut far) = AsyncStream::pair().unwrap();
     let first = one_thread();
     let mut buf = [0; 8];
@@ -214,10 +214,10 @@ fn a_stream_outlives_the_runtime_that_it_slept_on() {
             () = tokio::task::yield_now() => {}
         }
     });
-    drop(first); // and with it the task whose waker is left
+    drop(first); // and with it the task that has left its waker
     let second = two_threads();
     second.block_on(soon(async {
-        far.write_all(b"later").await.unwrap(); // wakes what is gone
+        far.write_all(b"later").await.unwrap(); // wakes a task that no longer exists
         assert_eq!(near.read(&mut buf).await.unwrap(), 5);
     }));
 }

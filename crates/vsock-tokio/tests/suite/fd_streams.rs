@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Other streams, by their descriptors.
+//! Other streams, through their descriptors.
 
 use std::any::Any;
 use std::io::{self, BufWriter, ErrorKind, IoSlice, Read, Write};
@@ -54,7 +54,7 @@ fn bytes_arrive_in_both_directions_and_so_do_the_ends() {
     for pair in PAIRS {
         on_both(async || {
             let (near, far) = open(pair());
-            let sent = pattern(3 << 20); // more than any of them holds
+            let sent = pattern(3 << 20); // more than any of them can hold
             let ends = [near, far].map(|end| {
                 let sent = sent.clone();
                 let (mut reader, mut writer) = split(end);
@@ -78,7 +78,7 @@ fn bytes_arrive_in_both_directions_and_so_do_the_ends() {
 }
 
 #[test]
-fn vectored_writes_are_those_of_the_stream() {
+fn vectored_writes_reach_the_stream_as_such() {
     for pair in PAIRS {
         one_thread().block_on(soon(async {
             let (mut near, mut far) = open(pair());
@@ -93,7 +93,7 @@ fn vectored_writes_are_those_of_the_stream() {
 }
 
 #[test]
-fn a_call_that_is_dropped_has_moved_nothing() {
+fn a_dropped_call_has_transferred_nothing() {
     for pair in PAIRS {
         one_thread().block_on(soon(async {
             let (mut near, mut far) = open(pair());
@@ -112,7 +112,7 @@ fn a_call_that_is_dropped_has_moved_nothing() {
 }
 
 #[test]
-fn a_device_may_be_served_by_tasks() {
+fn a_device_can_be_served_by_tasks() {
     one_thread().block_on(soon(async {
         let guest = Guest::new();
         let listener = guest.listener();
@@ -132,7 +132,7 @@ fn a_device_may_be_served_by_tasks() {
 }
 
 #[test]
-fn the_stream_comes_back_and_can_be_watched_again() {
+fn the_stream_is_returned_and_can_be_registered_again() {
     one_thread().block_on(soon(async {
         let (near, mut far) = unix();
         let mut near = AsyncFdStream::new(near).unwrap();
@@ -148,10 +148,10 @@ fn the_stream_comes_back_and_can_be_watched_again() {
     }));
 }
 
-/// A stream with one mode, which does what it should not.
+/// A stream with only one mode, which misbehaves.
 struct Odd {
     stream: UnixStream,
-    /// What is added to each count.
+    /// Added to each count.
     lie: usize,
     set_nonblocking: io::Result<()>,
 }
@@ -202,7 +202,7 @@ impl VsockStream for Odd {
 }
 
 #[test]
-fn a_foreign_stream_needs_no_more_than_the_traits_ask_for() {
+fn a_custom_stream_needs_only_the_required_methods() {
     one_thread().block_on(soon(async {
         let (near, mut far) = UnixStream::pair().unwrap();
         let mut near = AsyncFdStream::new(Box::new(Odd::new(near))).unwrap();
@@ -216,7 +216,7 @@ fn a_foreign_stream_needs_no_more_than_the_traits_ask_for() {
 }
 
 #[test]
-fn counts_that_cannot_be_are_errors_and_panic_nowhere() {
+fn impossible_counts_are_errors_and_never_panic() {
     one_thread().block_on(soon(async {
         let (near, mut far) = UnixStream::pair().unwrap();
         let mut odd = Odd::new(near);
@@ -229,7 +229,7 @@ fn counts_that_cannot_be_are_errors_and_panic_nowhere() {
 }
 
 #[test]
-fn what_cannot_be_watched_is_an_error() {
+fn a_descriptor_that_cannot_be_polled_is_an_error() {
     one_thread().block_on(soon(async {
         let mut odd = Odd::new(UnixStream::pair().unwrap().0);
         odd.set_nonblocking = Err(ErrorKind::PermissionDenied.into());
@@ -239,7 +239,7 @@ fn what_cannot_be_watched_is_an_error() {
 }
 
 #[test]
-fn a_stream_that_is_full_can_be_flushed_and_takes_nothing_at_once() {
+fn a_full_stream_can_be_flushed_and_accepts_nothing_immediately() {
     for pair in PAIRS {
         one_thread().block_on(soon(async {
             let (mut near, _far) = open(pair());
@@ -247,7 +247,7 @@ fn a_stream_that_is_full_can_be_flushed_and_takes_nothing_at_once() {
                 select! {
                     biased;
                     written = near.write(&[0; 65_536]) => drop(written.unwrap()),
-                    // Enough for the runtime to look at its descriptors.
+                    // Enough for the runtime to poll its descriptors.
                     () = async { for _ in 0..100 { yield_now().await } } => break,
                 }
             }
@@ -258,7 +258,7 @@ fn a_stream_that_is_full_can_be_flushed_and_takes_nothing_at_once() {
     }
 }
 
-/// A stream that keeps what is written until it is flushed.
+/// A stream that keeps written data until it is flushed.
 struct Late(BufWriter<UnixStream>);
 
 impl Read for Late {
@@ -298,7 +298,7 @@ impl VsockStream for Late {
 }
 
 #[test]
-fn a_shutdown_sends_what_was_not_flushed() {
+fn a_shutdown_flushes_first() {
     one_thread().block_on(soon(async {
         let sent = pattern(2 << 20); // more than the socket takes without waiting
         let (near, mut far) = UnixStream::pair().unwrap();

@@ -11,7 +11,7 @@ use vsock_tokio::{AsyncConnector, AsyncListener, AsyncStream};
 pub(crate) const GUEST: VsockAddr = VsockAddr { cid: 3, port: 4000 };
 pub(crate) const HOST: VsockAddr = VsockAddr { cid: 2, port: 1024 };
 
-/// A backend, in the hands of a device.
+/// A backend, owned by a device.
 pub(crate) struct Guest {
     pub(crate) backend: VsockInnerBackend,
 }
@@ -34,13 +34,13 @@ impl Guest {
         self.backend.listen(HOST.port).unwrap().into()
     }
 
-    /// Connects to the port of the host. The stream is the device's end.
+    /// Connects to the port of the host. Returns the device end.
     pub(crate) fn connect(&self) -> AsyncStream {
         let device = self.backend.connect_from(GUEST, HOST).unwrap();
         whole(device).into()
     }
 
-    /// Takes the connection that waits, or comes next, and does not answer it.
+    /// Takes the connection that waits, or the next one, without answering it.
     pub(crate) async fn asked(&mut self) -> Box<dyn VsockStream> {
         while self.backend.counters().pending == 0 {
             yield_now().await;
@@ -48,7 +48,7 @@ impl Guest {
         self.backend.accept().unwrap()
     }
 
-    /// Accepts the connection that waits, or comes next. The stream is the device's end.
+    /// Accepts the connection that waits, or the next one. Returns the device end.
     pub(crate) async fn accept(&mut self) -> (u32, AsyncStream) {
         let mut device = self.asked().await;
         let port = device.requested_port().unwrap();

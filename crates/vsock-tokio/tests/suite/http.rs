@@ -70,7 +70,7 @@ fn http_1_keeps_a_connection_for_many_requests() {
 }
 
 #[test]
-fn http_2_carries_many_requests_at_once() {
+fn http_2_carries_many_concurrent_requests() {
     on_both(async || {
         let (near, far) = AsyncStream::pair().unwrap();
         let serving = http2::Builder::new(TokioExecutor::new());
@@ -98,7 +98,7 @@ async fn caller(ConnectInfo(info): ConnectInfo<VsockConnectInfo>) -> String {
 }
 
 #[test]
-fn axum_serves_a_listener_until_it_is_told_to_stop() {
+fn axum_serves_a_listener_until_it_is_stopped() {
     two_threads().block_on(soon(async {
         let guest = Guest::new();
         let app = Router::new().route("/", get(caller)).route(
@@ -120,19 +120,19 @@ fn axum_serves_a_listener_until_it_is_told_to_stop() {
                 let asking = Request::get("/")
                     .header("host", "host")
                     .body(Full::<Bytes>::default());
-                let told = client.send_request(asking.unwrap()).await.unwrap();
-                let told = body(told).await;
+                let addresses_seen = client.send_request(asking.unwrap()).await.unwrap();
+                let addresses_seen = body(addresses_seen).await;
                 let asking = Request::post("/len").header("host", "host");
                 let asking = asking.body(Full::from(pattern(100_000)));
                 client.ready().await.unwrap();
                 let len = client.send_request(asking.unwrap()).await.unwrap();
-                (told, body(len).await)
+                (addresses_seen, body(len).await)
             });
         }
         let addresses = format!("{:?} {:?}", Some(GUEST), Some(HOST));
-        for (told, len) in clients.join_all().await {
+        for (addresses_seen, len) in clients.join_all().await {
             assert_eq!(
-                (&told[..], &len[..]),
+                (&addresses_seen[..], &len[..]),
                 (addresses.as_bytes(), b"100000".as_slice())
             );
         }
@@ -142,7 +142,7 @@ fn axum_serves_a_listener_until_it_is_told_to_stop() {
 }
 
 #[test]
-fn axum_waits_quietly_once_the_backend_has_gone() {
+fn axum_waits_quietly_after_the_backend_is_dropped() {
     one_thread().block_on(soon(async {
         let guest = Guest::new();
         let mut listener: AsyncListener = guest.listener();

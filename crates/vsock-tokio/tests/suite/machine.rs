@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Random operations of tasks at both ends of a connection, and the reference model.
+//! Random operations of tasks at both ends of a connection, compared with the reference model.
 //!
-//! Each operation is a task of its own, which has the half until it is done. Where the model would
-//! block, the task must sleep; and after each step exactly those tasks must have been woken that
-//! the model lets go on.
+//! Each operation runs as a separate task, which owns the half until it completes. Where the model
+//! would block, the task must sleep. After each step, exactly those tasks must have been woken that
+//! the model allows to continue.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
@@ -21,7 +21,7 @@ use vsock_tokio::{AsyncStream, OwnedReadHalf, OwnedWriteHalf};
 use crate::streams::{pair_of, pattern};
 use crate::{one_thread, soon};
 
-/// A half, or the task that has it, with what it was asked for.
+/// A half, or the task that owns it, with its requested operation.
 enum Half<H, Q, A> {
     Idle(H),
     Busy(JoinHandle<(H, io::Result<A>)>, Q),
@@ -29,7 +29,7 @@ enum Half<H, Q, A> {
 }
 
 impl<H, Q, A> Half<H, Q, A> {
-    /// Takes the half out, unless a task has it.
+    /// Takes the half out, unless a task owns it.
     fn idle(&mut self) -> Option<H> {
         match std::mem::replace(self, Self::Gone) {
             Self::Idle(half) => Some(half),
@@ -40,7 +40,7 @@ impl<H, Q, A> Half<H, Q, A> {
         }
     }
 
-    /// Holds a task against what the model says of it now; whether it is done.
+    /// Compares a task with the model. Returns whether it has completed.
     async fn check(
         &mut self,
         model: impl FnOnce(&Q) -> ModelResult<A>,
@@ -63,20 +63,20 @@ impl<H, Q, A> Half<H, Q, A> {
         *self = Self::Idle(half);
         let answer = answer.map_err(|error| error.kind());
         if answer != expected {
-            let text = format!("a task came to {answer:?}, the model to {expected:?}");
+            let text = format!("a task returned {answer:?}, the model {expected:?}");
             return Err(TestCaseError::fail(text));
         }
         Ok(true)
     }
 
-    /// Whether a task sleeps, or there is none.
+    /// Whether a task sleeps, or none exists.
     fn is_at_rest(&self) -> bool {
         !matches!(self, Self::Busy(task, _) if task.is_finished())
     }
 
     fn drop_it(&mut self) {
         if let Self::Busy(task, _) = self {
-            task.abort(); // in the middle of what it does
+            task.abort(); // in the middle of its operation
         }
         *self = Self::Gone;
     }
@@ -130,7 +130,7 @@ impl End {
         self.writer = Half::Busy(writing, bytes);
     }
 
-    /// Shuts writing down, unless a task is at it; whether that was done.
+    /// Shuts writing down, unless a task is using it. Returns whether it did.
     async fn shut_down(&mut self) -> bool {
         let Half::Idle(half) = &mut self.writer else {
             return false;
@@ -175,7 +175,7 @@ impl Machine {
         self.settle().await
     }
 
-    /// Lets every task go as far as it can, and the model as well.
+    /// Lets every task, and the model, continue as far as possible.
     async fn settle(&mut self) -> Result<(), TestCaseError> {
         for _ in 0..8 {
             yield_now().await;
@@ -194,7 +194,9 @@ impl Machine {
         }
         let at_rest = |end: &End| end.reader.is_at_rest() && end.writer.is_at_rest();
         if !self.ends.iter().all(at_rest) {
-            return Err(TestCaseError::fail("a task went on where the model blocks"));
+            return Err(TestCaseError::fail(
+                "a task continued where the model blocks",
+            ));
         }
         Ok(())
     }
@@ -222,17 +224,17 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn tasks_on_three_bytes_do_what_the_model_does(list in steps(3, 100)) {
+    fn tasks_with_a_capacity_of_three_bytes_follow_the_model(list in steps(3, 100)) {
         drive(3, &list)?;
     }
 
     #[test]
-    fn tasks_on_a_hundred_bytes_do_what_the_model_does(list in steps(100, 100)) {
+    fn tasks_with_a_capacity_of_a_hundred_bytes_follow_the_model(list in steps(100, 100)) {
         drive(100, &list)?;
     }
 
     #[test]
-    fn tasks_on_more_than_a_block_do_what_the_model_does(list in steps(20_000, 80)) {
+    fn tasks_with_a_capacity_beyond_a_block_follow_the_model(list in steps(20_000, 80)) {
         drive(20_000, &list)?;
     }
 }

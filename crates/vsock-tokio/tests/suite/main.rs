@@ -49,12 +49,12 @@ fn on_both(test: impl AsyncFn()) {
     }
 }
 
-/// What comes of a future that must not take for ever.
+/// The result of a future, which must not block indefinitely.
 async fn soon<F: Future>(future: F) -> F::Output {
     timeout(LONG, future).await.unwrap()
 }
 
-/// A call that must have failed with `kind`.
+/// Checks that a call failed with `kind`.
 #[track_caller]
 fn assert_fails<T>(result: io::Result<T>, kind: io::ErrorKind) {
     assert_eq!(result.err().map(|error| error.kind()), Some(kind));

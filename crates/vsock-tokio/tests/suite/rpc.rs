@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! gRPC by tonic, both ways.
+//! gRPC with tonic, in both directions.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -57,7 +57,7 @@ async fn call(channel: &Channel, name: &str, within: Option<Duration>) -> Result
     Ok(answer.into_inner())
 }
 
-/// The guest: serves each connection of the host, and closes it when `served` are done.
+/// The guest: serves each connection from the host with a server of its own.
 async fn serve_guest(mut guest: Guest) {
     let mut serving = JoinSet::new();
     loop {
@@ -101,7 +101,7 @@ fn a_channel_calls_a_service_of_the_guest() {
 }
 
 #[test]
-fn a_channel_connects_anew_after_its_connection_broke() {
+fn a_channel_reconnects_after_its_connection_breaks() {
     one_thread().block_on(soon(async {
         let mut guest = Guest::new();
         let channel = endpoint().connect_with_connector_lazy(guest.connector().to_port(GUEST.port));
@@ -142,7 +142,7 @@ fn the_guest_calls_a_service_of_the_host() {
             }
         }
         drop(guest);
-        serving.await.unwrap().unwrap(); // it ends with the backend
+        serving.await.unwrap().unwrap(); // ends with the backend
     });
 }
 

@@ -16,7 +16,7 @@ use vsock_tokio::AsyncStream;
 use crate::streams::{pair_of, pattern};
 use crate::{one_thread, soon, two_threads};
 
-/// Far more than a task may do in ten turns.
+/// Far more than a task may transfer in ten turns.
 const ROUNDS: usize = 10_000;
 
 async fn echo_once(mut stream: AsyncStream) {
@@ -130,11 +130,11 @@ fn the_halves_may_be_on_two_threads() {
     }));
 }
 
-/// A task that always has something to do yields for the others of its thread.
+/// A task that is always busy yields to the other tasks of its thread.
 #[test]
 fn a_task_that_never_waits_yields_to_the_others() {
     one_thread().block_on(soon(async {
-        // It reads and writes what it has written itself, so it never needs anyone.
+        // It reads what it has written itself, so it never has to wait.
         let (mut near, mut far) = AsyncStream::pair().unwrap();
         let busy = tokio::spawn(async move {
             for _ in 0..ROUNDS {
@@ -143,7 +143,7 @@ fn a_task_that_never_waits_yields_to_the_others() {
             }
         });
         for _ in 0..10 {
-            yield_now().await; // and comes back
+            yield_now().await; // resumes later
         }
         assert!(!busy.is_finished());
         busy.abort();
@@ -152,7 +152,7 @@ fn a_task_that_never_waits_yields_to_the_others() {
 
 /// The same for a listener that always has a connection.
 #[test]
-fn a_task_that_accepts_without_end_yields_to_the_others() {
+fn a_task_that_always_accepts_yields_to_the_others() {
     one_thread().block_on(soon(async {
         let guest = crate::guest::Guest::new();
         let listener = guest.listener();

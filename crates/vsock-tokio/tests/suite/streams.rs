@@ -19,12 +19,12 @@ use vsock_tokio::{
 use crate::guest::{GUEST, Guest, HOST};
 use crate::{assert_fails, on_both, one_thread, soon};
 
-/// Bytes that show where they belong.
+/// Bytes that show their position.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..251).cycle().take(len).collect()
 }
 
-/// A pair with this capacity in both directions.
+/// A pair with the given capacity in both directions.
 pub(crate) fn pair_of(capacity: usize) -> (AsyncStream, AsyncStream) {
     let config = VsockInnerConfig::default()
         .to_device(Capacity::Bytes(capacity))
@@ -47,7 +47,7 @@ fn every_type_can_be_sent_shared_and_moved() {
 }
 
 #[test]
-fn bytes_arrive_in_both_directions_at_once() {
+fn bytes_arrive_in_both_directions_concurrently() {
     on_both(async || {
         let (near, far) = pair_of(1000);
         let sent = pattern(1 << 20);
@@ -118,7 +118,7 @@ fn vectored_writes_take_all_pieces() {
 }
 
 #[test]
-fn reads_fill_memory_that_was_never_written() {
+fn reads_fill_uninitialized_memory() {
     one_thread().block_on(soon(async {
         let (mut near, mut far) = AsyncStream::pair().unwrap();
         near.write_all(&pattern(100_000)).await.unwrap();
@@ -131,7 +131,7 @@ fn reads_fill_memory_that_was_never_written() {
 }
 
 #[test]
-fn empty_reads_and_writes_are_ready_and_move_nothing() {
+fn empty_reads_and_writes_are_ready_and_transfer_nothing() {
     one_thread().block_on(soon(async {
         let (mut near, mut far) = pair_of(1);
         assert_eq!(far.read(&mut []).await.unwrap(), 0);
@@ -149,7 +149,7 @@ fn empty_reads_and_writes_are_ready_and_move_nothing() {
 }
 
 #[test]
-fn a_writer_without_a_reader_is_bounded() {
+fn a_writer_without_a_reader_is_limited_by_the_capacity() {
     one_thread().block_on(soon(async {
         let (mut near, mut far) = pair_of(10_000);
         assert_eq!(near.write(&pattern(20_000)).await.unwrap(), 10_000);
@@ -191,7 +191,7 @@ fn copy_bidirectional_is_a_proxy_between_two_connections() {
 }
 
 #[test]
-fn copy_bidirectional_of_lent_and_of_tiny_streams_ends() {
+fn copy_bidirectional_of_borrowed_and_of_tiny_streams_ends() {
     one_thread().block_on(soon(async {
         let (mut client, mut left) = pair_of(1);
         let (mut right, server) = pair_of(1);
@@ -218,7 +218,7 @@ fn copy_bidirectional_of_lent_and_of_tiny_streams_ends() {
 }
 
 #[test]
-fn addresses_are_those_that_the_device_tells() {
+fn addresses_are_those_that_the_device_reports() {
     let (near, _far) = AsyncStream::pair().unwrap();
     assert_fails(near.peer_addr(), ErrorKind::AddrNotAvailable);
     assert_fails(near.local_addr(), ErrorKind::AddrNotAvailable);
@@ -276,13 +276,13 @@ fn a_stream_goes_back_and_forth_between_a_task_and_a_thread() {
                 read = near.read(&mut buf) => Some(read),
                 () = tokio::task::yield_now() => None,
             };
-            assert!(nothing.is_none()); // and its waker is left behind
+            assert!(nothing.is_none()); // its waker stays in the stream
             near
         }));
         let mut blocking = near.into_inner();
         let reader = thread::spawn(move || {
             let mut byte = [0];
-            blocking.read_exact(&mut byte).unwrap(); // in the blocking mode that it had
+            blocking.read_exact(&mut byte).unwrap(); // in the blocking mode from before
             (byte[0], blocking)
         });
         far.write_all(&[round ^ 0xff]).unwrap();

@@ -14,14 +14,14 @@ use super::vsockmon;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct CaptureConfig {
-    /// Bytes of each packet's payload that are kept: 0 to 65,536, default 128. Headers are always
-    /// whole.
+    /// The maximum number of payload bytes to store for each packet: 0 to 65,536, default 128.
+    /// Headers are always complete.
     pub payload_bytes: u32,
-    /// Bytes that may wait until they are written: 128 KiB to 1 GiB, default 4 MiB. Packets that
-    /// find no room are counted, and are not in the file. It may take twice that memory.
+    /// The maximum number of bytes that wait to be written: 128 KiB to 1 GiB, default 4 MiB.
+    /// Packets that find no room are dropped and counted. The capture can use twice this memory.
     pub queue_bytes: usize,
-    /// Bytes that the file may have: from 4,096, default 1 GiB. The capture ends before the packet
-    /// by which there would be more.
+    /// The maximum size of the file in bytes: at least 4,096, default 1 GiB. The capture ends
+    /// before the packet that would exceed it.
     pub file_bytes: u64,
 }
 
@@ -76,7 +76,7 @@ impl CaptureConfig {
         Ok(())
     }
 
-    /// Bytes of a packet in the file at most.
+    /// The maximum size of a packet in the file, in bytes.
     pub(super) fn snap_len(&self) -> u32 {
         let headers = u32::try_from(vsockmon::LEN).unwrap_or(u32::MAX);
         headers.saturating_add(self.payload_bytes)

@@ -5,45 +5,45 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why there is no capture, or why it has ended.
+/// Why a capture cannot start, or has ended.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CaptureError {
     /// A limit is out of its range.
-    #[error("{field} is {value}, expected {least} to {most}")]
+    #[error("invalid value {value} for {field}: expected {least} to {most}")]
     Limit {
         /// The field of [`CaptureConfig`](crate::CaptureConfig).
         field: &'static str,
-        /// Its value.
+        /// The value of the field.
         value: u64,
-        /// The least that it may be.
+        /// The minimum.
         least: u64,
-        /// The most.
+        /// The maximum.
         most: u64,
     },
-    /// The file cannot be written. A FIFO that has no reader yet is such a file (`ENXIO`).
+    /// The file cannot be opened for writing. A FIFO without a reader is such a file (`ENXIO`).
     #[error("cannot write a capture to {}", path.display())]
     Open {
-        /// Where.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The thread that writes cannot be started.
+    /// The writer thread cannot start.
     #[error("cannot start the thread that writes the capture")]
     Thread(#[source] io::Error),
-    /// Writing failed, as on a full disk: the capture has ended. The file ends with the last packet
-    /// that it has whole.
-    #[error("cannot write")]
+    /// Writing failed, for example because the disk is full, and the capture has ended. The file
+    /// ends with the last complete packet.
+    #[error("cannot write the capture")]
     Write(#[source] io::Error),
-    /// The file has the bytes that it may have: the capture has ended.
-    #[error("the file has the {0} bytes that it may have")]
+    /// The file has reached its size limit, and the capture has ended.
+    #[error("the file has reached its limit of {0} bytes")]
     FileLimit(u64),
-    /// The file did not take what was left within two seconds. The thread that writes waits for it
-    /// still.
-    #[error("the file does not take what was captured")]
+    /// The remaining packets could not be written within two seconds. The writer thread still waits
+    /// for the file.
+    #[error("cannot write the rest of the capture: the file is blocked")]
     NotEnded,
-    /// The thread that writes has panicked.
+    /// The writer thread has panicked.
     #[error("the thread that writes the capture has panicked")]
     Panicked,
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The four blocks of a pcapng file that a capture has (draft-ietf-opsawg-pcapng), in little-endian
-//! order: section header, interface description, enhanced packet, interface statistics.
+//! The four kinds of pcapng blocks that a capture needs (draft-ietf-opsawg-pcapng), in
+//! little-endian order: section header, interface description, enhanced packet, and interface
+//! statistics.
 //!
-//! They are appended to memory that threads share, under its lock, which no library's writer does.
+//! Devices append blocks to a buffer that they share with the writer thread, under its lock. No
+//! pcapng library supports that.
 
 use vsock_virtio::PacketDirection;
 
@@ -15,9 +17,9 @@ const INTERFACE_DESCRIPTION: u32 = 1;
 const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 
-/// By which a reader knows the order of bytes.
+/// Tells a reader the byte order.
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
-/// Of a section header: 1.0, and "the length of the section is not given".
+/// Fields of a section header: version 1.0, and "section length not specified".
 const VERSION: [u16; 2] = [1, 0];
 const UNKNOWN_LENGTH: u64 = u64::MAX;
 
@@ -25,7 +27,7 @@ const SHB_USERAPPL: u16 = 4;
 const IF_NAME: u16 = 2;
 const IF_DESCRIPTION: u16 = 3;
 const IF_TSRESOL: u16 = 9;
-/// Of `if_tsresol`: 10^-9 seconds.
+/// A value of `if_tsresol`: 10^-9 seconds.
 const NANOSECONDS: u8 = 9;
 const EPB_FLAGS: u16 = 2;
 const EPB_DROPCOUNT: u16 = 4;
@@ -33,37 +35,37 @@ const ISB_ENDTIME: u16 = 3;
 const ISB_IFRECV: u16 = 4;
 const ISB_IFDROP: u16 = 5;
 
-/// Type and length before each block's body, and the length again after it.
+/// The size of the type and length before a block's body, and of the length after it.
 const FRAME: usize = 12;
-/// Bytes of an interface statistics block.
+/// The size of an interface statistics block in bytes.
 pub(super) const STATISTICS_LEN: usize = FRAME + 12 + 3 * 12 + 4;
 
-/// A packet, as it goes into a block.
+/// A packet to be stored in a block.
 #[derive(Debug)]
 pub(super) struct Packet<'a> {
     pub(super) interface: u32,
     /// Nanoseconds since 1970.
     pub(super) time: u64,
     pub(super) direction: PacketDirection,
-    /// Packets of this interface that are missing between the packet before and this one.
+    /// How many packets of this interface are missing before this one.
     pub(super) dropped: u64,
-    /// Its headers, all of them.
+    /// All headers of the packet.
     pub(super) headers: &'a [u8],
-    /// Its payload, or the begin of it.
+    /// The payload, or its beginning.
     pub(super) payload: &'a [u8],
-    /// How much longer the payload was.
+    /// How many bytes of the payload are missing at its end.
     pub(super) cut: u32,
 }
 
 impl Packet<'_> {
-    /// Bytes of its block.
+    /// The size of the packet's block in bytes.
     pub(super) fn block_len(&self) -> usize {
         let captured = self.headers.len() + self.payload.len();
         let dropped = if self.dropped > 0 { 12 } else { 0 };
         FRAME + 20 + captured.next_multiple_of(4) + 8 + dropped + 4
     }
 
-    /// Appends its block.
+    /// Appends the packet's block.
     pub(super) fn append(&self, out: &mut Vec<u8>) {
         block(out, ENHANCED_PACKET, |out| {
             put32(out, self.interface);
@@ -74,7 +76,7 @@ impl Packet<'_> {
             out.extend_from_slice(self.headers);
             out.extend_from_slice(self.payload);
             pad(out);
-            // Inbound and outbound, as the host sees it.
+            // Inbound or outbound, from the host's point of view.
             let flags = match self.direction {
                 PacketDirection::FromGuest => 1_u32,
                 PacketDirection::ToGuest => 2,
@@ -88,7 +90,7 @@ impl Packet<'_> {
     }
 }
 
-/// Appends the block that a file begins with.
+/// Appends the first block of a file.
 pub(super) fn section_header(out: &mut Vec<u8>, application: &str) {
     block(out, SECTION_HEADER, |out| {
         put32(out, BYTE_ORDER_MAGIC);
@@ -101,7 +103,7 @@ pub(super) fn section_header(out: &mut Vec<u8>, application: &str) {
     });
 }
 
-/// Appends the description of the next interface. Its number is how many there were before.
+/// Appends the description of the next interface. Interfaces are numbered from 0, in this order.
 pub(super) fn interface(out: &mut Vec<u8>, name: &str, description: &str, snap_len: u32) {
     block(out, INTERFACE_DESCRIPTION, |out| {
         out.extend_from_slice(&LINKTYPE_VSOCK.to_le_bytes());
@@ -114,8 +116,8 @@ pub(super) fn interface(out: &mut Vec<u8>, name: &str, description: &str, snap_l
     });
 }
 
-/// Appends what an interface has counted by this time: packets that passed, and those of them that
-/// are not in the file.
+/// Appends the counters of an interface at this time: all packets, and those that are not in the
+/// file.
 pub(super) fn statistics(out: &mut Vec<u8>, interface: u32, time: u64, passed: u64, dropped: u64) {
     block(out, INTERFACE_STATISTICS, |out| {
         put32(out, interface);
@@ -129,14 +131,14 @@ pub(super) fn statistics(out: &mut Vec<u8>, interface: u32, time: u64, passed: u
     });
 }
 
-/// A block among others, as a writer must know it.
+/// The properties of a block that the writer needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Block {
     pub(super) len: usize,
     pub(super) kind: Kind,
 }
 
-/// What is in a block.
+/// The kind of a block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     /// A packet of this interface.
@@ -146,7 +148,7 @@ pub(super) enum Kind {
     Other,
 }
 
-/// The first of the blocks; `None` where there is none.
+/// Returns the properties of the first block, if there is one.
 pub(super) fn first(blocks: &[u8]) -> Option<Block> {
     let number = |at: usize| {
         let bytes = blocks.get(at..at + 4)?;
@@ -158,7 +160,7 @@ pub(super) fn first(blocks: &[u8]) -> Option<Block> {
         (INTERFACE_DESCRIPTION, _) => Kind::Interface,
         _ => Kind::Other,
     };
-    // All blocks here are our own; at least this ends whoever goes through them.
+    // All blocks are our own and valid. The minimum only ensures that iterating over them ends.
     let len = len.max(FRAME);
     Some(Block { len, kind })
 }
@@ -187,12 +189,12 @@ fn end_of_options(out: &mut Vec<u8>) {
     put32(out, 0);
 }
 
-/// Fills up to a multiple of four: each block begins at one, as blocks have such lengths.
+/// Pads to a multiple of four bytes. Blocks have such lengths, so each also begins at a multiple.
 fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
-/// A time stands as its upper half and its lower half.
+/// Appends a time: first its upper half, then its lower half.
 fn put_time(out: &mut Vec<u8>, time: u64) {
     let bytes = time.to_le_bytes();
     let (lower, upper) = bytes.split_at(4);

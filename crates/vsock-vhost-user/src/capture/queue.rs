@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets on their way to a file that may be slow. Adding one never waits for the file: a packet
-//! that finds no room is counted, and the file tells how many there were.
+//! A bounded queue of packets between devices and the writer thread. Adding a packet never waits
+//! for the file: a packet that finds no room is dropped and counted, and the file contains the
+//! count.
 
 use std::mem;
 use std::ops::ControlFlow;
@@ -11,24 +12,24 @@ use std::time::Duration;
 use super::clock;
 use super::pcapng::{self, Kind, Packet};
 
-/// Blocks that wait, and what was counted.
+/// Blocks that wait for the writer, and counters.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// For the writer: there is something to do.
+    /// Tells the writer that there are blocks.
     filled: Condvar,
-    /// For the owner: the writer has ended.
+    /// Tells the owner that the writer has ended.
     ended: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Whole blocks, in the order of the file.
+    /// Complete blocks, in the order of the file.
     blocks: Vec<u8>,
     capacity: usize,
     interfaces: Vec<Interface>,
     phase: Phase,
-    /// Whether the writer waits for blocks, so that it must be woken.
+    /// Whether the writer waits for blocks and must be woken.
     writer_sleeps: bool,
     file_bytes: u64,
 }
@@ -36,19 +37,19 @@ struct State {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Open,
-    /// No packet is taken any more; what waits is still written.
+    /// The queue takes no more packets. Blocks that wait are still written.
     Closing,
     Ended,
 }
 
-/// What passes one device.
+/// The counters of one device.
 #[derive(Clone, Copy, Debug, Default)]
 struct Interface {
     passed: u64,
     dropped: u64,
-    /// How many of `dropped` the statistics in the file have.
+    /// The value of `dropped` in the last statistics in the file.
     told: u64,
-    /// How many were dropped since the last packet that was not.
+    /// How many packets were dropped since the last one that was not.
     gap: u64,
 }
 
@@ -60,18 +61,20 @@ pub(super) struct Sums {
     pub(super) file_bytes: u64,
 }
 
-/// What the writer has taken besides blocks.
+/// Information for the writer about the blocks that it has taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Taken {
-    /// Interfaces that there are.
+    /// The number of interfaces.
     pub(super) interfaces: usize,
-    /// Packets that were dropped and of which the file tells for the first time.
+    /// How many dropped packets these blocks report for the first time.
     pub(super) newly_dropped: u64,
-    /// Nothing comes after it.
+    /// Whether these are the last blocks.
     pub(super) is_last: bool,
 }
 
 impl State {
+    /// Appends the statistics of the selected interfaces. Returns how many dropped packets they
+    /// report for the first time.
     fn append_statistics(
         &mut self,
         out: &mut Vec<u8>,
@@ -102,7 +105,7 @@ impl State {
 }
 
 impl Queue {
-    /// For this many bytes of packets.
+    /// Creates a queue for this many bytes of packets.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             state: Mutex::new(State {
@@ -118,12 +121,13 @@ impl Queue {
         }
     }
 
-    /// Adds the block that the file begins with.
+    /// Adds the first block of the file.
     pub(super) fn begin(&self, application: &str) {
         pcapng::section_header(&mut self.state().blocks, application);
     }
 
-    /// Adds an interface; returns its number. There is room for it, as there are few of them.
+    /// Adds an interface, and returns its number. This ignores the capacity, because there are few
+    /// interfaces.
     pub(super) fn add_interface(&self, name: &str, description: &str, snap_len: u32) -> u32 {
         let mut state = self.state();
         let number = u32::try_from(state.interfaces.len()).unwrap_or(u32::MAX);
@@ -135,7 +139,8 @@ impl Queue {
         number
     }
 
-    /// Adds a packet, or counts it if there is no room. `Break`: no packet is taken any more.
+    /// Adds a packet, or counts it if there is no room. Returns `Break` if the queue takes no more
+    /// packets.
     pub(super) fn push(&self, mut packet: Packet<'_>) -> ControlFlow<()> {
         let mut state = self.state();
         if state.phase != Phase::Open {
@@ -152,6 +157,7 @@ impl Queue {
             return ControlFlow::Break(());
         };
         interface.passed += 1;
+        // Set this before measuring the block, because it makes the block longer.
         packet.dropped = interface.gap;
         if blocks.len().saturating_add(packet.block_len()) > *capacity {
             interface.dropped += 1;
@@ -164,9 +170,10 @@ impl Queue {
         ControlFlow::Continue(())
     }
 
-    /// Waits for blocks, and takes all of them in exchange for `batch`, of which all is in the file
-    /// now.
+    /// Waits for blocks and takes all of them, in exchange for the empty buffer of the previous
+    /// `batch`.
     pub(super) fn exchange(&self, batch: &mut Vec<u8>) -> Taken {
+        // Allocate without the lock, so that devices neither wait for this nor allocate themselves.
         batch.clear();
         let capacity = self.state().capacity;
         batch.reserve_exact(capacity);
@@ -178,6 +185,8 @@ impl Queue {
             state.writer_sleeps = false;
         }
         mem::swap(&mut state.blocks, batch);
+        // No packet is added after the queue closes, so these are all. The last statistics cover
+        // every interface; earlier ones only those with new drops.
         let is_last = state.phase != Phase::Open;
         let newly_dropped = state.append_statistics(batch, |_, interface| {
             is_last || interface.dropped > interface.told
@@ -189,18 +198,21 @@ impl Queue {
         }
     }
 
-    /// The file has this many bytes.
+    /// Sets the size of the file, for the counters.
     pub(super) fn set_file_bytes(&self, bytes: u64) {
         self.state().file_bytes = bytes;
     }
 
-    /// No block can be written any more: the packets in `lost`, and those that wait, are dropped.
-    /// Returns the statistics of all interfaces that the file describes.
+    /// Closes the queue because no more blocks can be written. Counts the packets in `lost` and
+    /// those that wait as dropped. Returns the statistics of all interfaces that the file
+    /// describes.
     pub(super) fn give_up(&self, lost: &[u8]) -> Vec<u8> {
         let mut state = self.state();
         state.phase = Phase::Closing;
         let waiting = mem::take(&mut state.blocks);
+        // Interfaces whose description is lost have the highest numbers.
         let mut described = state.interfaces.len();
+        // `lost` are the blocks that the writer took and could not write, `waiting` the later ones.
         for mut blocks in [lost, &waiting] {
             while let Some(block) = pcapng::first(blocks) {
                 match block.kind {
@@ -216,7 +228,7 @@ impl Queue {
         statistics
     }
 
-    /// No packet is taken from now on.
+    /// Takes no more packets from now on.
     pub(super) fn close(&self) {
         let mut state = self.state();
         if state.phase == Phase::Open {
@@ -225,13 +237,13 @@ impl Queue {
         self.wake_writer(&mut state);
     }
 
-    /// The writer has ended.
+    /// Notes that the writer has ended.
     pub(super) fn set_ended(&self) {
         self.state().phase = Phase::Ended;
         self.ended.notify_all();
     }
 
-    /// Waits until the writer has ended, but not longer than this; returns whether it has.
+    /// Waits until the writer has ended, at most for `timeout`. Returns whether it has.
     pub(super) fn wait_until_ended(&self, timeout: Duration) -> bool {
         let runs = |state: &mut State| state.phase != Phase::Ended;
         let waited = self.ended.wait_timeout_while(self.state(), timeout, runs);
@@ -239,7 +251,7 @@ impl Queue {
         !waited.timed_out()
     }
 
-    /// Whether packets are taken.
+    /// Whether the queue takes packets.
     pub(super) fn is_open(&self) -> bool {
         self.state().phase == Phase::Open
     }
@@ -257,7 +269,7 @@ impl Queue {
         })
     }
 
-    /// A writer that does not sleep looks again before it does.
+    /// Wakes the writer if it sleeps. Otherwise it looks at the queue again before it does.
     fn wake_writer(&self, state: &mut State) {
         if mem::take(&mut state.writer_sleeps) {
             self.filled.notify_one();
@@ -265,7 +277,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whole after a panic: blocks are appended by code that cannot panic.
+        // A panic cannot leave this inconsistent: the code that appends blocks cannot panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

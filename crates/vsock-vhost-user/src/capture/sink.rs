@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where a capture is written to: a file, which always ends with a whole block, or any other
-//! writer.
+//! The destination of a capture: a regular file, which always ends with a complete block, or any
+//! other writer.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -15,38 +15,38 @@ use super::pcapng;
 
 pub(super) struct Sink {
     output: Output,
-    /// Bytes of whole blocks.
+    /// The size of the complete blocks in bytes.
     len: u64,
 }
 
 enum Output {
-    /// A regular file, which can be shortened.
+    /// A regular file, which can be truncated.
     File(File),
     Stream(Box<dyn Write + Send>),
 }
 
-/// What becomes of a file that has the name already.
+/// How to handle an existing file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Existing {
     Overwritten,
-    /// It stays, and is an error.
+    /// The file is kept, and opening it is an error.
     Kept,
 }
 
-/// Blocks that could not be written, all of them.
+/// A failure to write some of the blocks.
 #[derive(Debug)]
 pub(super) struct Unwritten {
-    /// How many bytes of whole blocks were written before.
+    /// The size of the complete blocks that were written before, in bytes.
     pub(super) written: usize,
     pub(super) source: io::Error,
 }
 
 impl Sink {
-    /// Makes a file, which only its owner can read, or empties the one that is there, if it may.
+    /// Creates a file that only its owner can read, or truncates an existing one if permitted.
     ///
-    /// A FIFO must have a reader by now.
+    /// A FIFO must already have a reader.
     pub(super) fn open(path: &Path, existing: Existing) -> io::Result<Self> {
-        // Opening a FIFO that has no reader would wait for one.
+        // Opening a FIFO without a reader would otherwise block until there is one.
         let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
         let file = OpenOptions::new()
             .write(true)
@@ -58,10 +58,10 @@ impl Sink {
             .open(path)?;
         let kind = file.metadata()?.file_type();
         if kind.is_block_device() {
-            let text = "the path is a block device; name a file, a FIFO or a character device";
+            let text = "expected a file, a FIFO or a character device, found a block device";
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
         }
-        // The thread that writes may wait for a reader.
+        // From now on, only the writer thread uses the file, and it may block.
         fcntl_setfl(&file, fcntl_getfl(&file)?.difference(OFlags::NONBLOCK))?;
         Ok(if kind.is_file() {
             Self::new(Output::File(file))
@@ -70,7 +70,7 @@ impl Sink {
         })
     }
 
-    /// Writes to anything else.
+    /// Creates a sink for any other writer.
     pub(super) fn to(writer: impl Write + Send + 'static) -> Self {
         Self::new(Output::Stream(Box::new(writer)))
     }
@@ -79,14 +79,15 @@ impl Sink {
         Self { output, len: 0 }
     }
 
-    /// Bytes of whole blocks that were written.
+    /// The size of the complete blocks that were written, in bytes.
     pub(super) const fn len(&self) -> u64 {
         self.len
     }
 
-    /// Writes whole blocks. After a failure a file ends with the last block that it has whole.
+    /// Writes complete blocks. After a failure, truncates a file after its last complete block.
     pub(super) fn write(&mut self, blocks: &[u8]) -> Result<(), Unwritten> {
         let (done, result) = self.output.write_all(blocks);
+        // A failed write can end in the middle of a block, which must not stay in the file.
         let whole = match result {
             Ok(()) => done,
             Err(_) => whole_blocks(blocks, done as u64),
@@ -99,7 +100,7 @@ impl Sink {
         })
     }
 
-    /// Whether it ends with a whole block, whatever has failed.
+    /// Whether the output ends with a complete block even after a failure.
     pub(super) const fn ends_whole(&self) -> bool {
         matches!(self.output, Output::File(_))
     }
@@ -113,7 +114,7 @@ impl Sink {
 }
 
 impl Output {
-    /// Returns how many bytes were written, and why not all, if so.
+    /// Writes bytes. Returns how many were written, and the error if these are not all.
     fn write_all(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
@@ -137,13 +138,13 @@ impl Output {
                 .set_len(len)
                 .and_then(|()| file.seek(SeekFrom::Start(len)));
             if let Err(error) = shortened {
-                log::debug!("the capture's file ends within a packet: {error}");
+                log::debug!("cannot truncate the capture after its last packet: {error}");
             }
         }
     }
 }
 
-/// How many bytes the blocks have that lie within the first `limit` bytes.
+/// Returns the size of all blocks that are entirely within the first `limit` bytes.
 pub(super) fn whole_blocks(blocks: &[u8], limit: u64) -> usize {
     let mut whole: usize = 0;
     while let Some(block) = blocks.get(whole..).and_then(pcapng::first) {

@@ -8,7 +8,7 @@ use vsock_proto::Op;
 
 use super::*;
 
-/// What a capture has written, and a say in whether it may go on.
+/// A writer into shared memory.
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
@@ -22,7 +22,7 @@ impl Write for Memory {
     }
 }
 
-/// Waits at each write until it is let go on.
+/// A writer that blocks in each write until it may continue.
 struct Slow {
     memory: Memory,
     entered: Sender<()>,
@@ -40,7 +40,7 @@ impl Write for Slow {
     }
 }
 
-/// Takes a number of bytes, and then none.
+/// A writer that takes a number of bytes and then fails.
 struct Disk(usize);
 
 impl Write for Disk {
@@ -87,7 +87,7 @@ fn long(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// The blocks of a file, which must be whole.
+/// Splits a file into its blocks, which must be complete.
 fn blocks(mut file: &[u8]) -> Vec<Block> {
     let mut blocks = Vec::new();
     while !file.is_empty() {
@@ -104,7 +104,7 @@ fn kinds(blocks: &[Block]) -> Vec<u32> {
     blocks.iter().map(|(kind, _)| *kind).collect()
 }
 
-/// The value of an option after `at`.
+/// Returns the value of an option after `at`.
 fn option(body: &[u8], mut at: usize, wanted: u16) -> Option<Vec<u8>> {
     loop {
         let code = number(body, at) & 0xffff;
@@ -117,7 +117,7 @@ fn option(body: &[u8], mut at: usize, wanted: u16) -> Option<Vec<u8>> {
     }
 }
 
-/// Of the statistics: the interface, packets that passed, packets that were dropped.
+/// Returns the contents of a statistics block: the interface, all packets, and dropped packets.
 fn counts((kind, body): &Block) -> (u32, u64, u64) {
     assert_eq!(*kind, 5);
     let value = |code| long(&option(body, 12, code).unwrap(), 0);
@@ -131,7 +131,7 @@ fn show(tap: &mut impl PacketTap, len: usize) -> ControlFlow<()> {
 }
 
 #[test]
-fn a_file_is_what_the_format_asks_for() {
+fn a_file_has_the_required_format() {
     let memory = Memory::default();
     let config = CaptureConfig::default().payload_bytes(5);
     let capture = Capture::to_writer(memory.clone(), config).unwrap();
@@ -181,7 +181,7 @@ fn a_file_is_what_the_format_asks_for() {
 }
 
 #[test]
-fn operations_are_told_as_linux_tells_them() {
+fn operations_are_named_as_in_linux() {
     let ops = |op| vsockmon::headers(&header(op, 0))[24];
     let told: Vec<u8> = (0..=8).map(ops).collect();
     // unknown, connect, connect, disconnect, disconnect, payload, control, control, unknown
@@ -189,7 +189,7 @@ fn operations_are_told_as_linux_tells_them() {
 }
 
 #[test]
-fn a_device_does_not_wait_for_a_slow_file_and_what_is_missing_is_told() {
+fn a_device_does_not_wait_for_a_slow_file_which_reports_missing_packets() {
     let (entered, wait_for_write) = mpsc::channel();
     let (let_go, go_on) = mpsc::channel();
     let memory = Memory::default();
@@ -202,7 +202,7 @@ fn a_device_does_not_wait_for_a_slow_file_and_what_is_missing_is_told() {
         .queue_bytes(128 << 10)
         .payload_bytes(65_536);
     let capture = Capture::to_writer(slow, config).unwrap();
-    // The writer is at its first block.
+    // The writer blocks in its first write.
     wait_for_write.recv().unwrap();
     let mut tap = capture.tap(guest());
     for _ in 0..10 {
@@ -212,7 +212,7 @@ fn a_device_does_not_wait_for_a_slow_file_and_what_is_missing_is_told() {
     let dropped = capture.counters().dropped;
     assert_eq!(dropped, 6, "four of them find room");
     drop(let_go);
-    // When the queue is empty again, the next packet tells of those before.
+    // When the queue is empty again, the next packet reports the missing ones.
     while capture.counters().file_bytes < 120_000 {
         thread::yield_now();
     }
@@ -230,7 +230,7 @@ fn a_device_does_not_wait_for_a_slow_file_and_what_is_missing_is_told() {
 }
 
 #[test]
-fn a_full_disk_ends_the_capture_and_not_the_device() {
+fn a_full_disk_ends_the_capture_but_not_the_device() {
     let capture = Capture::to_writer(Disk(700), CaptureConfig::default()).unwrap();
     let mut tap = capture.tap(guest());
     while show(&mut tap, 1000).is_continue() {
@@ -268,7 +268,7 @@ fn a_file_ends_at_its_limit_with_a_whole_block_and_its_statistics() {
 }
 
 #[test]
-fn a_file_is_cut_to_whole_blocks() {
+fn only_complete_blocks_count() {
     let mut file = Vec::new();
     pcapng::section_header(&mut file, "x");
     let first = file.len();
@@ -287,20 +287,20 @@ fn a_file_is_cut_to_whole_blocks() {
 }
 
 #[test]
-fn limits_are_checked_and_places_that_cannot_be_written_are_said() {
+fn invalid_limits_and_paths_are_errors() {
     let config = CaptureConfig::default();
     for (config, text) in [
         (
             config.payload_bytes(65_537),
-            "payload_bytes is 65537, expected 0 to 65536",
+            "invalid value 65537 for payload_bytes: expected 0 to 65536",
         ),
         (
             config.queue_bytes(1),
-            "queue_bytes is 1, expected 131072 to 1073741824",
+            "invalid value 1 for queue_bytes: expected 131072 to 1073741824",
         ),
         (
             config.file_bytes(4095),
-            "file_bytes is 4095, expected 4096 to 18446744073709551615",
+            "invalid value 4095 for file_bytes: expected 4096 to 18446744073709551615",
         ),
     ] {
         let error = Capture::to_writer(io::sink(), config).unwrap_err();
@@ -326,7 +326,7 @@ fn limits_are_checked_and_places_that_cannot_be_written_are_said() {
 }
 
 #[test]
-fn only_its_owner_reads_a_file() {
+fn only_its_owner_can_read_a_file() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("packets");

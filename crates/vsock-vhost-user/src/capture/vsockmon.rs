@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What stands before each packet, as Linux's vsockmon has it (`linux/vsockmon.h`): a header that
-//! every transport fills, then that of the transport.
+//! The headers before each packet's payload, in the format of Linux's vsockmon
+//! (`linux/vsockmon.h`): a header common to all transports, and the transport's own header.
 
 use vsock_proto::{Header, Op};
 
-/// Bytes of both headers.
+/// The size of both headers in bytes.
 pub(super) const LEN: usize = MONITOR + Header::LEN;
 
-/// Bytes of `struct af_vsockmon_hdr`.
+/// The size of `struct af_vsockmon_hdr` in bytes.
 const MONITOR: usize = 32;
 
-/// `AF_VSOCK_TRANSPORT_VIRTIO`: the transport's header is that of virtio.
+/// `AF_VSOCK_TRANSPORT_VIRTIO`: the transport's header is a virtio header.
 const TRANSPORT_VIRTIO: u16 = 2;
 
-/// Bytes of it.
+/// The size of the transport's header in bytes.
 const TRANSPORT_LEN: u16 = 44;
 
-/// `enum af_vsockmon_op`: what a packet is for, whatever the transport.
+/// `enum af_vsockmon_op`: the purpose of a packet, independent of the transport.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u16)]
 enum MonitorOp {
@@ -29,7 +29,7 @@ enum MonitorOp {
 }
 
 impl From<u16> for MonitorOp {
-    /// Of an operation of virtio, which may be any number.
+    /// Converts a virtio operation, which may be any number.
     fn from(op: u16) -> Self {
         match Op::try_from(op) {
             Ok(Op::Request | Op::Response) => Self::Connect,
@@ -41,7 +41,7 @@ impl From<u16> for MonitorOp {
     }
 }
 
-/// Both headers of a packet.
+/// Returns both headers of a packet.
 pub(super) fn headers(header: &Header) -> [u8; LEN] {
     let monitor = [
         &header.src_cid.to_le_bytes()[..],

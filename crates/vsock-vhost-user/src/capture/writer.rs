@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The thread that writes a capture: the only one that waits for the file.
+//! The thread that writes a capture. No other thread waits for the file.
 
 use super::error::CaptureError;
 use super::pcapng::STATISTICS_LEN;
@@ -10,24 +10,24 @@ use super::sink::{Sink, Unwritten, whole_blocks};
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) sink: Sink,
-    /// Bytes that the file may have.
+    /// The maximum size of the file in bytes.
     pub(super) limit: u64,
-    /// What the log calls the file.
+    /// The name of the file in log messages.
     pub(super) name: String,
 }
 
 impl Writer {
-    /// Writes until the capture is stopped, or cannot go on.
+    /// Writes until the capture is stopped or cannot continue.
     pub(super) fn run(mut self, queue: &Queue) -> Result<(), CaptureError> {
         let result = self.write_all(queue);
         match &result {
             Ok(()) => {}
             Err(CaptureError::FileLimit(limit)) => log::warn!(
-                "the capture {} has ended: it has the {limit} bytes that it may have",
+                "the capture {} has ended: it has reached its limit of {limit} bytes",
                 self.name
             ),
             Err(CaptureError::Write(source)) => log::error!(
-                "the capture {} has ended, it cannot be written: {source}",
+                "the capture {} has ended: cannot write it: {source}",
                 self.name
             ),
             Err(error) => log::error!("the capture {} has ended: {error}", self.name),
@@ -53,11 +53,11 @@ impl Writer {
             if taken.newly_dropped > 0 && !warned {
                 warned = true;
                 log::warn!(
-                    "the capture {} is written too slowly: packets are left out, and counted in it",
+                    "writing the capture {} is too slow: dropping packets, which it counts",
                     self.name
                 );
             }
-            // The statistics at the end find room.
+            // Keep room for the statistics at the end.
             let reserved = if taken.is_last { 0 } else { taken.interfaces };
             let reserved = (reserved as u64).saturating_mul(STATISTICS_LEN as u64);
             let room = self
@@ -69,6 +69,8 @@ impl Writer {
             } else {
                 whole_blocks(&batch, room)
             };
+            // Write as many complete blocks as fit. If some do not, the file is full: end with an
+            // error after writing the others.
             let (blocks, rest) = batch.split_at(fitting);
             let written = self.sink.write(blocks);
             queue.set_file_bytes(self.sink.len());
@@ -83,8 +85,8 @@ impl Writer {
             };
             let statistics = queue.give_up(lost);
             if self.sink.ends_whole() || matches!(error, CaptureError::FileLimit(_)) {
-                // On a full disk there is often room in the last page of the file. If not, it is as
-                // it was.
+                // Even on a full disk there is often room in the file's last page. If not, the sink
+                // truncates the file again.
                 let _told = self.sink.write(&statistics);
                 queue.set_file_bytes(self.sink.len());
             }

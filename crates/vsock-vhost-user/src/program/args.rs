@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The command line: its grammar and its checks, nothing else. A file for each group of options.
+//! The command line: its grammar and its checks. Each group of options has a file of its own.
 
 mod capture;
 mod command;
@@ -39,36 +39,38 @@ pub(crate) use self::logging::LogArgs;
 pub(crate) use self::operation::{OperationArgs, SandboxMode};
 pub(crate) use self::vm::Vm;
 
-/// A vsock device for virtual machines, outside of the VMM.
+/// A vsock device for virtual machines that runs outside the VMM.
 ///
-/// The VMM connects to SOCKET and shares the guest's memory. A host process reaches port P of the
-/// guest by connecting to UDS_PATH and writing "CONNECT P\n"; it reads "OK <port>\n" once the guest
-/// has accepted. A host process that serves port P for the guest listens on UDS_PATH
-/// followed by "_P".
+/// The VMM connects to SOCKET, the path given by --socket, and shares the guest's memory. Host
+/// processes use UDS_PATH, the path given by --uds-path. To reach port P of the guest, a host
+/// process connects to UDS_PATH and writes "CONNECT P\n"; it reads "OK <port>\n" once the guest
+/// has accepted. To serve port P for the guest, it listens on UDS_PATH followed by "_P".
 ///
-/// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH followed by "_seqpacket",
-/// where the command is the first message; to serve a port, the same name as for streams.
+/// SOCK_SEQPACKET sockets carry messages. To reach the guest, connect to UDS_PATH followed by
+/// "_seqpacket" and send the command as the first message. To serve a port, listen on the same
+/// path as for streams.
 ///
-/// When the VMM goes away, the next one is served. SIGTERM, SIGINT and SIGHUP end the program and
-/// remove its sockets.
+/// When a VMM disconnects, the program waits for the next one. SIGTERM, SIGINT and SIGHUP end the
+/// program and remove its sockets.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Debug, Parser)]
 #[command(
     name = "vsock-vhost-user",
     version,
+    max_term_width = 100,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     after_help = "\
-QEMU, with the guest's memory shared:
+To use it with QEMU, whose guest memory must be shared:
   -object memory-backend-memfd,id=mem,size=512M,share=on -machine q35,memory-backend=mem \\
   -chardev socket,id=vsock,path=SOCKET -device vhost-user-vsock-pci,chardev=vsock
 
-Exit codes: 0 ended by a signal, 1 failed, 2 wrong arguments."
+Exit codes: 0 stopped by a signal, 1 failed, 2 invalid arguments."
 )]
 pub(crate) struct Args {
-    /// One virtual machine of several, by its options without the dashes: guest-cid=N,socket=PATH,
-    /// uds-path=PATH, and every other option under the headings "for all guests or as a key of one"
-    /// and "the guest, or keys of one". May be repeated
+    /// Add a virtual machine: guest-cid=N,socket=PATH,uds-path=PATH. May be repeated.
+    ///
+    /// The keys are the options listed under the headings that mention --vm, without their dashes.
     #[arg(
         long = "vm",
         value_name = "KEY=VALUE,...",
@@ -77,19 +79,22 @@ pub(crate) struct Args {
     )]
     many: Vec<VmArgs>,
 
-    /// Virtual machines from a YAML file: `vms:` with a list, each with the keys of --vm
+    /// Read the virtual machines from a YAML file: `vms:`, then a list of entries with the keys of
+    /// --vm
     #[arg(long, value_name = "FILE", conflicts_with_all = ["guest", "many"])]
     config: Option<PathBuf>,
 
-    /// Read all options and files, say what is wrong with them, and start nothing
+    /// Check all options and files, report the first error, and exit without starting a device
     #[arg(long)]
     pub(crate) check: bool,
 
-    /// Print what QEMU's conventions for back-ends ask for, as JSON, and do nothing else
+    /// Print the program's capabilities as JSON, as QEMU's conventions for back-ends require, and
+    /// exit
     #[arg(long)]
     pub(crate) print_capabilities: bool,
 
-    // Without a heading, so before those with one: what follows a heading stands under it.
+    // These options have no heading. They come first, because a heading applies to every option
+    // after it.
     #[command(flatten)]
     pub(crate) log: LogArgs,
 
@@ -102,35 +107,44 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) control: ControlArgs,
 
-    // The last one, because what follows would stand under its heading in the help.
+    // Last, because its headings would apply to any options after it.
     #[command(flatten)]
     vm: VmArgs,
 
-    /// Without one, the program serves its virtual machines.
+    /// Without a command, the program runs the devices of its virtual machines.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
 
-/// What is wrong with the arguments as a whole.
+/// An error in the combination of arguments.
 #[derive(Debug, Error)]
 pub(crate) enum ArgsError {
-    #[error("no virtual machine: give --socket and --uds-path, or --vm, or --config")]
+    #[error("no virtual machine: give --socket and --uds-path, --vm, or --config")]
     NoVm,
     #[error("--config {}", .0.display())]
     File(PathBuf, #[source] FileError),
     #[error(transparent)]
     Vm(#[from] VmError),
-    #[error("two virtual machines have the guest CID {0}; each needs its own")]
+    #[error("two virtual machines have guest CID {0}; give each its own")]
     SameCid(u64),
-    #[error("{0}, and {1}: one name for two sockets; give one of them another name or directory")]
+    #[error("{0}, and {1}: two sockets cannot share a name; move one to another path")]
     SameName(SocketUse, SocketUse),
-    #[error("{0}: its path has {1} bytes, and that of a socket at most {max}; give a shorter one", max = names::LONGEST)]
+    #[error(
+        "{0}: a socket path can have at most {max} bytes and this one has {1}; use a shorter path",
+        max = names::LONGEST
+    )]
     LongName(SocketUse, usize),
 }
 
 impl Args {
-    /// The virtual machines, of which no two share anything.
+    /// Returns the virtual machines. No two of them share a CID or a socket.
+    ///
+    /// # Errors
+    ///
+    /// The configuration file is invalid, an option is missing, or two options contradict each
+    /// other.
     pub(crate) fn vms(&self) -> Result<Vec<Vm>, ArgsError> {
+        // Three sources exclude each other: a file, one or more --vm, or options for one guest.
         let described = match &self.config {
             Some(path) => file::read(path).map_err(|error| ArgsError::File(path.clone(), error))?,
             None if self.vm.identity == Identity::default() => self.many.clone(),
@@ -139,6 +153,7 @@ impl Args {
         if described.is_empty() {
             return Err(ArgsError::NoVm);
         }
+        // The options without identity, such as limits, then apply to all of them.
         let vms = described.into_iter().map(|vm| vm.with(&self.vm));
         let vms: Vec<Vm> = vms.collect::<Result<_, _>>()?;
         let mut cids = BTreeSet::new();

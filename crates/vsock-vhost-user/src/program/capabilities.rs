@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What QEMU's conventions for back-end programs ask for: `--print-capabilities`, and the file by
-//! which management software finds the program (both of QEMU's `vhost-user.json`).
+//! The parts of QEMU's conventions for back-end programs (`vhost-user.json`): the option
+//! `--print-capabilities`, and the description file by which management software finds the program.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -9,22 +9,22 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-/// The option, which has its effect whatever stands next to it.
+/// The option. It takes effect whatever the other arguments are.
 const OPTION: &str = "--print-capabilities";
 
-/// Whether the program is asked for them.
+/// Returns whether the arguments ask for the capabilities.
 pub(crate) fn asked_for(mut words: impl Iterator<Item = OsString>) -> bool {
     words.any(|word| word == OPTION)
 }
 
-/// Prints them.
+/// Prints the capabilities.
 pub(crate) fn print() -> ExitCode {
-    // The type has no features of its own.
+    // Back-ends of this type have no optional features to list.
     let printed = writeln!(io::stdout(), "{:#}", json!({ "type": "vsock" }));
     ExitCode::from(u8::from(printed.is_err()))
 }
 
-/// The description of the program at this path.
+/// Returns the contents of the description file for a program installed at `binary`.
 pub(crate) fn description(binary: &str) -> Value {
     json!({
         "description": "vsock-vhost-user, a virtio-vsock device",

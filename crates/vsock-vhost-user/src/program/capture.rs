@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The capture of all guests: from the start of the program, or started and stopped while it runs.
+//! The packet capture of all guests. It starts with the program, or is started and stopped while
+//! the program runs.
 
 mod control;
 mod outcome;
@@ -21,19 +22,19 @@ use super::sandbox::{Sandbox, ThreadKind};
 pub(crate) use self::control::{CaptureControl, CaptureOrder};
 pub(crate) use self::outcome::{CaptureOutcome, CaptureRefusal, CaptureStarted, CaptureStopped};
 
-/// How long devices have until they show their packets.
+/// How long devices can take to join a capture.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Files of captures that a directory may have.
+/// The maximum number of capture files in a directory.
 const MAX_FILES: u32 = 9999;
 
-/// The capture, of which there is one at a time.
+/// The current capture, if there is one, and the settings for new ones.
 #[derive(Debug)]
 pub(crate) struct Captures {
     current: Mutex<Option<Current>>,
     directory: Option<PathBuf>,
     config: CaptureConfig,
-    /// For the threads that write.
+    /// Confines the threads that write captures.
     sandbox: Arc<Sandbox>,
 }
 
@@ -44,7 +45,7 @@ struct Current {
 }
 
 impl Captures {
-    /// Begins the one of `--capture`, if it is wanted.
+    /// Starts the capture of `--capture`, if that option is given.
     pub(crate) fn begin(args: &CaptureArgs, sandbox: &Arc<Sandbox>) -> Result<Self, ProgramError> {
         let config = args.config();
         let directory = args.capture_dir.as_deref().map(directory).transpose()?;
@@ -65,15 +66,15 @@ impl Captures {
         })
     }
 
-    /// Shows it the packets of these devices.
+    /// Adds these devices to the current capture, if there is one.
     pub(crate) fn show<'a>(&self, devices: impl Iterator<Item = &'a VhostUserVsock>) {
         if let Some(Current { capture, .. }) = &*self.current() {
             devices.for_each(|device| device.start_capture(capture));
         }
     }
 
-    /// What the thread that carries out orders does first. One that may begin captures makes files
-    /// and starts threads, so only one that can do no more than end a capture is confined.
+    /// Confines the thread that carries out orders, if it can be confined: starting a capture means
+    /// creating a file and a thread, so only a thread that never starts one is confined.
     fn confine(&self) -> io::Result<()> {
         match self.directory {
             Some(_) => Ok(()),
@@ -81,7 +82,7 @@ impl Captures {
         }
     }
 
-    /// Begins one into a new file. One that has ended by itself makes room for it.
+    /// Starts a capture into a new file. A capture that has ended by itself is replaced.
     fn start(&self, guests: &[Inspector]) -> Result<CaptureStarted, CaptureRefusal> {
         let mut current = self.current();
         if let Some(Current { capture, file }) = &*current
@@ -91,6 +92,7 @@ impl Captures {
         }
         let directory = self.directory.as_ref();
         let directory = directory.ok_or(CaptureRefusal::NoDirectory)?;
+        // Drop a capture that has ended by itself, and with it its file, before opening another.
         *current = None;
         let (capture, file) = create_in(directory, self.config, &self.sandbox)?;
         log::info!("capturing packets to {}", file.display());
@@ -103,9 +105,9 @@ impl Captures {
         Ok(started)
     }
 
-    /// Ends it.
+    /// Stops the current capture.
     fn stop(&self) -> Result<CaptureStopped, CaptureRefusal> {
-        // Until it has ended: the end of the program waits for that.
+        // The lock is held until the capture has ended, so the end of the program waits for it.
         let mut current = self.current();
         let Current { capture, file } = current.take().ok_or(CaptureRefusal::NotRunning)?;
         let before = capture.counters();
@@ -113,7 +115,7 @@ impl Captures {
             Ok(counters) => (counters, None),
             Err(error) => (before, Some(with_causes(&error))),
         };
-        log::info!("the capture {} was stopped", file.display());
+        log::info!("stopped the capture to {}", file.display());
         Ok(CaptureStopped {
             file: text(&file),
             packets: counters.packets,
@@ -123,21 +125,23 @@ impl Captures {
         })
     }
 
-    /// Ends it with the program. If it has ended by itself, the log has told why.
+    /// Stops the current capture at the end of the program. If it had ended by itself, the reason
+    /// was logged then.
     pub(crate) fn end(&self, logging: &Logging) {
         let ended = self.current().take().map(|current| current.capture.stop());
         if let Some(Err(error @ CaptureError::NotEnded)) = ended {
-            logging.say(&ProgramError::Capture(error).text());
+            logging.write_line(&ProgramError::Capture(error).text());
         }
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
-        // One value, which is changed as a whole.
+        // The value is replaced as a whole, so it is consistent even after a panic.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The directory of captures, by a path that clients elsewhere understand.
+/// Returns the absolute path of the capture directory, which is valid in the clients' working
+/// directories too.
 fn directory(path: &Path) -> Result<PathBuf, ProgramError> {
     let found = fs::canonicalize(path).and_then(|path| {
         if fs::metadata(&path)?.is_dir() {
@@ -152,8 +156,8 @@ fn directory(path: &Path) -> Result<PathBuf, ProgramError> {
     })
 }
 
-/// Begins a capture into the first file of the directory that is not there yet. No client chooses a
-/// name, and nothing is overwritten.
+/// Starts a capture into a new file with the first free number. Clients cannot choose a name, and
+/// no file is overwritten.
 fn create_in(
     directory: &Path,
     config: CaptureConfig,
@@ -171,16 +175,17 @@ fn create_in(
     Err(CaptureRefusal::TooManyFiles(MAX_FILES))
 }
 
-/// Shows it the packets of these guests; returns those whose devices do not answer.
+/// Adds these guests to a capture; returns the guests whose devices do not answer.
 fn show(capture: &Capture, guests: &[Inspector]) -> Vec<u64> {
     let end = Instant::now() + PATIENCE;
+    // Ask all devices before waiting for the first, so that they share the time.
     let asked = guests.iter().map(|guest| guest.start_capture(capture));
     let asked: Vec<_> = asked.collect();
     let answers = guests.iter().zip(asked).filter_map(|(guest, inquiry)| {
         let answer = inquiry.wait(end.saturating_duration_since(Instant::now()));
         let error = answer.err()?;
         let cid = guest.guest_cid();
-        log::warn!("the packets of guest {cid} are not captured: {error}");
+        log::warn!("cannot capture the packets of guest {cid}: {error}");
         Some(cid.into())
     });
     answers.collect()
@@ -201,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_is_not_touched_and_the_next_number_is_taken() {
+    fn existing_files_are_kept_and_their_numbers_skipped() {
         let directory = tempfile::tempdir().unwrap();
         let at = |number| directory.path().join(format!("packets-{number}.pcapng"));
         fs::write(at(1), "kept").unwrap();
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_has_gone_is_an_error_that_names_it() {
+    fn the_error_names_a_directory_that_has_been_removed() {
         let directory = tempfile::tempdir().unwrap();
         let gone = directory.path().join("gone");
         let refusal = create_in(&gone, CaptureConfig::default(), &unconfined()).unwrap_err();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The command `connect`: standard input and output, to a port of a guest.
+//! The command `connect`: connects standard input and output to a port of a guest.
 
 mod dial;
 mod relay;
@@ -14,17 +14,17 @@ use self::dial::{DialError, Dialler};
 use self::relay::RelayError;
 use super::args::Connect;
 
-/// How long the device may take to answer where the user does not say. Its own limits, if they are
-/// not set, end after five seconds.
+/// How long the device can take to answer, without `--wait`. The device's own timeouts end within
+/// five seconds by default.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The exit code of a connection that was refused.
+/// The exit code for a refused connection.
 const REFUSED: u8 = 3;
 
-/// Why there is no connection, or how it failed.
+/// An error of the `connect` command.
 #[derive(Debug, Error)]
 pub(crate) enum ConnectError {
-    #[error("cannot connect to port {port} of the guest behind {}", path.display())]
+    #[error("cannot connect to port {port} of the guest at {}", path.display())]
     Dial {
         path: PathBuf,
         port: u32,
@@ -35,7 +35,7 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
-    /// What the program ends with.
+    /// Returns the exit code.
     pub(crate) const fn code(&self) -> u8 {
         match self {
             Self::Dial {
@@ -47,7 +47,7 @@ impl ConnectError {
     }
 }
 
-/// Connects, and moves bytes until both directions have ended.
+/// Connects, and relays bytes until both directions have ended.
 pub(crate) fn run(options: &Connect) -> Result<(), ConnectError> {
     let dialler = Dialler {
         path: &options.uds_path,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Watching and steering the program while it runs: HTTP over a Unix socket, and a report to the
-//! log.
+//! Monitoring and controlling a running program: HTTP over a Unix socket, and reports to the log.
 
 mod answers;
 mod connection_name;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The command `ctl`: shows and steers another process of this program, through its control socket.
+//! The command `ctl`: monitors and controls a running program through its control socket.
 
 mod client;
 mod error;
@@ -19,17 +19,17 @@ use self::output::print;
 use self::requests::{close, connections, get, start_capture, stop_capture};
 use super::args::{CaptureAction, CtlAction, CtlArgs};
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
 ///
-/// The program cannot be reached, or has refused.
+/// The program cannot be reached, or it refused the request.
 pub(crate) fn run(args: &CtlArgs) -> Result<(), CtlError> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CtlError::Runtime)?;
     let done = runtime.block_on(act(args));
     match done {
-        // Whatever reads our output has seen enough.
+        // The reader of standard output, such as `head`, has seen enough.
         Err(CtlError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         done => done,
     }

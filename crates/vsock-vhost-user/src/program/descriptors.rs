@@ -1,36 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The limit of descriptors (`RLIMIT_NOFILE`).
+//! The limit on open descriptors (`RLIMIT_NOFILE`).
 //!
-//! The soft limit that a program starts with, often 1,024, is for programs that use `select`; this
-//! one may have as many descriptors as the hard one allows.
+//! A program usually starts with a soft limit of 1,024, which protects programs that use `select`.
+//! This program does not use it, so it raises the soft limit to the hard limit.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vsock_vhost_user::{Config, PassFdConfig, VsockInnerConfig};
 
-/// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose
-/// memory is in one piece, and one for each further piece, of which there may be 508.
+/// The descriptors of a device without connections: 13 before a VMM connects, about 20 with a VMM
+/// whose memory is one region, and one for each further region, up to 508.
 const DEVICE: u64 = 64 + 508;
 
-/// Descriptors of the program without devices: standard streams, signals, and some for a moment.
+/// The descriptors of the program without devices: the standard streams, signals, and a few that
+/// are open only for a moment.
 const PROGRAM: u64 = 32;
 
-/// Descriptors of a stream that was passed, without the one of its connection: the other end of the
-/// socket pair, what was passed, and the other end of a pipe that is kept.
+/// The descriptors of a passed stream, in addition to its connection's: the other end of the socket
+/// pair, the passed descriptor, and the other end of a pipe that is kept open.
 const PASSED: usize = 3;
 
-/// Whom a guest may be connected to.
+/// The destinations that a guest can connect to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reach {
-    /// A connection is a socket: one descriptor.
+    /// Only the host. A connection is one socket, so one descriptor.
     Host,
-    /// A connection to another guest has two descriptors at each end, one of them to wait for
-    /// space; and one that waits to be taken has one, also after its guest has given it up.
+    /// The host and other guests. A connection to another guest has two descriptors at each end,
+    /// one of them to wait for space. A connection that waits to be accepted has one, even after
+    /// its guest has given up.
     HostAndGuests,
 }
 
-/// Raises the soft limit to the hard one, and warns if that is too low for what is configured:
-/// these devices, to `passing` of which descriptors are passed.
+/// Raises the soft limit to the hard limit, and logs a warning if that is too low for these
+/// devices. Descriptors can be passed to `passing` of them.
 pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>, passing: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -38,26 +40,24 @@ pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>, pass
         ..limit
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        log::warn!(
-            "cannot raise the limit of descriptors (RLIMIT_NOFILE) to the hard one: {error}"
-        );
+        log::warn!("cannot raise the soft limit on open descriptors (RLIMIT_NOFILE): {error}");
     }
     let needed = needed(devices).saturating_add(passed(passing));
-    // No limit is enough.
+    // `None` means unlimited.
     if let Some(limit) = getrlimit(Resource::Nofile)
         .current
         .filter(|limit| *limit < needed)
     {
         log::warn!(
-            "the limit of descriptors is {limit}, and may be {needed} for what is configured: then \
-             connections are refused. Raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd), or \
-             lower --max-connections"
+            "the limit on open descriptors is {limit} and up to {needed} may be needed: when they \
+             run out, connections are refused. Raise the hard limit (ulimit -Hn, or LimitNOFILE= \
+             in systemd) or lower --max-connections"
         );
     }
 }
 
-/// What these devices may have at a time: connections, and clients that have not sent their
-/// command.
+/// Returns the descriptors that these devices may need at one time, for connections and for clients
+/// that have not sent their command.
 fn needed<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) -> u64 {
     devices.fold(PROGRAM, |sum, (device, reach)| {
         let (each, pending) = match reach {
@@ -72,8 +72,8 @@ fn needed<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) -> u64 {
     })
 }
 
-/// The descriptors that devices may need for passed streams, and for clients that have yet to pass
-/// one.
+/// Returns the descriptors that this many devices may need for passed streams, and for clients that
+/// have not passed a descriptor yet.
 fn passed(devices: usize) -> u64 {
     let config = PassFdConfig::default();
     let each = config.max_streams.saturating_mul(PASSED);
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t130_what_is_needed_is_the_sum_over_all_devices() {
+    fn t130_the_needs_of_all_devices_are_added_up() {
         assert_eq!(needed([].into_iter()), PROGRAM);
         let config = |connections, handshakes| {
             let config = Config::builder().max_connections(connections);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Why the program fails, and its exit codes.
+//! The program's errors and exit codes.
 
 use std::error::Error;
 use std::io;
@@ -17,17 +17,17 @@ use super::inherited::InheritedError;
 use super::sandbox::SandboxError;
 use super::systemd::HandedOverError;
 
-/// The exit code for wrong arguments; clap has the same.
+/// The exit code for invalid arguments, the same as clap's.
 const WRONG_ARGUMENTS: u8 = 2;
 
-/// Why the program has failed.
+/// An error that ends the program.
 #[derive(Debug, Error)]
 pub(crate) enum ProgramError {
     #[error("cannot listen for host processes")]
     Unix(#[source] io::Error),
-    #[error("cannot forward ports of a guest")]
+    #[error("cannot forward a guest's ports")]
     Forward(#[source] io::Error),
-    #[error("guest {cid} cannot be connected to other guests")]
+    #[error("cannot add guest {cid} to its groups")]
     Siblings { cid: u64, source: JoinError },
     #[error("the device of guest {cid} failed")]
     Device { cid: u64, source: VhostUserError },
@@ -35,17 +35,17 @@ pub(crate) enum ProgramError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
-    #[error("cannot listen on {} for control", path.display())]
+    #[error("cannot listen for control requests on {}", path.display())]
     Control { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Ctl(#[from] CtlError),
-    #[error("cannot take the sockets of the service manager")]
+    #[error("cannot use the sockets from the service manager")]
     HandedOver(#[from] HandedOverError),
-    #[error("cannot confine the program; --sandbox off starts it unconfined")]
+    #[error("cannot set up the sandbox (--sandbox off runs without one)")]
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    #[error("cannot capture packets in {}, expected a directory", path.display())]
+    #[error("cannot write captures to {}: expected a directory", path.display())]
     CaptureDir { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -56,8 +56,8 @@ pub(crate) enum ProgramError {
 }
 
 impl ProgramError {
-    /// What the program ends with: as for an argument that cannot be parsed, if the value of one is
-    /// wrong.
+    /// Returns the exit code. It is the one for invalid arguments if the value of an argument
+    /// turned out to be invalid only when it was used.
     pub(crate) fn code(&self) -> ExitCode {
         if let Self::Connect(error) = self {
             return ExitCode::from(error.code());
@@ -73,13 +73,13 @@ impl ProgramError {
         ExitCode::from(if wrong_value { WRONG_ARGUMENTS } else { 1 })
     }
 
-    /// What failed, and why, down to the cause.
+    /// Returns the message for the user, with all causes.
     pub(crate) fn text(&self) -> String {
         format!("vsock-vhost-user: {}", with_causes(self))
     }
 }
 
-/// An error and its causes, in one line.
+/// Returns the text of an error and its causes, in one line.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The files that a package has beside the program, made of the command line's own definition.
+//! The command `generate`: writes the files that a package installs with the program. Man pages and
+//! completions are generated from the definition of the command line.
 
 use std::fs;
 use std::io;
@@ -14,7 +15,7 @@ use thiserror::Error;
 use super::args::{Args, Generate};
 use super::capabilities;
 
-/// Where the completions of each shell are, in a directory as `/usr/share` is.
+/// The path of each shell's completions, relative to a directory such as `/usr/share`.
 const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Bash, "bash-completion/completions/vsock-vhost-user"),
     (
@@ -24,7 +25,7 @@ const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Zsh, "zsh/site-functions/_vsock-vhost-user"),
 ];
 
-/// What could not be written.
+/// A file that could not be written.
 #[derive(Debug, Error)]
 #[error("cannot write {}", path.display())]
 pub(crate) struct GenerateError {
@@ -32,13 +33,13 @@ pub(crate) struct GenerateError {
     source: io::Error,
 }
 
-/// QEMU's description of the program, in a directory as `/usr/share` is.
+/// The path of QEMU's description file, relative to a directory such as `/usr/share`.
 const DESCRIPTION: &str = "qemu/vhost-user/50-vsock-vhost-user.json";
 
-/// Writes them.
+/// Writes all files.
 pub(crate) fn run(options: &Generate) -> Result<(), GenerateError> {
     let mut command = Args::command();
-    // All names of subcommands with the program's before them.
+    // Gives each subcommand its full name, such as `vsock-vhost-user-connect`.
     command.build();
     for (name, page) in pages(&command) {
         write(&options.share, &format!("man/man1/{name}.1"), &page)?;
@@ -52,7 +53,7 @@ pub(crate) fn run(options: &Generate) -> Result<(), GenerateError> {
     write(&options.share, DESCRIPTION, description.as_bytes())
 }
 
-/// The man page of the program, and of each of its commands.
+/// Returns the man pages of the program and its subcommands, each with its name.
 fn pages(command: &Command) -> Vec<(String, Vec<u8>)> {
     let commands = iter::once(command).chain(command.get_subcommands());
     commands
@@ -61,7 +62,7 @@ fn pages(command: &Command) -> Vec<(String, Vec<u8>)> {
             let name = name.unwrap_or_else(|| command.get_name()).to_owned();
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(command.clone()).render(&mut page);
-            debug_assert!(rendered.is_ok(), "memory takes every byte");
+            debug_assert!(rendered.is_ok(), "writing to memory cannot fail");
             (name, page)
         })
         .collect()
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_has_all_its_files_and_every_option_is_in_them() {
+    fn all_files_are_written_and_cover_every_option() {
         let dir = tempfile::TempDir::new().unwrap();
         let share = dir.path().join("share");
         let options = Generate {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_made_is_told() {
+    fn the_error_names_the_file_that_cannot_be_written() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let share = file.path().to_owned();
         let binary = "/usr/bin/vsock-vhost-user".to_owned();

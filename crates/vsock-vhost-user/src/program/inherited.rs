@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Sockets for VMMs that the program inherits, by number (`--fd`), as QEMU's conventions for
-//! back-ends have it. Management software passes one that listens (libvirt to virtiofsd), or one
-//! end of a pair whose other end is the VMM's (libvirt to a vhost-user-gpu): both are taken.
+//! Sockets for VMMs that the program inherits by descriptor number (`--fd`), as QEMU's conventions
+//! for back-ends define.
+//!
+//! Management software passes either a listening socket (as libvirt does for virtiofsd) or one end
+//! of a socket pair whose other end is the VMM's (as libvirt does for vhost-user-gpu). Both are
+//! supported.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -20,39 +23,43 @@ use vsock_vhost_user::{NamedListener, VhostUserVsockBuilder};
 use super::args::Vm;
 use super::passed_fd;
 
-/// Why a descriptor cannot be used.
+/// An error with an inherited descriptor.
 #[derive(Debug, Error)]
 pub(crate) enum InheritedError {
-    #[error("--fd {0}: no such descriptor was passed; pass one, or give --socket PATH")]
+    #[error(
+        "--fd {0}: the descriptor is not open; pass a socket with this number, or use --socket"
+    )]
     NotOpen(RawFd),
-    #[error("--fd {0}: expected a Unix socket of streams that listens or is connected to a VMM")]
+    #[error("--fd {0}: expected a Unix stream socket that listens or is connected to a VMM")]
     NoSocket(RawFd),
-    #[error("--fd {0}: it cannot be taken over")]
+    #[error("--fd {0}: cannot take over the descriptor")]
     Failed(RawFd, #[source] io::Error),
 }
 
 /// A socket for VMMs.
 #[derive(Debug)]
 enum Socket {
-    /// It listens here; in the absence of a file, in no directory that there is.
+    /// A listening socket and its path. Without a path in the file system, it has one in a
+    /// directory that does not exist.
     Listening(OwnedFd, PathBuf),
+    /// A socket that is connected to a VMM.
     Connected(UnixStream),
 }
 
-/// Those that no device has so far.
+/// The inherited sockets that no device has taken yet, by number.
 #[derive(Debug)]
 pub(crate) struct Inherited(BTreeMap<RawFd, Socket>);
 
 impl Inherited {
-    /// Takes those of these virtual machines. To be called before the program opens anything, which
-    /// could get the number of a descriptor that was not passed.
+    /// Takes the sockets that these virtual machines name. Call this before the program opens any
+    /// file: see [`passed_fd::take`].
     pub(crate) fn take(vms: &[Vm]) -> Result<Self, InheritedError> {
         let numbers = vms.iter().filter_map(|vm| vm.fd);
         let sockets = numbers.map(|number| Ok((number, Socket::take(number)?)));
         sockets.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Gives a device its socket, if it was passed one.
+    /// Adds the inherited socket of a virtual machine to its device, if it has one.
     pub(crate) fn add_to(
         &mut self,
         builder: VhostUserVsockBuilder,
@@ -86,6 +93,7 @@ impl Socket {
                 .as_ref()
                 .and_then(SocketAddrUnix::path_bytes)
                 .map(|path| PathBuf::from(OsStr::from_bytes(path)));
+            // A descriptor is not a directory, so no other socket can have this path.
             let nowhere = || PathBuf::from(format!("/proc/self/fd/{number}/socket"));
             return Ok(Self::Listening(socket, path.unwrap_or_else(nowhere)));
         }
@@ -93,6 +101,7 @@ impl Socket {
             return Err(InheritedError::NoSocket(number));
         }
         let vmm = UnixStream::from(socket);
+        // The flag belongs to the socket, and the process that passed it may have set it.
         vmm.set_nonblocking(false)
             .map_err(|error| InheritedError::Failed(number, error))?;
         Ok(Self::Connected(vmm))

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program's log. A thread that logs never waits for standard error, which may be a pipe that
-//! is full and that no one reads: a thread of its own writes, and what finds no room meanwhile is
-//! lost and counted.
+//! The program's log.
+//!
+//! Standard error may be a full pipe without a reader, and a device thread must never block on it.
+//! Threads therefore put lines into a queue of bounded size, and one thread writes the queue to
+//! standard error. A line that does not fit is dropped and counted, and the count is logged later.
 
 mod queue;
 mod writer;
@@ -22,21 +24,23 @@ use vmm_sys_util::signal::block_signal;
 use queue::Queue;
 use writer::Writer;
 
-/// How long the end of the program waits until what was logged is written.
+/// How long the program waits at its end until the log is written.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// The way to standard error.
+/// The log. A separate thread writes its lines to standard error.
 pub(crate) struct Logging {
     queue: Arc<Queue>,
 }
 
 impl Logging {
-    /// Takes what is logged from now on, and what panics say. `RUST_LOG` says what to log, unless
-    /// there is a level. The thread that writes begins with `begin`.
+    /// Starts the log. It receives all log messages from now on, and the messages of panics.
+    ///
+    /// Without a level, `RUST_LOG` selects what is logged. The thread that writes runs `begin`
+    /// first.
     ///
     /// # Errors
     ///
-    /// No thread can be started, or the one of `begin`.
+    /// The thread cannot be started, or `begin` fails.
     pub(crate) fn start(
         level: Option<LevelFilter>,
         begin: impl FnOnce() -> io::Result<()> + Send + 'static,
@@ -49,52 +53,52 @@ impl Logging {
         builder.target(Target::Pipe(Box::new(Lines(Arc::clone(&queue)))));
         let (lines, panics) = (Arc::clone(&queue), Arc::clone(&queue));
         super::thread::start("log", begin, move || {
-            // Standard error may be a file that reaches the limit of the process (RLIMIT_FSIZE):
-            // that is an error of the call then.
+            // Standard error may be a file that reaches the process's limit (RLIMIT_FSIZE). With
+            // the signal blocked, the write fails with an error instead of killing the program.
             if let Err(error) = block_signal(Signal::XFSZ.as_raw()) {
-                log::debug!("SIGXFSZ is not blocked: {error:?}");
+                log::debug!("cannot block SIGXFSZ: {error:?}");
             }
             Writer::default().run(&lines)
         })?;
         builder.init();
-        // The usual hook would wait for standard error.
+        // The default hook would block on standard error.
         panic::set_hook(Box::new(move |info| {
             panics.push(panic_text(info).as_bytes());
         }));
         Ok(Self { queue })
     }
 
-    /// Says a line, whatever is to be logged.
-    pub(crate) fn say(&self, line: &str) {
+    /// Writes a line, whatever the log level.
+    pub(crate) fn write_line(&self, line: &str) {
         self.queue.push(format!("{line}\n").as_bytes());
     }
 
-    /// For another thread, which may wait until the log has room.
+    /// Returns a handle for a thread that can wait until the queue has room.
     pub(crate) fn voice(&self) -> Voice {
         Voice(Arc::clone(&self.queue))
     }
 
     /// Waits a moment until everything is written.
     pub(crate) fn finish(self) {
-        // What is not written by then has no reader.
+        // If lines are left after that time, standard error has no reader.
         let _written = self.queue.wait_until_empty(GRACE);
     }
 }
 
-/// The way to standard error for a thread that may wait for it.
+/// The log, for a thread that can wait until the queue has room.
 #[derive(Debug)]
 pub(crate) struct Voice(Arc<Queue>);
 
 impl Voice {
-    /// Says a line, whatever is to be logged, when there is room for it; waits for that, but not
-    /// for longer than this. Returns whether there was.
-    pub(crate) fn say_in_time(&self, line: &str, timeout: Duration) -> bool {
+    /// Writes a line, whatever the log level, as soon as the queue has room. Returns `false` if
+    /// there is no room within `timeout`.
+    pub(crate) fn write_line_within(&self, line: &str, timeout: Duration) -> bool {
         let line = format!("vsock-vhost-user: {line}\n");
-        self.0.push_in_time(line.as_bytes(), timeout)
+        self.0.push_within(line.as_bytes(), timeout)
     }
 }
 
-/// What the usual hook says.
+/// Returns the text that the default panic hook would print.
 fn panic_text(info: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
@@ -105,7 +109,7 @@ fn panic_text(info: &PanicHookInfo<'_>) -> String {
     }
 }
 
-/// Lines of `env_logger`, which writes each with one call.
+/// A target for `env_logger`, which writes each line with a single call.
 struct Lines(Arc<Queue>);
 
 impl Write for Lines {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The device of one virtual machine, as the arguments describe it.
+//! Starts the device of one virtual machine, with the sockets and backends that its options
+//! describe.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,24 +21,24 @@ use super::inherited::Inherited;
 use super::sandbox::{Sandbox, ThreadKind};
 use super::systemd::{Guest, HandedOver, Role};
 
-/// What the devices of all virtual machines have in common.
+/// The resources that the devices of all virtual machines share.
 pub(crate) struct Common<'a> {
     pub(crate) access: SocketAccess,
     pub(crate) sandbox: &'a Arc<Sandbox>,
     pub(crate) siblings: Siblings,
-    /// What was passed, and no device has taken so far.
+    /// The passed descriptors that no device has taken yet.
     pub(crate) passed: Passed,
 }
 
 /// Descriptors that were passed to the program.
 pub(crate) struct Passed {
-    /// By number, as the arguments say.
+    /// Passed by number (`--fd`).
     pub(crate) inherited: Inherited,
-    /// By the service manager.
+    /// Passed by the service manager.
     pub(crate) handed_over: HandedOver,
 }
 
-/// The sockets of one virtual machine.
+/// Opens the sockets of one virtual machine, or takes those that the service manager has passed.
 struct Sockets<'a> {
     vm: &'a Vm,
     guest: Guest,
@@ -46,8 +47,8 @@ struct Sockets<'a> {
     handed_over: &'a mut HandedOver,
 }
 
-/// What the guests share, to talk to each other. Between two of them fits what one may send, which
-/// is also the longest message.
+/// Returns the link between the guests. Each connection between two guests can hold as many bytes
+/// as a guest may send, so that the longest message fits.
 pub(crate) fn siblings(vms: &[Vm]) -> Siblings {
     let buf_alloc = vms.iter().map(|vm| vm.config.buf_alloc()).max();
     let capacity = Capacity::Bytes(buf_alloc.unwrap_or(1) as usize);
@@ -55,7 +56,7 @@ pub(crate) fn siblings(vms: &[Vm]) -> Siblings {
     Siblings::with_config(config.to_device(capacity).to_application(capacity))
 }
 
-/// Starts it.
+/// Starts the device of a virtual machine.
 pub(crate) fn device(
     common: &mut Common<'_>,
     guest: Guest,
@@ -67,6 +68,7 @@ pub(crate) fn device(
         handed_over,
     } = &mut common.passed;
     let mut builder = inherited.add_to(options(vm), vm)?;
+    // Each thread of the device confines itself before it does anything else.
     let sandbox = Arc::clone(common.sandbox);
     builder = builder.on_thread_start(move |thread| {
         let confined = sandbox.confine(thread.into());
@@ -87,6 +89,7 @@ pub(crate) fn device(
             .map_err(|source| ProgramError::Siblings { cid, source })?;
         builder = builder.sibling_backend(Box::new(backend));
     }
+    // Backends without ports serve all ports that no other backend claims.
     for backend in sockets.unnamed_ports()? {
         builder = builder.backend(backend);
     }
@@ -101,7 +104,7 @@ pub(crate) fn device(
         builder = builder.backend_for(backend, &[]);
     }
     let failed = |source| ProgramError::Device { cid, source };
-    // A descriptor by number is for the VMM instead.
+    // With --fd, the inherited socket is the one for the VMM.
     if vm.fd.is_none() {
         builder = builder.listener(sockets.frontend().map_err(failed)?);
     }
@@ -111,14 +114,14 @@ pub(crate) fn device(
         log::info!("guest {cid}: waiting for a VMM on {socket}");
     } else {
         log::info!(
-            "guest {cid}: waiting for a VMM on {socket}, and for host processes on {}",
+            "guest {cid}: waiting for a VMM on {socket} and for host processes on {}",
             vm.uds_path.display()
         );
     }
     Ok(device)
 }
 
-/// What its options say.
+/// Returns a builder with the virtual machine's settings.
 fn options(vm: &Vm) -> VhostUserVsockBuilder {
     let mut builder =
         VhostUserVsockBuilder::new(vm.guest_cid, &vm.socket).config(vm.config.clone());
@@ -139,7 +142,7 @@ fn options(vm: &Vm) -> VhostUserVsockBuilder {
 }
 
 impl Sockets<'_> {
-    /// Where the VMM connects.
+    /// Returns the listener for the VMM.
     fn frontend(&mut self) -> Result<NamedListener, VhostUserError> {
         let path = &self.vm.socket;
         let listener = match self.take(Role::Frontend, path) {
@@ -152,7 +155,7 @@ impl Sockets<'_> {
         })
     }
 
-    /// The backends of all ports that are not forwarded.
+    /// Returns the backends for all ports that are not forwarded.
     fn unnamed_ports(&mut self) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
         let path = &self.vm.uds_path;
         if self.vm.no_connect {
@@ -166,20 +169,20 @@ impl Sockets<'_> {
         Ok(backends)
     }
 
-    /// The backends that are a port of the guest each.
+    /// Returns a backend for each exposed port of the guest.
     fn exposed(&self) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
         let mut backends: Vec<Box<dyn VsockBackend>> = Vec::new();
         for expose in &self.vm.expose {
             let backend = ExposeBackend::bind_with(&expose.at, expose.port, self.access);
             let backend = backend.map_err(ProgramError::Unix)?;
             let (cid, at) = (self.vm.guest_cid, backend.exposed_at());
-            log::info!("guest {cid}: {at} is its port {}", expose.port);
+            log::info!("guest {cid}: port {} is exposed at {at}", expose.port);
             backends.push(Box::new(backend));
         }
         Ok(backends)
     }
 
-    /// Where host processes connect for streams.
+    /// Returns the backend for streams.
     fn streams(&mut self, path: &Path) -> io::Result<Box<dyn VsockBackend>> {
         let socket = self.take(Role::Uds, path);
         if !self.vm.passing.is_allowed() {
@@ -197,8 +200,8 @@ impl Sockets<'_> {
         Ok(Box::new(backend.on_thread_start(begin)?))
     }
 
-    /// Where host processes are for the guest's messages; nowhere, if the path is long enough for
-    /// streams alone, as it may always have been.
+    /// Returns the backend for messages. Returns `None` if the path has room for the suffixes of
+    /// stream sockets and not for the longer one of message sockets: such a path is still valid.
     fn messages(&mut self) -> Result<Option<UnixSeqpacketBackend>, ProgramError> {
         let path = &self.vm.uds_path;
         if let Some(socket) = self.take(Role::Seqpacket, &self.vm.seqpacket_path()) {
@@ -210,7 +213,8 @@ impl Sockets<'_> {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 let cid = self.vm.guest_cid;
                 log::warn!(
-                    "guest {cid} has no seqpacket sockets: the path is too long for a suffix"
+                    "guest {cid} has no seqpacket sockets: its --uds-path is too long for the \
+                     suffix _seqpacket; use a shorter path"
                 );
                 Ok(None)
             }
@@ -218,11 +222,14 @@ impl Sockets<'_> {
         }
     }
 
-    /// The socket that the service manager has handed over for this.
+    /// Returns the socket that the service manager has passed for this purpose, if there is one.
     fn take(&mut self, role: Role, path: &Path) -> Option<OwnedFd> {
         let socket = self.handed_over.take(role, self.guest, path)?;
         let cid = self.vm.guest_cid;
-        log::debug!("guest {cid}: {} is the service manager's", path.display());
+        log::debug!(
+            "guest {cid}: using the service manager's socket for {}",
+            path.display()
+        );
         Some(socket)
     }
 }

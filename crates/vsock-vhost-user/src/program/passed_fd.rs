@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Descriptors that the program is passed by number.
+//! Taking ownership of descriptors that were passed to the program by number.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -11,11 +11,15 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-/// The descriptor with this number, which is closed on exec from then on; `None` if it is not open.
-/// It is passed through a pair of sockets, because nothing safe owns a number. To be called before
-/// the program opens anything, which could get the number of a descriptor that was not passed.
+/// Takes the descriptor with this number and marks it close-on-exec. Returns `None` if it is not
+/// open.
+///
+/// No safe function turns a number into an [`OwnedFd`], so the descriptor is sent over a pair of
+/// sockets and the original is closed. Call this before the program opens any file: a new file
+/// could get the number of a descriptor that was announced and not passed.
 pub(crate) fn take(number: RawFd) -> io::Result<Option<OwnedFd>> {
     let (from, to) = UnixStream::pair()?;
+    // The pair got this number, so it was free.
     if [from.as_raw_fd(), to.as_raw_fd()].contains(&number) {
         return Ok(None);
     }
@@ -34,7 +38,7 @@ pub(crate) fn take(number: RawFd) -> io::Result<Option<OwnedFd>> {
         _ => None,
     });
     if passed.is_some() {
-        // The other end sees the end of a connection when this process closes what it owns.
+        // Otherwise this second descriptor would keep a connection open after the first is closed.
         nix::unistd::close(number)?;
     }
     Ok(passed)
@@ -45,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_is_not_open_is_none() {
+    fn a_number_that_is_not_open_gives_none() {
         assert!(take(100_000).unwrap().is_none());
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the program may do once it serves: each thread confines itself to the system calls that a
-//! thread of its kind makes (seccomp), and to the files and ports that the program uses then
-//! (Landlock).
+//! The sandbox. Before the program serves guests, each thread confines itself in two ways. Seccomp
+//! allows only the system calls that a thread of its kind makes. Landlock allows only the files and
+//! ports that the program still needs.
 //!
-//! A guest or a VMM that has taken over a thread by some defect can do no more than that. Nothing
-//! of it can be taken back. What the kernel does not have is missing, and the log says so.
+//! A guest or VMM that takes over a thread through a defect can do no more than that. A thread
+//! cannot undo its confinement. If the kernel lacks a part of this, the program runs without that
+//! part and logs a warning.
 
 #[cfg(any(
     target_arch = "x86_64",
@@ -32,50 +33,51 @@ pub(crate) use self::needs::Needs;
 use self::filter::{Filters, Verdict};
 use super::args::SandboxMode;
 
-/// Why the program cannot be confined, though the kernel could.
+/// An error while setting up the sandbox, on a kernel that supports it.
 #[derive(Debug, Error)]
 pub(crate) enum SandboxError {
-    #[error("cannot make the filter of system calls")]
+    #[error("cannot compile the system call filter")]
     Filter(#[from] seccompiler::BackendError),
-    #[error("cannot filter system calls")]
+    #[error("cannot install the system call filter")]
     Seccomp(#[source] seccompiler::Error),
-    #[error("cannot confine the program to the files and ports that it needs")]
+    #[error("cannot restrict access to files and ports")]
     Files(#[from] RulesetError),
-    #[error("cannot handle the signal of a forbidden system call")]
+    #[error("cannot handle SIGSYS, the signal for a forbidden system call")]
     Signal(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
-    #[error("no descriptor is left")]
+    #[error("cannot duplicate a descriptor")]
     Descriptor(#[source] io::Error),
 }
 
-/// What of it the kernel has.
+/// The support that the kernel offers.
 #[derive(Debug, Default)]
 struct Found {
-    /// What it lacks, each as a line for the log.
+    /// A warning for each feature that is missing.
     missing: Vec<String>,
     has_seccomp: bool,
 }
 
-/// The files and ports of a thread that is not confined yet.
+/// The file and port rules for a thread that will apply them later.
 #[derive(Debug)]
 pub(crate) struct Files(Option<RulesetCreated>);
 
-/// The confinement of the program, for its threads.
+/// The rules that confine the program's threads.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
-    /// What a thread of each kind may call, where the kernel can tell.
+    /// The system calls of each kind of thread; `None` if they are not confined.
     filters: Option<Filters>,
-    /// What the program may open, where it is to be told.
+    /// The files and ports of the program; `None` if they are not confined.
     files: Option<RulesetCreated>,
-    /// The same for threads that open again what was passed.
+    /// The same for threads that reopen passed descriptors.
     passed_files: Option<RulesetCreated>,
-    /// What the log says of it.
+    /// Warnings for the log.
     notices: Vec<String>,
 }
 
 impl Sandbox {
-    /// Finds out what the kernel has, on a thread that then ends. Nothing else is confined by this.
+    /// Prepares the rules and finds out what the kernel supports. This confines no thread but the
+    /// probe, which then ends.
     pub(crate) fn prepare(mode: SandboxMode, needs: &Needs) -> Result<Self, SandboxError> {
         let verdict = match mode {
             SandboxMode::Off => return Ok(Self::nothing()),
@@ -100,8 +102,8 @@ impl Sandbox {
         match verdict {
             Verdict::Killed => violation::handle().map_err(SandboxError::Signal)?,
             Verdict::Logged => missing.push(
-                "the sandbox only logs: the kernel's log has each system call that it would forbid \
-                 (type=1326), and files are not confined"
+                "the sandbox only logs: forbidden system calls appear in the kernel log \
+                 (type=1326), and access to files is not restricted"
                     .to_owned(),
             ),
         }
@@ -121,13 +123,14 @@ impl Sandbox {
         }
     }
 
-    /// Confines a thread, which is then gone, and tells what was missing.
+    /// Confines a temporary thread to find out what the kernel supports: applying rules is the only
+    /// reliable test, and it cannot be undone.
     fn probe(&self) -> Result<Found, SandboxError> {
         thread::scope(|scope| {
             let probe = thread::Builder::new().name("probe".to_owned());
             let probe = probe.spawn_scoped(scope, || self.find());
             let found = probe.map_err(SandboxError::Thread)?.join();
-            found.unwrap_or_else(|_| Err(SandboxError::Thread(io::Error::other("it has panicked"))))
+            found.unwrap_or_else(|_| Err(SandboxError::Thread(io::Error::other("it panicked"))))
         })
     }
 
@@ -140,37 +143,37 @@ impl Sandbox {
             Some(filters) => filters
                 .apply(ThreadKind::Main)
                 .map_err(|error| error.to_string()),
-            None => Err("this program knows no system calls of this architecture".to_owned()),
+            None => Err("the sandbox does not support this architecture".to_owned()),
         };
         match filtered {
             Ok(()) => found.has_seccomp = true,
-            Err(error) => found.missing.push(format!(
-                "system calls are not confined, the kernel has no seccomp for the program: {error}"
-            )),
+            Err(error) => found
+                .missing
+                .push(format!("system calls are not confined by seccomp: {error}")),
         }
         Ok(found)
     }
 
-    /// Whether a thread may make some system calls only.
+    /// Returns whether threads are confined to certain system calls.
     pub(crate) const fn confines_calls(&self) -> bool {
         self.filters.is_some()
     }
 
-    /// Logs what is missing.
+    /// Logs a warning for each part of the sandbox that is missing.
     pub(crate) fn report(&self) {
         for notice in &self.notices {
             log::warn!("{notice}");
         }
     }
 
-    /// Confines the thread that calls it, for ever.
+    /// Confines the calling thread for the rest of its life.
     pub(crate) fn confine(&self, kind: ThreadKind) -> Result<(), SandboxError> {
         self.files(kind)?.confine()?;
         self.confine_calls(kind)
     }
 
-    /// Confines the thread that calls it to its system calls: one that is confined to files and
-    /// ports already, as the thread that has started it was.
+    /// Confines the calling thread to its system calls. For a thread that has inherited its
+    /// confinement to files and ports from the thread that started it.
     pub(crate) fn confine_calls(&self, kind: ThreadKind) -> Result<(), SandboxError> {
         violation::note(kind);
         match &self.filters {
@@ -179,7 +182,8 @@ impl Sandbox {
         }
     }
 
-    /// What confines a thread to its files and ports later, when there may be no descriptor left.
+    /// Returns the rules that confine a thread to its files and ports later. They need a
+    /// descriptor, of which none may be left by then.
     pub(crate) fn files(&self, kind: ThreadKind) -> Result<Files, SandboxError> {
         let files = match kind {
             ThreadKind::Passed => &self.passed_files,
@@ -189,7 +193,8 @@ impl Sandbox {
         Ok(Files(files.transpose().map_err(SandboxError::Descriptor)?))
     }
 
-    /// What a thread of this kind does first, if the one that starts it is not confined.
+    /// Returns the function that a thread of this kind runs first, if the thread that starts it is
+    /// not confined.
     pub(crate) fn begin(
         self: &Arc<Self>,
         kind: ThreadKind,
@@ -200,8 +205,8 @@ impl Sandbox {
 }
 
 impl Files {
-    /// Confines the thread that calls it, and those that it starts. Returns what the kernel could
-    /// do.
+    /// Confines the calling thread and the threads that it starts. Returns which of the rules the
+    /// kernel enforces.
     pub(crate) fn confine(self) -> Result<Option<RestrictionStatus>, SandboxError> {
         Ok(self.0.map(RulesetCreated::restrict_self).transpose()?)
     }

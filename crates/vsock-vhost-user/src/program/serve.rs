@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Runs a device for each virtual machine, and ends them on a signal.
+//! Runs a device for each virtual machine, and ends all of them on a signal.
 
 use std::io;
 use std::path::Path;
@@ -22,9 +22,10 @@ use super::sandbox::{Sandbox, ThreadKind};
 use super::systemd::{Guest, Manager, StatusLine};
 use super::{signals, thread};
 
-/// What ends the program.
+/// An event that ends the program, or a part of it.
 enum End {
     Signal,
+    /// The device of the guest with this CID has ended.
     Device(u64, Result<(), VhostUserError>),
 }
 
@@ -36,7 +37,11 @@ fn reach(vm: &Vm) -> Reach {
     }
 }
 
-/// Serves them until all have ended; is watched and steered at `control`, if that is given.
+/// Runs the devices until all of them have ended.
+///
+/// The order of the steps matters, because the threads of the program confine themselves. What a
+/// confined thread cannot do comes first: signals, sockets, and the threads that need files. Then
+/// the main thread gives up its files and starts its helpers. Last, it gives up its system calls.
 pub(crate) fn run(
     args: &Args,
     vms: &[Vm],
@@ -44,7 +49,8 @@ pub(crate) fn run(
     sandbox: &Arc<Sandbox>,
     logging: &Logging,
 ) -> Result<(), ProgramError> {
-    // From here on a signal is noted, so none comes between a socket and its removal.
+    // From here on signals are only recorded, so none can end the program before it has removed
+    // its sockets.
     let mut noted = signals::that_end();
     noted.push(SIGUSR1);
     let signals = Signals::new(noted).map_err(ProgramError::Signals)?;
@@ -53,7 +59,7 @@ pub(crate) fn run(
     let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
     let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
     descriptors::raise(configs, passing);
-    // Before there are sockets: a file that cannot be written is told without any.
+    // Before there are any sockets, so that a capture that cannot start leaves none behind.
     let captures = Arc::new(Captures::begin(&args.capture, sandbox)?);
     let common = Common {
         access: args.operation.access(),
@@ -76,7 +82,7 @@ pub(crate) fn run(
             begin_control(path, Controlled { guests, capture }, sandbox)
         })
         .transpose()?;
-    // What is started from here on is confined as well.
+    // Threads that are started from here on inherit this confinement.
     files.confine()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let status = devices.iter().map(|device| {
@@ -89,7 +95,7 @@ pub(crate) fn run(
     let first = status.text();
     let helpers = Helpers(sandbox);
     if let Some(manager) = manager.clone() {
-        helpers.start("status", move || status.tell_while(&manager, &ending))?;
+        helpers.start("status", move || status.report_while(&manager, &ending))?;
     }
     let ended = helpers.ends(devices, signals, reporter)?;
     sandbox.confine_calls(ThreadKind::Main)?;
@@ -97,19 +103,20 @@ pub(crate) fn run(
         manager.ready(&first);
     }
 
+    // Taken once, when the program begins to end. Dropping it ends the status thread.
     let mut serving = Some(serving);
     let result = wait(&ended, &stoppers, logging, || {
         if let (Some(manager), Some(_serving)) = (&manager, serving.take()) {
             manager.stopping();
         }
     });
-    // No capture is started from here on.
+    // From here on no client can start a capture.
     drop(control);
     captures.end(logging);
     result
 }
 
-/// Waits until all devices have ended, and does this when the program begins to end.
+/// Waits until all devices have ended. Calls `ending` when the program begins to end.
 fn wait(
     ended: &Receiver<End>,
     stoppers: &[Stopper],
@@ -119,13 +126,15 @@ fn wait(
     let mut result = Ok(());
     let mut left = stoppers.len();
     for end in ended {
-        // One for a single VMM ends with it, which does not concern the others.
+        // A device on a connected socket ends with its only VMM. The other devices continue then;
+        // a signal or a failure ends them all.
         let is_over = !matches!(end, End::Device(_, Ok(())));
         if let End::Device(cid, ended) = end {
             left -= 1;
             let ended = ended.map_err(|source| ProgramError::Device { cid, source });
+            // The caller reports the first error, so only later ones are reported here.
             if let (Err(_), Err(error)) = (&result, &ended) {
-                logging.say(&error.text());
+                logging.write_line(&error.text());
             }
             result = result.and(ended);
         }
@@ -152,14 +161,12 @@ fn begin_control(
         let path = path.to_owned();
         ProgramError::Control { path, source }
     })?;
-    log::info!(
-        "waiting for those who watch the program on {}",
-        path.display()
-    );
+    log::info!("waiting for control requests on {}", path.display());
     Ok(control)
 }
 
-/// The threads beside those of the devices. The one that starts them is confined to its files.
+/// Starts the main thread's helpers. The main thread is already confined to its files, so they need
+/// only be confined to their system calls.
 struct Helpers<'a>(&'a Arc<Sandbox>);
 
 impl Helpers<'_> {
@@ -173,7 +180,8 @@ impl Helpers<'_> {
         started.map(|_detached| ())
     }
 
-    /// Waits for the end of each device, and for signals.
+    /// Starts a thread that waits for each device's end, and one for signals. Returns the receiver
+    /// of both.
     fn ends(
         &self,
         devices: Vec<VhostUserVsock>,
@@ -185,7 +193,7 @@ impl Helpers<'_> {
             let ends = ends.clone();
             let cid = device.guest_cid().into();
             self.start(&format!("end-{cid}"), move || {
-                tell(&ends, End::Device(cid, device.join()));
+                send(&ends, End::Device(cid, device.join()));
             })?;
         }
         self.start("signals", move || {
@@ -194,8 +202,8 @@ impl Helpers<'_> {
                     reporter.ask();
                     continue;
                 }
-                log::info!("signal {signal}: ending");
-                tell(&ends, End::Signal);
+                log::info!("stopping on signal {signal}");
+                send(&ends, End::Signal);
             }
         })?;
         Ok(ended)
@@ -205,7 +213,7 @@ impl Helpers<'_> {
 /// Starts the devices of all virtual machines.
 fn devices(vms: &[Vm], mut common: Common<'_>) -> Result<Vec<VhostUserVsock>, ProgramError> {
     if common.sandbox.confines_calls() {
-        // The thread that has something to close may not start another one.
+        // A confined device thread cannot start the closer when it needs it, so start it now.
         let begin = common.sandbox.begin(ThreadKind::Closer);
         start_closer(begin).map_err(ProgramError::Thread)?;
     }
@@ -221,8 +229,8 @@ fn devices(vms: &[Vm], mut common: Common<'_>) -> Result<Vec<VhostUserVsock>, Pr
     Ok(devices)
 }
 
-fn tell(ends: &Sender<End>, end: End) {
+fn send(ends: &Sender<End>, end: End) {
     if ends.send(end).is_err() {
-        log::debug!("the program has ended already");
+        log::debug!("the program is already ending");
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A service manager as systemd: the sockets that it hands over, and what it is told.
+//! The interface to a service manager such as systemd: sockets that it passes to the program, and
+//! notifications that the program sends to it.
 
 mod handed_over;
 mod notify;

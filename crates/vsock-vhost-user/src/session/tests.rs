@@ -5,7 +5,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof, proptest};
 
 use super::*;
 
-/// `VIRTIO_F_VERSION_1` and the bit that a front-end adds.
+/// `VIRTIO_F_VERSION_1`, and a bit that the front-end adds.
 const FEATURES: u64 = 1 << 32 | 1 << 30;
 const FRESH: Start = Start::Reset {
     owes_transport_reset: false,
@@ -30,7 +30,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// A driver that has not used its rings.
+    /// Creates a driver that has not used its rings.
     fn new() -> Self {
         let mut session = Session::new();
         session.accept_features(FEATURES);
@@ -41,7 +41,7 @@ impl Rig {
         Self { session, rings }
     }
 
-    /// A driver whose rings the device has used.
+    /// Creates a driver whose rings the device has used.
     fn served() -> Self {
         let mut rig = Self::new();
         assert_eq!(rig.start(), FRESH);
@@ -61,7 +61,7 @@ impl Rig {
             .interrupt(by, self.rings.map(|ring| ring.used_index))
     }
 
-    /// The device uses buffers.
+    /// Lets the device use this many buffers.
     fn move_on(&mut self, rx: u16, tx: u16) {
         for (ring, by) in self.rings.iter_mut().zip([rx, tx]) {
             ring.used_index = ring.used_index.wrapping_add(by);
@@ -74,7 +74,7 @@ impl Rig {
         }
     }
 
-    /// A driver sets its rings up from the beginning.
+    /// Lets a driver set up its rings from the beginning.
     fn empty(&mut self) {
         for ring in &mut self.rings {
             ring.used_index = 0;
@@ -85,7 +85,7 @@ impl Rig {
 #[test]
 fn t115_qemu_stop_and_cont_is_a_pause() {
     let mut rig = Rig::served();
-    // GET_VRING_BASE of each queue, of which the first stops the device.
+    // GET_VRING_BASE of each queue; the first one stops the device.
     assert_eq!(rig.interrupt(Interruption::Pause), Effect::Pause);
     assert_eq!(rig.interrupt(Interruption::Pause), Effect::Nothing);
     rig.session.accept_features(FEATURES);
@@ -120,7 +120,7 @@ fn t113_cloud_hypervisor_passes_the_available_index() {
     let mut rig = Rig::new();
     rig.set_bases([64, 0]);
     assert_eq!(rig.start(), FRESH);
-    assert_eq!(rig.session.base(0), None, "it has served its purpose");
+    assert_eq!(rig.session.base(0), None, "the ring has used it");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn t116_cloud_hypervisor_reconnects_under_a_living_guest() {
     assert_eq!(rig.interrupt(Interruption::Reset), Effect::Cut);
     rig.session.forget_set_up();
     rig.session.accept_features(FEATURES);
-    // What is available, not where the device stood.
+    // The available indices, not the device's positions.
     rig.set_bases([69, 7]);
     assert_eq!(rig.start(), Start::Cut);
     rig.move_on(1, 0);
@@ -180,7 +180,7 @@ fn t116_a_driver_that_has_used_no_ring_is_owed_nothing_wherever_the_one_before_w
 fn t114_crosvm_resets_a_driver_by_stopping_its_rings() {
     let mut rig = Rig::served();
     rig.interrupt(Interruption::Pause);
-    // It sends features in parts, as the driver writes them.
+    // crosvm sends the features in parts, as the driver writes them.
     rig.session.accept_features(1 << 30);
     rig.session.accept_features(FEATURES);
     rig.empty();
@@ -232,7 +232,7 @@ fn t123_what_only_the_front_end_knows_of_is_no_sign_of_another_driver() {
 }
 
 #[test]
-fn rings_that_were_broken_begin_anew() {
+fn broken_rings_start_with_a_reset() {
     let mut rig = Rig::served();
     rig.session.broken();
     assert!(!rig.session.serves() && rig.session.beginning().is_none());
@@ -248,11 +248,11 @@ enum Step {
     Interrupt(Interruption),
     ForgetSetUp,
     Broken,
-    /// The rings run. If they did already, nothing is asked.
+    /// The rings run. Has no effect if they already did.
     Start,
-    /// The device uses buffers, if it is on the rings.
+    /// The device uses buffers, if it serves the rings.
     Move(u16, u16),
-    /// The guest's driver begins from the start, with its rings there.
+    /// The guest's driver starts again, with its rings at this place.
     NewDriver(u64),
 }
 
@@ -272,14 +272,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What is true, and the session need not know.
+/// The true state of the guest, which the session can only infer.
 #[derive(Default)]
 struct Truth {
-    /// The driver has begun from the start since its rings ran.
+    /// The driver has started again since its rings last ran.
     is_new: bool,
-    /// There was a reset, or a fault, since they ran.
+    /// There was a reset or a fault since the rings last ran.
     is_cut: bool,
-    /// What was negotiated when they ran last.
+    /// The features when the rings last ran.
     features: Option<u64>,
     on_rings: bool,
     is_broken: bool,
@@ -289,7 +289,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn whatever_the_order_connections_go_on_with_their_driver_alone(steps in vec(step(), 1..40)) {
+    fn connections_continue_only_with_their_driver_in_any_order(steps in vec(step(), 1..40)) {
         let mut rig = Rig::new();
         let mut truth = Truth::default();
         for step in steps {
@@ -317,8 +317,8 @@ proptest! {
                 Step::Move(rx, tx) if truth.on_rings => rig.move_on(rx, tx),
                 Step::Move(..) => {}
                 Step::NewDriver(place) if !truth.on_rings => {
-                    // One that cannot be told from the one before is one that nothing was moved
-                    // for.
+                    // A new driver is indistinguishable from the previous one only if the device
+                    // moved nothing for that one.
                     truth.is_new |= rig.rings.iter().any(|ring| ring.used_index != 0);
                     rig.empty();
                     for (index, ring) in rig.rings.iter_mut().enumerate() {
@@ -348,8 +348,7 @@ proptest! {
         }
     }
 
-    /// However often a guest is paused, wherever its rings stand, and whether the front-end repeats
-    /// its set-up.
+    /// Pauses any number of times, at any ring positions, with and without a repeated set-up.
     #[test]
     fn pauses_keep_everything(moves in vec((0..u16::MAX, 0..u16::MAX, 0..4_u8), 1..20)) {
         let mut rig = Rig::served();

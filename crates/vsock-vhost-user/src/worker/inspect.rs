@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a device says of itself when it is asked.
+//! Figures and connections of a device, for inspection.
 
 use log::Level;
 use vsock_epoll::DriverEvents;
@@ -11,11 +11,11 @@ use super::Worker;
 use crate::inspector::{ConnectionList, DeviceReport};
 use crate::journal::{Line, say_line};
 
-/// Places for connections that are looked at before bytes have their turn.
+/// How many slots of the connection table a step lists, before the device moves bytes again.
 const PART: usize = 256;
 
 impl Worker {
-    /// All figures.
+    /// Returns all figures.
     pub(crate) fn report(&mut self) -> DeviceReport {
         let depths = self.depths();
         let device = self.lifecycle.device();
@@ -49,7 +49,7 @@ impl Worker {
         self.lifecycle.device().counters()
     }
 
-    /// Says why connections were refused, of each reason as often as of any line.
+    /// Logs why connections were refused, with a separate limit for each reason.
     pub(super) fn tell_refusals(&mut self) {
         while let Some(refusal) = self.lifecycle.device_mut().muxer_mut().next_refusal() {
             let line = Line {
@@ -78,8 +78,8 @@ impl Worker {
         self.lifecycle.device().queue_depths(memory, &mut queues)
     }
 
-    /// Adds the next part of the connections to a list; returns where to go on, or `None` if it is
-    /// complete.
+    /// Adds the next part of the connections to a list. Returns where to continue, or `None` if the
+    /// list is complete.
     pub(crate) fn list(
         &self,
         position: ListPosition,
@@ -90,7 +90,7 @@ impl Worker {
         muxer.connections_from(position, PART, &mut list.connections)
     }
 
-    /// Ends a connection on both sides; returns whether there was one.
+    /// Closes a connection on both sides; returns whether it existed.
     pub(crate) fn reset(&mut self, id: ConnectionId, events: &mut DriverEvents) -> bool {
         let now = self.event_loop.now();
         let guest_time = self.lifecycle.guest_time(now);
@@ -101,7 +101,7 @@ impl Worker {
         found
     }
 
-    /// Shows packets to `tap` from now on, or to none; returns the tap before.
+    /// Installs a packet tap, or removes it; returns the previous one.
     pub(crate) fn set_tap(
         &mut self,
         tap: Option<Box<dyn PacketTap>>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Captures of running devices.
+//! Packet captures of running devices.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ use crate::guest::{GENEROUS, Guest};
 use crate::host::{Host, STOP};
 use crate::program::{PROGRAM, Program, run};
 
-/// A packet in a file.
+/// A packet in a capture file.
 #[derive(Debug)]
 struct Packet {
     interface: u32,
@@ -28,7 +28,7 @@ struct Packet {
 }
 
 impl Packet {
-    /// The operation, its direction, and the guest's port.
+    /// Returns the operation, whether it is from the guest, and the guest's port.
     fn what(&self) -> (Op, bool, u32) {
         let Header {
             op,
@@ -45,7 +45,7 @@ fn number(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-/// The packets of a file, and how many interfaces it has.
+/// Returns the packets of a file and its number of interfaces.
 fn read(path: &Path) -> (Vec<Packet>, usize) {
     let file = fs::read(path).unwrap();
     let (mut rest, mut packets, mut interfaces) = (&file[..], Vec::new(), 0);
@@ -72,14 +72,14 @@ fn read(path: &Path) -> (Vec<Packet>, usize) {
     (packets, interfaces)
 }
 
-/// A connection of the guest is refused.
+/// Makes the guest open a connection that is refused.
 fn refused(guest: &mut Guest, port: u32) {
     let (_, answer) = guest.connect(port, port);
     assert_eq!(answer.op, u16::from(Op::Reset));
 }
 
 #[test]
-fn each_packet_of_all_guests_is_in_the_file_from_start_to_stop() {
+fn a_capture_contains_every_packet_of_all_guests() {
     let (one, mut first) = Host::booted();
     let (two, mut second) = Host::booted();
     refused(&mut first, 1);
@@ -135,7 +135,7 @@ fn each_packet_of_all_guests_is_in_the_file_from_start_to_stop() {
 }
 
 #[test]
-fn a_device_does_not_wait_for_a_fifo_that_is_not_read() {
+fn a_device_does_not_block_on_a_fifo_that_is_not_read() {
     const LEN: usize = 4 << 20;
     let (host, mut guest) = Host::booted();
     let path = host.path("fifo");
@@ -164,7 +164,7 @@ fn a_device_does_not_wait_for_a_fifo_that_is_not_read() {
     }
     let counters = capture.counters();
     assert!(counters.dropped > 0, "{counters:?}");
-    // A reader that is there again gets whole blocks, and the count of what it has missed.
+    // When the reader continues, it gets whole blocks, and the number of packets it has missed.
     let mut file = File::create(host.path("file")).unwrap();
     wait_until(Deadline::after(GENEROUS), || {
         let mut bytes = vec![0; 1 << 20];
@@ -174,10 +174,10 @@ fn a_device_does_not_wait_for_a_fifo_that_is_not_read() {
         capture.counters().file_bytes == fs::metadata(host.path("file")).unwrap().len()
     })
     .unwrap();
-    // The last of it comes while the capture ends.
+    // The last blocks arrive while the capture ends.
     let rest = std::thread::spawn(move || {
         let mut rest = Vec::new();
-        // Without its flag.
+        // Without the flag of the direction.
         rustix::fs::fcntl_setfl(&reader, OFlags::empty()).unwrap();
         reader.read_to_end(&mut rest).unwrap();
         rest
@@ -189,7 +189,7 @@ fn a_device_does_not_wait_for_a_fifo_that_is_not_read() {
 }
 
 #[test]
-fn a_capture_that_cannot_end_is_told_in_time() {
+fn a_capture_that_cannot_end_is_reported_in_time() {
     let (host, mut guest) = Host::booted();
     let path = host.path("fifo");
     mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
@@ -214,7 +214,7 @@ fn a_capture_that_cannot_end_is_told_in_time() {
     let error = capture.stop().unwrap_err();
     assert!(matches!(error, CaptureError::NotEnded), "{error:?}");
     assert!(watch.elapsed() < 2 * STOP);
-    // The device is as it was.
+    // The device is not affected.
     host.assert_serves(&mut guest, 80);
     drop(reader);
 }
@@ -224,7 +224,7 @@ fn a_capture_that_cannot_end_is_told_in_time() {
     coverage,
     ignore = "the program writes its profile at its end, past the limit"
 )]
-fn a_limit_of_file_sizes_ends_the_capture_and_loses_lines_of_the_log_but_ends_no_guest() {
+fn a_file_size_limit_ends_the_capture_and_drops_log_lines_but_affects_no_guest() {
     let place = TempDir::new().unwrap();
     let capture = format!("--capture={}", place.path().join("packets").display());
     let log = File::create(place.path().join("log")).unwrap();
@@ -264,12 +264,15 @@ fn the_control_socket_starts_and_stops_captures_into_new_files() {
         assert_eq!(started, (Some(0), format!("{shown}\n")));
         let (code, said) = ctl(&program, &["capture", "start"]);
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains(&format!("captured to {shown}")), "{said}");
+        assert!(
+            said.contains(&format!("already capturing packets to {shown}")),
+            "{said}"
+        );
         refused(&mut guest, port);
         refused(&mut guest, port + 1);
         let (code, said) = ctl(&program, &["capture", "stop"]);
         let len = fs::metadata(&file).unwrap().len();
-        let counted = format!("{shown}: 4 packets, 0 of them not in the file, {len} bytes\n");
+        let counted = format!("{shown}: 4 packets, 0 of them dropped, {len} bytes\n");
         assert_eq!((code, said), (Some(0), counted));
         refused(&mut guest, port + 2);
         let (packets, interfaces) = read(&file);
@@ -280,7 +283,7 @@ fn the_control_socket_starts_and_stops_captures_into_new_files() {
         );
     }
     assert_eq!(fs::read(at(1)).unwrap(), b"not touched");
-    // The end of the program is that of a capture, too.
+    // The end of the program also ends a capture.
     ctl(&program, &["capture", "start"]);
     refused(&mut guest, 30);
     assert_eq!(program.said(), "");
@@ -288,7 +291,7 @@ fn the_control_socket_starts_and_stops_captures_into_new_files() {
 }
 
 #[test]
-fn the_control_socket_stops_the_capture_of_the_start_and_says_how_to_begin_another() {
+fn the_control_socket_stops_the_options_capture_and_explains_how_to_start_another() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("packets");
     let option = format!("--capture={}", file.display());
@@ -301,7 +304,7 @@ fn the_control_socket_stops_the_capture_of_the_start_and_says_how_to_begin_anoth
     let (code, said) = ctl(&program, &["capture", "stop"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("not complete: the file has the 4096 bytes that it may have"),
+        said.contains("incomplete: the file has reached its limit of 4096 bytes"),
         "{said}"
     );
     let (code, said) = ctl(&program, &["capture", "start"]);
@@ -314,7 +317,7 @@ fn the_control_socket_stops_the_capture_of_the_start_and_says_how_to_begin_anoth
 }
 
 #[test]
-fn a_directory_for_captures_that_is_none_is_said_at_the_start() {
+fn a_missing_capture_directory_is_an_error_at_the_start() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let option = format!("--capture-dir={}", file.path().display());
     let args = [
@@ -328,7 +331,7 @@ fn a_directory_for_captures_that_is_none_is_said_at_the_start() {
     assert!(said.contains("expected a directory"), "{said}");
 }
 
-/// The exit code of a command of the control socket, and what it said.
+/// Runs a `ctl` command; returns its exit code and its output.
 fn ctl(program: &Program, args: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(PROGRAM);
     let ended = command

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The command `connect`: standard input and output to a guest.
+//! The command `connect`, which connects standard input and output to a guest.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -64,10 +64,10 @@ impl Connect {
         assert_eq!(self.output.read(&mut [0]).unwrap(), 0);
     }
 
-    /// Its exit code and what it said.
+    /// Waits for the end; returns the exit code and the error output.
     fn end(mut self) -> (Option<i32>, String) {
         let mut child = self.child;
-        // Its input stays open.
+        // Its standard input stays open.
         let status = wait_until(Deadline::after(GENEROUS), || {
             child.try_wait().unwrap().is_some()
         });
@@ -87,7 +87,7 @@ impl Connect {
     }
 }
 
-/// A program, its guest, and the command, which is connected to port 52 of the guest.
+/// Returns a program, its guest, and a command that is connected to port 52 of the guest.
 fn connected() -> (Program, Guest, Connect, Socket) {
     let program = Program::start(&[]);
     let mut guest = program.boot();
@@ -109,8 +109,8 @@ fn bytes_go_both_ways_and_input_ends_first() {
     assert_eq!(guest.read(&mut socket, 8), b"good day");
     drop(connect.input.take());
     let (end, _) = guest.expect(Op::Shutdown);
-    assert_eq!(end.flags, 2, "the host sends nothing more");
-    // The guest still does.
+    assert_eq!(end.flags, 2, "the host has stopped sending");
+    // The guest still sends.
     guest.write(&socket, b"so long");
     connect.read(b"so long");
     guest.say(&socket, Op::Shutdown, 3, &[]);
@@ -133,7 +133,7 @@ fn the_guest_ends_first_and_input_is_still_sent() {
 }
 
 #[test]
-fn a_guest_that_closes_ends_it_while_input_is_open() {
+fn the_command_ends_if_the_guest_closes_while_input_is_open() {
     let (_program, mut guest, mut connect, socket) = connected();
     guest.write(&socket, b"bye");
     guest.say(&socket, Op::Shutdown, 3, &[]);
@@ -143,7 +143,7 @@ fn a_guest_that_closes_ends_it_while_input_is_open() {
 }
 
 #[test]
-fn what_the_guest_says_first_is_not_lost() {
+fn bytes_that_the_guest_sends_immediately_are_not_lost() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("uds");
     let listener = UnixListener::bind(&path).unwrap();
@@ -166,7 +166,7 @@ fn what_the_guest_says_first_is_not_lost() {
 }
 
 #[test]
-fn a_port_without_a_listener_is_code_3() {
+fn a_port_without_a_listener_gives_code_3() {
     let program = Program::start(&[]);
     let mut guest = program.boot();
     let connect = Connect::start(&uds(&program), &["52"]);
@@ -190,12 +190,12 @@ fn a_port_without_a_listener_is_code_3() {
 }
 
 #[test]
-fn where_no_device_listens_it_is_code_1_and_wrong_arguments_are_code_2() {
+fn a_missing_device_gives_code_1_and_invalid_arguments_give_code_2() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("uds");
     let (code, text) = Connect::start(&path, &["52"]).end();
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("no device listens"), "{text}");
+    assert!(text.contains("no device is listening"), "{text}");
     std::fs::write(&path, "no socket").unwrap();
     assert_eq!(Connect::start(&path, &["52"]).end().0, Some(1));
     let long = dir.path().join("x".repeat(120));
@@ -215,7 +215,7 @@ fn where_no_device_listens_it_is_code_1_and_wrong_arguments_are_code_2() {
 }
 
 #[test]
-fn a_service_that_is_no_device_is_told() {
+fn a_service_that_is_not_a_device_is_reported() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("uds");
     let listener = UnixListener::bind(&path).unwrap();
@@ -229,11 +229,11 @@ fn a_service_that_is_no_device_is_told() {
 }
 
 #[test]
-fn it_waits_for_the_device_and_for_the_guest_to_listen() {
+fn with_wait_it_waits_for_the_device_and_for_the_guest_to_listen() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("uds");
     let mut connect = Connect::start(&path, &["52", "--wait=60s"]);
-    // It has slept after it found no device, more than once.
+    // It has found no device, and slept, more than once.
     let status = format!("/proc/{}/status", connect.child.id());
     let sleeps = || {
         let text = std::fs::read_to_string(&status).unwrap();
@@ -244,7 +244,7 @@ fn it_waits_for_the_device_and_for_the_guest_to_listen() {
     wait_until(Deadline::after(GENEROUS), || sleeps() >= 2).unwrap();
     let listener = UnixListener::bind(&path).unwrap();
     for _ in 0..3 {
-        // Refused.
+        // The guest refuses.
         drop(listener.accept().unwrap());
     }
     let (mut device, _) = listener.accept().unwrap();
@@ -261,20 +261,20 @@ fn a_wait_ends() {
     let path = dir.path().join("uds");
     let (code, text) = Connect::start(&path, &["52", "--wait=300ms"]).end();
     assert!(
-        code == Some(1) && text.contains("no device listens"),
+        code == Some(1) && text.contains("no device is listening"),
         "{text}"
     );
-    // One that accepts and never answers.
+    // A service that accepts and never answers.
     let _listener = UnixListener::bind(&path).unwrap();
     let (code, text) = Connect::start(&path, &["52", "--wait=300ms"]).end();
     assert!(
-        code == Some(1) && text.contains("did not answer within 300ms"),
+        code == Some(1) && text.contains("no answer from the device within 300ms"),
         "{text}"
     );
 }
 
 #[test]
-fn a_reader_that_goes_ends_it_as_a_filter() {
+fn it_dies_of_sigpipe_if_its_reader_leaves() {
     let (_program, mut guest, connect, socket) = connected();
     let Connect {
         mut child,
@@ -292,21 +292,28 @@ fn a_reader_that_goes_ends_it_as_a_filter() {
 }
 
 #[test]
-fn a_guest_that_takes_nothing_more_is_told_and_still_heard() {
+fn a_guest_that_stops_receiving_can_still_send() {
     let (_program, mut guest, mut connect, socket) = connected();
     let sends = || threads(&connect.child) == 2;
     wait_until(Deadline::after(GENEROUS), sends).unwrap();
-    // It will not receive.
+    // The guest stops receiving.
     guest.say(&socket, Op::Shutdown, 1, &[]);
     guest.settle();
-    let input = connect.input.as_mut().unwrap();
-    while input.write_all(&[0; 4096]).is_ok() && threads(&connect.child) == 2 {}
+    // The thread that sends ends with a write that fails. Until then the pipe may be full, so a
+    // write that blocks could wait for a thread that has just ended.
+    let mut input = connect.input.as_ref().unwrap();
+    rustix::io::ioctl_fionbio(input, true).unwrap();
+    let has_ended = || {
+        let _full = input.write(&[0; 4096]);
+        threads(&connect.child) == 1
+    };
+    wait_until(Deadline::after(GENEROUS), has_ended).unwrap();
     guest.write(&socket, b"last words");
     connect.read(b"last words");
     guest.say(&socket, Op::Shutdown, 3, &[]);
     let (code, text) = connect.end();
     assert!(
-        code == Some(1) && text.contains("takes nothing more"),
+        code == Some(1) && text.contains("stopped receiving"),
         "{code:?} {text}"
     );
 }
@@ -317,7 +324,7 @@ fn threads(child: &Child) -> usize {
 }
 
 #[test]
-fn descriptors_that_do_not_wait_are_used_as_they_are() {
+fn non_blocking_descriptors_stay_non_blocking() {
     let program = Program::start(&[]);
     let mut guest = program.boot();
     let (reader, mut writer) = file_pipe();
@@ -340,14 +347,14 @@ fn descriptors_that_do_not_wait_are_used_as_they_are() {
 }
 
 #[test]
-fn a_wait_that_ends_within_an_attempt_tells_that_the_guest_has_refused() {
+fn if_the_wait_ends_during_an_attempt_an_earlier_refusal_is_reported() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vsock");
     let listener = UnixListener::bind(&path).unwrap();
     let mut command = Command::new(PROGRAM);
     let command = command.arg("connect").arg(&path).args(["5", "--wait=1s"]);
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
-    // The first attempt is refused; the others find only the queue of the listener.
+    // The first attempt is refused. The later ones wait in the backlog of the listener.
     drop(listener.accept().unwrap());
     let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();

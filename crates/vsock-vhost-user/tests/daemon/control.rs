@@ -18,7 +18,7 @@ use vsock_proto::Op;
 use crate::guest::{GENEROUS, Guest, Socket};
 use crate::program::{PROGRAM, Program};
 
-/// A client that has said this so far.
+/// Returns a client that has sent these bytes.
 fn client(program: &Program, said: &str) -> UnixStream {
     let mut client = UnixStream::connect(program.control()).unwrap();
     client.set_read_timeout(Some(GENEROUS)).unwrap();
@@ -26,7 +26,7 @@ fn client(program: &Program, said: &str) -> UnixStream {
     client
 }
 
-/// The status of an answer, and its body.
+/// Returns the status and the body of an answer.
 fn answer(mut client: UnixStream) -> (u16, String) {
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
@@ -42,7 +42,7 @@ fn ask(program: &Program, request: &str) -> (u16, String) {
     ))
 }
 
-/// The value of a figure.
+/// Returns the value of a metric.
 #[track_caller]
 fn figure(page: &str, name: &str) -> u64 {
     let mut lines = page.lines().filter_map(|line| line.rsplit_once(' '));
@@ -59,7 +59,7 @@ fn connections(program: &Program) -> Vec<Value> {
     listing["connections"].as_array().unwrap().clone()
 }
 
-/// A connection of the guest to a host process, both ends.
+/// Connects the guest to a host process; returns both ends.
 fn connect(guest: &mut Guest, listener: &UnixListener, guest_port: u32) -> (Socket, UnixStream) {
     let (socket, answer) = guest.connect(guest_port, 5);
     assert_eq!(answer.op, u16::from(Op::Response));
@@ -78,8 +78,8 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A program that has moved 1,000 bytes from its guest and 300 to it, on a connection that is still
-/// there, and has refused another.
+/// Returns a program that has moved 1,000 bytes from its guest and 300 bytes to it, on a connection
+/// that is still open, and has refused another connection.
 fn after_traffic() -> (Program, Guest, UnixStream) {
     let program = Program::start_controlled(&["--log-level=debug"]);
     let mode = program.control().metadata().unwrap().permissions().mode();
@@ -97,7 +97,7 @@ fn after_traffic() -> (Program, Guest, UnixStream) {
 }
 
 #[test]
-fn figures_are_those_of_the_traffic_that_was() {
+fn metrics_match_the_traffic() {
     let (program, _guest, _stream) = after_traffic();
     let (status, page) = ask(&program, "GET /metrics");
     assert_eq!(status, 200);
@@ -132,12 +132,12 @@ fn figures_are_those_of_the_traffic_that_was() {
     }
     let said = program.said();
     let why =
-        "refused guest port 4001 to host port 6: no host component takes it (entity not found)";
+        "refused guest port 4001 to host port 6: no host component accepts it (entity not found)";
     assert!(said.contains(why), "{said}");
 }
 
 #[test]
-fn connections_are_those_of_the_traffic_that_was() {
+fn the_list_of_connections_matches_the_traffic() {
     let (program, _guest, _stream) = after_traffic();
     let [connection] = &connections(&program)[..] else {
         panic!("not one connection");
@@ -201,7 +201,7 @@ fn a_connection_is_deleted_on_both_ends_with_data_in_flight() {
 }
 
 #[test]
-fn what_is_not_understood_is_answered_with_what_is() {
+fn an_unknown_request_is_answered_with_the_known_ones() {
     let program = Program::start_controlled(&["--log-level=warn"]);
     for (request, status, says) in [
         ("GET /", 404, "expected GET /metrics, GET /connections"),
@@ -223,7 +223,7 @@ fn what_is_not_understood_is_answered_with_what_is() {
         let failure: Value = serde_json::from_str(&body).unwrap();
         assert!(failure["error"].as_str().unwrap().contains(says), "{body}");
     }
-    // What is no HTTP, and a header without an end, are ended.
+    // Clients that send no HTTP, or a header without an end, are disconnected.
     let mut garbage = client(&program, "\0\x01 what\r\n\r\n");
     garbage.read_to_end(&mut Vec::new()).unwrap();
     let long = format!(
@@ -238,7 +238,7 @@ fn what_is_not_understood_is_answered_with_what_is() {
     let mut end = Vec::new();
     let _reset = endless.read_to_end(&mut end);
     assert!(end.starts_with(b"HTTP/1.1 431"), "{}", text(end));
-    // A client that has ended its sending gets its answer.
+    // A client that has shut down its writing side gets an answer.
     let old = client(&program, "GET /metrics HTTP/1.0\r\n\r\n");
     old.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(answer(old).0, 200);
@@ -246,11 +246,11 @@ fn what_is_not_understood_is_answered_with_what_is() {
 }
 
 #[test]
-fn clients_that_hold_their_connections_keep_neither_others_nor_bytes_waiting() {
+fn clients_that_hold_connections_delay_neither_other_clients_nor_guests() {
     let program = Program::start_controlled(&["--log-level=warn"]);
     let listener = program.listen(5);
     let mut guest = program.boot();
-    // An answer that is larger than a socket's buffers.
+    // The answer is larger than a socket's buffers.
     let open: Vec<_> = (0..2000)
         .map(|port| connect(&mut guest, &listener, 10_000 + port))
         .collect();
@@ -261,7 +261,7 @@ fn clients_that_hold_their_connections_keep_neither_others_nor_bytes_waiting() {
         let said = match round % 4 {
             0 => "",
             1 => "GET",
-            // It never reads.
+            // This client never reads.
             _ => "GET /connections HTTP/1.1\r\nHost: x\r\n\r\n",
         };
         held.push(client(&program, said));
@@ -279,7 +279,7 @@ fn clients_that_hold_their_connections_keep_neither_others_nor_bytes_waiting() {
         }
     }
     wait_until(Deadline::after(GENEROUS), || descriptors() <= before + 16).unwrap();
-    // Those that are left are ended in time.
+    // The remaining clients are disconnected after the timeout.
     wait_until(Deadline::after(GENEROUS), || descriptors() == before).unwrap();
     drop(held);
     assert_eq!(connections(&program).len(), 2000);
@@ -321,13 +321,13 @@ fn t125_a_control_socket_that_is_a_port_of_a_guest_is_refused() {
     let said = text(ended.stderr);
     assert_eq!(ended.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("the program has /tmp/none/v_7 (control)"),
+        said.contains("the program uses /tmp/none/v_7 (control)"),
         "{said}"
     );
 }
 
 #[test]
-fn the_command_shows_connections_and_ends_one() {
+fn the_command_lists_connections_and_closes_one() {
     let program = Program::start_controlled(&["--log-level=warn"]);
     let listener = program.listen(5);
     let mut guest = program.boot();
@@ -370,12 +370,12 @@ fn the_command_shows_connections_and_ends_one() {
 }
 
 #[test]
-fn the_command_says_what_is_wrong_with_a_socket() {
+fn the_command_reports_an_unsuitable_socket() {
     let program = Program::start_controlled(&["--log-level=warn"]);
     for (path, expected) in [
-        (program.dir.path().join("none"), "cannot reach"),
-        (program.dir.path().to_owned(), "cannot reach"),
-        (program.socket(3), "does not speak HTTP"),
+        (program.dir.path().join("none"), "cannot connect to"),
+        (program.dir.path().to_owned(), "cannot connect to"),
+        (program.socket(3), "invalid HTTP from"),
     ] {
         let mut command = Command::new(PROGRAM);
         let ended = command
@@ -414,11 +414,8 @@ fn the_live_view_shows_rates_until_the_program_ends() {
             .collect::<Vec<_>>()
     };
     let first = frame();
-    assert!(
-        first[0].starts_with("1 connections, 0 bytes/s"),
-        "{first:?}"
-    );
-    // Until a frame has seen some of it.
+    assert!(first[0].starts_with("1 connection, 0 bytes/s"), "{first:?}");
+    // Until a frame shows some of the traffic.
     let seen = (0..20).find_map(|_| {
         guest.write(&socket, &[0; 8192]);
         stream.read_exact(&mut [0; 8192]).unwrap();
@@ -442,15 +439,15 @@ fn the_live_view_shows_rates_until_the_program_ends() {
         .unwrap()
         .read_to_string(&mut said)
         .unwrap();
-    assert!(said.contains("cannot reach"), "{said}");
+    assert!(said.contains("cannot connect to"), "{said}");
 }
 
 #[test]
-fn a_signal_writes_everything_to_the_log_however_much_it_is_and_whatever_is_logged() {
+fn a_signal_writes_a_full_report_of_any_length_at_any_log_level() {
     let mut program = Program::start_controlled(&["--log-level=off"]);
     let listener = program.listen(5);
     let mut guest = program.boot();
-    // More than the log holds.
+    // More than the log's queue holds.
     let count = 2000;
     let _open: Vec<_> = (0..count)
         .map(|port| connect(&mut guest, &listener, 10_000 + port))

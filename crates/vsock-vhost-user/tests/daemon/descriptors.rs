@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Kicks and calls that a front-end changes, keeps, fills and empties as it likes.
+//! Front-ends that change, keep, fill and empty the descriptors for kicks and calls.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::vmm::{RX, TX};
 
-/// Makes an eventfd block its writers: the counter is full, and the description waits.
+/// Makes an eventfd block its writers: the counter is full, and the file is in blocking mode.
 pub(crate) fn fill(eventfd: &File) {
     fcntl_setfl(eventfd, OFlags::NONBLOCK).unwrap();
     let _emptied = (&*eventfd).read(&mut [0; 8]);
@@ -29,7 +29,7 @@ pub(crate) fn fill(eventfd: &File) {
     fcntl_setfl(eventfd, OFlags::empty()).unwrap();
 }
 
-/// The calls of a guest, as the front-end has them. The guest learns nothing from them any more.
+/// Takes the front-end's call descriptors of a guest, which then gets no interrupts.
 pub(crate) fn calls(guest: &mut Guest) -> Vec<File> {
     let ring = |ring: &mut crate::ring::Ring| {
         ring.is_polled = true;
@@ -38,7 +38,7 @@ pub(crate) fn calls(guest: &mut Guest) -> Vec<File> {
     guest.vmm.rings.iter_mut().map(ring).collect()
 }
 
-/// A thread of a front-end that makes its eventfds block, let go, and block again, all the time.
+/// A thread of a front-end that keeps making its eventfds block and unblock.
 pub(crate) struct Churn {
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -49,7 +49,7 @@ impl Churn {
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
         let thread = thread::spawn(move || {
-            // ORDER: Relaxed; partner: the store in the drop. Nothing else is told by it.
+            // ORDER: Relaxed; partner: the store in the drop. It publishes no other data.
             while !told.load(Ordering::Relaxed) {
                 eventfds.iter().for_each(fill);
             }
@@ -69,13 +69,13 @@ impl Drop for Churn {
     }
 }
 
-/// The ends of a pipe, which no program inherits: to read from, and to write to.
+/// Returns the reading and the writing end of a pipe, which no program inherits.
 pub(crate) fn file_pipe() -> (File, File) {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     (reader.into(), writer.into())
 }
 
-/// A pipe to which a write would wait for ever.
+/// Returns a pipe to which a write would block indefinitely.
 pub(crate) fn full_pipe() -> (File, File) {
     let (reader, mut writer) = file_pipe();
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
@@ -84,7 +84,7 @@ pub(crate) fn full_pipe() -> (File, File) {
     (reader, writer)
 }
 
-/// Gives both queues this call.
+/// Sets the call descriptor of both queues.
 fn set_calls(guest: &mut Guest, call: &impl AsRawFd) {
     for index in [RX, TX] {
         guest.vmm.rings[index].is_polled = true;
@@ -92,9 +92,9 @@ fn set_calls(guest: &mut Guest, call: &impl AsRawFd) {
     }
 }
 
-/// A device whose front-end does its worst, another one in the process, and a stop of both.
+/// A device with a hostile front-end, another device in the process, and the stop of both.
 #[test]
-fn t119_calls_that_are_full_or_no_eventfds_or_change_all_the_time_stop_no_guest() {
+fn t119_full_invalid_or_changing_calls_stop_no_guest() {
     let (_reader, pipe) = full_pipe();
     let full = File::options().write(true).open("/dev/full").unwrap();
     for worst in 0..4 {
@@ -118,7 +118,7 @@ fn t119_calls_that_are_full_or_no_eventfds_or_change_all_the_time_stop_no_guest(
 }
 
 #[test]
-fn t119_a_kick_is_never_read_so_none_can_be_waited_for() {
+fn t119_a_kick_is_never_read_so_reading_cannot_block() {
     let (host, mut guest) = Host::booted();
     let kick = duplicate(guest.vmm.rings[TX].kick.as_raw_fd()).unwrap();
     fcntl_setfl(&kick, OFlags::empty()).unwrap();
@@ -134,14 +134,14 @@ fn t119_a_kick_is_never_read_so_none_can_be_waited_for() {
 }
 
 #[test]
-fn t119_kicks_that_are_filled_and_emptied_all_the_time_stop_no_guest() {
+fn t119_kicks_that_block_and_unblock_stop_no_guest() {
     let ((host, guest), (other, mut neighbour)) = (Host::booted(), Host::booted());
     let kick = |ring: &crate::ring::Ring| duplicate(ring.kick.as_raw_fd()).unwrap();
     let churn = Churn::start(guest.vmm.rings.iter().map(kick).collect());
     for port in 2..20 {
         other.assert_serves(&mut neighbour, port);
     }
-    // The front-end takes kicks from its own guest, which may wait. Others do not.
+    // The front-end takes kicks from its own guest, which may have to wait. Other guests do not.
     host.device.stop().unwrap();
     drop(churn);
 }
@@ -151,7 +151,7 @@ fn blocking() -> OwnedFd {
 }
 
 #[test]
-fn t118_a_kick_that_replaces_another_is_heard() {
+fn t118_a_new_kick_descriptor_works() {
     let (host, mut guest) = Host::booted();
     host.assert_serves(&mut guest, 1);
     let old = blocking();
@@ -164,7 +164,7 @@ fn t118_a_kick_that_replaces_another_is_heard() {
 }
 
 #[test]
-fn t118_a_call_that_replaces_another_is_called_alone() {
+fn t118_only_the_new_call_descriptor_is_used() {
     let (host, mut guest) = Host::booted();
     let (old, new) = (
         blocking(),
@@ -183,7 +183,7 @@ fn t118_a_call_that_replaces_another_is_called_alone() {
     File::from(old.try_clone().unwrap())
         .read_exact(&mut [0; 8])
         .unwrap();
-    // It waits for the call.
+    // The guest waits for the interrupt.
     host.assert_serves(&mut guest, 2);
     assert!(!is_readable(old.as_raw_fd()).unwrap());
 }
@@ -198,7 +198,7 @@ fn t118_a_kick_that_cannot_be_polled_leaves_the_queue_without_one() {
     host.assert_serves(&mut guest, 1);
 }
 
-/// Processor time of those threads of a process that have this name, or of all.
+/// Returns the processor time of the threads of a process with this name, or of all its threads.
 pub(crate) fn cpu(process: &str, name: Option<&str>) -> Duration {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let of = |task: std::io::Result<std::fs::DirEntry>| {
@@ -212,13 +212,13 @@ pub(crate) fn cpu(process: &str, name: Option<&str>) -> Duration {
     tasks.filter_map(of).sum()
 }
 
-/// Over how long an idle thread is watched, and how much it may run meanwhile.
+/// How long an idle thread is watched, and how long it can run during that time.
 const WATCHED: Duration = Duration::from_millis(400);
 const IDLE: Duration = Duration::from_millis(40);
 
-/// The device would be the one that keeps the connection open.
+/// Otherwise the device itself would keep the connection open.
 #[test]
-fn t119_a_front_end_that_gives_away_its_own_socket_has_gone_when_it_goes() {
+fn t119_the_end_of_a_front_end_that_passed_its_own_socket_is_noticed() {
     let (host, mut guest) = Host::booted();
     let own = duplicate(guest.vmm.frontend.as_raw_fd()).unwrap();
     assert!(guest.vmm.set_kick(RX, &own));
@@ -229,7 +229,7 @@ fn t119_a_front_end_that_gives_away_its_own_socket_has_gone_when_it_goes() {
 }
 
 #[test]
-fn t118_a_kick_at_its_end_costs_no_processor_time() {
+fn t118_a_kick_descriptor_at_its_end_uses_no_processor_time() {
     let (host, mut guest) = Host::booted();
     host.assert_serves(&mut guest, 1);
     let (reader, writer) = file_pipe();

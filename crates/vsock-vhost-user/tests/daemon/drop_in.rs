@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The documented command lines and configuration files of `vhost-device-vsock` 0.3.0: of its
-//! README, its man page, its `--help` and its tests. Our program takes them, and so does that one
-//! where it is installed (`cargo xtask drop-in` does).
+//! The command lines and configuration files of `vhost-device-vsock` 0.3.0 that its README, man
+//! page, `--help` and tests document. Our program accepts them. So does `vhost-device-vsock`, if it
+//! is installed (`cargo xtask drop-in` installs it).
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -18,11 +18,11 @@ use vsock_compliance::poll::{Deadline, wait_until};
 use crate::guest::GENEROUS;
 use crate::program::{PROGRAM, run};
 
-/// The path of the other program.
+/// The path of `vhost-device-vsock`.
 const PEER: &str = "VSOCK_PEER";
 
-/// Command lines, in a directory `{d}` with the files below, and the guests that they start a
-/// device for. The sockets of guest N are `{d}/vhostN.socket` and `{d}/vmN.vsock`.
+/// Command lines, for a directory `{d}` with the files below, and the guests for which they start
+/// devices. The sockets of guest N are `{d}/vhostN.socket` and `{d}/vmN.vsock`.
 const LINES: &[(&str, &[u64])] = &[
     (
         "--guest-cid=4 --socket={d}/vhost4.socket --uds-path={d}/vm4.vsock --tx-buffer-size=65536 \
@@ -101,12 +101,13 @@ vms:
     ),
     (
         "listen.yaml",
-        "vms:\n    - socket: {d}/vhost3.socket\n      uds_path: {d}/vm3.vsock\n      forward_listen: 1\n",
+        "vms:\n    - socket: {d}/vhost3.socket\n      uds_path: {d}/vm3.vsock\n      \
+         forward_listen: 1\n",
     ),
 ];
 
-/// Command lines that reach the host's `AF_VSOCK` sockets, which our program does not. The other
-/// one is not asked: it would open such sockets.
+/// Command lines that use the host's `AF_VSOCK` sockets, which our program does not.
+/// `vhost-device-vsock` is not tested with them, because it would open such sockets.
 const FORWARDED: &[&str] = &[
     "--guest-cid=4 --socket={d}/vhost4.socket --forward-cid=1 --forward-listen=9001+9002",
     "--vm guest-cid=4,forward-cid=1,forward-listen=9001+9002,socket={d}/vhost4.socket",
@@ -115,7 +116,7 @@ const FORWARDED: &[&str] = &[
     "--config={d}/listen.yaml",
 ];
 
-/// A directory with the files.
+/// Returns a directory with the files.
 fn directory() -> TempDir {
     let dir = TempDir::new().unwrap();
     for (name, text) in FILES {
@@ -128,7 +129,7 @@ fn in_directory(text: &str, dir: &TempDir) -> String {
     text.replace("{d}", &dir.path().display().to_string())
 }
 
-/// The guest's CID, as a device tells its front-end.
+/// Returns the guest's CID, as the device reports it to its front-end.
 pub(crate) fn guest_cid(vmm: UnixStream) -> u64 {
     let mut frontend = Frontend::from_stream(vmm, 3);
     frontend.set_owner().unwrap();
@@ -142,7 +143,7 @@ pub(crate) fn guest_cid(vmm: UnixStream) -> u64 {
     u64::from_le_bytes(config.try_into().unwrap())
 }
 
-/// The program, which ends with this.
+/// The running program. Dropping it ends the program.
 struct Running(Child);
 
 impl Drop for Running {
@@ -179,12 +180,12 @@ fn assert_takes_all(program: &Path) {
 }
 
 #[test]
-fn the_documented_lines_of_vhost_device_vsock_do_the_same() {
+fn the_documented_command_lines_of_vhost_device_vsock_work() {
     assert_takes_all(Path::new(PROGRAM));
 }
 
 #[test]
-fn vhost_device_vsock_takes_the_same_lines_where_it_is_installed() {
+fn vhost_device_vsock_accepts_the_same_lines_if_it_is_installed() {
     if let Some(peer) = std::env::var_os(PEER) {
         assert_takes_all(&PathBuf::from(peer));
     } else {
@@ -193,7 +194,7 @@ fn vhost_device_vsock_takes_the_same_lines_where_it_is_installed() {
 }
 
 #[test]
-fn what_forwards_to_af_vsock_is_refused_with_what_to_use() {
+fn forwarding_to_af_vsock_is_refused_with_an_alternative() {
     for line in FORWARDED {
         let dir = directory();
         let words = in_directory(line, &dir);
@@ -205,7 +206,7 @@ fn what_forwards_to_af_vsock_is_refused_with_what_to_use() {
             let (code, said) = run(&words);
             assert_eq!(code, Some(2), "{line}: {said}");
             let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-            for expected in ["opens no AF_VSOCK socket", "uds-path", "socat"] {
+            for expected in ["AF_VSOCK sockets", "uds-path", "socat"] {
                 assert!(said.contains(expected), "{line}: {said}");
             }
         }

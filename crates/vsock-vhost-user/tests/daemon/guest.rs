@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A guest's vsock driver, packet by packet.
+//! A simulated vsock driver of a guest, packet by packet.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,57 +12,57 @@ use vsock_proto::{Header, MessageFlags, Op, ShutdownFlags, SocketTypes};
 use crate::ring::BUFFER;
 use crate::vmm::{FEATURES, RX, TX, Vmm};
 
-/// How long anything may take on a machine under load.
+/// A time limit that is generous even on a busy machine.
 pub(crate) const GENEROUS: Duration = Duration::from_secs(20);
 
-/// Bytes that the guest's sockets hold.
+/// The buffer size of the guest's sockets in bytes.
 pub(crate) const WINDOW: u32 = 256 * 1024;
 
-/// The payload that one packet of the guest has at most.
+/// The maximum payload of a packet from the guest.
 const PAYLOAD: usize = BUFFER as usize - Header::LEN;
 
 pub(crate) struct Guest {
     pub(crate) vmm: Vmm,
     cid: u64,
-    /// Other guests that it knows.
+    /// The other guests that it knows.
     pub(crate) siblings: Vec<u64>,
 }
 
-/// A connection, from the guest's side.
+/// The guest's side of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Socket {
-    /// Whom it is connected to.
+    /// The peer's CID.
     pub(crate) host_cid: u64,
     pub(crate) host_port: u32,
     pub(crate) guest_port: u32,
     /// 1: a stream, 2: messages.
     socket_type: u16,
-    /// Bytes that the guest has taken, and that the host must have.
+    /// How many bytes the guest has read, and how many of its own the host has read.
     taken: u32,
     freed: u32,
 }
 
 impl Socket {
-    /// The guest takes this many bytes out of its buffer.
+    /// Reads this many bytes from the guest's buffer.
     pub(crate) fn take(&mut self, len: u32) {
         self.taken = self.taken.wrapping_add(len);
     }
 }
 
 impl Guest {
-    /// A guest whose driver is up.
+    /// Creates a guest whose driver is up.
     pub(crate) fn boot(socket: &Path, cid: u64) -> Self {
         Self::boot_in(Vmm::connect(socket), cid)
     }
 
-    /// A guest of this VMM, whose driver is up.
+    /// Creates a guest of this VMM, whose driver is up.
     pub(crate) fn boot_in(vmm: Vmm, cid: u64) -> Self {
         let mut guest = Self::of(vmm, cid);
         guest.start();
         guest
     }
 
-    /// A guest of this VMM, as it is.
+    /// Creates a guest of this VMM, without starting its driver.
     pub(crate) fn of(vmm: Vmm, cid: u64) -> Self {
         let siblings = Vec::new();
         Self { vmm, cid, siblings }
@@ -72,7 +72,7 @@ impl Guest {
         self.start_with(FEATURES);
     }
 
-    /// A guest whose driver is up and knows of messages.
+    /// Creates a guest whose driver is up and supports messages.
     pub(crate) fn boot_for_messages(socket: &Path, cid: u64) -> Self {
         let mut guest = Self::of(Vmm::connect(socket), cid);
         guest.start_with(FEATURES | SocketTypes::F_SEQPACKET);
@@ -85,7 +85,7 @@ impl Guest {
         self.vmm.rings[RX].notify(0);
     }
 
-    /// Makes every buffer for packets available.
+    /// Makes all receive buffers available.
     pub(crate) fn offer_buffers(&mut self) {
         while !self.vmm.rings[RX].is_full() {
             self.vmm.rings[RX].offer(BUFFER, true);
@@ -97,7 +97,7 @@ impl Guest {
         self.start();
     }
 
-    /// The next packet for the guest, if one comes.
+    /// Waits for the next packet for the guest.
     pub(crate) fn packet_within(&mut self, wait: Duration) -> Option<(Header, Vec<u8>)> {
         let ring = &mut self.vmm.rings[RX];
         let (entry, len) = ring.wait(Deadline::after(wait))?;
@@ -120,13 +120,13 @@ impl Guest {
         Some((header, payload))
     }
 
-    /// The next packet for the guest that is not about credit alone.
+    /// Waits for the next packet for the guest, except credit updates and requests.
     #[track_caller]
     pub(crate) fn packet(&mut self) -> (Header, Vec<u8>) {
         loop {
             let (header, payload) = self
                 .packet_within(GENEROUS)
-                .expect("no packet came for the guest");
+                .expect("no packet arrived for the guest");
             if ![Op::CreditUpdate, Op::CreditRequest]
                 .map(u16::from)
                 .contains(&header.op)
@@ -136,7 +136,7 @@ impl Guest {
         }
     }
 
-    /// As [`packet`](Self::packet); it must be one of this kind.
+    /// Like [`packet`](Self::packet), for a packet that must have this operation.
     #[track_caller]
     pub(crate) fn expect(&mut self, op: Op) -> (Header, Vec<u8>) {
         let (header, payload) = self.packet();
@@ -144,12 +144,12 @@ impl Guest {
         (header, payload)
     }
 
-    /// Sends a packet, as it is.
+    /// Sends a packet.
     pub(crate) fn send(&mut self, header: &Header, payload: &[u8]) {
         let ring = &mut self.vmm.rings[TX];
         while ring.is_full() {
             ring.wait(Deadline::after(GENEROUS))
-                .expect("the device takes no packet");
+                .expect("the device did not take a packet");
         }
         while ring.take().is_some() {}
         let (old, entry) = (ring.available(), ring.available() % crate::ring::SIZE);
@@ -161,12 +161,12 @@ impl Guest {
         ring.notify(old);
     }
 
-    /// Waits until the device has given back every packet that was sent.
+    /// Waits until the device has taken all packets.
     pub(crate) fn settle(&mut self) {
         let ring = &mut self.vmm.rings[TX];
         while !ring.is_idle() {
             ring.wait(Deadline::after(GENEROUS))
-                .expect("a packet does not come back");
+                .expect("the device did not return a packet");
         }
     }
 
@@ -186,12 +186,12 @@ impl Guest {
         self.send(&header, payload);
     }
 
-    /// Asks for a connection.
+    /// Sends a request for a connection.
     pub(crate) fn request(&mut self, guest_port: u32, host_port: u32) -> Socket {
         self.request_as(1, guest_port, host_port)
     }
 
-    /// Asks for a connection of this type.
+    /// Sends a request for a connection of this type.
     pub(crate) fn request_as(
         &mut self,
         socket_type: u16,
@@ -201,7 +201,7 @@ impl Guest {
         self.request_at(2, socket_type, guest_port, host_port)
     }
 
-    /// Asks for a connection of this type to this CID.
+    /// Sends a request for a connection of this type to this CID.
     pub(crate) fn request_at(
         &mut self,
         host_cid: u64,
@@ -221,7 +221,7 @@ impl Guest {
         socket
     }
 
-    /// Asks for a connection; returns it, and what the host has answered.
+    /// Requests a connection; returns it and the host's reply.
     pub(crate) fn connect(&mut self, guest_port: u32, host_port: u32) -> (Socket, Header) {
         let socket = self.request(guest_port, host_port);
         let (answer, _) = self.packet();
@@ -229,7 +229,7 @@ impl Guest {
         (socket, answer)
     }
 
-    /// Asks for a connection; returns the answer to it, past whatever else the host has to say.
+    /// Requests a connection; returns the reply and ignores other packets.
     pub(crate) fn connect_to(&mut self, guest_port: u32, host_port: u32) -> Option<Op> {
         self.request(guest_port, host_port);
         loop {
@@ -240,13 +240,13 @@ impl Guest {
         }
     }
 
-    /// The guest is served, if only by a refusal.
+    /// Checks that the guest is served, by a request that is refused.
     #[track_caller]
     pub(crate) fn assert_refused(&mut self) {
         assert_eq!(self.connect_to(1, 1), Some(Op::Reset));
     }
 
-    /// Accepts what the host asks for next, which must be for this port.
+    /// Accepts the host's next request, which must be for this port.
     #[track_caller]
     pub(crate) fn accept(&mut self, guest_port: u32) -> Socket {
         let (request, _) = self.expect(Op::Request);
@@ -254,7 +254,7 @@ impl Guest {
         self.respond(&request)
     }
 
-    /// Accepts what this REQUEST asks for.
+    /// Accepts this REQUEST.
     pub(crate) fn respond(&mut self, request: &Header) -> Socket {
         let socket = Socket {
             host_cid: request.src_cid,
@@ -268,14 +268,14 @@ impl Guest {
         socket
     }
 
-    /// Writes bytes, in as many packets as they need. They must fit into the host's buffer.
+    /// Writes bytes in as many packets as necessary. They must fit into the host's buffer.
     pub(crate) fn write(&mut self, socket: &Socket, bytes: &[u8]) {
         for part in bytes.chunks(PAYLOAD) {
             self.say(socket, Op::ReadWrite, 0, part);
         }
     }
 
-    /// Sends a message, in pieces of `piece` bytes. It must fit into the host's buffer.
+    /// Sends a message in pieces of `piece` bytes. It must fit into the host's buffer.
     pub(crate) fn send_message(&mut self, socket: &Socket, message: &[u8], piece: usize) {
         let end = MessageFlags::END_OF_MESSAGE.bits();
         let mut parts = message.chunks(piece).peekable();
@@ -285,7 +285,7 @@ impl Guest {
         }
     }
 
-    /// Receives a message, and takes it out of the socket's buffer.
+    /// Receives a message, and removes it from the socket's buffer.
     #[track_caller]
     pub(crate) fn receive_message(&mut self, socket: &mut Socket) -> Vec<u8> {
         let mut message = Vec::new();
@@ -305,18 +305,20 @@ impl Guest {
         }
     }
 
-    /// Waits until the host has taken `len` bytes more than when this was called last.
+    /// Waits until the host has read `len` more bytes since the last call.
     pub(crate) fn wait_until_taken(&mut self, socket: &mut Socket, len: usize) {
         socket.freed = socket.freed.wrapping_add(u32::try_from(len).unwrap());
         let mut taken = 0;
         while taken != socket.freed {
             self.say(socket, Op::CreditRequest, 0, &[]);
-            let (header, _) = self.packet_within(GENEROUS).expect("no credit came");
+            let (header, _) = self
+                .packet_within(GENEROUS)
+                .expect("no credit update arrived");
             taken = header.fwd_cnt;
         }
     }
 
-    /// Reads exactly `len` bytes, and takes them out of the socket's buffer.
+    /// Reads exactly `len` bytes, and removes them from the socket's buffer.
     #[track_caller]
     pub(crate) fn read(&mut self, socket: &mut Socket, len: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -331,13 +333,13 @@ impl Guest {
         bytes
     }
 
-    /// Takes bytes out of the socket's buffer.
+    /// Removes bytes from the socket's buffer.
     pub(crate) fn free(&mut self, socket: &mut Socket, len: u32) {
         socket.taken = socket.taken.wrapping_add(len);
         self.say(socket, Op::CreditUpdate, 0, &[]);
     }
 
-    /// Says that the guest will not send any more.
+    /// Announces that the guest will send no more.
     pub(crate) fn finish(&mut self, socket: &Socket) {
         let flags = ShutdownFlags::SEND.bits();
         self.say(socket, Op::Shutdown, flags, &[]);

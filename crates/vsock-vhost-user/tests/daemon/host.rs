@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The process that is the device: a device in a directory of its own, with streams of the process;
-//! and backends that do what a test wants.
+//! A device in its own directory, with in-process streams, and backends that a test can script.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,7 +22,7 @@ use vsock_vhost_user::{
 use crate::guest::Guest;
 use crate::vmm::Vmm;
 
-/// What a device is granted to end.
+/// How long a device may take to stop.
 pub(crate) const STOP: Duration = Duration::from_secs(2);
 
 pub(crate) struct Host {
@@ -35,7 +34,7 @@ pub(crate) struct Host {
 
 fn next_cid() -> u64 {
     static CID: AtomicU64 = AtomicU64::new(0x1234_0000);
-    // ORDER: Relaxed; partner: none, only that each has another number.
+    // ORDER: Relaxed; partner: none, each call only needs a different number.
     CID.fetch_add(1, Ordering::Relaxed)
 }
 
@@ -44,15 +43,15 @@ impl Host {
         Self::with(|_, builder| builder)
     }
 
-    /// With what is added for a path in the directory: its backends come before the one of the
-    /// process.
+    /// Creates a device with the additions of `add` for a path in the directory. Its backends
+    /// precede the in-process one.
     pub(crate) fn with(
         add: impl FnOnce(&Path, VhostUserVsockBuilder) -> VhostUserVsockBuilder,
     ) -> Self {
         Self::with_cid(next_cid(), add)
     }
 
-    /// The device of a guest that is one of these.
+    /// Creates a device whose guest is one of these siblings.
     pub(crate) fn sibling(siblings: &Siblings, groups: &str) -> Self {
         let cid = next_cid();
         let backend = siblings.join(cid, groups.parse().unwrap()).unwrap();
@@ -83,7 +82,7 @@ impl Host {
         self.dir.path().join(name)
     }
 
-    /// Where VMMs connect.
+    /// The path of the VMM's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.path("vhost.sock")
     }
@@ -96,14 +95,14 @@ impl Host {
         Guest::boot(&self.socket(), self.cid)
     }
 
-    /// A device whose guest is up.
+    /// Creates a device whose guest is up.
     pub(crate) fn booted() -> (Self, Guest) {
         let host = Self::new();
         let guest = host.boot();
         (host, guest)
     }
 
-    /// A thread of the process that connects to a port of the guest and does this then.
+    /// Starts a thread that connects to a port of the guest and then runs `body`.
     pub(crate) fn connecting<T: Send + 'static>(
         &self,
         port: u32,
@@ -113,7 +112,7 @@ impl Host {
         thread::spawn(move || body(connector.connect_to(port).unwrap()))
     }
 
-    /// Bytes go from the guest to the host and back, on a connection of their own.
+    /// Checks that bytes pass from the guest to the host and back on a new connection.
     #[track_caller]
     pub(crate) fn assert_serves(&self, guest: &mut Guest, port: u32) {
         let listener = self.connector.listen(port).unwrap();
@@ -125,13 +124,13 @@ impl Host {
         stream.read_exact(&mut question).unwrap();
         stream.write_all(&question).unwrap();
         assert_eq!(guest.read(&mut socket, 8), b"question");
-        // Nothing is left to say of it.
+        // No further packet belongs to it.
         guest.say(&socket, Op::Reset, 0, &[]);
         let end = stream.read(&mut [0]).unwrap_err().kind();
         assert_eq!(end, ErrorKind::ConnectionReset);
     }
 
-    /// The device ends in time.
+    /// Checks that the device stops in time.
     #[track_caller]
     pub(crate) fn assert_stops(self) {
         let watch = Stopwatch::start();
@@ -142,8 +141,8 @@ impl Host {
 
 type Act = Box<dyn FnMut() + Send>;
 
-/// A backend that does this in its calls. There are no clients; without streams, it refuses the
-/// guest.
+/// A backend that runs scripts in its calls. It has no clients. Without streams, it refuses the
+/// guest's connections.
 #[derive(Default)]
 pub(crate) struct Scripted {
     pub(crate) watched: Option<UnixStream>,
@@ -153,7 +152,7 @@ pub(crate) struct Scripted {
     pub(crate) on_drop: OnDrop,
 }
 
-/// A stream that does this in its calls. Nothing comes from it, and it takes everything.
+/// A stream that runs scripts in its calls. It has no data, and takes everything.
 #[derive(Default)]
 pub(crate) struct ScriptedStream {
     pub(crate) on_write: Option<Act>,
@@ -161,7 +160,7 @@ pub(crate) struct ScriptedStream {
     pub(crate) on_drop: OnDrop,
 }
 
-/// What is done when this goes.
+/// A script that runs when this is dropped.
 #[derive(Default)]
 pub(crate) struct OnDrop(Option<Act>);
 
@@ -175,7 +174,7 @@ pub(crate) fn on_drop(act: impl FnMut() + Send + 'static) -> OnDrop {
     OnDrop(Some(Box::new(act)))
 }
 
-/// For a script.
+/// Creates a script.
 #[expect(clippy::unnecessary_wraps, reason = "as a script has it")]
 pub(crate) fn act(act: impl FnMut() + Send + 'static) -> Option<Act> {
     Some(Box::new(act))

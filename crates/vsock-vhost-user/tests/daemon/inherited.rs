@@ -16,7 +16,7 @@ use crate::drop_in::guest_cid;
 use crate::guest::{GENEROUS, Guest};
 use crate::program::{PROGRAM, run};
 
-/// The program, which inherits this socket with the number 7.
+/// Starts the program, which inherits this socket with the number 7.
 fn start(socket: OwnedFd, args: &[String]) -> Child {
     let script = "exec 7<&0 </dev/null; exec \"$@\"";
     let mut shell = Command::new("sh");
@@ -25,7 +25,7 @@ fn start(socket: OwnedFd, args: &[String]) -> Child {
     shell.spawn().unwrap()
 }
 
-/// Its exit code and what it said.
+/// Waits for the end; returns the exit code and the error output.
 fn end(mut child: Child) -> (Option<i32>, String) {
     let mut said = String::new();
     child
@@ -42,7 +42,7 @@ fn uds_path(dir: &TempDir, name: &str) -> String {
 }
 
 #[test]
-fn a_socket_that_listens_serves_one_vmm_after_the_other_and_its_file_stays() {
+fn a_listening_socket_serves_one_vmm_after_the_other() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vmm");
     let listener = UnixListener::bind(&path).unwrap();
@@ -59,22 +59,22 @@ fn a_socket_that_listens_serves_one_vmm_after_the_other_and_its_file_stays() {
 }
 
 #[test]
-fn a_socket_that_is_connected_serves_its_vmm_and_ends_with_it() {
+fn a_connected_socket_serves_its_vmm_and_ends_with_it() {
     let dir = TempDir::new().unwrap();
     let (vmm, device) = UnixStream::pair().unwrap();
-    // It is the program's business that it blocks.
+    // The program itself makes the socket blocking.
     device.set_nonblocking(true).unwrap();
     let args = ["--fd=7".to_owned(), uds_path(&dir, "3")];
     let child = start(device.into(), &args);
     assert_eq!(guest_cid(vmm), 3);
     let (code, said) = end(child);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("the VMM has gone"), "{said}");
+    assert!(said.contains("the VMM has disconnected"), "{said}");
     assert_eq!(dir.path().read_dir().unwrap().count(), 0);
 }
 
 #[test]
-fn a_signal_ends_it_while_its_only_vmm_is_connected() {
+fn a_signal_ends_the_program_while_its_only_vmm_is_connected() {
     let dir = TempDir::new().unwrap();
     let (mut vmm, device) = UnixStream::pair().unwrap();
     let args = ["--fd=7".to_owned(), uds_path(&dir, "3")];
@@ -88,7 +88,7 @@ fn a_signal_ends_it_while_its_only_vmm_is_connected() {
 }
 
 #[test]
-fn the_end_of_one_only_vmm_does_not_concern_other_guests() {
+fn the_end_of_an_only_vmm_does_not_affect_other_guests() {
     let dir = TempDir::new().unwrap();
     let (mut vmm, device) = UnixStream::pair().unwrap();
     let in_dir = |keys: &str| keys.replace("{d}", &dir.path().display().to_string());
@@ -97,13 +97,13 @@ fn the_end_of_one_only_vmm_does_not_concern_other_guests() {
         in_dir("--vm=guest-cid=4,socket={d}/vmm,uds-path={d}/4"),
     ];
     let child = start(device.into(), &args);
-    // The device hangs up on a VMM that breaks the rules; the program holds no other descriptor of
-    // it.
+    // The device disconnects a VMM that breaks the rules. The program has no other descriptor of
+    // the connection.
     vmm.write_all(&[0xff; 12]).unwrap();
     vmm.set_read_timeout(Some(GENEROUS)).unwrap();
     assert_eq!(vmm.read(&mut [0]).unwrap(), 0);
     let uds = dir.path().join("3");
-    // It is made before the device, and removed with it.
+    // This socket was created before the device, and is removed with it.
     wait_until(Deadline::after(GENEROUS), || !uds.exists()).unwrap();
     Guest::boot(&dir.path().join("vmm"), 4).assert_refused();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
@@ -112,7 +112,7 @@ fn the_end_of_one_only_vmm_does_not_concern_other_guests() {
 }
 
 #[test]
-fn what_is_no_socket_for_vmms_is_refused() {
+fn an_unsuitable_descriptor_is_refused() {
     let dir = TempDir::new().unwrap();
     let uds = uds_path(&dir, "3");
     let null = File::open("/dev/null").unwrap();
@@ -121,13 +121,16 @@ fn what_is_no_socket_for_vmms_is_refused() {
     for socket in [null.into(), datagrams.into(), OwnedFd::from(tcp)] {
         let (code, said) = end(start(socket, &["--fd=7".to_owned(), uds.clone()]));
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("--fd 7: expected a Unix socket"), "{said}");
+        assert!(
+            said.contains("--fd 7: expected a Unix stream socket"),
+            "{said}"
+        );
     }
-    // Also the numbers that the program itself would get next.
+    // Including the numbers that the program would get for its own files.
     for number in ["3", "4", "5", "2000000000"] {
         let (code, said) = run(&["--fd", number, &uds]);
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("no such descriptor was passed"), "{said}");
+        assert!(said.contains("the descriptor is not open"), "{said}");
     }
     for (number, why) in [
         ("2", "from 3 to"),

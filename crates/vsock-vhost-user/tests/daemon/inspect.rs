@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A running device that is asked for its figures and connections.
+//! Inspection of a running device: its figures and connections.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use crate::host::{Host, Scripted, ScriptedStream, act};
 use crate::ring::SIZE;
 
 #[test]
-fn figures_are_those_of_the_traffic_that_was() {
+fn figures_count_the_traffic() {
     let (host, mut guest) = Host::booted();
     let inspector = host.device.inspector();
     assert_eq!(u64::from(inspector.guest_cid()), host.cid);
@@ -46,10 +46,10 @@ fn figures_are_those_of_the_traffic_that_was() {
     let queues = report.queues;
     assert_eq!((queues.tx.chains_used, queues.rx.chains_used), (4, 3));
     let told = |queue: QueueCounters| queue.notifications_sent + queue.notifications_spared;
-    // Each chain is one, and so may be the first look at the queue.
+    // One for each chain, and perhaps one for the first look at the queue.
     assert!((3..=4).contains(&told(queues.rx)), "{queues:?}");
     assert!((1..=10).contains(&report.kicks), "{}", report.kicks);
-    // The driver offers a buffer for each that comes back.
+    // The driver offers each used buffer again.
     assert_eq!((report.depths.rx, report.depths.tx), (Some(SIZE), Some(0)));
 
     let list = inspector.connections().wait(GENEROUS).unwrap();
@@ -64,7 +64,7 @@ fn figures_are_those_of_the_traffic_that_was() {
     assert_eq!((info.waiting, info.in_flight), (0, 0));
     assert!(info.age(list.at) < GENEROUS);
 
-    // A device that polls tells of taken packets when it sleeps.
+    // A device that polls reports taken packets when it sleeps.
     wait_until(Deadline::after(GENEROUS), || {
         (4..=5).contains(&told(inspector.report().wait(GENEROUS).unwrap().queues.tx))
     })
@@ -84,7 +84,7 @@ fn a_connection_with_data_in_flight_is_reset_on_both_ends() {
     let (socket, _) = guest.connect(4000, 52);
     let (mut stream, (other, _)) = (listener.accept().unwrap(), guest.connect(4001, 52));
     let mut remains = listener.accept().unwrap();
-    // Neither side takes anything.
+    // Neither side reads anything.
     guest.write(&socket, &[1; 10_000]);
     stream.write_all(&[2; 10_000]).unwrap();
     guest.settle();
@@ -140,7 +140,7 @@ fn a_long_list_is_complete_while_connections_come() {
 }
 
 #[test]
-fn a_device_that_is_blocked_keeps_the_one_that_asks_waiting_no_longer_than_it_wants() {
+fn a_question_to_a_blocked_device_times_out() {
     let (lets_go, let_go) = mpsc::channel::<()>();
     let (tells, told) = mpsc::channel();
     let mut script = Some((let_go, tells));
@@ -175,7 +175,7 @@ fn a_device_that_is_blocked_keeps_the_one_that_asks_waiting_no_longer_than_it_wa
     assert_eq!(given_up, InspectError::TimedOut);
     let reset_later = inspector.reset(ConnectionId::from(1)).wait(patience);
     assert_eq!(reset_later, Err(InspectError::TimedOut));
-    // Two wait that were given up, and one more: the rest of the 64.
+    // Two cancelled questions and another one already wait: fill up to 64.
     let waiting: Vec<_> = (0..61).map(|_| inspector.report()).collect();
     assert_eq!(
         inspector.report().wait(GENEROUS).unwrap_err(),
@@ -185,7 +185,7 @@ fn a_device_that_is_blocked_keeps_the_one_that_asks_waiting_no_longer_than_it_wa
     for inquiry in waiting {
         inquiry.wait(GENEROUS).unwrap();
     }
-    // What was given up was not done.
+    // The cancelled requests were not carried out.
     let list = inspector.connections().wait(GENEROUS).unwrap();
     assert_eq!(list.connections.len(), 1);
 
@@ -209,7 +209,7 @@ fn questions_do_not_delay_bytes() {
     for list in asked {
         assert_eq!(list.wait(GENEROUS).unwrap().connections.len(), 1);
     }
-    // The depth is what the driver has not been given back.
+    // The depth is the number of chains that the device has not used.
     wait_until(Deadline::after(GENEROUS), || {
         let depths = inspector.report().wait(GENEROUS).unwrap().depths;
         (depths.rx, depths.tx) == (Some(SIZE), Some(0))

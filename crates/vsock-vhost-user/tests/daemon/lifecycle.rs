@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Front-ends and guests that come, go, and do what they must not.
+//! Front-ends and guests that come, go, and violate the rules.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -30,14 +30,14 @@ fn the_configuration_space_holds_the_cid_and_ends() {
 }
 
 #[test]
-fn a_front_end_that_has_gone_is_followed_by_the_next() {
+fn the_next_front_end_is_served_after_one_has_gone() {
     let host = Host::new();
     let listener = host.connector.listen(1).unwrap();
     let mut guest = host.boot();
     guest.connect(2000, 1);
     let mut stream = listener.accept().unwrap();
     drop(guest);
-    // What belonged to the old guest is reset; listeners go on.
+    // The old guest's connections are reset; listeners stay.
     let end = stream.read(&mut [0]).unwrap_err().kind();
     assert_eq!(end, ErrorKind::ConnectionReset);
     let mut guest = host.boot();
@@ -64,7 +64,7 @@ fn a_device_is_active_while_the_guests_driver_is_up() {
     let mut stream = listener.accept().unwrap();
     assert!(host.device.is_active());
     drop(guest);
-    // Its reset is of the same step as the device's.
+    // The connection's reset happens in the same step as the device's.
     stream.read(&mut [0]).unwrap_err();
     assert!(!host.device.is_active(), "the VMM has gone");
 }
@@ -86,7 +86,7 @@ fn t101_a_reboot_resets_connections_and_keeps_listeners() {
 }
 
 #[test]
-fn a_stopped_queue_says_how_far_it_was() {
+fn stopping_a_queue_returns_its_position() {
     let (host, mut guest) = Host::booted();
     host.assert_serves(&mut guest, 1);
     guest.settle();
@@ -95,7 +95,7 @@ fn a_stopped_queue_says_how_far_it_was() {
 }
 
 #[test]
-fn a_queue_that_was_disabled_gives_the_notification_that_it_owed() {
+fn a_disabled_queue_sends_its_pending_notification() {
     let (_host, mut guest) = Host::booted();
     let moment = || Deadline::after(Duration::from_millis(20));
     for _ in 0..5 {
@@ -105,7 +105,7 @@ fn a_queue_that_was_disabled_gives_the_notification_that_it_owed() {
         while guest.vmm.rings[TX].wait_for_call(moment()) {}
         assert!(guest.vmm.rings[TX].ask());
         guest.request(2000, 1);
-        // Before the guest was notified of its packet, most likely.
+        // Most likely before the guest was notified of its packet.
         guest.vmm.frontend.set_vring_enable(TX, false).unwrap();
         let called = guest.vmm.rings[TX].wait_for_call(moment());
         guest.vmm.frontend.set_vring_enable(TX, true).unwrap();
@@ -114,7 +114,7 @@ fn a_queue_that_was_disabled_gives_the_notification_that_it_owed() {
     }
 }
 
-/// A front-end does this, and the next one is served.
+/// Checks that the next front-end is served after one has done this.
 fn assert_survives(act: impl FnOnce(&Host)) {
     let host = Host::new();
     act(&host);
@@ -122,12 +122,12 @@ fn assert_survives(act: impl FnOnce(&Host)) {
 }
 
 #[test]
-fn packed_rings_are_refused_and_the_device_goes_on() {
+fn packed_rings_are_refused_and_the_device_continues() {
     assert_survives(|host| assert!(host.vmm().start(FEATURES | PACKED).is_err()));
 }
 
 #[test]
-fn what_is_no_vhost_user_ends_its_connection_alone() {
+fn bytes_that_are_not_vhost_user_end_only_their_connection() {
     assert_survives(|host| {
         let mut stream = UnixStream::connect(host.socket()).unwrap();
         stream.write_all(&[0xA5; 64]).unwrap();
@@ -137,11 +137,11 @@ fn what_is_no_vhost_user_ends_its_connection_alone() {
 }
 
 #[test]
-fn queues_that_lie_outside_of_memory_do_not_end_the_device() {
+fn queues_outside_memory_do_not_end_the_device() {
     assert_survives(|host| {
         let mut vmm = host.vmm();
         vmm.start(FEATURES).unwrap();
-        // An index that is far ahead of the queue: the ring is broken, the device is not.
+        // An index far ahead of the queue breaks the ring, but not the device.
         vmm.rings[TX].break_index();
     });
 }
@@ -188,7 +188,7 @@ fn queue_sizes_are_powers_of_two() {
     }
 }
 
-/// Why a device cannot listen there.
+/// Returns why a device cannot listen on this path.
 fn refused(socket: &Path) -> ErrorKind {
     match VhostUserVsockBuilder::new(130, socket).spawn() {
         Err(VhostUserError::Socket { source, .. }) => source.kind(),
@@ -208,7 +208,7 @@ fn t99_a_stale_socket_is_replaced_and_a_live_one_is_not() {
 }
 
 #[test]
-fn t99_a_file_that_is_no_socket_stays_and_so_does_the_socket_of_another_process() {
+fn t99_a_file_that_is_not_a_socket_stays_as_does_the_socket_of_another_process() {
     let host = Host::new();
     let file = host.path("notes.txt");
     std::fs::write(&file, "mine").unwrap();
@@ -232,10 +232,10 @@ fn a_device_stops_while_a_vmm_is_connected_and_while_none_is() {
     Host::new().device.stop().unwrap();
 }
 
-/// Long for any answer; what has not come by then does not come.
+/// Much longer than any reply takes.
 const LONG: Duration = Duration::from_secs(5);
 
-/// A guest that has streamed until it was asked for a batch.
+/// Creates a guest that has streamed until the device asked for a batch.
 fn streaming(host: &Host, port: u32) -> Guest {
     let listener = host.connector.listen(port).unwrap();
     let mut guest = host.boot();
@@ -252,7 +252,7 @@ fn streaming(host: &Host, port: u32) -> Guest {
     guest
 }
 
-/// Whether the request is answered, past what was said before.
+/// Returns whether a request is answered, ignoring earlier packets.
 fn is_answered(guest: &mut Guest) -> bool {
     while let Some((packet, _)) = guest.packet_within(LONG) {
         if packet.dst_port == 2001 {
@@ -262,11 +262,11 @@ fn is_answered(guest: &mut Guest) -> bool {
     false
 }
 
-/// How often that is tried, because the batch may end by itself before.
+/// How often to try this, because the batch may end by itself first.
 const ATTEMPTS: u32 = 10;
 
-/// A front-end that interrupts its guest so is no reason for a halt.
-fn assert_goes_on(interrupt: impl Fn(&mut Guest) -> u16) {
+/// Checks that such an interruption by the front-end does not stall the connection.
+fn assert_continues(interrupt: impl Fn(&mut Guest) -> u16) {
     let host = Host::new();
     for attempt in 0..ATTEMPTS {
         let mut guest = streaming(&host, 100 + attempt);
@@ -277,8 +277,8 @@ fn assert_goes_on(interrupt: impl Fn(&mut Guest) -> u16) {
 }
 
 #[test]
-fn a_guest_that_was_stopped_while_its_kicks_waited_is_served_when_it_goes_on() {
-    assert_goes_on(|guest| {
+fn a_guest_stopped_while_its_kicks_waited_is_served_when_it_continues() {
+    assert_continues(|guest| {
         let bases = guest.vmm.stop();
         let awaited = guest.vmm.rings[TX].awaited();
         guest.vmm.go_on(FEATURES, bases);
@@ -287,8 +287,8 @@ fn a_guest_that_was_stopped_while_its_kicks_waited_is_served_when_it_goes_on() {
 }
 
 #[test]
-fn a_guest_whose_queue_was_disabled_while_its_kicks_waited_is_served_when_it_is_enabled() {
-    assert_goes_on(|guest| {
+fn a_guest_with_a_disabled_queue_is_served_when_the_queue_is_enabled_again() {
+    assert_continues(|guest| {
         guest.vmm.frontend.set_vring_enable(TX, false).unwrap();
         let awaited = guest.vmm.rings[TX].awaited();
         guest.vmm.frontend.set_vring_enable(TX, true).unwrap();

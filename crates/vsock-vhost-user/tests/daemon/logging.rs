@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program's log: that no one reads it, and that others try to fill it.
+//! The program's log, if it has no reader or others try to fill it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -19,12 +19,12 @@ use crate::guest::{GENEROUS, Guest};
 use crate::program::Program;
 use crate::vmm::{FEATURES, RX, TX, Vmm};
 
-/// How often a line goes out at most that is repeated for so long.
+/// Returns how often a line that is repeated for this long can be logged.
 fn bound(elapsed: Duration) -> u64 {
     10 + elapsed.as_secs() / 10
 }
 
-/// Waits until the program has ended by the signal.
+/// Waits until the signal has ended the program.
 #[track_caller]
 fn assert_ends(program: &mut Program) {
     program.signal(Signal::TERM);
@@ -37,7 +37,7 @@ fn assert_ends(program: &mut Program) {
     assert_eq!(code.unwrap().code(), Some(0));
 }
 
-/// Bytes pass between a host process and the guest.
+/// Checks that bytes pass between a host process and the guest.
 #[track_caller]
 fn assert_bytes_pass(program: &Program, port: u32) {
     let (service, mut guest) = (program.listen(port), program.boot());
@@ -49,7 +49,7 @@ fn assert_bytes_pass(program: &Program, port: u32) {
 }
 
 #[test]
-fn t131_a_standard_error_that_takes_nothing_stops_nothing() {
+fn t131_a_full_standard_error_blocks_nothing() {
     let (_reader, pipe) = full_pipe();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let unwritable = File::open("/dev/null").unwrap();
@@ -63,7 +63,7 @@ fn t131_a_standard_error_that_takes_nothing_stops_nothing() {
 }
 
 #[test]
-fn t131_what_waited_for_a_reader_is_written_when_there_is_one() {
+fn t131_waiting_lines_are_written_once_there_is_a_reader() {
     let (mut reader, writer) = full_pipe();
     let mut program = Program::start_with(&[], writer);
     program.boot().connect(1, 1);
@@ -76,7 +76,7 @@ fn t131_what_waited_for_a_reader_is_written_when_there_is_one() {
     assert_ends(&mut program);
 }
 
-/// How many lines of the device's that begin with this went out, and how many were left out.
+/// Counts the device's log lines that begin with this, and those that were left out.
 fn counted(said: &str, text: &str) -> [u64; 2] {
     let [mut out, mut left_out] = [0, 0];
     for line in said.lines() {
@@ -98,8 +98,8 @@ fn counted(said: &str, text: &str) -> [u64; 2] {
     [out, left_out]
 }
 
-/// What a program has said whose guest has CID 3, after this was done to the socket of its
-/// front-end; and how long it ran.
+/// Runs a program for guest 3, and `act` with the socket for its front-end; returns the program's
+/// output and how long it ran.
 fn said_after(act: impl FnOnce(&Path)) -> (String, Duration) {
     let start = Instant::now();
     let program = Program::start(&[]);
@@ -109,7 +109,7 @@ fn said_after(act: impl FnOnce(&Path)) -> (String, Duration) {
 }
 
 #[test]
-fn t131_a_front_end_that_is_refused_again_and_again_is_counted() {
+fn t131_repeated_refusals_of_a_front_end_are_counted() {
     let (said, elapsed) = said_after(|socket| {
         for _ in 0..60 {
             Vmm::connect(socket)
@@ -117,24 +117,24 @@ fn t131_a_front_end_that_is_refused_again_and_again_is_counted() {
                 .set_vring_num(0, 0)
                 .unwrap_err();
         }
-        // The last one is refused, and that is said, before this one is served.
+        // The previous front-end is refused, and this is logged, before the next one is served.
         drop(Vmm::connect(socket));
     });
     assert!(
-        said.contains("(SET_VRING_NUM) ends its connection: 0 entries"),
+        said.contains("connection after its request (SET_VRING_NUM): 0 entries"),
         "{said}"
     );
-    let [out, left_out] = counted(&said, "a request of the VMM (");
+    let [out, left_out] = counted(&said, "closing the VMM's connection after its request (");
     assert!(out <= bound(elapsed), "{said}");
     assert_eq!(out + left_out, 60, "{said}");
 }
 
 #[test]
-fn t131_front_ends_that_come_go_and_misbehave_in_a_loop_do_not_fill_the_log() {
+fn t131_misbehaving_front_ends_do_not_fill_the_log() {
     let (said, elapsed) = said_after(|socket| {
         for _ in 0..100 {
             drop(UnixStream::connect(socket).unwrap());
-            // No message of vhost-user. The device may hang up in the middle of it.
+            // Not a vhost-user message. The device may disconnect while it is being sent.
             let mut stream = UnixStream::connect(socket).unwrap();
             let _sent = stream.write_all(&[0xA5; 64]);
         }
@@ -148,15 +148,15 @@ fn t131_front_ends_that_come_go_and_misbehave_in_a_loop_do_not_fill_the_log() {
             assert!(vmm.set_call(TX, &file));
         }
         drop(vmm);
-        // The next one is served when all before have gone.
+        // A front-end is served after all earlier ones have gone.
         Guest::boot(socket, 3).connect(1, 1);
     });
     assert!(said.len() < 16 * 1024, "{} bytes: {said}", said.len());
     for (text, count) in [
         ("a VMM has connected", 202),
-        ("a request of the VMM (", 100),
-        ("the kick of queue ", 200),
-        ("the call of queue ", 200),
+        ("closing the VMM's connection after its request (", 100),
+        ("ignoring the kick of queue ", 200),
+        ("ignoring the call of queue ", 200),
     ] {
         let [out, left_out] = counted(&said, text);
         assert!(out <= bound(elapsed), "{text}: {out} in {elapsed:?}");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The device as a front-end and a guest see it: shared memory, queues, kicks and calls, without a
-//! virtual machine.
+//! Tests the device from the point of view of a front-end and a guest, with shared memory, queues,
+//! kicks and calls, but without a virtual machine.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Host processes that exchange messages with a guest, over Unix sockets that keep them apart.
+//! Host processes that exchange messages with a guest through `SOCK_SEQPACKET` sockets.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -15,13 +15,13 @@ use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend};
 use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 
-/// With what `std` has for streams: a write sends a message, a read receives one.
+/// Creates a socket for `std`'s stream types: a write sends a message, a read receives one.
 fn socket() -> rustix::fd::OwnedFd {
     let flags = SocketFlags::CLOEXEC;
     socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
 }
 
-/// A device with both backends over Unix sockets.
+/// Creates a device with both backends over Unix sockets.
 fn host() -> Host {
     Host::with(|path, builder| {
         builder
@@ -43,7 +43,7 @@ fn connected(host: &Host) -> UnixStream {
     stream
 }
 
-/// The listener of port 5000.
+/// Listens on port 5000.
 fn listening(host: &Host) -> UnixListener {
     let socket = socket();
     let path = host.path("vm.vsock_5000");
@@ -59,7 +59,7 @@ fn receive(stream: &mut UnixStream) -> Vec<u8> {
     buffer
 }
 
-/// A message of `len` bytes.
+/// Creates a message of `len` bytes.
 fn message(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
@@ -94,7 +94,7 @@ fn t111_messages_pass_whole_both_ways() {
 }
 
 #[test]
-fn a_host_process_connects_by_its_first_message() {
+fn a_host_process_connects_with_its_first_message() {
     let host = host();
     let mut guest = boot(&host);
     let mut stream = connected(&host);
@@ -109,7 +109,7 @@ fn a_host_process_connects_by_its_first_message() {
 }
 
 #[test]
-fn t111_a_port_has_one_sort_of_sockets() {
+fn t111_a_port_has_one_type_of_socket() {
     let host = host();
     let _messages = listening(&host);
     let _streams = UnixListener::bind(host.path("vm.vsock_5001")).unwrap();
@@ -133,7 +133,7 @@ fn t85_messages_before_a_close_arrive() {
     stream.write_all(&message(70_000)).unwrap();
     stream.write_all(b"last").unwrap();
     drop(stream);
-    // The system tells the device of the reset before it gives out the messages.
+    // The system reports the reset to the device before it delivers the messages.
     let mut ends = Vec::new();
     loop {
         let (header, _) = guest.packet();
@@ -146,7 +146,7 @@ fn t85_messages_before_a_close_arrive() {
             }
         }
     }
-    assert_eq!(ends.iter().sum::<u32>(), 2, "both messages have their ends");
+    assert_eq!(ends.iter().sum::<u32>(), 2, "both messages are complete");
     assert_eq!(ends.last(), Some(&1));
 }
 
@@ -163,7 +163,7 @@ fn t109_a_driver_without_the_feature_gets_streams_alone() {
 }
 
 #[test]
-fn t109_the_feature_is_offered_where_there_are_messages() {
+fn t109_the_feature_is_offered_if_a_backend_has_messages() {
     let offered = |host: Host| host.vmm().features() & SocketTypes::F_SEQPACKET != 0;
     assert!(!offered(Host::new()));
     assert!(offered(host()));

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A front-end that migrates its guest while it streams: pages are copied as the log says, and a
-//! second device goes on with the copy.
+//! A front-end that migrates its streaming guest: it copies pages according to the log, and a
+//! second device continues with the copy.
 //!
-//! In a machine the guest's processor dirties most of the pages that the device writes, so that a
-//! log without a bit is hard to notice. Here nothing marks what the device writes but the device:
-//! what the *driver* writes is copied byte by byte, without the pages around it.
+//! In a real machine, the guest's processor also dirties most pages that the device writes, so a
+//! missing bit in the device's log is hard to notice. Here only the device marks its writes. The
+//! *driver's* writes are copied byte by byte, without the rest of their pages.
+
+mod logs;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -36,22 +38,22 @@ use crate::vmm::{EVENT, FEATURES, MEMORY, RX, TX, Vmm, memory, shared_file};
 
 /// `VHOST_F_LOG_ALL`
 const LOG_ALL: u64 = 1 << 26;
-/// Bytes of a page in the log.
+/// The size of a page in the log in bytes.
 const PAGE: u64 = 4096;
 
-/// A log, as its front-end has it.
+/// The front-end's side of a log.
 struct Log {
     file: File,
     bits: MmapRegion,
 }
 
 impl Log {
-    /// For memory of the tests.
+    /// Creates a log for the tests' memory.
     fn new() -> Self {
         Self::of(MEMORY / PAGE / 8, SealFlags::SHRINK)
     }
 
-    /// Of this many bytes.
+    /// Creates a log of this many bytes.
     fn of(len: u64, seals: SealFlags) -> Self {
         let file = shared_file(len, seals);
         let copy = FileOffset::new(file.try_clone().unwrap(), 0);
@@ -67,13 +69,13 @@ impl Log {
         }
     }
 
-    /// The pages that are marked, which are not from here on.
+    /// Returns the marked pages, and clears their bits.
     fn take(&self) -> Vec<u64> {
         let bytes = 0..self.bits.size();
         let marked = bytes.flat_map(|at| {
             let place = self.bits.get_atomic_ref::<AtomicU8>(at).unwrap();
-            // ORDER: Acquire; partner: the device's release of the bit. What it has written before
-            // is copied.
+            // ORDER: Acquire; partner: the device's release of the bit. The copy contains the
+            // device's earlier writes.
             let bits = place.swap(0, Ordering::Acquire);
             (0..8).filter_map(move |bit| (bits & (1 << bit) != 0).then_some(at as u64 * 8 + bit))
         });
@@ -81,8 +83,8 @@ impl Log {
     }
 }
 
-/// Lets the device mark what it writes, as QEMU does: the log comes first, then the features and
-/// the addresses of all queues once more.
+/// Makes the device mark its writes, as QEMU does: sends the log, then the features and the
+/// addresses of all queues again.
 fn start_logging(vmm: &Vmm, log: &Log) {
     let set = vmm.frontend.set_log_base(0, Some(log.region()));
     set.unwrap();
@@ -106,7 +108,7 @@ fn stop_logging(vmm: &Vmm) {
     set_rings(vmm, 0);
 }
 
-/// What moves a guest's memory to another machine.
+/// Copies a guest's memory to another machine.
 struct Mover {
     from: GuestMemoryMmap,
     to: GuestMemoryMmap,
@@ -124,7 +126,7 @@ impl Mover {
         pages.iter().for_each(|page| self.copy((page * PAGE, PAGE)));
     }
 
-    /// What the driver has written, and the device has not.
+    /// Copies everything that only the driver has written.
     fn copy_of_driver(&self, vmm: &Vmm) {
         vmm.rings
             .iter()
@@ -145,17 +147,18 @@ impl Mover {
     }
 }
 
-/// Two connections of a guest, on which bytes go both ways without end.
+/// Two connections of a guest with endless traffic in both directions.
 struct Traffic {
     down: Socket,
     down_pattern: Pattern,
     up: Socket,
     up_pattern: Pattern,
-    /// How far the host has taken what goes up, and how much it may have.
+    /// How many bytes the host has read (its last `fwd_cnt`), the guest has sent, and the host
+    /// can buffer.
     freed: u32,
     sent: u32,
     window: u32,
-    /// The host's ends: until which error they worked.
+    /// The host's ends, which return the error that ended them.
     ends: [JoinHandle<ErrorKind>; 2],
 }
 
@@ -192,11 +195,13 @@ impl Traffic {
         }
     }
 
-    /// The guest takes a packet and sends what it may.
+    /// Lets the guest take a packet and send as much as it may.
     #[track_caller]
     fn pump(&mut self, guest: &mut Guest) {
         const CHUNK: u32 = 6000;
-        let (header, payload) = guest.packet_within(GENEROUS).expect("bytes go on");
+        let (header, payload) = guest
+            .packet_within(GENEROUS)
+            .expect("the traffic continues");
         if self.receive(&header, &payload) {
             guest.free(&mut self.down, header.len);
         }
@@ -206,7 +211,7 @@ impl Traffic {
         }
     }
 
-    /// Takes what a packet says. Whether it has payload.
+    /// Processes a packet. Returns whether it has payload.
     fn receive(&mut self, header: &Header, payload: &[u8]) -> bool {
         if header.dst_port == self.up.guest_port {
             self.freed = header.fwd_cnt;
@@ -220,7 +225,7 @@ impl Traffic {
         has_payload
     }
 
-    /// What the device had put into the queue before it was stopped.
+    /// Processes the packets that the device put into the queue before it was stopped.
     fn drain(&mut self, guest: &mut Guest) {
         while let Some((header, payload)) = guest.packet_within(Duration::ZERO) {
             self.receive(&header, &payload);
@@ -228,16 +233,16 @@ impl Traffic {
     }
 }
 
-/// How a front-end takes the log while the device writes to it.
+/// How a front-end reads the log while the device writes to it.
 #[derive(Clone, Copy, Debug)]
 enum Taking {
-    /// It exchanges each word, as QEMU does: another thread meanwhile.
+    /// It exchanges each word, on another thread, as QEMU does.
     Exchange,
     /// It gives the device another log, as Cloud Hypervisor does.
     Replacement,
 }
 
-/// Copies in rounds while the guest goes on; returns the log of the last round.
+/// Copies in rounds while the guest runs; returns the log of the last round.
 fn copy_in_rounds(
     taking: Taking,
     log: Log,
@@ -250,8 +255,7 @@ fn copy_in_rounds(
             let done = AtomicBool::new(false);
             thread::scope(|scope| {
                 scope.spawn(|| {
-                    // ORDER: Relaxed; partner: the store below; it ends the rounds, and says
-                    // nothing of memory.
+                    // ORDER: Relaxed; partner: the store below, which only ends the rounds.
                     while !done.load(Ordering::Relaxed) {
                         mover.copy_pages(&log.take());
                     }
@@ -263,7 +267,7 @@ fn copy_in_rounds(
             log
         }
         Taking::Replacement => (0..20).fold(log, |old, _| {
-            // More than the queue holds.
+            // More packets than the queue has entries.
             (0..100).for_each(|_| pump(guest));
             let new = Log::new();
             let set = guest.vmm.frontend.set_log_base(0, Some(new.region()));
@@ -290,7 +294,7 @@ pub(crate) fn set_event_queue(vmm: &mut Vmm, base: u32) {
     frontend.set_vring_enable(EVENT, true).unwrap();
 }
 
-/// The guest takes the event that all its connections are gone, and offers the buffer again.
+/// Takes the guest's transport reset event, and offers the buffer again.
 fn take_transport_reset(guest: &mut Guest) {
     let ring = &mut guest.vmm.rings[EVENT];
     let (entry, len) = ring.wait(Deadline::after(GENEROUS)).expect("no event");
@@ -329,9 +333,9 @@ fn migrate(taking: Taking) {
     mover.copy_pages(&log.take());
     mover.copy_of_driver(&guest.vmm);
     mover.assert_whole();
-    assert_eq!(log.take(), [0; 0], "the device writes nothing more");
+    assert_eq!(log.take(), [0; 0], "the device has stopped writing");
 
-    // The source has done its part, and its host processes learn that the guest has gone.
+    // The source has finished, and its host processes learn that the guest has gone.
     let rings = guest.vmm.rings.each_ref().map(|ring| ring.moved(&mover.to));
     drop(guest);
     let Traffic { ends, .. } = &mut traffic;
@@ -343,7 +347,7 @@ fn migrate(taking: Taking) {
         "{down}"
     );
 
-    // The guest goes on with what is in its queues, and then with the other device.
+    // The guest continues with the packets in its queues, and then with the other device.
     let vmm = Vmm::connect_over(&destination.socket(), mover.to, rings);
     let mut guest = Guest::of(vmm, source.cid);
     traffic.drain(&mut guest);
@@ -369,105 +373,15 @@ fn t123_a_guest_that_streams_is_migrated_by_replacements_of_the_log() {
     migrate(Taking::Replacement);
 }
 
-#[test]
-fn t123_pages_are_marked_while_it_is_asked_for_and_a_log_is_there() {
-    let host = Host::new();
-    let mut vmm = host.vmm();
-    vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
-    let mut guest = Guest::boot_in(vmm, host.cid);
-    let log = Log::new();
-    // The features without a log are no reason to stop.
-    guest.vmm.frontend.set_features(FEATURES | LOG_ALL).unwrap();
-    guest.assert_refused();
-    let set = guest.vmm.frontend.set_log_base(0, Some(log.region()));
-    set.unwrap();
-    guest.assert_refused();
-    guest.settle();
-    assert!(!log.take().is_empty());
-    stop_logging(&guest.vmm);
-    log.take();
-    guest.assert_refused();
-    guest.settle();
-    assert_eq!(log.take(), [0; 0], "not asked for");
-    // By the flag of a queue alone.
-    set_rings(&guest.vmm, 1);
-    guest.assert_refused();
-    guest.settle();
-    assert!(!log.take().is_empty());
-}
-
-#[test]
-fn t123_a_descriptor_for_the_log_is_taken_and_what_is_none_ends_the_connection() {
-    let (host, mut guest) = Host::booted();
-    let event = EventFd::new(0).unwrap();
-    guest.vmm.frontend.set_log_fd(event.as_raw_fd()).unwrap();
-    guest.assert_refused();
-    let (code, fd) = (FrontendReq::SET_LOG_FD, event.as_raw_fd());
-    assert!(guest.vmm.request(code, &[], &[fd]));
-    drop(guest);
-    for (body, fds) in [(&[][..], &[][..]), (&[0; 8], &[fd]), (&[], &[fd, fd])] {
-        let mut vmm = host.boot().vmm;
-        assert!(!vmm.request(code, body, fds));
-    }
-    host.boot().assert_refused();
-}
-
-/// Why a front-end that gives such a log loses its connection: nothing else happens.
-fn assert_log_is_refused(host: &Host, log: &Log, region: &VhostUserDirtyLogRegion) {
-    let mut vmm = host.vmm();
-    vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
-    let guest = Guest::boot_in(vmm, host.cid);
-    let set = guest.vmm.frontend.set_log_base(0, Some(*region));
-    set.unwrap_err();
-    assert_eq!(log.take(), [0; 0]);
-    drop(guest);
-    host.boot().assert_refused();
-}
-
-#[test]
-fn t120_t123_a_log_that_is_too_short_for_memory_or_its_file_is_refused() {
-    let host = Host::new();
-    let whole = MEMORY / PAGE / 8;
-    for (len, mmap_size, mmap_offset) in [
-        (whole - 1, whole - 1, 0),
-        (whole - 1, whole, 0),
-        (whole, whole, 4096),
-        (4096 + whole, whole, 8),
-        (0x10_0000, u64::MAX - 4096, 4096),
-    ] {
-        let log = Log::of(len, SealFlags::empty());
-        let region = VhostUserDirtyLogRegion {
-            mmap_size,
-            mmap_offset,
-            ..log.region()
-        };
-        assert_log_is_refused(&host, &log, &region);
-    }
-}
-
-#[test]
-fn t120_t123_where_memory_must_be_sealed_so_must_the_log() {
-    let host = Host::with(|_, builder| builder.sealed_memory(SealedMemory::Required));
-    let open = Log::of(MEMORY / PAGE / 8, SealFlags::GROW);
-    for (log, is_taken) in [(Log::new(), true), (open, false)] {
-        let mut vmm = Vmm::connect_with(&host.socket(), memory(SealFlags::SHRINK));
-        vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
-        let guest = Guest::boot_in(vmm, host.cid);
-        let set = guest.vmm.frontend.set_log_base(0, Some(log.region()));
-        assert_eq!(set.is_ok(), is_taken);
-    }
-}
-
-/// Where the pieces of chains may be: the upper half of the first region.
+/// The place of all pieces of chains: the upper half of the first region.
 const PLACES: Range<u64> = STRIDE / 2..STRIDE - 9000;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever the chains look like: each page that has changed is marked, and no page that is of
-    /// no queue.
+    /// With any chains, each page that has changed is marked, and no page that belongs to no queue.
     #[test]
-    fn t123_every_page_that_changed_is_marked_and_none_that_cannot_have(
+    fn t123_every_changed_page_is_marked_and_no_page_that_cannot_have_changed(
         chains in vec((vec((PLACES, 0..9000_u32), 1..=4), any::<bool>()), 1..16),
         len in 1..40_000_usize,
     ) {
@@ -476,7 +390,7 @@ proptest! {
         vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
         vmm.start(FEATURES | LOG_ALL).unwrap();
         let memory = vmm.memory().clone();
-        // So that zeros are changes as well.
+        // So that writing zeros is a change too.
         let upper = GuestAddress(STRIDE / 2);
         memory.write_slice(&vec![0xee; usize::try_from(STRIDE / 2).unwrap()], upper).unwrap();
         let log = Log::new();
@@ -489,7 +403,9 @@ proptest! {
                 .map(|&(at, len)| Descriptor::writable(at, len))
                 .collect();
             let ends = places.iter().filter(|(_, len)| *len > 0);
-            may_change.extend(ends.flat_map(|&(at, len)| at / PAGE..=(at + u64::from(len) - 1) / PAGE));
+            may_change.extend(ends.flat_map(|&(at, len)| {
+                at / PAGE..=(at + u64::from(len) - 1) / PAGE
+            }));
             let table = 0x3000 + 64 * u64::from(index);
             let pieces = if *is_indirect {
                 let last = pieces.len() - 1;
@@ -523,7 +439,7 @@ proptest! {
         let marked = log.take();
         let mut after = before.clone();
         memory.read_slice(&mut after, GuestAddress(0)).unwrap();
-        // What the driver has written meanwhile is none of the device's.
+        // Exclude what the driver has written.
         for (start, len) in [
             guest.vmm.rings[RX].of_driver(),
             guest.vmm.rings[TX].of_driver(),
@@ -534,8 +450,9 @@ proptest! {
             after[part.clone()].copy_from_slice(&before[part]);
         }
         let pages = before.chunks(4096).zip(after.chunks(4096));
-        let changed: Vec<u64> = (0..).zip(pages).filter(|(_, (old, new))| old != new).map(|(page, _)| page).collect();
-        assert!(changed.len() >= 2, "the rings have");
+        let changed = (0..).zip(pages).filter(|(_, (old, new))| old != new);
+        let changed: Vec<u64> = changed.map(|(page, _)| page).collect();
+        assert!(changed.len() >= 2, "the rings have changed");
         for page in &changed {
             assert!(marked.contains(page), "page {page:#x} is not marked");
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Front-ends of virtual machine monitors: what each of them says, and in which order, as their
-//! sources have it. They are scripts for a [`Vmm`], which knows the messages.
+//! The front-ends of several VMMs: the requests that each of them sends, and their order, according
+//! to its source code. Each is a script for a [`Vmm`], which implements the messages.
 
 use vhost::VhostBackend;
 use vhost::vhost_user::message::FrontendReq;
@@ -9,27 +9,26 @@ use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 
 use crate::vmm::{EVENT, RX, TX, Vmm};
 
-/// What one monitor says.
+/// The behaviour of one VMM.
 pub(crate) struct Monitor {
     pub(crate) name: &'static str,
-    /// The queues that it passes on.
+    /// The queues that it passes to the device.
     pub(crate) queues: &'static [usize],
     /// It has connected.
     pub(crate) connect: fn(&mut Vmm),
-    /// It has connected again, for a guest that goes on; `None` where it never does.
+    /// It has reconnected while its guest continues; `None` if it never does.
     pub(crate) reconnect: Option<fn(&mut Vmm, u64)>,
     /// The guest's driver is ready, with these features.
     pub(crate) start: fn(&mut Vmm, u64),
     /// The guest's driver is reset.
     pub(crate) reset: fn(&mut Vmm),
-    /// The guest is paused, and goes on where it was with these features; `None` where nothing is
-    /// said of it.
+    /// The guest is paused and then resumes with these features; `None` if the VMM sends nothing.
     pub(crate) pause: Option<Pause>,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Pause {
-    /// Returns what it must remember.
+    /// Returns the state that the VMM must remember.
     pub(crate) begin: fn(&mut Vmm) -> [u16; 3],
     pub(crate) end: fn(&mut Vmm, u64, [u16; 3]),
 }
@@ -37,10 +36,11 @@ pub(crate) struct Pause {
 const PACKETS: &[usize] = &[RX, TX];
 const ALL: &[usize] = &[RX, TX, EVENT];
 
-/// The bit by which both ends agree on features of the protocol; no driver knows it.
+/// The bit for protocol features, which drivers do not know.
 const PROTOCOL_FEATURES: u64 = 1 << 30;
 
-/// QEMU from 8.2 on (`vhost.c`, `vhost-user.c`, `vhost-user-vsock.c`). It keeps the event queue.
+/// QEMU from 8.2 on (`vhost.c`, `vhost-user.c`, `vhost-user-vsock.c`). It serves the event queue
+/// itself.
 pub(crate) const QEMU: Monitor = Monitor {
     name: "QEMU",
     queues: PACKETS,
@@ -75,7 +75,7 @@ pub(crate) const QEMU: Monitor = Monitor {
     }),
 };
 
-/// QEMU before 8.2, which says no more of a reset than of a pause.
+/// QEMU before 8.2, which sends the same requests for a reset as for a pause.
 pub(crate) const QEMU_7: Monitor = Monitor {
     name: "QEMU 7",
     reset: |vmm| {
@@ -125,7 +125,7 @@ pub(crate) const CLOUD_HYPERVISOR: Monitor = Monitor {
         }
         for &index in ALL {
             set_addr(vmm, index);
-            // What the guest has made available, whatever was used of it.
+            // The available index, regardless of how many chains were used.
             let available = vmm.rings[index].available();
             vmm.frontend.set_vring_base(index, available).unwrap();
             set_call(vmm, index);
@@ -158,7 +158,7 @@ fn cloud_hypervisor_owns(vmm: &mut Vmm) {
     );
 }
 
-/// Cloud Hypervisor in its early versions, which says no more of a reset than of a pause.
+/// Early versions of Cloud Hypervisor, which send the same requests for a reset as for a pause.
 pub(crate) const EARLY_CLOUD_HYPERVISOR: Monitor = Monitor {
     name: "early Cloud Hypervisor",
     reset: |vmm| enable(vmm, ALL, false),
@@ -178,7 +178,7 @@ pub(crate) const CROSVM: Monitor = Monitor {
     },
     reconnect: None,
     start: |vmm, features| {
-        // As the driver writes them: the lower half, then all.
+        // As the driver writes them: first the lower half, then all.
         let low = features & u64::from(u32::MAX) | PROTOCOL_FEATURES;
         vmm.frontend.set_features(low).unwrap();
         vmm.frontend.set_features(features | low).unwrap();
@@ -212,7 +212,7 @@ fn crosvm_stop(vmm: &mut Vmm) -> [u16; 3] {
     })
 }
 
-/// libkrun (`vhost_user/device.rs`). It waits for no answer, and owns the device anew for each
+/// libkrun (`vhost_user/device.rs`). It does not wait for replies, and sends `SET_OWNER` for each
 /// driver.
 pub(crate) const LIBKRUN: Monitor = Monitor {
     name: "libkrun",
@@ -239,8 +239,8 @@ pub(crate) const LIBKRUN: Monitor = Monitor {
     },
     reset: |vmm| {
         enable(vmm, ALL, false);
-        // No answer is waited for. But a guest takes its time before it uses its memory for
-        // something else.
+        // libkrun does not wait for a reply. But a guest takes some time before it reuses its
+        // memory.
         vmm.features();
     },
     pause: None,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Host processes that pass the descriptor which becomes a stream.
+//! Host processes that pass a descriptor to use as the stream.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
@@ -40,7 +40,7 @@ fn send_with(client: &UnixStream, text: &str, file: &dyn AsFd) -> Result<(), Err
     sendmsg(client, &text, &mut extras, SendFlags::empty()).map(drop)
 }
 
-/// A host process that passes a descriptor.
+/// Connects a host process and passes a descriptor.
 fn pass(path: &Path, command: &str, file: &dyn AsFd) -> BufReader<UnixStream> {
     let mut client = UnixStream::connect(path).unwrap();
     client.set_read_timeout(Some(GENEROUS)).unwrap();
@@ -49,7 +49,7 @@ fn pass(path: &Path, command: &str, file: &dyn AsFd) -> BufReader<UnixStream> {
     BufReader::new(client)
 }
 
-/// The guest accepts, and the client is told.
+/// Makes the guest accept, and checks that the client is told.
 fn accept(guest: &mut Guest, port: u32, mut client: BufReader<UnixStream>) -> Socket {
     let socket = guest.accept(port);
     let mut line = String::new();
@@ -64,7 +64,7 @@ fn accept(guest: &mut Guest, port: u32, mut client: BufReader<UnixStream>) -> So
 }
 
 #[test]
-fn the_output_of_a_guest_goes_into_a_pipe_and_its_input_comes_from_one() {
+fn a_guests_output_goes_into_a_pipe_and_its_input_comes_from_one() {
     let host = host();
     let mut guest = host.boot();
     let path = host.path("vm.vsock");
@@ -72,9 +72,9 @@ fn the_output_of_a_guest_goes_into_a_pipe_and_its_input_comes_from_one() {
     let client = pass(&path, "1024\n", &writer);
     drop(writer);
     let socket = accept(&mut guest, 1024, client);
-    // There is nothing to read from it.
+    // The guest cannot read from this pipe.
     let (end, _) = guest.expect(Op::Shutdown);
-    assert_eq!(end.flags, 2, "it sends no more");
+    assert_eq!(end.flags, 2, "the pipe has no bytes for the guest");
     guest.write(&socket, b"output");
     guest.say(&socket, Op::Shutdown, 3, b"");
     let mut text = String::new();
@@ -92,7 +92,7 @@ fn the_output_of_a_guest_goes_into_a_pipe_and_its_input_comes_from_one() {
 }
 
 #[test]
-fn a_guest_that_refuses_is_an_end_for_the_client_and_closes_the_descriptor() {
+fn if_the_guest_refuses_the_client_reads_the_end_and_the_descriptor_is_closed() {
     let host = host();
     let mut guest = host.boot();
     let (mut output, writer) = file_pipe();
@@ -113,7 +113,7 @@ fn a_guest_that_refuses_is_an_end_for_the_client_and_closes_the_descriptor() {
 }
 
 #[test]
-fn a_full_pipe_stops_its_own_connection_and_no_other() {
+fn a_full_pipe_stops_only_its_own_connection() {
     let host = host();
     let mut guest = host.boot();
     let (_unread, writer) = file_pipe();
@@ -127,7 +127,7 @@ fn a_full_pipe_stops_its_own_connection_and_no_other() {
 }
 
 #[test]
-fn t124_a_socket_whose_close_waits_holds_up_neither_guest_nor_stop() {
+fn t124_a_socket_whose_close_blocks_delays_neither_guest_nor_stop() {
     let host = host();
     let mut guest = host.boot();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -147,7 +147,7 @@ fn t124_a_socket_whose_close_waits_holds_up_neither_guest_nor_stop() {
 }
 
 #[test]
-fn the_program_takes_descriptors_only_where_that_is_said() {
+fn the_program_accepts_descriptors_only_with_the_option() {
     let (_reader, writer) = file_pipe();
     let program = Program::start_one(&["--pass-fd"]);
     let mut guest = program.boot();
@@ -155,7 +155,7 @@ fn the_program_takes_descriptors_only_where_that_is_said() {
     let client = pass(&path, "7\n", &writer);
     accept(&mut guest, 7, client);
     guest.expect(Op::Shutdown);
-    // The other command is there as ever.
+    // CONNECT works as usual.
     let mut client = UnixStream::connect(&path).unwrap();
     client.write_all(b"CONNECT 8\n").unwrap();
     guest.accept(8);
@@ -175,11 +175,11 @@ fn the_program_takes_descriptors_only_where_that_is_said() {
 }
 
 #[test]
-fn what_is_passed_to_the_confined_program_moves_both_ways_and_is_opened_again() {
+fn passed_descriptors_work_in_the_sandbox() {
     let program = Program::start_one(&["--pass-fd"]);
     let mut guest = program.boot();
     let path = program.dir.path().join("3.vsock");
-    // A socket has a second thread.
+    // A socket uses a second thread.
     let (near, far) = UnixStream::pair().unwrap();
     let client = pass(&path, "7\n", &far);
     drop(far);
@@ -193,7 +193,7 @@ fn what_is_passed_to_the_confined_program_moves_both_ways_and_is_opened_again() 
     guest.say(&socket, Op::Shutdown, 3, b"");
     guest.expect(Op::Reset);
 
-    // Far from the sockets of the program.
+    // Outside the directory of the program's sockets.
     let place = TempDir::new().unwrap();
     let fifo = place.path().join("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program: its arguments, its signals, what it leaves on disk.
+//! The program: its arguments, its signals, and the files it leaves.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -24,19 +24,19 @@ use crate::vmm::{FEATURES, TX, Vmm, header, memory};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_vsock-vhost-user");
 
-/// The program, for guests whose sockets are in a directory of its own.
+/// A running program, with a directory for the sockets of its guests.
 pub(crate) struct Program {
     pub(crate) child: Child,
     pub(crate) dir: TempDir,
 }
 
 impl Program {
-    /// For the guest with CID 3.
+    /// Starts it for guest 3.
     pub(crate) fn start(options: &[&str]) -> Self {
         Self::start_for(&[3], options)
     }
 
-    /// For the guest with CID 3 whose options are those of the program.
+    /// Starts it for guest 3, with options instead of `--vm`.
     pub(crate) fn start_one(options: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let (socket, uds) = (path(&dir, "3.sock"), path(&dir, "3.vsock"));
@@ -50,7 +50,7 @@ impl Program {
         Self::wait_for(child.unwrap(), dir, &[3])
     }
 
-    /// For the guest with CID 3, with a control socket.
+    /// Starts it for guest 3, with a control socket.
     pub(crate) fn start_controlled(options: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let control = path(&dir, "control");
@@ -67,22 +67,22 @@ impl Program {
         program
     }
 
-    /// Where it is controlled, if it is.
+    /// Returns the path of its control socket, if it has one.
     pub(crate) fn control(&self) -> PathBuf {
         self.dir.path().join("control")
     }
 
-    /// For the guests with these CIDs. They can be served.
+    /// Starts it for these guests, and waits until they can be served.
     fn start_for(cids: &[u64], options: &[&str]) -> Self {
         Self::start_by(&mut Command::new(PROGRAM), cids, options, Stdio::piped())
     }
 
-    /// For the guest with CID 3, with this standard error.
+    /// Starts it for guest 3, with this standard error.
     pub(crate) fn start_with(options: &[&str], stderr: impl Into<Stdio>) -> Self {
         Self::start_by(&mut Command::new(PROGRAM), &[3], options, stderr)
     }
 
-    /// With other limits of descriptors: `-n`, or `-Sn` for the soft one alone.
+    /// Starts it with another limit on descriptors: `-n`, or `-Sn` for the soft limit only.
     fn start_limited(limit: &str, cids: &[u64], options: &[&str]) -> Self {
         let script = format!("ulimit {limit}; exec \"$@\"");
         let mut shell = Command::new("sh");
@@ -102,7 +102,7 @@ impl Program {
         Self::wait_for(child.unwrap(), dir, cids)
     }
 
-    /// The program that was started so, when these guests can be served.
+    /// Waits until a started program can serve these guests.
     fn wait_for(child: Child, dir: TempDir, cids: &[u64]) -> Self {
         let program = Self { child, dir };
         for cid in cids {
@@ -112,7 +112,7 @@ impl Program {
         program
     }
 
-    /// Where the VMM of a guest connects.
+    /// Returns the path to which the VMM of a guest connects.
     pub(crate) fn socket(&self, cid: u64) -> PathBuf {
         self.dir.path().join(format!("{cid}.sock"))
     }
@@ -125,7 +125,7 @@ impl Program {
         Guest::boot(&self.socket(3), 3)
     }
 
-    /// Where a host process serves a port of the guest with CID 3.
+    /// Returns a listener for a port of guest 3.
     pub(crate) fn listen(&self, port: u32) -> UnixListener {
         UnixListener::bind(self.dir.path().join(format!("3.vsock_{port}"))).unwrap()
     }
@@ -138,7 +138,7 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Its exit code and what it said.
+    /// Waits for the end; returns the exit code and the error output.
     fn end(&mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
@@ -146,7 +146,7 @@ impl Program {
         (self.child.wait().unwrap().code(), said)
     }
 
-    /// Ends it, with its sockets, and returns what it said.
+    /// Ends it, checks that its sockets are removed, and returns its error output.
     #[track_caller]
     pub(crate) fn said(mut self) -> String {
         self.signal(Signal::TERM);
@@ -156,7 +156,7 @@ impl Program {
         said
     }
 
-    /// Ends it, whatever has become of what it said.
+    /// Ends it, without looking at its error output.
     #[track_caller]
     pub(crate) fn stop(mut self) {
         self.signal(Signal::TERM);
@@ -181,7 +181,8 @@ fn vm(dir: &TempDir, cid: u64) -> String {
     format!("--vm=guest-cid={cid},socket={socket},uds-path={uds}")
 }
 
-/// Its exit code and what it said, of arguments with which it ends by itself.
+/// Runs the program with arguments with which it ends by itself; returns the exit code and the
+/// error output.
 pub(crate) fn run(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(PROGRAM).args(args).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -199,7 +200,7 @@ fn names(dir: &TempDir) -> Vec<String> {
 }
 
 #[test]
-fn two_machines_are_served_by_one_program_and_a_signal_removes_their_sockets() {
+fn one_program_serves_two_guests_and_a_signal_removes_their_sockets() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut program = Program::start_for(&[3, 4], &[]);
         let guests = [3, 4].map(|cid| {
@@ -211,7 +212,7 @@ fn two_machines_are_served_by_one_program_and_a_signal_removes_their_sockets() {
             ["sock", "vsock", "vsock_seqpacket"].map(|suffix| format!("{cid}.{suffix}"))
         });
         assert_eq!(names(&program.dir), all.concat());
-        // They are connected when it comes.
+        // Both VMMs are connected when the signal arrives.
         program.signal(signal);
         let (code, said) = program.end();
         assert_eq!(code, Some(0));
@@ -225,7 +226,7 @@ fn two_machines_are_served_by_one_program_and_a_signal_removes_their_sockets() {
 }
 
 #[test]
-fn one_machine_has_options_of_its_own_and_a_path_without_room_for_a_suffix_is_for_streams_alone() {
+fn a_path_without_room_for_the_seqpacket_suffix_is_for_streams_only() {
     let dir = TempDir::new().unwrap();
     let long = "u".repeat(107 - path(&dir, "").len());
     let options = [
@@ -242,7 +243,7 @@ fn one_machine_has_options_of_its_own_and_a_path_without_room_for_a_suffix_is_fo
 }
 
 #[test]
-fn t102_a_closed_standard_error_ends_nothing() {
+fn t102_a_closed_standard_error_does_not_end_the_program() {
     let mut program = Program::start(&["--log-level=trace"]);
     drop(program.child.stderr.take());
     for _ in 0..2 {
@@ -253,7 +254,7 @@ fn t102_a_closed_standard_error_ends_nothing() {
 }
 
 #[test]
-fn t125_an_error_has_its_code_names_its_cause_and_leaves_no_file() {
+fn t125_an_error_has_a_code_and_a_cause_and_leaves_no_file() {
     let dir = TempDir::new().unwrap();
     let (reserved, good) = (vm(&dir, 2), vm(&dir, 3));
     let odd = format!("{good},queue-size=100");
@@ -261,7 +262,7 @@ fn t125_an_error_has_its_code_names_its_cause_and_leaves_no_file() {
     let (socket, uds) = (path(&dir, "3.vsock_7"), path(&dir, "4"));
     let port = format!("--vm=guest-cid=4,socket={socket},uds-path={uds}");
     let nowhere = "--vm=guest-cid=4,socket=/nowhere/s,uds-path=/nowhere/u";
-    let port_of = format!("guest 4 has {socket} (socket)");
+    let port_of = format!("guest 4 uses {socket} (socket)");
     for (args, code, why) in [
         (&[][..], 2, "no virtual machine"),
         (&["--guest-cid=3"], 2, "guest 3: socket is missing"),
@@ -288,7 +289,7 @@ fn t125_an_error_has_its_code_names_its_cause_and_leaves_no_file() {
 }
 
 #[test]
-fn a_path_without_room_for_a_port_is_warned_about() {
+fn a_path_without_room_for_every_port_causes_a_warning() {
     for (more, warned) in [("", false), ("u", true)] {
         let dir = TempDir::new().unwrap();
         let room = 107 - path(&dir, "").len() - "_4294967295".len();
@@ -303,7 +304,7 @@ fn a_path_without_room_for_a_port_is_warned_about() {
 fn t100_front_ends_that_come_and_go_leak_no_descriptor() {
     let program = Program::start(&["--log-level=off"]);
     let descriptors = || {
-        // Once the next one is served, the last one is gone.
+        // Once a front-end is served, the previous one has gone.
         program.boot().connect(1, 1);
         let _guest = program.boot();
         std::fs::read_dir(program.proc("fd")).unwrap().count()
@@ -316,7 +317,7 @@ fn t100_front_ends_that_come_and_go_leak_no_descriptor() {
 }
 
 #[test]
-fn t130_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+fn t130_the_soft_limit_on_descriptors_is_raised_to_the_hard_limit() {
     let program = Program::start_limited("-Sn 64", &[3], &[]);
     let limits = std::fs::read_to_string(program.proc("limits")).unwrap();
     let files = limits
@@ -328,7 +329,7 @@ fn t130_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn t130_a_hard_limit_that_is_too_low_is_warned_about() {
+fn t130_a_hard_limit_that_is_too_low_causes_a_warning() {
     for (connections, warned) in [
         ("--max-connections=1000", true),
         ("--max-connections=1", false),
@@ -341,7 +342,7 @@ fn t130_a_hard_limit_that_is_too_low_is_warned_about() {
 }
 
 #[test]
-fn without_descriptors_it_refuses_and_goes_on() {
+fn without_descriptors_it_refuses_clients_and_continues() {
     let program = Program::start_limited("-n 32", &[3], &["--log-level=off"]);
     let mut guest = program.boot();
     let client = || {
@@ -349,8 +350,8 @@ fn without_descriptors_it_refuses_and_goes_on() {
         client.set_read_timeout(Some(GENEROUS)).unwrap();
         client.write_all(b"CONNECT 9\n").map(|()| client)
     };
-    // Each client that is let in waits for the guest; the first one that is not reads an end, or
-    // cannot even write.
+    // Each client that is accepted waits for the guest. The first one that is refused reads the
+    // end, or cannot even write.
     let mut open = Vec::new();
     let refused = loop {
         assert!(open.len() < 32, "the limit is not reached");
@@ -373,7 +374,7 @@ fn without_descriptors_it_refuses_and_goes_on() {
     let _listener = program.listen(5);
     let (_, answer) = guest.connect(1, 5);
     assert_eq!(answer.op, u16::from(Op::Reset));
-    // What is given back can be used again.
+    // Released descriptors can be used again.
     drop(open);
     wait_until(Deadline::after(GENEROUS), || {
         guest.connect_to(2, 5) == Some(Op::Response)
@@ -382,7 +383,7 @@ fn without_descriptors_it_refuses_and_goes_on() {
 }
 
 #[test]
-fn t119_a_signal_ends_it_whatever_a_front_end_does_to_its_calls() {
+fn t119_a_signal_ends_the_program_despite_a_hostile_front_end() {
     for churns in [false, true] {
         let program = Program::start_for(&[3, 4], &[]);
         let _listener = program.listen(5);
@@ -402,7 +403,7 @@ fn t119_a_signal_ends_it_whatever_a_front_end_does_to_its_calls() {
 }
 
 #[test]
-fn t119_a_signal_ends_it_also_if_it_must_say_what_was_blocked() {
+fn t119_a_signal_ends_the_program_even_with_a_blocked_thread() {
     let mut program = Program::start_for(&[3, 4], &[]);
     let mut guest = program.boot();
     let far = block_requests(&guest.vmm);
@@ -412,15 +413,15 @@ fn t119_a_signal_ends_it_also_if_it_must_say_what_was_blocked() {
     let (code, said) = program.end();
     assert_eq!(code, Some(1), "{said}");
     assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
-    let expected = "the device of guest 3 failed: the device has not ended within two seconds: the thread \
-                    for the VMM's requests";
+    let expected = "the device of guest 3 failed: the device has not ended within two seconds: \
+                    the thread for the VMM's requests";
     assert!(said.contains(expected), "{said}");
     assert_eq!(names(&program.dir), [""; 0]);
     drop(far);
 }
 
 #[test]
-fn t120_t122_a_request_that_is_refused_is_named_and_so_is_the_region_that_is_too_long() {
+fn t120_t122_the_log_names_a_refused_request_and_a_region_that_is_too_long() {
     let short = rustix::fs::memfd_create("short", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     let fields = [1, 0x4000, 1 << 30, 0x1000_0000, 0];
     let table: Vec<u8> = fields.into_iter().flat_map(u64::to_ne_bytes).collect();
@@ -429,13 +430,13 @@ fn t120_t122_a_request_that_is_refused_is_named_and_so_is_the_region_that_is_too
             FrontendReq::SET_MEM_TABLE,
             &table[..],
             &[short.as_raw_fd()][..],
-            "SET_MEM_TABLE) ends its connection: memory region 0 at guest address 0x4000",
+            "request (SET_MEM_TABLE): memory region 0 at guest address 0x4000",
         ),
         (
             FrontendReq::GET_INFLIGHT_FD,
             &[0; 16],
             &[],
-            "(GET_INFLIGHT_FD) ends",
+            "request (GET_INFLIGHT_FD): ",
         ),
     ] {
         let program = Program::start(&["--log-level=warn"]);
@@ -447,7 +448,7 @@ fn t120_t122_a_request_that_is_refused_is_named_and_so_is_the_region_that_is_too
 }
 
 #[test]
-fn t120_sealed_memory_is_demanded_by_an_option_and_what_is_missing_is_said() {
+fn t120_an_option_requires_sealed_memory_and_the_log_says_so() {
     let program = Program::start(&["--sealed-memory"]);
     assert!(program.vmm().start(FEATURES).is_err());
     let sealed = Vmm::connect_with(&program.socket(3), memory(SealFlags::SHRINK));
@@ -456,7 +457,7 @@ fn t120_sealed_memory_is_demanded_by_an_option_and_what_is_missing_is_said() {
     assert!(said.contains("memory-backend-memfd,seal=on"), "{said}");
 }
 
-/// What of the kernel's descriptions a program watches, in all its epolls.
+/// Counts the files that a program watches with all its epoll descriptors.
 fn watched(program: &Program) -> usize {
     let infos = std::fs::read_dir(program.proc("fdinfo")).unwrap();
     let texts = infos.filter_map(|info| std::fs::read_to_string(info.unwrap().path()).ok());
@@ -464,13 +465,13 @@ fn watched(program: &Program) -> usize {
 }
 
 #[test]
-fn t118_kicks_that_were_replaced_are_not_watched_though_the_front_end_keeps_them() {
+fn t118_replaced_kicks_are_not_watched_even_if_the_front_end_keeps_them() {
     let program = Program::start(&["--log-level=warn"]);
     let vmm = program.vmm();
     let idle = watched(&program);
     let mut guest = Guest::boot_in(vmm, 3);
     guest.assert_refused();
-    // The step that has answered is over when there is another answer.
+    // After a further answer, the step that sent the first answer is complete.
     guest.vmm.config(0, 8);
     let before = watched(&program);
     let flags = rustix::event::EventfdFlags::CLOEXEC;
@@ -478,19 +479,19 @@ fn t118_kicks_that_were_replaced_are_not_watched_though_the_front_end_keeps_them
     for kick in &kicks {
         assert!(guest.vmm.set_kick(TX, kick));
     }
-    // A new kick is a pause, in which the backends are not watched: the next step ends it.
+    // A new kick causes a pause, in which the backends are not watched. The next step ends it.
     wait_until(Deadline::after(GENEROUS), || watched(&program) == before).unwrap();
     guest.vmm.stop();
     assert_eq!(watched(&program), idle);
     assert_eq!(program.said(), "");
 }
 
-/// A program without a descriptor for the next front-end tries again: not all the time, and not
-/// only after long.
+/// Without a descriptor for the next front-end, the program retries, neither constantly nor with
+/// long pauses.
 #[test]
-fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
+fn a_front_end_is_served_once_a_descriptor_is_available() {
     let program = Program::start(&["--log-level=error"]);
-    // It is up when it answers.
+    // The program is running once it answers.
     drop(program.vmm());
     let pid = Pid::from_child(&program.child);
     let limit = |limit| {
@@ -509,7 +510,8 @@ fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
     let process = program.child.id().to_string();
     let before = cpu(&process, None);
     pace(Duration::from_millis(500)).unwrap();
-    let spent = cpu(&process, None) - before;
+    // A thread that has ended meanwhile takes its time with it.
+    let spent = cpu(&process, None).saturating_sub(before);
     assert!(spent < Duration::from_millis(50), "{spent:?}");
     limit(1024);
     let watch = Stopwatch::start();
@@ -517,5 +519,5 @@ fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
     assert!(watch.elapsed() < Duration::from_secs(5));
     drop(waiting);
     let said = program.said();
-    assert!(said.contains("cannot serve a VMM, trying again"), "{said}");
+    assert!(said.contains("cannot serve a VMM, retrying"), "{said}");
 }

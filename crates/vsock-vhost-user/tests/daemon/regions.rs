@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Memory that comes and goes region by region, while the queues run.
+//! Memory regions that are added and removed while the queues run.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -20,12 +20,12 @@ use crate::host::Host;
 use crate::program::Program;
 use crate::vmm::{FEATURES, MEMORY, RX, Vmm, memory, shared_file};
 
-/// Bytes of a region that is added.
+/// The size of an added region in bytes.
 const LEN: u64 = 0x4000;
-/// Where the added ones are.
+/// The address of the first added region.
 const ADDED: u64 = 1 << 32;
 
-/// A region that a guest gets besides the memory that it begins with.
+/// A region added to the guest's initial memory.
 struct Added {
     file: File,
     index: u64,
@@ -37,7 +37,7 @@ impl Added {
         Self { file, index }
     }
 
-    /// With a hole before the next one.
+    /// The region's address, with a hole before the next one.
     fn address(&self) -> u64 {
         ADDED + 2 * LEN * self.index
     }
@@ -71,8 +71,8 @@ fn with_slots(host: &Host) -> Vmm {
     vmm
 }
 
-/// Offers a buffer in a region, and sends what is answered by a refusal. Where its header was
-/// written.
+/// Offers a buffer in a region, and sends a packet that is answered with an RST. Returns the header
+/// that was written to the region.
 fn refusal_in(guest: &mut Guest, added: &Added) -> Option<Header> {
     let ring = &mut guest.vmm.rings[RX];
     let old = ring.available();
@@ -107,7 +107,7 @@ fn t121_regions_are_added_and_removed_one_by_one_while_the_queues_run() {
         let gone = added.swap_remove(added.len() / 2);
         let info = gone.info();
         guest.vmm.frontend.remove_mem_region(&info).unwrap();
-        // A buffer in what has gone is of no use, and the next one is taken.
+        // A buffer in a removed region is unusable, and the device takes the next one.
         let left = &added[0];
         let ring = &mut guest.vmm.rings[RX];
         let buffer = Descriptor::writable(gone.address(), 100);
@@ -120,7 +120,7 @@ fn t121_regions_are_added_and_removed_one_by_one_while_the_queues_run() {
 }
 
 #[test]
-fn t121_a_machine_whose_memory_comes_region_by_region_is_served() {
+fn t121_a_vmm_that_adds_its_memory_region_by_region_is_served() {
     let host = Host::new();
     let mut vmm = with_slots(&host);
     vmm.frontend.set_features(FEATURES).unwrap();
@@ -143,7 +143,7 @@ fn t121_a_machine_whose_memory_comes_region_by_region_is_served() {
 }
 
 #[test]
-fn t121_a_region_with_a_queue_that_runs_is_not_removed_and_without_one_it_is() {
+fn t121_only_a_region_without_a_running_queue_can_be_removed() {
     let host = Host::new();
     let mut vmm = with_slots(&host);
     vmm.start(FEATURES).unwrap();
@@ -160,7 +160,7 @@ fn t121_a_region_with_a_queue_that_runs_is_not_removed_and_without_one_it_is() {
 }
 
 #[test]
-fn t121_regions_that_overlap_or_are_unknown_or_too_many_end_their_connection_alone() {
+fn t121_overlapping_unknown_or_too_many_regions_end_only_their_connection() {
     type Bad = fn(&mut Vmm, &Added) -> bool;
     let cases: [Bad; 6] = [
         |vmm, added| vmm.frontend.add_mem_region(&added.info()).is_ok(),
@@ -227,7 +227,7 @@ fn t123_memory_beyond_the_log_is_refused_while_pages_are_marked() {
         vmm.frontend.set_log_base(0, Some(region)).unwrap();
         let added = vmm.frontend.add_mem_region(&Added::new(0).info());
         assert_eq!(added.is_ok(), features == FEATURES);
-        // Nor does what is there become too much for a log of before.
+        // The existing memory must not become too large for an existing log either.
         let asked = added.and_then(|_| vmm.frontend.set_features(FEATURES | LOG_ALL));
         asked.unwrap_err();
     }
@@ -238,7 +238,7 @@ fn t123_memory_beyond_the_log_is_refused_while_pages_are_marked() {
 const ACCESS_PLATFORM: u64 = 1 << 33;
 
 #[test]
-fn t24_access_platform_is_offered_where_it_is_asked_for_and_is_served_without_translation() {
+fn t24_access_platform_is_offered_on_request_and_served_without_translation() {
     let host = Host::new();
     let vmm = host.vmm();
     assert_eq!(vmm.features() & ACCESS_PLATFORM, 0);
@@ -252,7 +252,7 @@ fn t24_access_platform_is_offered_where_it_is_asked_for_and_is_served_without_tr
     assert_ne!(vmm.features() & ACCESS_PLATFORM, 0);
     let protocol = vmm.frontend.get_protocol_features().unwrap();
     let channel = VhostUserProtocolFeatures::BACKEND_REQ;
-    assert!(protocol.contains(channel), "QEMU demands it");
+    assert!(protocol.contains(channel), "QEMU requires it");
     vmm.agree_on_more(channel);
     let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     vmm.frontend.set_backend_request_fd(&ours).unwrap();
@@ -262,7 +262,7 @@ fn t24_access_platform_is_offered_where_it_is_asked_for_and_is_served_without_tr
         guest.vmm.rings[RX].offer(4096, true);
     }
     host.assert_serves(&mut guest, 1);
-    // Translations are refused, by name.
+    // Translation requests are refused, and the log names them.
     assert!(!guest.vmm.request(FrontendReq::IOTLB_MSG, &[0; 40], &[]));
     drop(guest);
     host.vmm();
@@ -276,5 +276,8 @@ fn t24_the_program_offers_access_platform_by_an_option_and_names_the_request_tha
     assert!(!vmm.request(FrontendReq::IOTLB_MSG, &[0; 40], &[]));
     drop(vmm);
     let said = program.said();
-    assert!(said.contains("(IOTLB_MSG) ends its connection"), "{said}");
+    assert!(
+        said.contains("connection after its request (IOTLB_MSG): "),
+        "{said}"
+    );
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Requests as they must not be: cut off, of unknown kinds, not offered, without an end, for memory
-//! that is not what they say.
+//! Invalid requests: truncated, of unknown kinds, not offered, without an end, or for memory that
+//! does not match them.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -22,7 +22,7 @@ use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::vmm::{FEATURES, NEED_REPLY, Vmm, header, memory, shared_file};
 
-/// What a front-end says until its first queue runs: each request whole, and its descriptors.
+/// The requests of a front-end until its first queue runs, each with its descriptors.
 fn script(memory: RawFd, eventfd: RawFd) -> Vec<(Vec<u8>, Vec<RawFd>)> {
     let numbers = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
     let pair = |a: u32, b: u32| [a.to_ne_bytes(), b.to_ne_bytes()].concat();
@@ -54,7 +54,7 @@ fn script(memory: RawFd, eventfd: RawFd) -> Vec<(Vec<u8>, Vec<RawFd>)> {
     requests.into_iter().map(whole).collect()
 }
 
-/// A request is answered.
+/// Checks that a request is answered.
 fn assert_answered(socket: &Path) {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(GENEROUS)).unwrap();
@@ -87,7 +87,7 @@ fn t122_a_connection_that_is_cut_at_any_byte_is_followed_by_the_next() {
     host.device.stop().unwrap();
 }
 
-/// What the specification has, and the device does not offer.
+/// Requests of the specification that the device does not offer.
 const NOT_OFFERED: [FrontendReq; 12] = [
     FrontendReq::SET_LOG_BASE,
     FrontendReq::SEND_RARP,

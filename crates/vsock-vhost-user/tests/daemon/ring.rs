@@ -12,17 +12,17 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vsock_compliance::poll::{Deadline, PollInterest, wait_ready, wait_until};
 use vsock_driver::{Descriptor, DriverQueue};
 
-/// Entries of a queue.
+/// The number of entries of a queue.
 pub(crate) const SIZE: u16 = 64;
 
-/// Bytes from the beginning of one queue to the next: rings and buffers.
+/// The distance between two queues in bytes, for rings and buffers.
 pub(crate) const STRIDE: u64 = 1 << 20;
 
-/// Bytes of a buffer.
+/// The size of a buffer in bytes.
 pub(crate) const BUFFER: u32 = 4096;
 
-/// Bytes from the beginning of a queue to its buffers, and from one of them to the next: each has
-/// two pages of its own, the end of one and the beginning of the other.
+/// The distance in bytes from the beginning of a queue to its buffers, and between two buffers.
+/// Each buffer has two pages of its own, and crosses from one to the other.
 const BUFFERS: u64 = 0x4800;
 const SPACING: u64 = 0x2000;
 
@@ -33,7 +33,7 @@ pub(crate) struct Ring {
     pub(crate) kick: EventFd,
     pub(crate) call: EventFd,
     pub(crate) kicks: u32,
-    /// Nothing can be told from the call, so the driver looks at the ring again and again.
+    /// Whether the call says nothing, so that the driver has to poll the ring.
     pub(crate) is_polled: bool,
 }
 
@@ -52,7 +52,7 @@ impl Ring {
         ring
     }
 
-    /// The same queue in a copy of the memory, with a kick and a call of its own.
+    /// Returns the same queue in a copy of the memory, with its own kick and call.
     pub(crate) fn moved(&self, memory: &GuestMemoryMmap) -> Self {
         Self {
             memory: memory.clone(),
@@ -63,7 +63,7 @@ impl Ring {
         }
     }
 
-    /// As after a reset of the device: empty rings.
+    /// Empties the rings, as after a reset of the device.
     pub(crate) fn clear(&mut self) {
         let zeroes = vec![0; usize::try_from(BUFFERS).unwrap()];
         self.memory
@@ -72,7 +72,7 @@ impl Ring {
         self.ring = self.ring.emptied();
     }
 
-    /// As of another driver: empty rings at another place, the number `index` of them.
+    /// Moves to empty rings at place number `index`, like another driver.
     pub(crate) fn move_to(&mut self, index: u64) {
         self.base = index * STRIDE;
         self.ring = DriverQueue::new(self.base, SIZE);
@@ -96,13 +96,12 @@ impl Ring {
         }
     }
 
-    /// What of the queue the driver writes, and the device does not: where it begins, and
-    /// its bytes.
+    /// Returns the address and length of the part of the queue that only the driver writes.
     pub(crate) fn of_driver(&self) -> (u64, u64) {
         (self.base, self.ring.queue().used_ring() - self.base)
     }
 
-    /// All buffers of the queue: where they begin, and their bytes.
+    /// Returns the address and length of all buffers of the queue.
     pub(crate) fn buffers(&self) -> (u64, u64) {
         (self.buffer(0).0, u64::from(SIZE) * SPACING)
     }
@@ -113,27 +112,27 @@ impl Ring {
         self.ring.offer(&self.memory, head);
     }
 
-    /// Where the buffer of an entry is.
+    /// Returns the address of an entry's buffer.
     pub(crate) fn buffer(&self, entry: u16) -> GuestAddress {
         GuestAddress(self.base + BUFFERS + u64::from(entry) * SPACING)
     }
 
-    /// What the driver has made available, in all.
+    /// Returns how many chains the driver has made available in total.
     pub(crate) fn available(&self) -> u16 {
         self.ring.available()
     }
 
-    /// What the device has used, in all, as far as it is in the ring.
+    /// Returns how many chains the device has used in total, according to the ring.
     pub(crate) fn used(&self) -> u16 {
         self.ring.used_index(&self.memory)
     }
 
-    /// Whether the driver holds no entry that it could use.
+    /// Returns whether the driver has no free entry.
     pub(crate) fn is_full(&self) -> bool {
         self.available().wrapping_sub(self.ring.seen()) == SIZE
     }
 
-    /// Whether the device holds no entry.
+    /// Returns whether the device has no entry.
     pub(crate) fn is_idle(&self) -> bool {
         self.available() == self.ring.seen()
     }
@@ -152,7 +151,7 @@ impl Ring {
         self.ring.offer(&self.memory, entry);
     }
 
-    /// Kicks the device, if it has asked for one of those that were offered since `old`.
+    /// Kicks the device, if it has asked for a chain that was offered since `old`.
     pub(crate) fn notify(&mut self, old: u16) {
         // ORDER: SeqCst; partner: the device's fence between asking for a kick and looking at the
         // index again.
@@ -165,20 +164,20 @@ impl Ring {
         }
     }
 
-    /// With which of its next packets the driver is to kick the device, counted from one.
+    /// Returns for which of its next packets the driver must kick, counted from one.
     pub(crate) fn awaited(&self) -> u16 {
         let event = self.ring.avail_event(&self.memory);
         event.wrapping_sub(self.available()).wrapping_add(1)
     }
 
-    /// Says that far more is available than there are entries, and kicks the device.
+    /// Sets an available index far ahead of the ring's size, and kicks the device.
     pub(crate) fn break_index(&mut self) {
         let index = self.available().wrapping_add(SIZE * 3);
         self.ring.set_available(&self.memory, index);
         self.kick.write(1).unwrap();
     }
 
-    /// Takes back what the device has used next: the entry and how many bytes it wrote.
+    /// Takes the next used entry, and returns it with the number of bytes that the device wrote.
     pub(crate) fn take(&mut self) -> Option<(u16, u32)> {
         let used = self.ring.used_at_most(&self.memory, 1);
         let &[(id, len)] = &used[..] else {
@@ -187,12 +186,12 @@ impl Ring {
         Some((u16::try_from(id).unwrap(), len))
     }
 
-    /// Whether the device has used an entry that was not taken back.
+    /// Returns whether there is a used entry to take.
     fn has_used(&self) -> bool {
         self.ring.used_index(&self.memory) != self.ring.seen()
     }
 
-    /// As [`take`](Self::take), and waits for the device's call.
+    /// Like [`take`](Self::take), but waits for the device's call.
     pub(crate) fn wait(&mut self, deadline: Deadline) -> Option<(u16, u32)> {
         loop {
             if let Some(used) = self.take() {
@@ -206,8 +205,8 @@ impl Ring {
         }
     }
 
-    /// Asks for a call at the next one that is used; returns whether it comes, because none was
-    /// used by now.
+    /// Asks for a call for the next used entry. Returns whether to wait for it, because no entry
+    /// has been used by now.
     pub(crate) fn ask(&self) -> bool {
         self.ring.set_used_event(&self.memory, self.ring.seen());
         // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at
@@ -216,7 +215,7 @@ impl Ring {
         !self.has_used()
     }
 
-    /// Whether the device calls.
+    /// Waits for a call of the device; returns whether it came.
     pub(crate) fn wait_for_call(&self, deadline: Deadline) -> bool {
         let fd = self.call.as_raw_fd();
         let calls = wait_ready(fd, PollInterest::Read, deadline).is_ok();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Programs that know nothing of vsock: plain sockets, TCP and datagrams.
+//! Connections with programs that do not know vsock: plain Unix sockets, TCP and datagrams.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::program::{Program, run};
 
-/// A device that forwards port 7.
+/// Returns a device that forwards port 7.
 fn forwarding(target: impl FnOnce(&std::path::Path) -> ForwardTarget) -> Host {
     Host::with(|path, builder| {
         let target = target(path.parent().unwrap());
@@ -25,7 +25,7 @@ fn forwarding(target: impl FnOnce(&std::path::Path) -> ForwardTarget) -> Host {
 }
 
 #[test]
-fn the_guest_reaches_an_address_of_tcp_with_half_closes() {
+fn the_guest_reaches_a_tcp_address_and_half_closes_pass() {
     for any in ["127.0.0.1:0", "[::1]:0"] {
         let service = TcpListener::bind(any).unwrap();
         let address = service.local_addr().unwrap();
@@ -58,7 +58,7 @@ fn an_address_without_a_listener_is_refused() {
 }
 
 #[test]
-fn a_client_of_an_exposed_address_speaks_to_the_port_without_a_word_before() {
+fn a_client_of_an_exposed_address_needs_no_handshake() {
     let mut address = None;
     let host = Host::with(|_, builder| {
         let any = "tcp:127.0.0.1:0".parse().unwrap();
@@ -80,9 +80,9 @@ fn a_client_of_an_exposed_address_speaks_to_the_port_without_a_word_before() {
     assert_eq!(&got, b"SSH-2.0");
 }
 
-/// As systemd does it: a message, the end of sending, and the wait for the end.
+/// As systemd does: send a message, stop sending, and wait for the end.
 #[test]
-fn a_notification_of_systemd_is_a_datagram_and_its_sender_reads_the_end() {
+fn a_systemd_notification_is_a_datagram_and_its_sender_reads_the_end() {
     let mut receiver = None;
     let host = forwarding(|directory| {
         let path = directory.join("notify");
@@ -104,7 +104,7 @@ fn a_notification_of_systemd_is_a_datagram_and_its_sender_reads_the_end() {
 }
 
 #[test]
-fn a_receiver_that_has_gone_refuses_the_guest_and_harms_no_other() {
+fn a_missing_datagram_receiver_affects_only_its_own_port() {
     let mut receiver = None;
     let host = forwarding(|directory| {
         let path = directory.join("notify");
@@ -118,11 +118,11 @@ fn a_receiver_that_has_gone_refuses_the_guest_and_harms_no_other() {
     host.assert_serves(&mut guest, 9);
 }
 
-/// The largest message that the device takes from the guest.
+/// The longest message that the device accepts from the guest.
 const LARGE: u32 = 64 << 20;
 
 #[test]
-fn a_message_that_no_datagram_holds_resets_its_connection_and_harms_no_other() {
+fn a_message_too_long_for_a_datagram_resets_only_its_own_connection() {
     let mut receiver = None;
     let host = Host::with(|path, builder| {
         let path = path.parent().unwrap().join("notify");
@@ -147,11 +147,11 @@ fn a_message_that_no_datagram_holds_resets_its_connection_and_harms_no_other() {
 }
 
 #[test]
-fn t35_an_address_that_does_not_answer_yet_delays_its_own_connection_alone() {
+fn t35_an_address_that_does_not_answer_delays_only_its_own_connection() {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
     rustix::net::bind(&socket, &any).unwrap();
-    // It takes one connection, and answers no other.
+    // The listener has room for one connection, and does not answer others.
     rustix::net::listen(&socket, 0).unwrap();
     let service = TcpListener::from(socket);
     let host = Host::with(|_, builder| {
@@ -173,7 +173,7 @@ fn t35_an_address_that_does_not_answer_yet_delays_its_own_connection_alone() {
 }
 
 #[test]
-fn a_reset_in_the_middle_passes_both_ways_over_tcp() {
+fn tcp_resets_pass_both_ways() {
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = service.local_addr().unwrap();
     let host = forwarding(|_| ForwardTarget::Tcp(address));
@@ -201,7 +201,7 @@ fn a_reset_in_the_middle_passes_both_ways_over_tcp() {
 }
 
 #[test]
-fn a_target_may_appear_later_and_go_and_come_again() {
+fn a_target_can_come_and_go() {
     let host = forwarding(|directory| ForwardTarget::Unix(directory.join("service")));
     let mut guest = host.boot();
     let path = host.path("service");
@@ -211,13 +211,17 @@ fn a_target_may_appear_later_and_go_and_come_again() {
         assert_eq!(guest.connect_to(2, 7), Some(Op::Response));
         drop(service);
         guest.expect(Op::Reset);
-        assert_eq!(guest.connect_to(3, 7), Some(Op::Reset), "nothing listens");
+        assert_eq!(
+            guest.connect_to(3, 7),
+            Some(Op::Reset),
+            "there is no listener"
+        );
         std::fs::remove_file(&path).unwrap();
     }
 }
 
 #[test]
-fn t127_clients_of_an_exposed_socket_that_leave_before_the_guest_is_up_are_not_announced() {
+fn t127_clients_of_an_exposed_socket_that_leave_before_the_guest_boots_are_not_announced() {
     let host = Host::with(|path, builder| {
         let at = ExposedAt::Unix(path.parent().unwrap().join("ssh"));
         builder.backend_for(Box::new(ExposeBackend::bind(&at, 22).unwrap()), &[])
@@ -233,7 +237,7 @@ fn t127_clients_of_an_exposed_socket_that_leave_before_the_guest_is_up_are_not_a
 }
 
 #[test]
-fn t100_a_thousand_connections_over_tcp_leave_no_descriptor() {
+fn t100_a_thousand_tcp_connections_leave_no_descriptor_behind() {
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let forward = format!("--forward=7=tcp:{}", service.local_addr().unwrap());
     let program = Program::start_one(&[&forward, "--expose=tcp:127.0.0.1:0=22"]);
@@ -254,7 +258,7 @@ fn t100_a_thousand_connections_over_tcp_leave_no_descriptor() {
 }
 
 #[test]
-fn an_address_in_use_is_named_and_leaves_no_socket() {
+fn the_error_names_an_address_in_use_and_no_socket_is_left() {
     let taken = TcpListener::bind("[::1]:0").unwrap();
     let at = format!("tcp:{}", taken.local_addr().unwrap());
     let dir = tempfile::TempDir::new().unwrap();
@@ -271,7 +275,7 @@ fn an_address_in_use_is_named_and_leaves_no_socket() {
 }
 
 #[test]
-fn the_program_forwards_and_exposes_and_has_no_connect() {
+fn the_program_has_options_to_forward_to_expose_and_not_to_listen() {
     let dir = tempfile::TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let program = Program::start_one(&[

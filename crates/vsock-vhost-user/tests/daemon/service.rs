@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program as a service: a manager that plays systemd, the permissions of sockets, and the
+//! The program as a service: a simulated service manager, the permissions of sockets, and the
 //! sandbox.
 
 use std::fs;
@@ -21,7 +21,7 @@ use vsock_compliance::poll::{Deadline, wait_until};
 use crate::guest::{GENEROUS, Guest};
 use crate::program::{PROGRAM, Program};
 
-/// The program under a manager that hands sockets over, in order, with these names.
+/// The program under a service manager that passes sockets to it.
 struct Service {
     child: Child,
     dir: TempDir,
@@ -32,7 +32,7 @@ impl Service {
     fn start(dir: TempDir, sockets: &[&OwnedFd], names: &str, options: &[&str]) -> Self {
         let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
         manager.set_read_timeout(Some(GENEROUS)).unwrap();
-        // The shell moves them to the numbers from 3 on, and has the number of the process.
+        // The shell moves the sockets to the numbers from 3 on, and knows its own process ID.
         let moves = sockets.iter().enumerate().map(|(index, socket)| {
             let number = socket.as_raw_fd();
             format!("exec {}<&{number}; ", index + 3)
@@ -62,13 +62,13 @@ impl Service {
         String::from_utf8(message[..len].to_vec()).unwrap()
     }
 
-    /// Waits until the manager is told this.
+    /// Waits until the manager is notified of this.
     #[track_caller]
     fn wait_for(&self, text: &str) {
         while self.told() != text {}
     }
 
-    /// Its exit code and what it said.
+    /// Waits for the end; returns the exit code and the error output.
     fn end(&mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
@@ -88,12 +88,12 @@ impl Drop for Service {
     }
 }
 
-/// A socket of the manager's, which its children have.
+/// Returns a listening socket of the manager that its children inherit.
 fn listener(path: &Path, socket_type: SocketType) -> OwnedFd {
     let socket = socket_with(AddressFamily::UNIX, socket_type, SocketFlags::empty(), None).unwrap();
     bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
     listen(&socket, 10).unwrap();
-    // Beyond the numbers that it is moved to.
+    // With a number above those to which the shell moves the sockets.
     rustix::io::fcntl_dupfd_cloexec(&socket, 50)
         .and_then(|socket| {
             rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty())?;
@@ -108,13 +108,13 @@ fn vm(dir: &Path, cid: u64) -> String {
 }
 
 #[test]
-fn a_manager_is_told_what_the_program_does() {
+fn a_manager_is_notified_of_the_state_of_the_program() {
     let dir = TempDir::new().unwrap();
     let vms = [vm(dir.path(), 3), vm(dir.path(), 4)];
     let mut service = Service::start(dir, &[], "", &[&vms[0], &vms[1]]);
     let waits = "guest 3: waiting for a VMM; guest 4: waiting for a VMM";
     assert_eq!(service.told(), format!("READY=1\nSTATUS={waits}"));
-    // It is ready: nothing needs to be waited for.
+    // After READY=1 there is no need to wait.
     let path = service.dir.path().join("3.sock");
     let mut guest = Guest::boot(&path, 3);
     let rest = "guest 4: waiting for a VMM";
@@ -134,7 +134,7 @@ fn a_manager_is_told_what_the_program_does() {
 }
 
 #[test]
-fn sockets_that_a_manager_hands_over_are_served_and_stay() {
+fn sockets_passed_by_a_manager_are_served_and_stay() {
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
     let sockets = [
@@ -144,7 +144,7 @@ fn sockets_that_a_manager_hands_over_are_served_and_stay() {
     ];
     let path = dir.path().to_owned();
     let mut dir = Some(dir);
-    // By a name, by another, and by the path.
+    // By two different names, and by the path.
     for names in ["frontend:uds:vm.socket", "vm.socket:uds-3:seqpacket"] {
         let handed_over = sockets.each_ref();
         let options = [vm(&path, 3)];
@@ -165,7 +165,7 @@ fn sockets_that_a_manager_hands_over_are_served_and_stay() {
         for name in ["3.sock", "elsewhere", "3.vsock_seqpacket"] {
             assert!(path.join(name).exists(), "{name} is the manager's");
         }
-        // The manager can listen with them again.
+        // The manager can use the sockets again.
         drop(UnixStream::connect(path.join("3.sock")).unwrap());
         let stub = TempDir::new().unwrap();
         fs::remove_file(path.join("notify")).unwrap();
@@ -174,14 +174,14 @@ fn sockets_that_a_manager_hands_over_are_served_and_stay() {
 }
 
 #[test]
-fn sockets_that_are_for_no_guest_are_refused_and_those_for_another_process_are_not_taken() {
+fn sockets_for_no_guest_are_refused_and_those_for_another_process_ignored() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().to_owned();
     let socket = listener(&path.join("other"), SocketType::STREAM);
     let mut service = Service::start(dir, &[&socket], "mail", &[&vm(&path, 3)]);
     let (code, said) = service.end();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("named mail, which is for no guest"), "{said}");
+    assert!(said.contains("named mail belongs to no guest"), "{said}");
     assert!(!path.join("3.sock").exists());
 
     let mut command = Command::new(PROGRAM);
@@ -192,7 +192,7 @@ fn sockets_that_are_for_no_guest_are_refused_and_those_for_another_process_are_n
 }
 
 #[test]
-fn every_socket_has_the_mode_and_the_group_that_are_asked_for() {
+fn every_socket_has_the_requested_mode_and_group() {
     let expose = TempDir::new().unwrap();
     let ssh = expose.path().join("ssh");
     let exposed = format!("--expose=unix:{}=22", ssh.display());
@@ -210,7 +210,7 @@ fn every_socket_has_the_mode_and_the_group_that_are_asked_for() {
 }
 
 #[test]
-fn each_thread_is_confined_by_default_and_none_if_it_is_off() {
+fn all_threads_are_confined_by_default_and_none_with_sandbox_off() {
     let place = TempDir::new().unwrap();
     let capture = format!("--capture={}", place.path().join("packets").display());
     let control = place.path().join("control");
@@ -219,7 +219,7 @@ fn each_thread_is_confined_by_default_and_none_if_it_is_off() {
     let filters = |options: &[&str], are: &dyn Fn(&[bool]) -> bool| {
         let program = Program::start_one(&[&all, options].concat());
         program.boot().assert_refused();
-        // A guest may be served before the last thread is confined.
+        // The first guest can be served before the last thread is confined.
         wait_until(Deadline::after(GENEROUS), || {
             let tasks = fs::read_dir(program.proc("task")).unwrap();
             let modes = tasks.map(|task| {
@@ -232,8 +232,8 @@ fn each_thread_is_confined_by_default_and_none_if_it_is_off() {
         program.said();
         assert!(!control.exists());
     };
-    // Besides main, signals, the guest's end, its data and requests, log and closer: control,
-    // report, capture, and the starter of those of passed descriptors.
+    // The main thread, and those for signals, the guest's end, its data and requests, the log and
+    // the closer; and the threads for control, reports, captures and passed descriptors.
     filters(&[], &|modes| {
         modes.len() >= 11 && modes.iter().all(|is| *is)
     });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Guests that talk to guests: each has a device with threads of its own, and a front-end.
+//! Connections between guests, each of which has its own device, threads and front-end.
 
 use vsock_proto::{Header, MessageFlags, Op, ShutdownFlags};
 use vsock_vhost_user::Siblings;
@@ -8,7 +8,7 @@ use vsock_vhost_user::Siblings;
 use crate::guest::{Guest, Socket};
 use crate::host::Host;
 
-/// Two guests in these groups, whose drivers know of messages and are up.
+/// Creates two guests in these groups, whose drivers are up and support messages.
 fn pair(groups: [&str; 2]) -> [(Host, Guest); 2] {
     let siblings = Siblings::new();
     let hosts = groups.map(|groups| Host::sibling(&siblings, groups));
@@ -20,7 +20,7 @@ fn pair(groups: [&str; 2]) -> [(Host, Guest); 2] {
     })
 }
 
-/// A connection of the first guest's port 1000 to the second one's port 80: both ends.
+/// Connects the first guest's port 1000 to the second one's port 80; returns both ends.
 fn connected(guests: &mut [(Host, Guest); 2], socket_type: u16) -> [Socket; 2] {
     let [(_, one), (host, other)] = guests;
     let near = one.request_at(host.cid, socket_type, 1000, 80);
@@ -31,13 +31,13 @@ fn connected(guests: &mut [(Host, Guest); 2], socket_type: u16) -> [Socket; 2] {
     [near, far]
 }
 
-/// Bytes that are easy to tell apart.
+/// Creates bytes that identify their positions.
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
 
 #[test]
-fn bytes_pass_between_guests_both_ways_until_each_direction_ends() {
+fn bytes_pass_between_guests_until_each_direction_ends() {
     let mut guests = pair(["a", "a+b"]);
     let [mut near, mut far] = connected(&mut guests, 1);
     let [(first, one), (_, other)] = &mut guests;
@@ -53,13 +53,13 @@ fn bytes_pass_between_guests_both_ways_until_each_direction_ends() {
     assert_eq!(one.read(&mut near, 20), b"after the half-close");
     other.finish(&far);
     assert_eq!(one.expect(Op::Shutdown).0.flags, ShutdownFlags::SEND.bits());
-    // Both sides have ended.
+    // Both directions have ended.
     one.expect(Op::Reset);
     other.expect(Op::Reset);
 }
 
 #[test]
-fn a_guest_learns_that_another_one_reads_no_more() {
+fn a_guest_learns_that_another_one_has_stopped_reading() {
     let mut guests = pair(["a", "a"]);
     let [near, far] = connected(&mut guests, 1);
     let [(_, one), (_, other)] = &mut guests;
@@ -70,13 +70,13 @@ fn a_guest_learns_that_another_one_reads_no_more() {
     let (_, payload) = other.expect(Op::ReadWrite);
     assert_eq!(payload, b"and goes on sending");
     other.say(&far, Op::Reset, 0, &[]);
-    // Nothing is read any more on either side, which is the end.
+    // Neither side reads any more, so the connection ends.
     assert_eq!(one.expect(Op::Shutdown).0.flags, receive);
     one.expect(Op::Reset);
 }
 
 #[test]
-fn t26_a_guest_that_is_not_there_or_refuses_is_an_rst() {
+fn t26_a_missing_or_refusing_guest_results_in_an_rst() {
     let mut guests = pair(["a", "a"]);
     let [(_, one), (host, other)] = &mut guests;
     one.siblings.push(99);
@@ -106,7 +106,7 @@ fn guests_without_a_group_in_common_do_not_reach_each_other() {
 }
 
 #[test]
-fn messages_pass_between_guests_whole_with_their_records() {
+fn messages_pass_between_guests_with_their_records() {
     let mut guests = pair(["a", "a"]);
     let [near, mut far] = connected(&mut guests, 2);
     let [(_, one), (_, other)] = &mut guests;

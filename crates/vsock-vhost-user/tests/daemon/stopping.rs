@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a device lets go when it ends, with its owner looking elsewhere.
+//! What a device releases when it stops, without any help from its owner.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -25,14 +25,14 @@ use crate::host::{Host, STOP, Scripted, ScriptedStream, act, on_drop};
 use crate::ring::BUFFER;
 use crate::vmm::{FEATURES, RX, Vmm, header};
 
-/// Both backends over Unix sockets.
+/// Adds both backends over Unix sockets.
 fn both(path: &Path, builder: VhostUserVsockBuilder) -> VhostUserVsockBuilder {
     builder
         .backend(Box::new(UnixBackend::bind(path).unwrap()))
         .backend(Box::new(UnixSeqpacketBackend::bind(path).unwrap()))
 }
 
-/// A thread of the host that waits for a connection; how that ends.
+/// Starts a host thread that waits for a connection, and returns how the wait ends.
 fn accepting(host: &Host) -> Receiver<io::Result<()>> {
     let listener = host.connector.listen(1).unwrap();
     let (accepts, accepted) = mpsc::channel();
@@ -40,7 +40,7 @@ fn accepting(host: &Host) -> Receiver<io::Result<()>> {
     accepted
 }
 
-/// The CID is free again when what the device was in is over.
+/// Checks that the CID becomes free when the call that blocks the device has ended.
 #[track_caller]
 fn assert_frees(cid: u64, socket: &Path) {
     let freed = || VhostUserVsockBuilder::new(cid, socket).spawn().is_ok();
@@ -48,8 +48,8 @@ fn assert_frees(cid: u64, socket: &Path) {
 }
 
 #[test]
-fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backends() {
-    // Backends go in this order: its file has gone when the listener ends.
+fn a_stop_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backends() {
+    // Backends are dropped in this order, so the file is removed before the listener ends.
     let host = Host::with(both);
     let accepted = accepting(&host);
     let (connects, connected) = mpsc::channel();
@@ -62,7 +62,7 @@ fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backen
     let end = accepted.recv_timeout(GENEROUS).unwrap();
     assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
     assert!(!host.path("vm.vsock").exists());
-    // A later caller does not wait either.
+    // A later call does not wait either.
     connect();
     for _ in 0..2 {
         let end = connected.recv_timeout(GENEROUS).unwrap();
@@ -73,7 +73,7 @@ fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backen
     host.device.join().unwrap();
 }
 
-/// The wait has ended, by a panic of the device.
+/// Checks that the wait has ended because the device panicked.
 #[track_caller]
 fn assert_panicked(accepted: &Receiver<io::Result<()>>, device: VhostUserVsock) {
     let end = accepted.recv_timeout(GENEROUS).unwrap();
@@ -82,7 +82,7 @@ fn assert_panicked(accepted: &Receiver<io::Result<()>>, device: VhostUserVsock) 
     assert!(matches!(ended, VhostUserError::Panicked), "{ended}");
 }
 
-/// What a backend is ready by, as soon as it is watched.
+/// Creates a descriptor that is ready as soon as it is watched.
 fn readable() -> Option<UnixStream> {
     let (readable, peer) = UnixStream::pair().unwrap();
     drop(peer);
@@ -97,18 +97,18 @@ fn a_panic_ends_the_waits_of_host_threads_too() {
         ..Scripted::default()
     });
     let accepted = accepting(&host);
-    // It may panic before it has answered the last request.
+    // The device may panic before it has answered the last request.
     let mut vmm = host.vmm();
     let _started = vmm.start(FEATURES);
     assert_panicked(&accepted, host.device);
 }
 
-/// Panics, unless a panic is on its way.
+/// Panics, unless the thread is already panicking.
 fn panic_once() {
     assert!(thread::panicking(), "on purpose");
 }
 
-/// What panics.
+/// The call that panics.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Where {
     Connect,
@@ -168,7 +168,7 @@ fn t132_a_panic_of_a_backend_or_a_stream_ends_the_waits() {
     }
 }
 
-/// What panics when it is dropped.
+/// A value that panics when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -178,7 +178,7 @@ impl Drop for Bomb {
 }
 
 #[test]
-fn t132_streams_and_backends_that_all_panic_when_they_are_dropped_end_their_device_alone() {
+fn t132_streams_and_backends_that_panic_when_dropped_end_only_their_device() {
     let (tells, dropped) = mpsc::channel();
     let bomb = || {
         Box::new(Scripted {
@@ -186,7 +186,7 @@ fn t132_streams_and_backends_that_all_panic_when_they_are_dropped_end_their_devi
             ..Scripted::default()
         })
     };
-    // Each stream panics with what panics when it is dropped.
+    // The payload of each stream's panic also panics when it is dropped.
     let streams = Scripted {
         on_connect: Some(Box::new(move || {
             let tells = tells.clone();
@@ -215,7 +215,7 @@ fn t132_streams_and_backends_that_all_panic_when_they_are_dropped_end_their_devi
     host.device.stopper().stop();
     let socket = host.socket();
     assert_panicked(&accepted, host.device);
-    assert_eq!(dropped.iter().count(), 10, "none is left");
+    assert_eq!(dropped.iter().count(), 10, "all were dropped");
     let again = VhostUserVsockBuilder::new(host.cid, &socket)
         .spawn()
         .unwrap();
@@ -223,7 +223,7 @@ fn t132_streams_and_backends_that_all_panic_when_they_are_dropped_end_their_devi
 }
 
 #[test]
-fn a_stop_ends_though_a_backend_does_not_and_says_so() {
+fn a_stop_ends_with_an_error_if_a_backend_blocks_it() {
     let ((entered, enters), (lets_go, let_go)) = (mpsc::channel(), mpsc::channel::<()>());
     let stuck = Scripted {
         watched: readable(),
@@ -244,13 +244,13 @@ fn a_stop_ends_though_a_backend_does_not_and_says_so() {
     assert!(ended.to_string().contains("moves bytes"), "{ended}");
     assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
     assert_eq!(std::fs::read_dir(host.dir.path()).unwrap().count(), 0);
-    // The front-end is not left waiting.
+    // The front-end does not have to wait.
     let end = vmm.socket().read(&mut [0]).map_err(|error| error.kind());
     assert!(
         matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)),
         "{end:?}"
     );
-    // What still runs shares its CID with no other, until it has ended.
+    // As long as the device still runs, no other device can have its CID.
     let taken = VhostUserVsockBuilder::new(cid, &socket)
         .spawn()
         .unwrap_err();
@@ -259,8 +259,8 @@ fn a_stop_ends_though_a_backend_does_not_and_says_so() {
     assert_frees(cid, &socket);
 }
 
-/// A socket whose last `close` waits until its peer has read everything, and the peer, which does
-/// not.
+/// Creates a socket whose last `close` blocks until its peer has read everything, and the peer,
+/// which does not read.
 fn lingering() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -280,7 +280,7 @@ pub(crate) fn block_requests(vmm: &Vmm) -> TcpStream {
     let fds = [near.as_raw_fd()];
     let mut front_end = vmm.socket();
     front_end.send_with_fds(&[first], &fds).unwrap();
-    // From here on the device's is the last one.
+    // From here on, the device has the last descriptor.
     drop(near);
     front_end.write_all(rest).unwrap();
     far
@@ -305,7 +305,7 @@ fn t119_a_file_that_is_slow_to_close_stops_no_byte_and_no_stop() {
 }
 
 #[test]
-fn a_backend_that_does_not_go_is_what_a_stop_names() {
+fn a_stop_names_a_backend_whose_drop_blocks() {
     let (lets_go, let_go) = mpsc::channel::<()>();
     let host = Host::with_backend(Scripted {
         on_drop: on_drop(move || {
@@ -314,7 +314,7 @@ fn a_backend_that_does_not_go_is_what_a_stop_names() {
         ..Scripted::default()
     });
     let ended = host.device.stop().unwrap_err();
-    assert!(ended.to_string().contains("from its drop"), "{ended}");
+    assert!(ended.to_string().contains("dropping a backend"), "{ended}");
     drop(lets_go);
 }
 
@@ -330,7 +330,7 @@ fn t133_a_stop_resets_the_connections_of_a_guest_that_has_room_for_it() {
         accepted.push(listener.accept().unwrap());
     }
     host.device.stop().unwrap();
-    // The device has gone. What it had to say is in the guest's ring.
+    // The device has ended. Its last packets are in the guest's ring.
     let mut told: Vec<u32> = (2000..2010)
         .map(|_| guest.expect(Op::Reset).0.dst_port)
         .collect();
@@ -347,7 +347,7 @@ fn t133_a_guest_without_room_does_not_delay_a_stop() {
     let listener = host.connector.listen(1).unwrap();
     let mut vmm = host.vmm();
     vmm.start(FEATURES).unwrap();
-    // One buffer, for the answer.
+    // One buffer, for the reply.
     vmm.rings[RX].offer(BUFFER, true);
     vmm.rings[RX].notify(0);
     let mut guest = Guest::of(vmm, host.cid);
@@ -356,10 +356,10 @@ fn t133_a_guest_without_room_does_not_delay_a_stop() {
     host.assert_stops();
 }
 
-/// A stream of a caller's may write to a pipe or a socket whose reader has gone, in a process that
-/// has not changed what `SIGPIPE` does: it would end the process.
+/// An embedder's stream may write to a pipe or a socket whose reader has gone. If the process has
+/// not changed the effect of `SIGPIPE`, the signal would end the process.
 #[test]
-fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
+fn a_stream_that_writes_to_a_closed_pipe_raises_no_signal() {
     let (tells, told) = mpsc::channel();
     let host = Host::with_backend(Scripted {
         on_connect: Some(Box::new(move || {
@@ -387,7 +387,7 @@ fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
 }
 
 #[test]
-fn t126_a_lock_of_the_directory_that_is_never_given_back_delays_no_stop() {
+fn t126_a_directory_lock_that_is_never_released_does_not_delay_a_stop() {
     let host = Host::with(both);
     let directory = File::open(host.dir.path()).unwrap();
     flock(&directory, FlockOperation::LockExclusive).unwrap();
@@ -395,7 +395,7 @@ fn t126_a_lock_of_the_directory_that_is_never_given_back_delays_no_stop() {
 }
 
 #[test]
-fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_delay_a_stop() {
+fn t119_a_file_queued_by_a_waiting_front_end_does_not_delay_a_stop() {
     let host = Host::new();
     let mut vmm = host.vmm();
     vmm.start(FEATURES).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams of a host program that is the device, to and from a guest.
+//! In-process streams between a host component and a guest.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -15,7 +15,7 @@ use crate::guest::{Guest, WINDOW};
 use crate::host::Host;
 
 #[test]
-fn a_host_program_talks_to_a_port_of_the_guest() {
+fn a_host_component_connects_to_a_port_of_the_guest() {
     let (host, mut guest) = Host::booted();
     let talk = host.connecting(1024, |mut stream| {
         stream.write_all(b"how are you?").unwrap();
@@ -32,7 +32,7 @@ fn a_host_program_talks_to_a_port_of_the_guest() {
 }
 
 #[test]
-fn the_guest_talks_to_a_listener_of_the_host_program() {
+fn the_guest_connects_to_a_listener_of_a_host_component() {
     let (host, mut guest) = Host::booted();
     let listener = host.connector.listen(52).unwrap();
     let talk = thread::spawn(move || {
@@ -40,7 +40,7 @@ fn the_guest_talks_to_a_listener_of_the_host_program() {
         let mut question = [0; 5];
         stream.read_exact(&mut question).unwrap();
         stream.write_all(&question).unwrap();
-        // Reads to the end that the guest has announced.
+        // Reads until the guest's half-close.
         stream.read(&mut question).unwrap()
     });
     let (mut socket, answer) = guest.connect(4000, 52);
@@ -52,7 +52,7 @@ fn the_guest_talks_to_a_listener_of_the_host_program() {
 }
 
 #[test]
-fn ports_that_no_backend_has_go_to_the_first_that_was_added_without_ports() {
+fn other_ports_belong_to_the_first_backend_added_without_ports() {
     let mut some = None;
     let host = Host::with(|_, builder| {
         let (builder, connector) = builder.in_process_for(&[52]).unwrap();
@@ -88,7 +88,7 @@ fn without_a_backend_for_the_rest_other_ports_are_refused() {
     let (_, answer) = guest.connect(4000, 53);
     assert_eq!(answer.op, u16::from(Op::Reset));
     assert_eq!(device.counters().refused_by_backend, 1);
-    // The host's own connections have nothing to do with it.
+    // The host's own connections are not affected.
     let connect = thread::spawn(move || connector.connect_to(1024).map(drop));
     guest.accept(1024);
     connect.join().unwrap().unwrap();
@@ -121,7 +121,7 @@ fn a_reply_comes_after_the_hosts_half_close() {
 }
 
 #[test]
-fn many_bytes_arrive_whole_both_ways() {
+fn many_bytes_arrive_in_both_directions() {
     const LEN: usize = WINDOW as usize * 5 + 4321;
     let (host, mut guest) = Host::booted();
     let mut bytes = vec![0; LEN];
@@ -136,7 +136,7 @@ fn many_bytes_arrive_whole_both_ways() {
     let mut socket = guest.accept(7);
     let got = guest.read(&mut socket, LEN);
     assert!(got == bytes);
-    // In steps of half a window, each of which the host has to take before the next.
+    // In steps of half a window; the host has to read each step before the next one.
     for part in got.chunks(WINDOW as usize / 2) {
         guest.write(&socket, part);
         guest.wait_until_taken(&mut socket, part.len());
@@ -146,12 +146,12 @@ fn many_bytes_arrive_whole_both_ways() {
 }
 
 #[test]
-fn a_dropped_stream_ends_the_guests_socket_in_order() {
+fn a_dropped_stream_closes_the_guests_socket_gracefully() {
     let (host, mut guest) = Host::booted();
     let stream = host.connecting(7, |stream| stream);
     guest.accept(7);
     drop(stream.join().unwrap());
-    // A half may be announced first.
+    // A half-close may come first.
     let both = loop {
         let (header, _) = guest.packet();
         assert_eq!(header.op, u16::from(Op::Shutdown));
@@ -172,7 +172,7 @@ fn an_aborted_stream_resets_the_guests_socket() {
 }
 
 #[test]
-fn a_guest_that_closes_ends_the_host_programs_stream_in_order() {
+fn a_guest_that_closes_ends_the_host_components_stream_gracefully() {
     let (host, mut guest) = Host::booted();
     let talk = host.connecting(7, |mut stream| {
         let mut text = String::new();
@@ -185,7 +185,7 @@ fn a_guest_that_closes_ends_the_host_programs_stream_in_order() {
 }
 
 #[test]
-fn a_reset_of_the_guest_reaches_the_host_program() {
+fn a_reset_by_the_guest_reaches_the_host_component() {
     let (host, mut guest) = Host::booted();
     let talk = host.connecting(7, |mut stream| stream.read(&mut [0]).unwrap_err().kind());
     let socket = guest.accept(7);

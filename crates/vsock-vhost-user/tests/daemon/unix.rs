@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Host processes that reach a guest over Unix sockets.
+//! Host processes that connect to a guest through Unix sockets.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -13,12 +13,12 @@ use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostU
 use crate::guest::GENEROUS;
 use crate::host::Host;
 
-/// A device with a backend for streams over Unix sockets.
+/// Creates a device with a backend for streams over Unix sockets.
 fn host() -> Host {
     Host::with(|path, builder| builder.backend(Box::new(UnixBackend::bind(path).unwrap())))
 }
 
-/// A host process that connects, and says this.
+/// Connects as a host process, and sends this command.
 fn connect(host: &Host, command: &str) -> BufReader<UnixStream> {
     let mut stream = UnixStream::connect(host.path("vm.vsock")).unwrap();
     stream.set_read_timeout(Some(GENEROUS)).unwrap();
@@ -33,7 +33,7 @@ fn line(stream: &mut BufReader<UnixStream>) -> String {
 }
 
 #[test]
-fn a_host_process_connects_by_text() {
+fn a_host_process_connects_with_a_text_command() {
     let host = host();
     let mut guest = host.boot();
     let mut stream = connect(&host, "CONNECT 1024\nhello");
@@ -47,7 +47,7 @@ fn a_host_process_connects_by_text() {
 }
 
 #[test]
-fn half_closes_pass_both_ways() {
+fn half_closes_pass_in_both_directions() {
     let host = host();
     let mut guest = host.boot();
     let mut stream = connect(&host, "CONNECT 1\nquestion");
@@ -64,7 +64,7 @@ fn half_closes_pass_both_ways() {
 }
 
 #[test]
-fn the_guest_reaches_a_host_process() {
+fn the_guest_connects_to_a_host_process() {
     let host = host();
     let listener = UnixListener::bind(host.path("vm.vsock_5000")).unwrap();
     let mut guest = host.boot();
@@ -111,7 +111,7 @@ fn t125_no_guest_of_a_process_reaches_the_socket_of_another() {
         panic!("another error");
     };
     assert_eq!(source.kind(), taken);
-    // Nor the other way round.
+    // Nor the other way around.
     let _vmm = UnixBackend::bind(host.path("other_0")).unwrap();
     let backend = UnixSeqpacketBackend::bind(host.path("other"));
     assert_eq!(backend.unwrap_err().kind(), taken);
@@ -127,7 +127,7 @@ fn a_port_without_a_socket_is_refused_immediately() {
 }
 
 #[test]
-fn t36_a_client_that_comes_before_the_guest_is_served_by_it() {
+fn t36_a_client_that_connects_before_the_guest_is_served_later() {
     let host = host();
     let mut stream = connect(&host, "CONNECT 9\n");
     let mut guest = host.boot();
@@ -144,7 +144,7 @@ fn t127_clients_that_have_left_before_the_guest_is_up_are_not_announced() {
             stream.get_ref().shutdown(Shutdown::Both).unwrap();
         }
     }
-    // Those that wait for an answer, or have left something, are served.
+    // Clients that wait for an answer, or that have sent something, are served.
     let one_way = connect(&host, "CONNECT 10\n");
     one_way.get_ref().shutdown(Shutdown::Write).unwrap();
     drop(connect(&host, "CONNECT 11\nleft"));
@@ -166,7 +166,7 @@ fn t135_a_new_server_does_not_meet_the_clients_of_the_one_before() {
     let path = host.path("vm.vsock_6");
     let busy = || {
         let listener = UnixListener::bind(&path).unwrap();
-        // The smallest backlog takes one connection.
+        // The smallest backlog holds one connection.
         rustix::net::listen(&listener, 0).unwrap();
         listener
     };
@@ -178,12 +178,12 @@ fn t135_a_new_server_does_not_meet_the_clients_of_the_one_before() {
         guest.request(port, 6);
     }
     guest.settle();
-    // Its successor has the path before any connection is answered.
+    // A new server has the path before any connection is answered.
     std::fs::rename(&path, host.path("before")).unwrap();
     let after = busy();
     for port in 2..=6 {
         let (answer, _) = guest.expect(Op::Reset);
-        assert_eq!(answer.dst_port, port, "in the order in which they came");
+        assert_eq!(answer.dst_port, port, "in their original order");
     }
     let (socket, answer) = guest.connect(7, 6);
     assert_eq!(answer.op, u16::from(Op::Response));
@@ -196,16 +196,16 @@ fn t135_a_new_server_does_not_meet_the_clients_of_the_one_before() {
 }
 
 #[test]
-fn t35_a_full_backlog_delays_the_answer_and_nothing_else() {
+fn t35_a_full_backlog_delays_only_the_answer() {
     let host = host();
     let listener = UnixListener::bind(host.path("vm.vsock_6")).unwrap();
-    // The smallest backlog takes one connection that is not accepted.
+    // The smallest backlog holds one connection that is not accepted.
     rustix::net::listen(&listener, 0).unwrap();
     let mut guest = host.boot();
     let (_, first) = guest.connect(1, 6);
     assert_eq!(first.op, u16::from(Op::Response));
     let waiting = guest.request(2, 6);
-    // Others are served while it waits.
+    // Other connections are served meanwhile.
     let mut client = connect(&host, "CONNECT 9\n");
     guest.accept(9);
     assert!(line(&mut client).starts_with("OK "));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A VMM: it connects to the device and shares a guest's memory with it.
+//! A simulated VMM, which connects to the device and shares a guest's memory with it.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -18,8 +18,8 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use crate::guest::GENEROUS;
 use crate::ring::{Ring, STRIDE};
 
-/// `VIRTIO_F_VERSION_1`, `VIRTIO_F_EVENT_IDX` and the bit by which both ends agree on protocol
-/// features: what QEMU takes at least.
+/// `VIRTIO_F_VERSION_1`, `VIRTIO_F_EVENT_IDX` and the bit for protocol features: the minimum that
+/// QEMU accepts.
 pub(crate) const FEATURES: u64 = 1 << 32 | 1 << 30 | 1 << 29;
 
 /// `VIRTIO_F_RING_PACKED`, which the device does not offer.
@@ -31,26 +31,26 @@ pub(crate) const EVENT: usize = 2;
 
 pub(crate) struct Vmm {
     pub(crate) frontend: Frontend,
-    /// The same connection, for what `frontend` would not say.
+    /// The same connection, for messages that `frontend` would not send.
     socket: UnixStream,
     memory: GuestMemoryMmap,
     pub(crate) rings: [Ring; 3],
 }
 
 impl Vmm {
-    /// Connects, and says what QEMU says before its guest runs.
+    /// Connects, and sends what QEMU sends before its guest runs.
     pub(crate) fn connect(socket: &Path) -> Self {
         Self::connect_with(socket, memory(SealFlags::empty()))
     }
 
-    /// As [`connect`](Self::connect), with other memory.
+    /// Like [`connect`](Self::connect), with other memory.
     pub(crate) fn connect_with(socket: &Path, memory: GuestMemoryMmap) -> Self {
         let mut vmm = Self::open(socket, memory);
         vmm.introduce();
         vmm
     }
 
-    /// As [`connect`](Self::connect), for a guest that is there already.
+    /// Like [`connect`](Self::connect), for an existing guest.
     pub(crate) fn connect_over(socket: &Path, memory: GuestMemoryMmap, rings: [Ring; 3]) -> Self {
         let (socket, frontend) = connection(socket);
         let mut vmm = Self {
@@ -63,7 +63,7 @@ impl Vmm {
         vmm
     }
 
-    /// What a front-end says first.
+    /// Sends the first requests of a front-end.
     fn introduce(&mut self) {
         self.frontend.set_owner().unwrap();
         let features = self.frontend.get_features().unwrap();
@@ -72,7 +72,7 @@ impl Vmm {
         assert_eq!(self.frontend.get_queue_num().unwrap(), 3);
     }
 
-    /// Connects, and says nothing.
+    /// Connects without sending anything.
     pub(crate) fn open(socket: &Path, memory: GuestMemoryMmap) -> Self {
         let (socket, frontend) = connection(socket);
         let rings = [0, 1, 2].map(|index| Ring::new(&memory, index));
@@ -84,30 +84,31 @@ impl Vmm {
         }
     }
 
-    /// Hangs up, and connects to this socket, on behalf of a guest that goes on.
+    /// Hangs up and connects to this socket, while the guest continues.
     pub(crate) fn reconnect(&mut self, socket: &Path) {
         (self.socket, self.frontend) = connection(socket);
     }
 
-    /// Hangs up, on behalf of a guest that goes on.
+    /// Hangs up, while the guest continues.
     pub(crate) fn hang_up(&mut self) {
         let (socket, _peer) = UnixStream::pair().unwrap();
         self.frontend = Frontend::from_stream(socket.try_clone().unwrap(), 3);
         self.socket = socket;
     }
 
-    /// Takes these features of the protocol, all of which the device must offer.
+    /// Accepts these protocol features, all of which the device must offer.
     pub(crate) fn agree_on(&mut self, wanted: VhostUserProtocolFeatures) {
         let offered = self.frontend.get_protocol_features().unwrap();
         assert!(offered.contains(wanted), "{offered:?}");
         self.frontend.set_protocol_features(wanted).unwrap();
         if wanted.contains(VhostUserProtocolFeatures::REPLY_ACK) {
-            // Each request waits for its answer.
+            // Each request waits for its reply.
             self.frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         }
     }
 
-    /// Makes a request as it is, and waits for its answer, or the end: whether it was granted.
+    /// Sends a raw request, and waits for its reply or the end of the connection. Returns whether
+    /// it succeeded.
     #[track_caller]
     pub(crate) fn request(&mut self, code: FrontendReq, body: &[u8], fds: &[RawFd]) -> bool {
         let header = header(code, NEED_REPLY, body.len());
@@ -116,23 +117,23 @@ impl Vmm {
         let mut answer = [0; 20];
         let answered = self.socket.read_exact(&mut answer);
         let error = answered.as_ref().err().map(|error| error.kind());
-        assert_ne!(error, Some(ErrorKind::WouldBlock), "there is no answer");
+        assert_ne!(error, Some(ErrorKind::WouldBlock), "there is no reply");
         answered.is_ok() && answer[12..] == [0; 8]
     }
 
-    /// Gives a queue another kick, of any kind.
+    /// Sets a queue's kick, of any kind of file.
     pub(crate) fn set_kick(&mut self, index: usize, kick: &impl AsRawFd) -> bool {
         let body = (index as u64).to_ne_bytes();
         self.request(FrontendReq::SET_VRING_KICK, &body, &[kick.as_raw_fd()])
     }
 
-    /// Gives a queue another call, of any kind.
+    /// Sets a queue's call, of any kind of file.
     pub(crate) fn set_call(&mut self, index: usize, call: &impl AsRawFd) -> bool {
         let body = (index as u64).to_ne_bytes();
         self.request(FrontendReq::SET_VRING_CALL, &body, &[call.as_raw_fd()])
     }
 
-    /// Takes further features of the protocol than each front-end does.
+    /// Accepts more protocol features than every front-end does.
     pub(crate) fn agree_on_more(&mut self, more: VhostUserProtocolFeatures) {
         let usual = VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
@@ -140,18 +141,18 @@ impl Vmm {
         self.agree_on(usual | more);
     }
 
-    /// What the device offers.
+    /// Returns the features that the device offers.
     pub(crate) fn features(&self) -> u64 {
         self.frontend.get_features().unwrap()
     }
 
-    /// The guest's driver starts.
+    /// Starts the guest's driver.
     pub(crate) fn start(&mut self, features: u64) -> Result<(), Error> {
         self.rings.iter_mut().for_each(Ring::clear);
         self.set_up(features, [0; 2])
     }
 
-    /// Shares the memory, and starts the queues from here on.
+    /// Shares the memory, and starts the queues at these bases.
     fn set_up(&mut self, features: u64, bases: [u32; 2]) -> Result<(), Error> {
         self.frontend.set_features(features)?;
         self.share_memory()?;
@@ -178,7 +179,7 @@ impl Vmm {
         self.frontend.set_mem_table(&regions).map(drop)
     }
 
-    /// The guest's driver is reset: QEMU takes the queues back. Returns where each was.
+    /// Resets the guest's driver: stops the queues as QEMU does, and returns their bases.
     pub(crate) fn stop(&mut self) -> [u32; 2] {
         [RX, TX].map(|index| {
             self.frontend.set_vring_enable(index, false).unwrap();
@@ -186,12 +187,12 @@ impl Vmm {
         })
     }
 
-    /// The guest goes on where it was stopped: QEMU's `cont`. It knows nothing of it.
+    /// Continues where the guest was stopped, like QEMU's `cont`. The guest does not notice.
     pub(crate) fn go_on(&mut self, features: u64, bases: [u32; 2]) {
         self.set_up(features, bases).unwrap();
     }
 
-    /// The device's configuration space, from `offset` on.
+    /// Reads the device's configuration space, from `offset` on.
     pub(crate) fn config(&mut self, offset: u32, size: u32) -> Vec<u8> {
         let buf = vec![0; usize::try_from(size).unwrap()];
         let flags = VhostUserConfigFlags::empty();
@@ -199,7 +200,7 @@ impl Vmm {
         bytes
     }
 
-    /// The connection, to hang up or to say anything.
+    /// Returns the connection, to hang up or to send anything.
     pub(crate) fn socket(&self) -> &UnixStream {
         &self.socket
     }
@@ -216,17 +217,17 @@ fn connection(socket: &Path) -> (UnixStream, Frontend) {
     (socket, frontend)
 }
 
-/// Bytes of a guest's memory: for its queues, and for as many of another driver.
+/// The size of a guest's memory in bytes: room for its queues and those of another driver.
 pub(crate) const MEMORY: u64 = 6 * STRIDE;
 
-/// Memory of a guest that can be shared, with these seals.
+/// Creates sharable guest memory with these seals.
 pub(crate) fn memory(seals: SealFlags) -> GuestMemoryMmap {
     let size = usize::try_from(MEMORY).unwrap();
     let file = FileOffset::new(shared_file(MEMORY, seals), 0);
     GuestMemoryMmap::from_ranges_with_files([(GuestAddress(0), size, Some(file))]).unwrap()
 }
 
-/// A file of this many bytes that can be shared, with these seals.
+/// Creates a sharable file of this many bytes, with these seals.
 pub(crate) fn shared_file(len: u64, seals: SealFlags) -> File {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = memfd_create("shared", flags).unwrap();
@@ -235,11 +236,11 @@ pub(crate) fn shared_file(len: u64, seals: SealFlags) -> File {
     file.into()
 }
 
-/// Version 1 of the protocol, and the flag of a request that is to be answered.
+/// Version 1 of the protocol, and the flag for a request that needs a reply.
 const VERSION: u32 = 1;
 pub(crate) const NEED_REPLY: u32 = 1 << 3;
 
-/// What a request begins with.
+/// Creates the header of a request.
 pub(crate) fn header(code: FrontendReq, flags: u32, len: usize) -> [u8; 12] {
     let fields = [
         u32::from(code),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The end of a device whose guest lives on.
+//! Stops a device whose guest continues to run.
 
 use vm_memory::GuestMemory;
 use vsock_proto::Tick;
@@ -8,21 +8,22 @@ use vsock_proto::Tick;
 use super::VsockDevice;
 
 impl<M: GuestMemory> VsockDevice<M> {
-    /// The device is about to stop, and its guest goes on: every connection is closed, and
-    /// [`process`](Self::process) gives the guest an RST for each that it knows of, as its buffers allow.
-    /// See [`Muxer::begin_shutdown`](vsock_muxer::Muxer::begin_shutdown), also for what is lost.
+    /// Begins to stop a device whose guest continues to run. This closes every connection.
+    /// [`process`](Self::process) then sends the guest an RST for each connection that the guest
+    /// knows about, as its buffers allow.
     ///
-    /// How long to wait for a guest without buffers is the caller's decision; [`reset`](Self::reset) ends
-    /// it. A guest that has yet to take notice of a [`transport_reset`](Self::transport_reset) gets no
-    /// packet before it has.
+    /// [`Muxer::begin_shutdown`](vsock_muxer::Muxer::begin_shutdown) also says which data is lost.
+    /// The caller decides how long to wait for a guest without buffers; [`reset`](Self::reset) ends
+    /// the wait. A guest that has not yet acknowledged a [`transport_reset`](Self::transport_reset)
+    /// gets no packet before it does.
     ///
     /// ```
     /// use vm_memory::GuestMemoryMmap;
     /// use vsock_virtio::{DeviceFault, Queues, Tick, VsockDevice};
     ///
-    /// /// The beginning of a stop. Returns whether it is over: else `process` is called as
-    /// /// ever, with
-    /// /// each kick, until the device owes nothing or its owner has waited for long enough.
+    /// /// Begins to stop the device, and returns whether that is done already. If it is not,
+    /// /// continue to call `process` after each kick until `owes_farewells` returns `false`
+    /// /// or you have waited long enough.
     /// fn say_farewell(
     ///     device: &mut VsockDevice<GuestMemoryMmap>,
     ///     now: Tick,
@@ -32,7 +33,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///     device.farewell(now);
     ///     let outcome = device.process(now, mem, queues)?;
     ///     if outcome.notify_rx {
-    ///         // The guest is interrupted.
+    ///         // Interrupt the guest.
     ///     }
     ///     Ok(!device.owes_farewells())
     /// }
@@ -41,7 +42,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.muxer.begin_shutdown(now);
     }
 
-    /// Whether a [farewell](Self::farewell) has been said of which the guest does not have every RST.
+    /// Returns whether RSTs of a [`farewell`](Self::farewell) still wait for the guest's buffers.
     #[must_use]
     pub fn owes_farewells(&self) -> bool {
         self.muxer.owes_resets()

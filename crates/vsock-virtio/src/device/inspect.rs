@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What can be seen of a device from outside.
+//! Counters and queue depths of a device.
 
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
@@ -10,16 +10,16 @@ use crate::virtqueue::Virtqueue;
 use crate::{DeviceCounters, QueueDepths, QueueName, Queues};
 
 impl<M: GuestMemory> VsockDevice<M> {
-    /// What has been counted.
+    /// Returns the device's counters.
     #[must_use]
     pub const fn counters(&self) -> DeviceCounters {
         self.counters
     }
 
-    /// How many chains wait in each queue. It reads an index of each from guest memory, and takes
-    /// nothing.
+    /// Returns how many chains wait in each queue. This reads one index of each queue from guest
+    /// memory, and takes no chain.
     ///
-    /// A device that is not [active](Self::is_active) has no queues, whatever it is given.
+    /// Returns no depths if the device is not [active](Self::is_active).
     #[must_use]
     pub fn queue_depths(&self, mem: &M, queues: &mut Queues<'_>) -> QueueDepths {
         if !self.is_active() {

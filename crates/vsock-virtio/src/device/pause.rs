@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A driver that is paused for a while, and may be replaced by another one.
+//! A driver that is paused for a while, and that another driver may replace.
 
 use vm_memory::GuestMemory;
 use vsock_proto::Tick;
@@ -15,7 +15,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// takes over instead, [`reset`](Self::reset) the device and [`activate`](Self::activate) it.
     ///
     /// Connections stay open, and host clients wait. [`Muxer::pause`](vsock_muxer::Muxer::pause)
-    /// also says how to leave out the time of the pause. A device that is not active is unchanged.
+    /// describes how to exclude the time of the pause. A device that is not active is unchanged.
     pub fn pause(&mut self) {
         if self.is_active() {
             self.muxer.pause();
@@ -57,7 +57,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// Checks the queues and tells them how notifications are suppressed.
+    /// Checks the queues and sets how their notifications are suppressed.
     pub(super) fn set_up_all(
         &self,
         features: Features,
@@ -73,7 +73,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         Ok(())
     }
 
-    /// Whether a driver was up, and has not reset the device since.
+    /// Whether a driver has activated the device and has not reset it since.
     pub(super) const fn has_driver(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Active | Phase::Paused)
     }

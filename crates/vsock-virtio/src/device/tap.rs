@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A capture of the packets that pass.
+//! The device's packet tap.
 
 use vm_memory::GuestMemory;
 
@@ -8,10 +8,11 @@ use super::VsockDevice;
 use crate::PacketTap;
 
 impl<M: GuestMemory> VsockDevice<M> {
-    /// Shows each packet to `tap` from now on, both ways, or to none; returns the tap before. It
-    /// stays when the driver resets the device.
+    /// Shows each packet in both directions to `tap` from now on. `None` removes the tap. Returns
+    /// the previous tap.
     ///
-    /// Packets cost nothing more while there is none: one comparison.
+    /// The tap stays when the driver resets the device. Without one, each packet costs one
+    /// comparison.
     pub fn set_tap(&mut self, tap: Option<Box<dyn PacketTap>>) -> Option<Box<dyn PacketTap>> {
         self.tap.replace(tap)
     }

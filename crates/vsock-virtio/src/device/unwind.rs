@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What holds after a panic of code that is not ours: a stream's, a backend's, that of guest
-//! memory.
+//! Breaks the device after a panic in foreign code: a stream, a backend or guest memory.
 
 use vm_memory::GuestMemory;
 use vsock_proto::Tick;
@@ -9,16 +8,16 @@ use vsock_proto::Tick;
 use super::{Phase, VsockDevice};
 use crate::{DeviceFault, FaultCause, QueueName};
 
-/// Breaks the device, unless the call has come to its end.
+/// A guard that breaks the device unless the guarded call returns.
 struct Unwinding<'a, M: GuestMemory> {
     device: &'a mut VsockDevice<M>,
     now: Tick,
-    ended: bool,
+    returned: bool,
 }
 
 impl<M: GuestMemory> Drop for Unwinding<'_, M> {
     fn drop(&mut self) {
-        if !self.ended && self.device.has_driver() {
+        if !self.returned && self.device.has_driver() {
             self.device.break_down(
                 self.now,
                 DeviceFault {
@@ -31,22 +30,21 @@ impl<M: GuestMemory> Drop for Unwinding<'_, M> {
 }
 
 impl<M: GuestMemory> VsockDevice<M> {
-    /// Makes a call in which code runs that is not ours. A panic that leaves it breaks an active
-    /// device: chains of the guest were taken that are not given back, and bytes of streams with
-    /// them.
+    /// Runs a call that may run foreign code. A panic in it breaks an active device: the call may
+    /// have taken chains from the guest and bytes from streams that it can no longer deliver.
     pub(super) fn unwinding<R>(&mut self, now: Tick, call: impl FnOnce(&mut Self) -> R) -> R {
         let mut guard = Unwinding {
             device: self,
             now,
-            ended: false,
+            returned: false,
         };
         let result = call(guard.device);
-        guard.ended = true;
+        guard.returned = true;
         result
     }
 
-    /// Closes every connection; nothing is done any more until a reset. Asks no stream for
-    /// anything.
+    /// Closes every connection and stops the device until a reset. Asks no stream for anything,
+    /// because a stream's panic may be unwinding.
     pub(super) fn break_down(&mut self, now: Tick, fault: DeviceFault) {
         self.muxer.reset(now);
         self.quiet();

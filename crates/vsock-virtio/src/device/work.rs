@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One call of [`VsockDevice::process`].
+//! The work of one call of [`VsockDevice::process`].
+//!
+//! The call publishes a pending event, then alternates between taking packets and filling buffers
+//! until nothing moves or a budget is used up. At the end it decides when the next call is due
+//! (immediately, while polling, or after an event), and which interrupts the guest needs.
 
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
@@ -16,29 +20,28 @@ use crate::tx::{self, TxPayload};
 use crate::virtqueue::Virtqueue;
 use crate::{DeviceFault, Outcome, PacketDirection, QueueName, Queues};
 
-/// What a packet of the guest costs at least, of the budget of a call.
+/// The minimum cost of a packet from the guest, charged to the budget of a call.
 const LEAST_COST: usize = 2048;
 
-/// The payload that a call takes while something waits to be sent to the guest: half of the default
-/// window. What waits then is mostly a credit update, without which the guest soon has to stop.
+/// The payload that a call takes while a packet for the guest is waiting: half of the default
+/// window. That packet is mostly a credit update, without which the guest soon has to stop.
 const TURN: usize = 128 * 1024;
 
-/// What a call has left of its budgets, and found out.
+/// The remaining budgets of a call, and its counts.
 struct Call {
     tx_budget: usize,
     rx_budget: usize,
-    /// Descriptors of the guest's packets.
+    /// How many descriptors of the guest's packets the call has taken.
     taken: usize,
 }
 
-/// Why a queue rests.
+/// Why work on a queue has stopped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Rest {
-    /// Of the transmit queue: there is nothing more in it. Of the receive queue: there is nothing
-    /// to send.
+    /// The transmit queue is empty, or there is nothing to send to the guest.
     Idle,
-    /// Of the transmit queue: the muxer has too many replies that wait for buffers. Of the receive
-    /// queue: something waits for buffers that the guest does not offer.
+    /// The transmit queue waits because the muxer has too many replies that wait for buffers, or
+    /// the receive queue has no buffer for a packet that waits.
     Starved,
     /// The budget is used up, or, of the transmit queue, something for the guest comes first.
     Spent,
@@ -56,7 +59,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         let events_left = self.serve_events(now, mem, event, &mut outcome)?;
         self.events.begin_wait(now);
         if self.events.comes_first() {
-            // The deadline ends this, and the notifications of both queues may stay as they are.
+            // Both packet queues wait, until the event is published or its deadline passes. The
+            // notifications of these queues can stay as they are.
             if events_left {
                 outcome.next = NextCall::Immediately;
             }
@@ -72,7 +76,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         outcome.next = loop {
             let tx_rest = self.take_packets(now, &mut tx, &mut call)?;
             let rx_rest = self.fill_buffers(now, &mut rx, &mut call)?;
-            // The replies that were in the way may have left.
+            // Filling buffers may have sent the replies that kept the device from taking packets.
             if tx_rest == Rest::Starved && self.muxer.can_take_packet() {
                 continue;
             }
@@ -84,11 +88,14 @@ impl<M: GuestMemory> VsockDevice<M> {
                 _ => Moved::Something,
             };
             let notifications = &mut self.notifications;
+            // Poll with kicks off, if that promises to find something soon.
             if let Some(until) = notifications.polling.next(now, moved) {
                 tx.turn_kicks_off(&mut notifications.tx_kicks)?;
                 rx.turn_kicks_off(&mut notifications.rx_kicks)?;
                 break NextCall::Poll { until };
             }
+            // Before the device sleeps, it asks for a kick on each queue that it waits for. Packets
+            // that the muxer cannot take now, and buffers that nothing needs, must not wake it.
             let has_packet =
                 tx_rest == Rest::Idle && tx.turn_kicks_on(&mut notifications.tx_kicks)?;
             let has_buffer = if rx_rest == Rest::Starved {
@@ -97,11 +104,13 @@ impl<M: GuestMemory> VsockDevice<M> {
                 rx.turn_kicks_off(&mut notifications.rx_kicks)?;
                 false
             };
-            // For what came before the kicks were on, none may come.
+            // A chain that came before the kicks were on may get no kick: repeat the work for it.
             if !(has_packet || has_buffer) {
                 break NextCall::OnEvent;
             }
         };
+        // Taken packets may be reported later, several with one interrupt. Filled buffers are
+        // reported now: the guest waits for them.
         self.notifications.taken.add(now, tx.used(), call.taken);
         self.counters.tx.chains_used += u64::from(tx.used());
         if self.notifications.is_batch_due(now, tx.size()) {
@@ -115,8 +124,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         Ok(outcome)
     }
 
-    /// Publishes the event that is owed, and decides whether to notify the guest of it. Returns
-    /// whether it is still owed, and there are buffers that were not looked at.
+    /// Publishes a pending event, and decides whether to notify the guest of it. Returns whether
+    /// the event is still pending and there are buffers that the device has not tried yet.
     fn serve_events(
         &mut self,
         now: Tick,
@@ -136,8 +145,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         Ok(events_left)
     }
 
-    /// Publishes the event that is owed. Returns whether it still is, and there are buffers that
-    /// were not looked at.
+    /// Publishes a pending event. Returns whether it is still pending and there are buffers that
+    /// the device has not tried yet.
     fn publish_event(
         &mut self,
         now: Tick,
@@ -147,14 +156,14 @@ impl<M: GuestMemory> VsockDevice<M> {
             .events
             .proceed(now, event, &mut self.counters, self.budget)?;
         if is_published {
-            // Those that were opened since the reset was owed are gone for the guest as well.
+            // The event also closes connections that were opened since the reset was scheduled.
             self.muxer.transport_reset(now);
         }
         self.events.want_more(event)
     }
 
-    /// Takes packets from the transmit queue. None of their payload is left gathered when it
-    /// returns, with or without an error.
+    /// Takes packets from the transmit queue. When this returns, even with an error, the muxer has
+    /// no gathered payload left.
     fn take_packets(
         &mut self,
         now: Tick,
@@ -166,10 +175,11 @@ impl<M: GuestMemory> VsockDevice<M> {
         rest
     }
 
-    /// Like [`take_packets`](Self::take_packets), but may leave payload of the last packets
-    /// gathered in the muxer.
+    /// Like [`take_packets`](Self::take_packets), but may leave gathered payload of the last
+    /// packets in the muxer.
     ///
-    /// A batch is the packets that one look at the queue has found: none waits for a later packet.
+    /// A batch consists of the packets that one look at the queue has found, so no payload waits
+    /// for packets that have yet to arrive.
     fn take_batches(
         &mut self,
         now: Tick,
@@ -181,6 +191,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         let mut payload_taken = 0;
         loop {
             let follows = tx.has_seen_more();
+            // The batch is complete: its payload goes out before the next look at the queue.
             if is_batch && !follows {
                 self.muxer.end_batch(now);
             }
@@ -195,6 +206,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             let Some(taken) = tx.take(Part::Readable, &mut slices)? else {
                 return Ok(Rest::Idle);
             };
+            // A packet found alone is passed on directly; it would gain nothing from gathering.
             is_batch = follows || tx.has_seen_more();
             tx.turn_kicks_off(&mut self.notifications.tx_kicks)?;
             let mut cost = taken.cost;
@@ -221,12 +233,13 @@ impl<M: GuestMemory> VsockDevice<M> {
                 }
                 Err(_) => self.counters.malformed_packets += 1,
             }
+            // Even a malformed packet costs something, so that a call always ends.
             call.tx_budget = call.tx_budget.saturating_sub(cost.max(LEAST_COST));
             tx.give_back(taken.head, 0)?;
         }
     }
 
-    /// Fills buffers of the receive queue.
+    /// Fills buffers of the receive queue with what the muxer has to send.
     fn fill_buffers(
         &mut self,
         now: Tick,
@@ -256,7 +269,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             match buffers.room() {
                 None if buffers.is_spent() => break Rest::Spent,
                 None => break Rest::Starved,
-                // Payload waits, and this buffer has no room for any.
+                // Payload waits, and this buffer has room only for a header: return it unused.
                 Some(0) if buffers.refuse_roomless() => {}
                 Some(_) => break Rest::Spent,
             }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Every interleaving of a driver and a device that publish chains, ask for notifications and go to
-//! sleep.
+//! Explores every interleaving of a driver and a device that publish chains, ask for notifications
+//! and go to sleep.
 //!
-//! The device's side is what ships, over modelled fields; the driver does as the specification says
-//! (virtio 1.3, 2.7.7.1 and 2.7.10.1), with the full barrier that it demands.
+//! The device runs the production code on modelled fields. The driver follows the specification
+//! (virtio 1.3, 2.7.7.1 and 2.7.10.1), with the full barrier that it requires.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use loom::thread;
 use super::{Kicks, NO_INTERRUPT, Suppression};
 use crate::fields::{Inaccessible, SharedFields};
 
-/// Where both rings of the queue begin: where counting comes round to zero.
+/// The first index of both rings, just before the counters wrap around.
 const START: u16 = u16::MAX;
 
 /// The fields of a queue in guest memory.
@@ -29,7 +29,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Of a queue in which neither side wants to be notified.
+    /// Creates the fields of a queue in which neither side wants notifications.
     fn quiet() -> Arc<Self> {
         Arc::new(Self {
             available: AtomicU16::new(START),
@@ -41,7 +41,7 @@ impl Fields {
         })
     }
 
-    /// The driver makes the next chain available. Returns whether it kicks.
+    /// Driver: makes the next chain available, and returns whether to kick.
     fn offer(&self, suppression: Suppression, count: u16) -> bool {
         // ORDER: Release; partner: the device's acquire in `available_index`.
         self.available.store(count, Ordering::Release);
@@ -57,8 +57,8 @@ impl Fields {
         }
     }
 
-    /// The driver, which has seen this many chains come back, is about to sleep. Returns whether
-    /// there are more.
+    /// Driver: asks for an interrupt before it sleeps, after it has seen `seen` used chains.
+    /// Returns whether there are more.
     fn enable_interrupt(&self, suppression: Suppression, seen: u16) -> bool {
         match suppression {
             // ORDER: Relaxed; the fence orders it; partner: the device's load in `wants_interrupt`.
@@ -102,8 +102,8 @@ impl SharedFields for Fields {
     }
 }
 
-/// A device that polls a few times, with kicks off, and then goes to sleep. Returns how many chains
-/// it has taken.
+/// Runs a device that polls `polls` times with kicks off, and then goes to sleep. Returns how many
+/// chains it has taken.
 fn poll_and_sleep(fields: &Fields, suppression: Suppression, polls: usize) -> u16 {
     let mut kicks = Kicks::Unknown;
     let mut next = START;
@@ -119,7 +119,7 @@ fn poll_and_sleep(fields: &Fields, suppression: Suppression, polls: usize) -> u1
         kicks.turn_off(suppression, fields).unwrap();
         look(&mut next);
     }
-    // A call for something else, after which it sleeps on: nothing is to be asked for anew.
+    // After another call that found nothing, the earlier request is still in force.
     assert!(!kicks.turn_on(suppression, fields, next).unwrap());
     next
 }
@@ -146,7 +146,10 @@ fn loom_a_chain_is_taken_or_kicked_for() {
             // ORDER: Relaxed; partner: the store before the join.
             let kicked = kicked.load(Ordering::Relaxed);
             let all = START.wrapping_add(2);
-            assert!(taken == all || kicked, "a chain lies there, and both sleep");
+            assert!(
+                taken == all || kicked,
+                "a chain is available, and both sides sleep"
+            );
         });
     }
 }
@@ -154,7 +157,7 @@ fn loom_a_chain_is_taken_or_kicked_for() {
 #[test]
 fn loom_a_used_chain_is_seen_or_interrupted_for() {
     for suppression in [Suppression::Flags, Suppression::EventIdx] {
-        // One after the other, or both in a batch.
+        // An interrupt for each chain, or one for both.
         for batch in [1, 2] {
             loom::model(move || {
                 let fields = Fields::quiet();
@@ -183,7 +186,7 @@ fn loom_a_used_chain_is_seen_or_interrupted_for() {
                 let all = START.wrapping_add(2);
                 assert!(
                     seen == all || interrupted,
-                    "a chain came back, and both sleep"
+                    "a chain has been used, and both sides sleep"
                 );
             });
         }

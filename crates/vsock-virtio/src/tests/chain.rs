@@ -11,13 +11,13 @@ const SIZE: u16 = 16;
 const TABLE: u64 = 0x4000;
 const DATA: u64 = 0x8000;
 
-/// Two regions that follow one another, and a third behind a gap.
+/// Creates two adjacent regions, and a third one after a gap.
 pub(super) fn regions() -> Memory {
     memory(&[(0, 0x1_0000), (0x1_0000, 0x1_0000), (0x4_0000, 0x1_0000)])
 }
 
-/// What becomes of the chain that begins at descriptor 0, with these in the queue and those in a
-/// table elsewhere.
+/// Gathers the chain that begins at descriptor 0, with these descriptors in the queue and in
+/// another table.
 fn gathered(
     part: Part,
     descriptors: &[Descriptor],
@@ -40,7 +40,7 @@ fn gathered(
     Ok(total)
 }
 
-/// Readable descriptors of these lengths, each followed by the next.
+/// Creates a chain of readable descriptors with these lengths.
 fn linked(lens: &[u32]) -> Vec<Descriptor> {
     let last = lens.len() - 1;
     let next = (1..).zip(lens).map(|(next, len)| {
@@ -65,14 +65,14 @@ fn t15_t16_a_chain_of_any_layout_is_gathered_whole() {
     let around_empty = vec![empty.then(1), Descriptor::readable(DATA, 7).then(2), empty];
     #[rustfmt::skip]
     let cases = [
-        // Over regions that follow one another.
+        // Across adjacent regions.
         (vec![Descriptor::readable(0xff00, 0x200)], TABLE, 0x200),
-        // All descriptors there are.
+        // All descriptors of the queue.
         (linked(&[3; SIZE as usize]), TABLE, 3 * usize::from(SIZE)),
-        // A table of its own, also where the seam of regions is within its first descriptor.
+        // An indirect table, also one whose first descriptor crosses two regions.
         (into_table, TABLE, 22),
         (vec![Descriptor::table(0xfff8, 32)], 0xfff8, 17),
-        // Pieces without bytes are passed over.
+        // Empty descriptors have no pieces.
         (around_empty, TABLE, 7),
     ];
     for (descriptors, table, total) in cases {
@@ -122,18 +122,19 @@ fn t16_a_loop_a_bad_index_or_a_bad_table_spoils_its_chain() {
     let long = linked(&[1; SIZE as usize + 2]);
     let whole_long = Descriptor::table(TABLE, 16 * u32::from(SIZE + 2));
     let cases: [(&[_], &[_]); 10] = [
-        // A loop, and a next descriptor outside of the queue's table.
+        // A loop, and a next descriptor outside the queue's table.
         (&[piece.then(1), piece.then(0)], &[]),
         (&[piece.then(SIZE)], &[]),
-        // A table that is odd, empty, nowhere, or longer than the queue.
+        // A table with a partial descriptor, an empty one, one outside memory, and one longer than
+        // the queue.
         (&[Descriptor::table(TABLE, 24)], &[piece; 2]),
         (&[Descriptor::table(TABLE, 0)], &[piece; 2]),
         (&[Descriptor::table(0x3_0000, 16)], &[piece; 2]),
         (&[whole_long], &long),
-        // A table within, as its first or second descriptor.
+        // A nested table, as the first or second descriptor.
         (&[head], &[inner; 2]),
         (&[head], &[piece.then(1), inner]),
-        // An index after the end, and a loop.
+        // An index beyond the table, and a loop.
         (&[head], &[piece.then(2), piece]),
         (&[head], &[piece.then(1), piece.then(0)]),
     ];
@@ -143,7 +144,7 @@ fn t16_a_loop_a_bad_index_or_a_bad_table_spoils_its_chain() {
     }
 }
 
-/// What a look at the receive queue of this memory finds, after the driver has done this.
+/// Returns the fault of the receive queue after the driver has prepared it like this.
 fn fault_of(memory: &Memory, prepare: impl FnOnce(&mut DriverQueue)) -> DeviceFault {
     let mut driver = DriverQueue::new(0x1000, SIZE);
     prepare(&mut driver);
@@ -156,7 +157,7 @@ fn fault_of(memory: &Memory, prepare: impl FnOnce(&mut DriverQueue)) -> DeviceFa
 #[test]
 fn t23_an_index_that_cannot_be_and_a_queue_that_cannot_be_read_are_faults() {
     let regions = regions();
-    // A front-end may say that a region begins anywhere.
+    // A region may begin anywhere.
     let odd = memory(&[(1, 0x1_0000)]);
     let ahead = fault_of(&regions, |driver| driver.set_available(&regions, SIZE + 1));
     let no_head = fault_of(&regions, |driver| driver.offer(&regions, SIZE));
@@ -173,7 +174,7 @@ fn t23_an_index_that_cannot_be_and_a_queue_that_cannot_be_read_are_faults() {
 
 #[test]
 fn t15_a_queue_may_lie_across_regions() {
-    // Each of the parts in turn reaches from one region into the next.
+    // Each of the queue's parts in turn crosses two regions.
     for before in [0x80, 0x110, 0x140] {
         let memory = regions();
         let mut driver = DriverQueue::new(0x1_0000 - before, SIZE);
@@ -197,7 +198,7 @@ fn t15_a_queue_may_lie_across_regions() {
 }
 
 #[test]
-fn t23_an_available_index_that_goes_back_is_looked_at_when_it_counts() {
+fn t23_an_available_index_that_goes_back_is_noticed_when_it_is_needed() {
     let memory = regions();
     let mut driver = DriverQueue::new(0x1000, SIZE);
     driver.describe(&memory, 0, Descriptor::writable(DATA, 9));
@@ -208,7 +209,7 @@ fn t23_an_available_index_that_goes_back_is_looked_at_when_it_counts() {
     let mut slices = Slices::<Memory>::new();
     let mut take = || virtqueue.take(Part::Writable, &mut slices);
     assert!(take().unwrap().is_some());
-    // One that was seen stays available; after it the index is a lie.
+    // The chain that was seen stays available; after it, the index is invalid.
     driver.set_available(&memory, 0);
     assert!(take().unwrap().is_some());
     assert_eq!(take().unwrap_err().cause, FaultCause::AvailIndex);

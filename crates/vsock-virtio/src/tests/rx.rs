@@ -24,7 +24,7 @@ const SIZE: u16 = 64;
 const DATA: u64 = 0x1_0000;
 const HEADER: u32 = 44;
 
-/// A receive queue whose chains are known, and what the device needs to fill them.
+/// A receive queue with known chains, and everything that the device needs to fill them.
 struct Rig {
     memory: Memory,
     driver: DriverQueue,
@@ -108,7 +108,7 @@ impl Rig {
         })
     }
 
-    /// As much as there is; with how many buffers were taken for it.
+    /// Fills buffers without a limit. Also returns how many buffers were taken.
     fn fill_from(&mut self, stream: &mut dyn VsockStream) -> (Progress, u16) {
         self.with(|buffers| {
             let progress = buffers.fill(stream, PLENTY, &mut of_len);
@@ -116,7 +116,7 @@ impl Rig {
         })
     }
 
-    /// Payloads of what was used, in order, with their heads. Checks each header's length.
+    /// Returns the head and the payload of each used buffer, in order. Checks each header's length.
     fn used(&mut self) -> Vec<(u16, Vec<u8>)> {
         let used = self.driver.used(&self.memory);
         used.into_iter()
@@ -181,7 +181,7 @@ fn one_read_fills_sixteen_buffers() {
     assert!(concat(&used) == source[..65_536]);
 }
 
-/// The payloads, one after the other.
+/// Concatenates the payloads.
 fn concat(used: &[(u16, Vec<u8>)]) -> Vec<u8> {
     used.iter()
         .flat_map(|(_, payload)| payload.clone())
@@ -189,7 +189,7 @@ fn concat(used: &[(u16, Vec<u8>)]) -> Vec<u8> {
 }
 
 #[test]
-fn buffers_are_taken_for_what_is_there_and_filled_by_one_publication() {
+fn only_necessary_buffers_are_taken() {
     let mut rig = Rig::new();
     for _ in 0..20 {
         rig.offer(&[4096]);
@@ -199,7 +199,7 @@ fn buffers_are_taken_for_what_is_there_and_filled_by_one_publication() {
     application.write_all(&source).unwrap();
     assert_eq!(rig.fill_from(&mut device), (Progress::Done(60_000), 15));
     assert!(concat(&rig.used()) == source);
-    // Nothing is there: one buffer is enough to learn it.
+    // Without data, one buffer is enough to find out.
     assert_eq!(rig.fill_from(&mut device), (Progress::Pending, 16));
 }
 
@@ -230,7 +230,7 @@ fn t18_small_buffers_met_ahead_go_back_in_their_turn() {
 }
 
 #[test]
-fn t19_a_buffer_of_a_header_alone_is_never_read_into() {
+fn t19_nothing_is_read_into_a_buffer_with_room_only_for_a_header() {
     for direct in [true, false] {
         let mut rig = Rig::new();
         rig.offer(&[50]);
@@ -284,7 +284,7 @@ fn t21_buffers_that_were_taken_in_advance_are_put_back() {
         rig.offer(&[100]);
     }
     let mut stream = counted(&pattern(100));
-    // It is repeated.
+    // A second time.
     stream.interrupted = true;
     assert_eq!(rig.fill(&mut stream, PLENTY), Progress::Done(100));
     assert_eq!(rig.queue.next_avail(), 2, "two were filled");
@@ -292,7 +292,7 @@ fn t21_buffers_that_were_taken_in_advance_are_put_back() {
 }
 
 #[test]
-fn the_end_of_a_stream_is_no_packet() {
+fn the_end_of_a_stream_is_not_a_packet() {
     let mut rig = Rig::new();
     rig.offer(&[100]);
     rig.offer(&[100]);
@@ -304,14 +304,14 @@ fn the_end_of_a_stream_is_no_packet() {
     assert_eq!(concat(&rig.used()), b"last");
 }
 
-/// What is not told now would look like an end.
+/// A failure that is not reported now would look like the end of the stream.
 #[test]
-fn t92_a_failure_is_told_with_the_bytes_before_it_and_not_left_to_the_next_read() {
+fn t92_a_failure_is_reported_with_the_bytes_before_it() {
     let mut reset = Counted::reset_after(b"last");
     let (mut device, mut application) = pair(1000);
     application.write_all(b"last").unwrap();
     application.abort();
-    // At the end of a buffer, and in the middle of one.
+    // The failure comes at the end of a buffer, and in the middle of one.
     let cases: [(&mut dyn VsockStream, &[u32]); 2] =
         [(&mut reset, &[48]), (&mut device, &[48, 100])];
     for (stream, lens) in cases {
@@ -325,7 +325,7 @@ fn t92_a_failure_is_told_with_the_bytes_before_it_and_not_left_to_the_next_read(
 }
 
 #[test]
-fn a_guest_that_offers_nothing_of_use_costs_a_bounded_time() {
+fn unusable_buffers_cost_a_bounded_time() {
     let mut rig = Rig::new();
     for _ in 0..SIZE {
         rig.offer(&[1]);
@@ -338,7 +338,7 @@ fn a_guest_that_offers_nothing_of_use_costs_a_bounded_time() {
 #[test]
 fn t76_looking_ahead_at_long_chains_of_few_bytes_has_a_bound() {
     let mut rig = Rig::new();
-    // Empty descriptors are no pieces, and all chains share one row of them.
+    // Empty descriptors have no pieces, and all chains share them.
     let row: Vec<_> = (0..SIZE - 1)
         .map(|_| Descriptor::writable(DATA, 0))
         .chain([Descriptor::writable(DATA, HEADER + 1)])
@@ -366,14 +366,14 @@ fn a_fault_ends_the_filling_and_is_reported() {
     assert_eq!(ending, Err(expected));
 }
 
-/// Buffers in one to four pieces.
+/// Generates buffers of one to four pieces.
 fn buffers() -> impl Strategy<Value = Vec<Vec<u32>>> {
     vec(vec(1..300_u32, 1..4), 1..16)
 }
 
 proptest! {
     #[test]
-    fn bytes_arrive_whole_whatever_the_buffers(
+    fn all_bytes_arrive_in_any_buffers(
         buffers in buffers(),
         len in 1..6000_usize,
         in_process in proptest::bool::ANY,
@@ -396,7 +396,7 @@ proptest! {
         let used = rig.used();
         prop_assert!(concat(&used) == source[..total]);
         prop_assert!(used.iter().all(|(_, payload)| payload.len() <= packet_bytes));
-        // In order, and each once.
+        // In order, and each exactly once.
         let returned: Vec<u16> = used.iter().map(|(head, _)| *head).collect();
         prop_assert_eq!(&returned[..], &heads[..returned.len()]);
         prop_assert_eq!(usize::from(rig.queue.next_avail()), returned.len());

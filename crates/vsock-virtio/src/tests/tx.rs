@@ -27,7 +27,7 @@ fn packet(payload: &[u8]) -> Vec<u8> {
     [&header.encode()[..], payload].concat()
 }
 
-/// A stream that takes this many bytes in one call.
+/// Creates a stream that takes this many bytes in one call.
 fn taking(bytes: usize) -> Counted {
     Counted {
         takes: [bytes].into(),
@@ -35,7 +35,7 @@ fn taking(bytes: usize) -> Counted {
     }
 }
 
-/// Plain memory in pieces of these lengths, the last one as long as what is left.
+/// Splits plain memory into pieces of these lengths, and a last one for the rest.
 fn pieces<'m>(mut bytes: &'m mut [u8], lens: &[usize]) -> Vec<VolatileSlice<'m>> {
     let mut pieces = Vec::new();
     for &len in lens {
@@ -70,7 +70,7 @@ impl Sender {
         sender
     }
 
-    /// Parses, and hands the payload over.
+    /// Parses a packet and passes its payload to `act`.
     fn with<R>(
         &mut self,
         slices: &[VolatileSlice<'_>],
@@ -121,11 +121,11 @@ fn t14_a_packet_over_the_limit_is_refused_and_a_longer_chain_is_not() {
     let mut stream = taking(5000);
     let progress = Sender::new().with(&slices, |payload| payload.write_to(&mut stream));
     assert_eq!(progress, Ok(Progress::Done(3)));
-    assert_eq!(stream.sink, b"abc", "what is behind is not payload");
+    assert_eq!(stream.sink, b"abc", "the bytes after it are not payload");
 }
 
 #[test]
-fn t02_a_length_that_changes_after_it_was_read_changes_nothing() {
+fn t02_a_length_that_changes_after_it_was_read_has_no_effect() {
     let mut bytes = packet(b"abc");
     bytes.extend([0xff; 100]);
     let slices = pieces(&mut bytes, &[44]);
@@ -140,7 +140,7 @@ fn t02_a_length_that_changes_after_it_was_read_changes_nothing() {
 }
 
 #[test]
-fn t111_scattered_payload_is_written_or_sent_by_one_call() {
+fn t111_scattered_payload_is_written_or_sent_with_one_call() {
     let payload = pattern(40_000);
     let mut bytes = packet(&payload);
     let slices = pieces(&mut bytes, &[4096; 10]);
@@ -157,7 +157,7 @@ fn t111_scattered_payload_is_written_or_sent_by_one_call() {
 }
 
 #[test]
-fn a_write_to_a_peer_that_is_gone_says_so() {
+fn a_write_to_a_closed_peer_reports_it() {
     for mut sender in [Sender::new(), Sender::direct(0)] {
         for (aborts, said) in [(false, Progress::Closed), (true, Progress::Failed)] {
             let (mut device, application) = pair(1000);
@@ -174,14 +174,14 @@ fn a_write_to_a_peer_that_is_gone_says_so() {
     }
 }
 
-/// Where a packet is cut, how much the stream takes, and where it is read into.
+/// Generates where to cut a packet, and how much the stream takes.
 fn cuts() -> impl Strategy<Value = (usize, Vec<usize>)> {
     (0..20_000_usize).prop_flat_map(|len| (Just(len), vec(1..4000_usize, 0..24)))
 }
 
 proptest! {
     #[test]
-    fn payload_arrives_whole_whatever_the_layout(
+    fn all_payload_arrives_from_any_layout(
         (len, lens) in cuts(),
         capacity in 1..30_000_usize,
         least in proptest::sample::select(vec![0_usize, 500, 100_000]),
@@ -199,7 +199,7 @@ proptest! {
                     Progress::Done(written) => written,
                     _ => 0,
                 };
-                // What the stream refuses goes to the backlog.
+                // Bytes that the stream refuses go to the backlog.
                 let mut rest = vec![0; len - written];
                 payload.copy_to(&mut rest);
                 (written, rest)

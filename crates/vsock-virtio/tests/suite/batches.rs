@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets that one look at the transmit queue finds reach a stream by one write, and before the
-//! call ends.
+//! Packets that one look at the transmit queue finds reach a stream with one write, before the call
+//! ends.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use vsock_virtio::{VsockDevice, VsockDeviceBuilder};
 
 use crate::rig::{CID, Rig, SIZE, has_more, packet};
 
-/// What was written, call by call.
+/// The bytes of each write.
 type Writes = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// A stream that takes everything, and a backend of such streams.
@@ -81,7 +81,7 @@ impl VsockBackend for Sink {
     }
 }
 
-/// A guest with a connection to such a stream.
+/// Creates a guest with a connection to such a stream.
 fn connected(
     config: Config,
     build: impl FnOnce(VsockDeviceBuilder<Memory>) -> VsockDeviceBuilder<Memory>,
@@ -99,7 +99,7 @@ fn connected(
 }
 
 #[test]
-fn packets_that_are_there_are_one_write() {
+fn all_available_packets_are_one_write() {
     let (mut rig, sink) = connected(Config::default(), |builder| builder);
     for word in [&b"one "[..], b"two ", b"three"] {
         rig.send(packet(Op::ReadWrite, 1024, 80), word);
@@ -112,7 +112,7 @@ fn packets_that_are_there_are_one_write() {
 }
 
 #[test]
-fn nothing_waits_for_the_next_call_when_the_budget_ends_a_batch() {
+fn no_payload_waits_for_the_next_call_when_the_budget_ends_a_batch() {
     let (mut rig, sink) = connected(Config::default(), |builder| builder.budget(4096));
     for word in [&b"one "[..], b"two ", b"three"] {
         rig.send(packet(Op::ReadWrite, 1024, 80), word);
@@ -124,11 +124,11 @@ fn nothing_waits_for_the_next_call_when_the_budget_ends_a_batch() {
 }
 
 #[test]
-fn nothing_waits_when_replies_end_a_batch() {
+fn no_payload_waits_when_replies_end_a_batch() {
     let config = Config::builder().max_resets(1).build().unwrap();
     let (mut rig, sink) = connected(config, |builder| builder);
-    // The guest offers one buffer, which the reply to its question takes: the RST to a stranger
-    // waits.
+    // The guest offers one buffer, which a reply takes. An RST for an unknown connection has to
+    // wait.
     rig.send(packet(Op::CreditRequest, 1024, 80), b"");
     let _ = rig.process();
     rig.send(packet(Op::ReadWrite, 1024, 80), b"one ");
@@ -140,7 +140,7 @@ fn nothing_waits_when_replies_end_a_batch() {
 }
 
 #[test]
-fn a_fault_of_the_queue_takes_nothing_with_it_that_came_before() {
+fn packets_before_a_fault_of_the_queue_are_written() {
     let (mut rig, sink) = connected(Config::default(), |builder| builder);
     rig.send(packet(Op::ReadWrite, 1024, 80), b"one ");
     rig.send(packet(Op::ReadWrite, 1024, 80), b"two");

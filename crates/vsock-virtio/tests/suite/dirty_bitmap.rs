@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whatever the device writes is marked in the bitmap of guest memory: payload, headers, events,
-//! rings.
+//! Everything that the device writes is marked in the bitmap of guest memory: payload, headers,
+//! events and rings.
 //!
-//! The bitmap has a bit for each byte, and a copy of all memory is compared before and after each
-//! call.
+//! The bitmap has a bit for each byte, and the test compares all memory before and after each call.
 
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
@@ -29,7 +28,7 @@ use vsock_virtio::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, QueueName, VsockDe
 
 use crate::rig::{Rig, muxer, packet};
 
-/// Bytes of the guest's memory, and entries of its queues.
+/// The size of guest memory in bytes, and the number of entries of its queues.
 const LEN: usize = 0x10_0000;
 const SIZE: u16 = 64;
 /// Descriptors of a chain at most. Chain `n` has those from `4 * n` on, or the table `n` of its
@@ -37,13 +36,13 @@ const SIZE: u16 = 64;
 const MOST: u16 = 4;
 const SLOTS: u16 = SIZE / MOST;
 const TABLES: u64 = 0xc000;
-/// Packets of the guest, a page for each, and from there on buffers of any place and length.
+/// The addresses of the guest's packets, a page for each, and of its buffers, of any length.
 const PACKETS: u64 = 0x1_0000;
 const BUFFERS: u64 = 0x2_0000;
 
 type Marked = GuestMemoryMmap<AtomicBitmap>;
 
-/// Memory of which each field is looked up for itself, as behind an IOMMU.
+/// Memory in which each access is looked up separately, as behind an IOMMU.
 struct Translated(Marked);
 
 impl GuestMemory for Translated {
@@ -64,9 +63,9 @@ impl GuestMemory for Translated {
     }
 }
 
-/// Two views of one file: with a bit for each byte, and without.
+/// Creates two views of one file: with and without the bitmap.
 fn views() -> (Marked, Memory) {
-    // In memory where that is possible.
+    // In memory if possible.
     let in_memory = TempFile::new_in("/dev/shm".as_ref());
     let file = in_memory.or_else(|_| TempFile::new()).unwrap();
     file.as_file().set_len(LEN as u64).unwrap();
@@ -81,7 +80,7 @@ fn views() -> (Marked, Memory) {
     let region = GuestRegionMmap::new(region, GuestAddress(0)).unwrap();
     let marked = Marked::from_regions(vec![region]).unwrap();
     let plain = Memory::from_ranges_with_files([(GuestAddress(0), LEN, Some(part()))]).unwrap();
-    // So that a zero is a change as well.
+    // So that writing a zero is a change too.
     filled(
         &plain,
         BUFFERS,
@@ -90,7 +89,7 @@ fn views() -> (Marked, Memory) {
     (marked, plain)
 }
 
-/// Where the descriptors of a chain are.
+/// The location of a chain's descriptors.
 #[derive(Clone, Copy, Debug)]
 enum Layout {
     Direct,
@@ -99,15 +98,15 @@ enum Layout {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A buffer for a packet, in these pieces; the flag makes one of them unfit.
+    /// A buffer for a packet, in these pieces; the flag makes one of them unusable.
     Buffer(Vec<(u64, u32)>, Layout, bool),
-    /// A packet with a payload of this length, in pieces that end there.
+    /// A packet with a payload of this length, cut at these offsets.
     Packet(Op, u32, Vec<u32>, Layout),
     EventBuffer(u64, u32, Layout),
     TransportReset,
     HostWrites(usize),
     HostReads,
-    /// What is watched is ready.
+    /// All watched descriptors are ready.
     Ready,
     Hour,
 }
@@ -142,7 +141,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct World<M: GuestMemory> {
     rig: Rig<M>,
     marked: Marked,
-    /// All of memory, as it was before the call.
+    /// A copy of all memory before the call.
     before: Vec<u8>,
     listener: VsockInnerListener,
     host: Option<VsockInnerStream>,
@@ -171,7 +170,7 @@ impl<M: GuestMemory> World<M> {
         }
     }
 
-    /// Does this, and checks that each byte that it has changed is marked.
+    /// Runs `act`, and checks that each byte that it has changed is marked.
     fn checked<R>(&mut self, act: impl FnOnce(&mut Rig<M>) -> R) -> R {
         let mapped = self.marked.iter().next().unwrap().get_mmap();
         let bitmap = mapped.bitmap();
@@ -193,7 +192,7 @@ impl<M: GuestMemory> World<M> {
         result
     }
 
-    /// Makes a chain of these pieces available, if the queue has room for one.
+    /// Makes a chain of these pieces available, if the queue has room for it.
     fn offer(&mut self, name: QueueName, layout: Layout, pieces: &[Descriptor]) {
         let memory = self.rig.memory.clone();
         let ring = self.rig.ring(name);
@@ -279,7 +278,7 @@ impl<M: GuestMemory> World<M> {
             }
             Step::HostWrites(len) => {
                 if let Some(host) = &mut self.host {
-                    // It may be full, or at its end.
+                    // The stream may be full or closed.
                     let _written = host.write(&vec![0x5a; len]);
                 }
             }
@@ -304,7 +303,7 @@ impl<M: GuestMemory> World<M> {
     }
 }
 
-/// A guest with a connection and some buffers does these steps.
+/// Takes these steps with a guest that has a connection and some buffers.
 fn play<M: GuestMemory>(mut world: World<M>, steps: Vec<Step>) -> World<M> {
     let first = [
         Step::Packet(Op::Request, 0, vec![20], Layout::Direct),
@@ -339,7 +338,7 @@ fn t123_headers_payload_events_and_rings_are_marked() {
             let world = World::new(features, streams_copy, |marked| marked);
             let mut world = play(world, steps);
             let memory = world.rig.memory.clone();
-            // It has happened: otherwise nothing was shown.
+            // Otherwise the test has shown nothing.
             assert_eq!(world.rig.rx.used(&memory), [(0, 44), (4, 244)]);
             assert_eq!(world.rig.event.used(&memory), [(0, 4)]);
             assert_eq!(vsock_driver::bytes(&memory, 0x9_0ff0, 144), [0x5a; 144]);

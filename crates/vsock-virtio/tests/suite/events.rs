@@ -8,7 +8,7 @@ use vsock_proto::Op;
 
 use crate::rig::{Rig, has_more, packet};
 
-/// The guest is told, and a reply waits for it.
+/// Publishes the event to the guest, while a reply waits for it.
 fn told(rig: &mut Rig) {
     rig.post(4);
     rig.device.transport_reset(rig.now);
@@ -58,7 +58,7 @@ fn t106_after_the_event_nothing_is_delivered_before_the_guest_has_seen_it() {
         rig.post_events(2, 8);
         told(&mut rig);
         let outcome = rig.process();
-        assert!(outcome.notify_tx, "packets are taken meanwhile");
+        assert!(outcome.notify_tx, "the device still takes packets");
         assert!(!outcome.notify_rx && !has_more(outcome));
         rig.post(4);
         assert!(!rig.process().notify_rx);
@@ -75,21 +75,17 @@ fn t106_an_event_that_was_not_published_holds_packets_back_for_a_bounded_time() 
         rig.now = rig.now.saturating_add(Duration::from_secs(9));
         let outcome = rig.process();
         assert!(!outcome.notify_rx && !has_more(outcome));
-        assert_eq!(
-            rig.tx.used(&rig.memory),
-            [],
-            "the guest waits for no reply that is late"
-        );
+        assert_eq!(rig.tx.used(&rig.memory), [], "no reply is late");
         let until = rig.device.deadline().unwrap();
         assert_eq!(until.since(rig.now), Duration::from_millis(100));
         rig.device.on_timeout(rig.now);
-        assert!(!rig.process().notify_rx, "it is not over");
+        assert!(!rig.process().notify_rx, "packets still wait");
 
         rig.now = until;
         rig.device.on_timeout(rig.now);
         assert!(rig.process().notify_rx);
         assert_eq!(rig.received().len(), 1);
-        // It is waited for once, and owed for ever.
+        // Packets wait once; the event stays pending.
         assert_eq!(rig.device.deadline(), None);
         rig.send(packet(Op::Request, 1025, 80), b"");
         let _ = rig.process();
@@ -135,8 +131,8 @@ fn t106_a_reset_ends_the_waiting() {
     told(&mut rig);
     let _ = rig.process();
     rig.reload();
-    // As many as there were when the event was published: that these are others, the ring does not
-    // say.
+    // As many buffers as when the event was published. The ring does not show that these are other
+    // ones.
     rig.post_events(1, 8);
     rig.post(4);
     rig.send(packet(Op::Request, 1024, 80), b"");
@@ -145,7 +141,7 @@ fn t106_a_reset_ends_the_waiting() {
 }
 
 #[test]
-fn t105_an_event_that_is_owed_ends_with_a_reset() {
+fn t105_a_reset_cancels_a_pending_event() {
     let mut rig = Rig::new();
     rig.device.transport_reset(rig.now);
     let _ = rig.process();

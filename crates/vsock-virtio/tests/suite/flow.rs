@@ -16,7 +16,7 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at % 253).unwrap()).collect()
 }
 
-/// A guest that has connected to a listener of the host.
+/// Creates a guest that has connected to a listener of the host.
 fn connected(features: u64) -> (Rig, VsockInnerStream) {
     let device = |backend| crate::rig::device(backend, Config::default());
     crate::rig::connected(device, features)
@@ -95,7 +95,7 @@ fn a_host_that_connects_reaches_the_guest_and_gets_its_answer() {
 #[test]
 fn t19_payload_passes_a_buffer_without_room_for_it() {
     let (mut rig, mut host) = connected(0);
-    // The buffers that are there are used up first.
+    // The existing buffers are used up first.
     let spare = rig.rx.available();
     for head in [60, 61, 62] {
         let len = if head == 62 { 100 } else { 44 };
@@ -118,7 +118,7 @@ fn t19_payload_passes_a_buffer_without_room_for_it() {
 fn t108_a_pause_changes_nothing() {
     let (mut rig, mut host) = connected(0);
     host.write_all(b"before").unwrap();
-    // A paused VMM calls nothing; a snapshot only looks.
+    // A paused VMM makes no calls; a snapshot only reads.
     let state = rig.device.state();
     assert!(state.active);
     rig.settle();
@@ -131,7 +131,7 @@ fn t108_a_pause_changes_nothing() {
 }
 
 #[test]
-fn t105_a_transport_reset_ends_every_connection() {
+fn t105_a_transport_reset_closes_every_connection() {
     let (mut rig, mut host) = connected(0);
     rig.post_events(1, 8);
     rig.device.transport_reset(rig.now);
@@ -141,7 +141,7 @@ fn t105_a_transport_reset_ends_every_connection() {
 }
 
 #[test]
-fn t105_connections_made_before_the_event_is_published_end_with_it() {
+fn t105_the_event_closes_connections_opened_before_it_is_published() {
     let backend = VsockInnerBackend::new().unwrap();
     let listener = backend.listen(PORT).unwrap();
     let mut rig = Rig::with(backend, 0);
@@ -201,7 +201,7 @@ fn t133_a_device_that_stops_gives_each_rst_its_buffer() {
     }
 }
 
-/// The guest's ports of the RSTs that have come, whose buffers are not offered again.
+/// Returns the guest ports of the received RSTs, without offering their buffers again.
 fn resets(rig: &mut Rig) -> Vec<u32> {
     let used = rig.rx.used(&rig.memory);
     let headers = used.iter().map(|&(head, _)| {

@@ -10,7 +10,7 @@ use vsock_proto::Op;
 
 use crate::rig::{Rig, SIZE, has_more, packet};
 
-/// Descriptors that a hostile guest may write: half of them almost right.
+/// Generates descriptors of a hostile guest, half of which are almost valid.
 fn descriptor() -> impl Strategy<Value = Descriptor> {
     let addr = prop_oneof![
         0..0x100_u64,
@@ -27,7 +27,7 @@ fn descriptor() -> impl Strategy<Value = Descriptor> {
     })
 }
 
-/// What a guest does between two kicks.
+/// An action of the guest between two kicks.
 #[derive(Clone, Debug)]
 enum Step {
     Describe(usize, u16, Descriptor),
@@ -81,11 +81,11 @@ proptest! {
         for (offered, used) in offered.iter().zip(&used) {
             prop_assert_eq!(&used[..], &offered[..used.len()]);
         }
-        prop_assert_eq!(used[1].len(), offered[1].len(), "nothing holds the transmit queue");
+        prop_assert_eq!(used[1].len(), offered[1].len(), "the transmit queue is never blocked");
     }
 
     #[test]
-    fn whatever_lies_in_memory_nothing_panics(
+    fn no_contents_of_memory_cause_a_panic(
         rings in vec(any::<u8>(), 0..0x3000),
         data in vec(any::<u8>(), 0..0x400),
         event_idx in any::<bool>(),
@@ -108,18 +108,21 @@ proptest! {
     }
 }
 
-/// The rings overlap, so that a buffer which is given back is available again at once.
+/// The rings overlap, so a buffer that is given back is immediately available again.
 #[test]
-fn t76_buffers_of_no_use_that_never_end_do_not_hold_the_thread() {
+fn t76_endless_unusable_buffers_do_not_block_the_thread() {
     let mut rig = Rig::new();
     let [rx, ..] = &mut rig.queues;
     let available = u32::try_from(rx.avail_ring()).unwrap();
     rx.set_used_ring_address(Some(available), Some(0));
     rx.set_next_used(1);
-    // Every chain that these rings name has a descriptor which may not be written.
+    // Every chain of these rings contains a read-only descriptor.
     rig.rx.offer(&rig.memory, 0);
     rig.send(packet(Op::ReadWrite, 1, 2), b"");
     let outcome = rig.process();
-    assert!(has_more(outcome), "the thread is somebody else's now");
+    assert!(
+        has_more(outcome),
+        "the call ends so that the thread can do other work"
+    );
     assert!(rig.device.counters().unusable_buffers > 0);
 }

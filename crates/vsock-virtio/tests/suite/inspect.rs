@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a device counts of its queues, and how deep they are.
+//! The counters and depths of a device's queues.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use vsock_virtio::{F_EVENT_IDX, QueueCounters, VsockDevice};
 
 use crate::rig::{Rig, SIZE, device, muxer, packet};
 
-/// Chains that were used, notifications that were sent and that were spared.
+/// Returns the used chains, and the sent and spared notifications.
 fn counts(queue: &QueueCounters) -> (u64, u64, u64) {
     (
         queue.chains_used,
@@ -23,16 +23,16 @@ fn counts(queue: &QueueCounters) -> (u64, u64, u64) {
 fn each_used_chain_is_a_notification_that_is_sent_or_spared() {
     let mut rig = Rig::new();
     let tx = |rig: &Rig| counts(&rig.device.counters().tx);
-    assert_eq!(tx(&rig), (0, 1, 0), "the first look notifies in any case");
+    assert_eq!(tx(&rig), (0, 1, 0), "the first call always notifies");
     for _ in 0..5 {
         rig.send(packet(Op::Reset, 1024, 80), b"");
     }
     assert!(rig.process().notify_tx);
-    assert_eq!(tx(&rig), (5, 2, 4), "one for all five");
+    assert_eq!(tx(&rig), (5, 2, 4), "one notification for all five");
     rig.tx.set_no_interrupt(&rig.memory, true);
     rig.send(packet(Op::Reset, 1024, 80), b"");
     assert!(!rig.process().notify_tx);
-    assert_eq!(tx(&rig), (6, 2, 5), "it is not wanted");
+    assert_eq!(tx(&rig), (6, 2, 5), "the driver does not want one");
     assert_eq!(counts(&rig.device.counters().rx), (0, 1, 0));
 
     rig.send(packet(Op::Request, 1024, 80), b"");
@@ -60,14 +60,14 @@ fn a_batch_that_waits_for_its_notification_is_counted_when_it_is_decided() {
         rig.now = rig.now.saturating_add(Duration::from_millis(1));
         let _ = rig.process();
     }
-    assert_eq!(tx(&rig), (1, 2, 0), "it sleeps, and has told of the one");
+    assert_eq!(tx(&rig), (1, 2, 0), "it sleeps, after reporting the packet");
 }
 
 #[test]
-fn a_queue_is_as_deep_as_what_the_device_has_not_taken() {
+fn the_depth_of_a_queue_is_the_number_of_chains_not_taken() {
     let mut rig = Rig::around(device(VsockInnerBackend::new().unwrap(), Config::default()));
     rig.post(4);
-    assert_eq!(rig.depths().rx, None, "it is not served");
+    assert_eq!(rig.depths().rx, None, "the queue is not served");
     rig.activate();
     let _ = rig.process();
     rig.send(packet(Op::Reset, 1024, 80), b"");
@@ -80,7 +80,7 @@ fn a_queue_is_as_deep_as_what_the_device_has_not_taken() {
     );
     let _ = rig.process();
     assert_eq!((rig.depths().rx, rig.depths().tx), (Some(4), Some(0)));
-    // A driver that breaks the rules has no depth.
+    // The queue of a driver that violates the rules has no depth.
     let beyond = rig.tx.available().wrapping_add(SIZE + 1);
     rig.tx.set_available(&rig.memory, beyond);
     assert_eq!(rig.depths().tx, None);

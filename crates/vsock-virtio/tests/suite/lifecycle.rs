@@ -35,7 +35,7 @@ fn t10_config_reads_are_defined_at_any_offset_and_width() {
 }
 
 #[test]
-fn t109_what_was_not_offered_cannot_be_accepted_and_nothing_must_be() {
+fn t109_only_offered_features_can_be_accepted_and_all_are_optional() {
     let mut rig = inactive();
     let offered = rig.device.device_features();
     assert_eq!(offered & SocketTypes::F_SEQPACKET, 0);
@@ -90,7 +90,10 @@ fn t22_no_buffer_is_held_over_a_reset() {
     rig.send(packet(Op::Request, 1024, 80), b"");
     let _ = rig.process();
     let after = vsock_driver::bytes(&rig.memory, 0x80_0000, 0x1_0000);
-    assert!(blank == after, "a buffer of the driver before was written");
+    assert!(
+        blank == after,
+        "a buffer of the previous driver was written"
+    );
 }
 
 #[test]
@@ -100,7 +103,7 @@ fn an_active_device_is_not_activated_again() {
 }
 
 #[test]
-fn a_queue_outside_of_memory_is_refused() {
+fn a_queue_outside_memory_is_refused() {
     for name in [QueueName::Rx, QueueName::Tx, QueueName::Event] {
         let mut rig = inactive();
         rig.queues[name.index()].set_used_ring_address(Some(0), Some(1));
@@ -159,7 +162,7 @@ fn t107_a_restored_device_serves_what_was_in_its_queues() {
     assert_eq!(new.queues[2].next_avail(), 1);
     assert!(
         new.device.next_action().is_some(),
-        "the backend is to be watched"
+        "the backend must be watched"
     );
     assert_eq!(new.event.used(&new.memory), [(0, 4)]);
     assert_eq!(new.tx.used(&new.memory).len(), 2);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Memory of which each field is looked up for itself.
+//! Memory in which each access is looked up separately.
 
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::GuestMemorySliceIterator;
@@ -9,17 +9,17 @@ use vsock_driver::Memory;
 
 type Look = dyn Fn(GuestAddress, Permissions) -> Result<GuestAddress, GuestMemoryError>;
 
-/// The test is asked for each access where it goes.
+/// The test decides where each access goes.
 pub(crate) struct LookedUp {
     memory: Memory,
     look: Box<Look>,
 }
 
 impl LookedUp {
-    pub(crate) fn new(
-        memory: &Memory,
-        look: impl Fn(GuestAddress, Permissions) -> Result<GuestAddress, GuestMemoryError> + 'static,
-    ) -> Self {
+    pub(crate) fn new<F>(memory: &Memory, look: F) -> Self
+    where
+        F: Fn(GuestAddress, Permissions) -> Result<GuestAddress, GuestMemoryError> + 'static,
+    {
         Self {
             memory: memory.clone(),
             look: Box::new(look),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! No side sleeps while the other has something for it: at whatever moment the driver acts, and for
-//! whatever schedule of driver and device. The driver suppresses notifications as Linux does.
+//! Neither side sleeps while the other has work for it, at whatever moment the driver acts and with
+//! any schedule of driver and device. The driver suppresses notifications as Linux does.
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -26,13 +26,13 @@ const PORT: u32 = 80;
 const RX: usize = QueueName::Rx.index();
 const TX: usize = QueueName::Tx.index();
 
-/// How a driver asks and is asked.
+/// The features with or without event indices.
 fn features(event_idx: bool) -> u64 {
     F_VERSION_1 | if event_idx { F_EVENT_IDX } else { 0 }
 }
 
-/// Whether a driver kicks that has made the last chain available (`virtqueue_kick_prepare` of
-/// Linux).
+/// Returns whether the driver must kick after it has made a chain available (Linux's
+/// `virtqueue_kick_prepare`).
 fn has_to_kick(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
     if event_idx {
         ring.avail_event(memory).wrapping_add(1) == ring.available()
@@ -41,8 +41,8 @@ fn has_to_kick(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
     }
 }
 
-/// Asks for an interrupt, and returns whether there is something used by now
-/// (`virtqueue_enable_cb`).
+/// Asks for an interrupt, and returns whether there are used chains by now (Linux's
+/// `virtqueue_enable_cb`).
 fn enable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
     if event_idx {
         ring.set_used_event(memory, ring.seen());
@@ -52,7 +52,7 @@ fn enable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> boo
     ring.used_index(memory) != ring.seen()
 }
 
-/// Asks for none (`virtqueue_disable_cb`).
+/// Suppresses interrupts (Linux's `virtqueue_disable_cb`).
 fn disable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) {
     if event_idx {
         ring.set_used_event(memory, ring.seen().wrapping_sub(1));
@@ -61,20 +61,20 @@ fn disable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) {
     }
 }
 
-/// What happens before an access to memory, and how many accesses come before that.
+/// An action before an access to memory, and the number of accesses before that one.
 type Hook = Rc<RefCell<(usize, Option<Box<dyn FnOnce()>>)>>;
 
-/// What a driver does at some moment, of one of its queues.
+/// An action of the driver on one of its queues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Act {
-    /// It makes a chain available: a packet, or the buffer for which a reply waits.
+    /// Makes a chain available: a packet, or the buffer for which a reply waits.
     Offers(QueueName),
-    /// It is about to sleep until a chain comes back: the packet, or the buffer with its reply.
+    /// Prepares to sleep until a chain comes back: the packet, or the buffer with its reply.
     Awaits(QueueName),
 }
 
-/// A driver with a packet that the device answers, and with a buffer for the answer. The device has
-/// started, and the driver wants no interrupt.
+/// Creates a driver with a packet that the device answers, and a buffer for the reply. The device
+/// has started, and the driver suppresses interrupts.
 fn scene(event_idx: bool, poll_budget: Duration, hook: &Hook) -> Rig<LookedUp> {
     let muxer = muxer(VsockInnerBackend::new().unwrap());
     let device = VsockDevice::builder(muxer).poll_budget(poll_budget).build();
@@ -105,7 +105,7 @@ fn scene(event_idx: bool, poll_budget: Duration, hook: &Hook) -> Rig<LookedUp> {
     rig
 }
 
-/// The device is called until it may sleep. Returns of which queues the guest was notified.
+/// Calls the device until it may sleep. Returns for which queues it notified the guest.
 fn run(rig: &mut Rig<LookedUp>, poll_budget: Duration) -> [bool; 2] {
     let mut interrupted = [false; 2];
     loop {
@@ -119,8 +119,8 @@ fn run(rig: &mut Rig<LookedUp>, poll_budget: Duration) -> [bool; 2] {
     }
 }
 
-/// The device takes a packet that it answers, and before its access to memory with this number the
-/// driver acts. Returns whether there was such an access.
+/// Lets the device take a packet and answer it. The driver acts before the device's memory access
+/// number `access`. Returns whether there was such an access.
 fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -> bool {
     let hook = Hook::default();
     let mut scene = scene(event_idx, poll_budget, &hook);
@@ -176,12 +176,12 @@ fn t104_a_driver_that_acts_at_any_moment_is_seen_or_kicks_and_sees_or_is_told() 
     }
 }
 
-/// How driver and device run.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     event_idx: bool,
     size: u16,
-    /// Where the queues begin.
+    /// The first indices of the queues.
     start: u16,
     poll_budget: Duration,
 }
@@ -198,17 +198,17 @@ fn shape() -> impl Strategy<Value = Shape> {
     })
 }
 
-/// What is on its way to one side, and whether that sleeps.
+/// The notifications on their way to each side, and whether it sleeps.
 struct World {
     rig: Rig,
     shape: Shape,
     host: VsockInnerStream,
     next: NextCall,
-    /// A kick, or something that the device's event loop has to tell it.
+    /// A kick, or another event for the device.
     woken: bool,
-    /// Of the receive and of the transmit queue.
+    /// Interrupts of the receive and of the transmit queue.
     interrupted: [bool; 2],
-    /// When the first packet was taken of which the driver does not know.
+    /// When the device took the first packet that it has not reported.
     untold_since: Option<Tick>,
     sent: usize,
     read: usize,
@@ -293,7 +293,7 @@ impl World {
         is_free
     }
 
-    /// The driver does what it was interrupted for, and sleeps again.
+    /// Lets the driver handle an interrupt and sleep again.
     fn handle_interrupt(&mut self, queue: usize) {
         if !std::mem::take(&mut self.interrupted[queue]) {
             return;
@@ -339,7 +339,7 @@ impl World {
         self.next != NextCall::OnEvent || self.woken
     }
 
-    /// The device's thread runs, unless it sleeps.
+    /// Runs the device thread, unless it sleeps.
     fn run_device(&mut self) {
         if !self.is_awake() {
             return;
@@ -350,18 +350,18 @@ impl World {
         self.next = outcome.next;
         for (queue, notified) in [(RX, outcome.notify_rx), (TX, outcome.notify_tx)] {
             let ring = self.ring(queue);
-            // By flags a driver cannot say that it has seen some of them meanwhile.
+            // With flags, a driver cannot report that it has already seen some chains.
             let is_news = ring.used_index(&self.rig.memory) != ring.seen();
             let may_be_none = !notified || !self.shape.event_idx;
-            assert!(may_be_none || is_news, "queue {queue}: for nothing");
+            assert!(may_be_none || is_news, "queue {queue}: spurious interrupt");
             self.interrupted[queue] |= notified;
         }
         self.woken = self.rig.apply_actions();
         self.check_driver();
     }
 
-    /// A driver that sleeps has nothing to do, but for a few packets that a device knows to be
-    /// taken that is awake.
+    /// Checks that a sleeping driver has no work, except for a few taken packets that a device that
+    /// is awake will report.
     fn check_driver(&mut self) {
         let untold = [RX, TX].map(|queue| {
             let used = self.ring(queue).used_index(&self.rig.memory);
@@ -373,13 +373,13 @@ impl World {
             return;
         }
         let sleeps = self.next == NextCall::OnEvent;
-        assert!(!sleeps, "the device sleeps on an interrupt");
+        assert!(!sleeps, "the device sleeps with an interrupt pending");
         assert!(untold[TX] * 4 < self.shape.size, "{}", untold[TX]);
         let since = *self.untold_since.get_or_insert(self.rig.now);
         assert!(self.rig.now.since(since) < Duration::from_millis(2));
     }
 
-    /// A device that sleeps has nothing to do.
+    /// Checks that a sleeping device has no work.
     fn check_device(&self) {
         if self.is_awake() {
             return;
@@ -391,7 +391,7 @@ impl World {
         assert!(!waits(RX) || !muxer.wants_transmit(), "a stream waits");
     }
 
-    /// Both go on for as long as there is something to do, in steps that take a little.
+    /// Runs both sides in short steps until neither has any work left.
     fn come_to_rest(&mut self) {
         for _ in 0..10_000 {
             let is_quiet = !self.is_awake() && self.interrupted == [false; 2];
@@ -454,7 +454,7 @@ proptest! {
         }
         world.come_to_rest();
         assert_eq!((world.received, world.read), (world.written, world.sent));
-        // And it is as ready as at first.
+        // Afterwards it still works.
         assert!(world.send(1));
         world.write(1);
         world.come_to_rest();

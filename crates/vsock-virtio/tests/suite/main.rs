@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The device through its public interface, on queues in plain memory. `rig` plays driver, event
-//! loop and clock.
+//! Tests the device's public interface with queues in plain memory. `rig` simulates the driver, the
+//! event loop and the clock.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Seqpacket sockets: the feature, and messages through the queues.
+//! Seqpacket sockets: feature negotiation, and messages through the queues.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::rig::{Rig, muxer, packet};
 const EOM: u32 = 1;
 const EOR: u32 = 3;
 
-/// A device that is not yet active, with a backend of these letters and one of streams.
+/// Creates an inactive device, with a backend for messages and one for streams.
 fn inactive(letters: &Letters) -> Rig {
     let mut muxer = muxer(VsockInnerBackend::new().unwrap());
     muxer.add_backend(Box::new(letters.clone())).unwrap();
@@ -22,7 +22,7 @@ fn inactive(letters: &Letters) -> Rig {
     Rig::around(device.build())
 }
 
-/// A guest that has connected by a seqpacket socket.
+/// Creates a guest that has connected a seqpacket socket.
 fn connected(letters: &Letters) -> Rig {
     let mut rig = inactive(letters);
     let features = F_VERSION_1 | SocketTypes::F_SEQPACKET;
@@ -74,7 +74,7 @@ fn t109_a_snapshot_with_seqpacket_needs_a_backend_that_has_it() {
 }
 
 #[test]
-fn t111_messages_pass_from_the_transmit_queue_whole() {
+fn t111_messages_from_the_transmit_queue_keep_their_boundaries() {
     let letters = Letters::default();
     let mut rig = connected(&letters);
     rig.send(message(Op::ReadWrite, EOR), b"one packet");

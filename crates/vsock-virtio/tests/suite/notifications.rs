@@ -42,13 +42,13 @@ fn t104_the_used_event_decides_once_for_a_batch() {
     for _ in 0..2 {
         rig.send(packet(Op::Reset, 1024, 80), b"");
     }
-    assert!(!rig.process().notify_tx, "the third is asked for");
+    assert!(!rig.process().notify_tx, "the driver asked for the third");
     for _ in 0..3 {
         rig.send(packet(Op::Reset, 1024, 80), b"");
     }
     assert!(rig.process().notify_tx);
     rig.send(packet(Op::Reset, 1024, 80), b"");
-    assert!(!rig.process().notify_tx, "it has been told");
+    assert!(!rig.process().notify_tx, "this was reported before");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn with_budget(bytes: usize) -> Rig {
     Rig::started(device.build(), 0)
 }
 
-/// What each call takes of this queue, until one says that there is no more.
+/// Returns how many chains each call takes from this queue, until the queue is empty.
 fn taken_by_calls(rig: &mut Rig, queue: QueueName) -> Vec<usize> {
     let memory = rig.memory.clone();
     let mut taken = Vec::new();
@@ -112,7 +112,7 @@ fn taken_by_calls(rig: &mut Rig, queue: QueueName) -> Vec<usize> {
 }
 
 #[test]
-fn t76_a_call_ends_with_its_budget_and_says_that_there_is_more() {
+fn t76_a_call_ends_with_its_budget_and_requests_another() {
     let mut rig = with_budget(2048 * 4);
     for _ in 0..10 {
         rig.send(packet(Op::Reset, 1024, 80), b"");
@@ -121,7 +121,7 @@ fn t76_a_call_ends_with_its_budget_and_says_that_there_is_more() {
     assert_eq!(taken_by_calls(&mut rig, QueueName::Tx), [0]);
 }
 
-/// A descriptor counts for 64 bytes. The chain has as many as its queue.
+/// Each descriptor counts as 64 bytes. The chains are as long as the queue allows.
 #[test]
 fn t76_a_chain_costs_more_of_the_budget_the_more_descriptors_it_has() {
     let empty = |queue| match queue {
@@ -130,12 +130,11 @@ fn t76_a_chain_costs_more_of_the_budget_the_more_descriptors_it_has() {
     };
     let into_a_loop = Descriptor::readable(0, 0).then(0);
     let filled = Descriptor::writable(0x80_0000, 44);
-    // The queue, the last descriptor of its chain, and how many of ten chains each call takes.
+    // The queue, the last descriptor of each chain, and how many of ten chains each call takes.
     let cases: [(_, _, &[usize]); 5] = [
         (QueueName::Tx, empty(QueueName::Tx), &[4, 4, 2]),
         (QueueName::Tx, into_a_loop, &[4, 4, 2]),
-        // Buffers of no use, such that are filled by what waits for them, and such that are too
-        // small for an event.
+        // Unusable buffers, buffers for packets that wait, and buffers too small for an event.
         (QueueName::Rx, empty(QueueName::Rx), &[4, 4, 2]),
         (QueueName::Rx, filled, &[4, 2]),
         (QueueName::Event, empty(QueueName::Event), &[4, 4, 2]),
@@ -171,7 +170,7 @@ fn t76_a_chain_costs_more_of_the_budget_the_more_descriptors_it_has() {
 }
 
 #[test]
-fn t74_t75_unanswered_packets_stop_the_transmit_queue_and_buffers_let_it_go_on() {
+fn t74_t75_pending_replies_stop_the_transmit_queue_until_there_are_buffers() {
     let config = Config::builder().max_resets(4).build().unwrap();
     let backend = VsockInnerBackend::new().unwrap();
     let mut rig = Rig::around(crate::rig::device(backend, config));
@@ -186,6 +185,10 @@ fn t74_t75_unanswered_packets_stop_the_transmit_queue_and_buffers_let_it_go_on()
     rig.post(30);
     let outcome = rig.process();
     assert!(outcome.notify_rx && outcome.notify_tx && !has_more(outcome));
-    assert_eq!(rig.tx.used(&rig.memory).len(), 16, "all the others at once");
+    assert_eq!(
+        rig.tx.used(&rig.memory).len(),
+        16,
+        "all the others together"
+    );
     assert_eq!(rig.received().len(), 20);
 }

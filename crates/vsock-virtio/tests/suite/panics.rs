@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams, backends and guest memory that panic in the middle of a call of the device, and streams
-//! that count more than they were offered.
+//! Streams, backends and guest memory that panic during a call of the device, and streams that
+//! claim to have moved more than they were offered.
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
@@ -23,31 +23,31 @@ use crate::rig::{CID, LEN, Rig, packet};
 
 const SIZE: u16 = 16;
 
-/// How the device reaches its streams.
+/// How the device accesses its streams.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// Through ordinary memory.
+    /// Through a buffer.
     Copied,
-    /// They copy to guest memory by themselves.
+    /// The streams access guest memory directly.
     Direct,
-    /// So do those of `vsock-inner`, which have no temper.
+    /// As do the streams of `vsock-inner`, which never panic.
     Inner,
 }
 
 const WAYS: [Way; 3] = [Way::Copied, Way::Direct, Way::Inner];
 
-/// A device whose guest memory panics when it is told to, and its guest, who sees the same memory.
+/// A device whose guest memory can be made to panic, and its guest, which sees the same memory.
 struct World {
     rig: Rig<GuestMemoryMmap<Fuse>>,
     listener: VsockInnerListener,
-    /// What the listener has accepted.
+    /// The stream that the listener accepted.
     host: Option<VsockInnerStream>,
     got: Vec<u8>,
 }
 
 impl World {
     fn new(way: Way, temper: &Temper) -> Self {
-        // In memory where that is possible: a disk would take its time for pages so far apart.
+        // In memory if possible: on a disk, pages this far apart are slow.
         let in_memory = TempFile::new_in("/dev/shm".as_ref());
         let file = in_memory.or_else(|_| TempFile::new()).unwrap();
         file.as_file().set_len(LEN as u64).unwrap();
@@ -81,7 +81,7 @@ impl World {
         world
     }
 
-    /// As a driver that has been loaded anew.
+    /// Starts as a newly loaded driver.
     fn begin(&mut self) {
         self.rig.empty_rings();
         self.got.clear();
@@ -99,7 +99,7 @@ impl World {
         Ok(())
     }
 
-    /// The guest sends a packet in two pieces, the first a part of its header.
+    /// Sends a packet in two pieces; the first is a part of its header.
     fn send(&mut self, op: Op, flags: u32, payload: &[u8]) {
         let len = u32::try_from(payload.len()).unwrap();
         let header = Header {
@@ -112,7 +112,7 @@ impl World {
         filled(&self.rig.memory, addr, &whole);
         let first = Descriptor::readable(addr, 40);
         let rest = Descriptor::readable(addr + 40, len + 4);
-        // Two descriptors for each packet: the head after next is another packet's.
+        // Each packet has two descriptors, so the next packet's head is two further on.
         let head = 2 * (head % (SIZE / 2));
         self.rig.tx.chain(&self.rig.memory, head, &[first, rest]);
         self.rig.tx.offer(&self.rig.memory, head);
@@ -128,8 +128,8 @@ impl World {
         self.host.as_mut().unwrap()
     }
 
-    /// A connection of the guest, and bytes both ways, more than fit into one buffer, or into the
-    /// stream.
+    /// Opens a connection of the guest, and moves bytes in both directions, more than fit into one
+    /// buffer or the stream.
     fn live(&mut self) {
         self.send(Op::Request, 0, b"");
         let mut host = self.listener.accept().unwrap();
@@ -153,7 +153,7 @@ impl World {
         self.host = None;
     }
 
-    /// The device is broken, has nothing left, and can be reset and used again.
+    /// Checks that the device is broken, has no connections, and can be reset and used again.
     #[track_caller]
     fn is_as_after_a_fault(&mut self) {
         for _ in 0..2 {
@@ -189,7 +189,7 @@ fn t132_a_stream_or_backend_that_panics_breaks_the_device_until_it_is_reset() {
                 continue;
             }
             assert!(temper.shown() > 0, "{way:?} {call:?}");
-            // The last two are the driver's, who carries actions out.
+            // The event loop, which carries out actions, makes the last two calls.
             if ![Call::Drop, Call::Shutdown].contains(&call) {
                 world.is_as_after_a_fault();
                 panics.push(call);
@@ -241,7 +241,7 @@ fn t132_a_stream_that_counts_more_than_it_was_offered_is_reset_alone() {
             world.ready();
             assert!(temper.shown() > 0);
             temper.calm();
-            // No byte that was not read.
+            // Only bytes that were read.
             let expected = if call == Call::Read {
                 ""
             } else {

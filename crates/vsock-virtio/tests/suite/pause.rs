@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Drivers that stand still, and what they find when they go on.
+//! Paused drivers, and the state of the device when they continue.
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -81,7 +81,7 @@ fn t108_a_client_that_comes_in_a_pause_waits_for_whoever_goes_on() {
 }
 
 #[test]
-fn a_device_goes_on_with_queues_alone_that_can_be_used() {
+fn a_device_resumes_only_with_usable_queues() {
     let (mut rig, _host) = paused();
     rig.queues[1].set_ready(false);
     let refused = resume(&mut rig);
@@ -120,7 +120,7 @@ fn t116_connections_that_were_cut_in_a_pause_end_by_the_event_where_there_is_a_b
     resume(&mut rig).unwrap();
     assert!(rig.process().notify_event);
     rig.settle();
-    assert_eq!(rig.received(), [], "the event says it all");
+    assert_eq!(rig.received(), [], "the event is enough");
     assert_eq!(rig.device.counters().transport_resets, 1);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a device spares while it is awake: kicks, and interrupts that tell of packets that were
-//! taken.
+//! The notifications that a device suppresses while it is awake: kicks, and interrupts for taken
+//! packets.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, QueueName, Vsock
 
 use crate::rig::{Rig, SIZE, muxer, packet};
 
-/// As it is by default.
+/// The default.
 const BUDGET: Duration = Duration::from_micros(30);
 const FEATURES: [u64; 2] = [0, F_EVENT_IDX];
 
-/// A device that has started, and sleeps.
+/// Creates a device that has started and sleeps.
 fn asleep(features: u64) -> Rig {
     built(BUDGET, features)
 }
@@ -28,7 +28,7 @@ fn built(poll_budget: Duration, features: u64) -> Rig {
     Rig::started(device.build(), features)
 }
 
-/// A packet that has no answer.
+/// Creates a packet without a reply.
 fn ignored() -> Header {
     packet(Op::Reset, 1024, 80)
 }
@@ -52,7 +52,7 @@ fn polls(outcome: Outcome) -> bool {
     matches!(outcome.next, NextCall::Poll { .. })
 }
 
-/// Whether the driver would kick with its next packet.
+/// Returns whether the driver would kick for its next packet.
 fn wants_kick(rig: &Rig, features: u64) -> bool {
     if features == 0 {
         rig.tx.wants_kicks(&rig.memory)
@@ -62,14 +62,14 @@ fn wants_kick(rig: &Rig, features: u64) -> bool {
 }
 
 #[test]
-fn a_device_that_has_moved_something_polls_without_kicks_and_then_sleeps_with_them() {
+fn after_work_a_device_polls_without_kicks_and_then_sleeps_with_them() {
     for features in FEATURES {
         let mut rig = asleep(features);
         assert!(wants_kick(&rig, features));
         let until = rig.now.saturating_add(BUDGET);
         assert_eq!(send(&mut rig).next, NextCall::Poll { until });
         assert!(!wants_kick(&rig, features));
-        // Its work took long; the time begins with the first look after it.
+        // The work took a long time. The budget starts with the first look after it.
         let first = pass(&mut rig, 2 * BUDGET);
         let until = rig.now.saturating_add(BUDGET);
         assert_eq!(first.next, NextCall::Poll { until });
@@ -78,21 +78,21 @@ fn a_device_that_has_moved_something_polls_without_kicks_and_then_sleeps_with_th
         assert!(!wants_kick(&rig, features));
         assert_eq!(pass(&mut rig, BUDGET / 2).next, NextCall::OnEvent);
         assert!(wants_kick(&rig, features));
-        assert_eq!(rig.device.deadline(), None, "no timer is needed for it");
+        assert_eq!(rig.device.deadline(), None, "polling needs no timer");
     }
 }
 
-/// How a packet was waited for.
+/// How the device waited for a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Waited {
     /// A poll found it.
     Hit,
-    /// It came after a poll.
+    /// It came after a poll had ended.
     Missed,
     Slept,
 }
 
-/// A guest that sends each packet a pause after the work for the one before.
+/// A guest that sends each packet after a pause.
 struct Paced {
     rig: Rig,
     next: NextCall,
@@ -129,7 +129,7 @@ impl Paced {
     }
 }
 
-/// Found by a poll; too long for a poll, but short; long.
+/// Pauses that a poll covers, that are short but too long for a poll, and that are long.
 const SOON: Duration = BUDGET.checked_div(2).unwrap();
 const LATE: Duration = BUDGET.saturating_mul(2).checked_sub(SOON).unwrap();
 const LONG: Duration = BUDGET.saturating_mul(20);
@@ -139,20 +139,20 @@ fn count(waits: &[Waited], what: Waited) -> usize {
 }
 
 #[test]
-fn packets_that_come_soon_are_polled_for_and_a_slow_guest_is_not() {
+fn the_device_polls_for_a_fast_guest_but_not_for_a_slow_one() {
     let mut guest = Paced::new();
     assert_eq!(guest.pauses(&[SOON; 100]), [Waited::Hit; 100]);
     let waits = guest.pauses(&[LONG; 100]);
     assert!(count(&waits, Waited::Missed) <= 4, "{waits:?}");
     assert_eq!(waits[10..], [Waited::Slept; 90]);
-    // Sleeps show that it is fast again: no poll is needed to find out.
+    // Sleeps show that the guest is fast again; that needs no poll.
     let waits = guest.pauses(&[SOON; 100]);
     assert_eq!(count(&waits, Waited::Missed), 0);
     assert_eq!(waits[10..], [Waited::Hit; 90]);
 }
 
 #[test]
-fn what_follows_a_long_pause_and_what_follows_a_short_one_are_learnt_apart() {
+fn the_pauses_after_long_and_after_short_ones_are_learnt_separately() {
     use Waited::{Hit, Missed, Slept};
     let mut guest = Paced::new();
     let _learns = guest.pauses(&[SOON, LONG].repeat(8));
@@ -167,15 +167,15 @@ fn what_follows_a_long_pause_and_what_follows_a_short_one_are_learnt_apart() {
 }
 
 #[test]
-fn polls_that_keep_the_guest_from_the_processor_become_rare_until_they_hit_again() {
-    // It sends as soon as the device sleeps.
+fn polls_that_delay_the_guest_become_rare_until_they_hit_again() {
+    // The guest sends as soon as the device sleeps.
     let mut guest = Paced::new();
     let waits = guest.pauses(&[LATE; 4096]);
     assert_eq!(count(&waits, Waited::Hit), 0);
     let polls = |waits: &[Waited]| count(waits, Waited::Missed);
     assert_eq!(polls(&waits[..2]), 2);
     assert!((6..=8).contains(&polls(&waits[..513])), "{waits:?}");
-    assert_eq!(polls(&waits[4096 - 1024..]), 4, "one of 256");
+    assert_eq!(polls(&waits[4096 - 1024..]), 4, "one in 256");
 
     let waits = guest.pauses(&[SOON; 1024]);
     assert_eq!(waits[768..], [Waited::Hit; 256]);
@@ -183,13 +183,13 @@ fn polls_that_keep_the_guest_from_the_processor_become_rare_until_they_hit_again
 }
 
 #[test]
-fn exceptions_change_nothing() {
+fn rare_exceptions_have_no_effect() {
     let mut guest = Paced::new();
     let rhythm = [SOON, LONG, LONG, LONG];
     let _learns = guest.pauses(&rhythm.repeat(2));
     let waits = guest.pauses(&rhythm.repeat(8));
     assert_eq!(waits, [Waited::Slept; 32], "a fast packet now and then");
-    // Polls that hit by luck, where most are what the guest waits for.
+    // Polls that hit by chance, while most of them delay the guest.
     let mut guest = Paced::new();
     let rhythm = [LATE, LATE, LATE, LATE, SOON];
     let _learns = guest.pauses(&rhythm.repeat(200));
@@ -198,7 +198,7 @@ fn exceptions_change_nothing() {
 }
 
 #[test]
-fn polls_that_hit_twice_for_each_that_hinders_go_on() {
+fn polls_with_two_hits_for_each_one_that_hinders_continue() {
     let mut guest = Paced::new();
     let waits = guest.pauses(&[SOON, LATE, SOON].repeat(200));
     assert_eq!(count(&waits, Waited::Slept), 0);
@@ -213,7 +213,7 @@ fn polls_that_hinder_as_often_as_they_hit_become_rare() {
 }
 
 #[test]
-fn a_call_for_nothing_is_followed_by_no_poll() {
+fn a_call_that_moves_nothing_starts_no_poll() {
     let mut rig = asleep(0);
     assert_eq!(rig.process().next, NextCall::OnEvent);
 }
@@ -248,7 +248,7 @@ fn t134_a_filled_buffer_is_told_immediately_also_by_a_device_that_polls() {
 }
 
 #[test]
-fn taken_packets_are_told_when_they_are_a_quarter_of_the_queue() {
+fn taken_packets_are_reported_when_they_fill_a_quarter_of_the_queue() {
     for features in FEATURES {
         let mut rig = asleep(features);
         // Each queue has its own size.
@@ -257,7 +257,7 @@ fn taken_packets_are_told_when_they_are_a_quarter_of_the_queue() {
             assert_eq!(send(&mut rig).notify_tx, sent == SIZE / 4, "{sent}");
         }
     }
-    // In descriptors.
+    // A quarter of the descriptors.
     let mut rig = asleep(0);
     filled(&rig.memory, 0x10_0000, &ignored().encode());
     let mut row = vec![Descriptor::readable(0x10_0000, 0); usize::from(SIZE / 4)];
@@ -268,7 +268,7 @@ fn taken_packets_are_told_when_they_are_a_quarter_of_the_queue() {
 }
 
 #[test]
-fn taken_packets_are_told_when_the_device_goes_to_sleep_or_the_guest_pauses() {
+fn taken_packets_are_reported_when_the_device_sleeps_or_the_guest_pauses() {
     for features in FEATURES {
         let mut rig = asleep(features);
         for _ in 0..3 {
@@ -279,13 +279,13 @@ fn taken_packets_are_told_when_the_device_goes_to_sleep_or_the_guest_pauses() {
         assert!(outcome.notify_tx && polls(outcome), "a pause");
         assert!(!rig.process().notify_tx, "once");
         assert_eq!(pass(&mut rig, BUDGET).next, NextCall::OnEvent);
-        // After a long pause, the next one is expected to be long.
+        // After a long pause, the device expects another long one.
         rig.tx.used(&rig.memory);
         rig.tx.set_used_event(&rig.memory, rig.tx.seen());
         let outcome = pass_and_send(&mut rig, LONG);
         assert!(outcome.notify_tx && outcome.next == NextCall::OnEvent);
 
-        // Something else keeps the device awake.
+        // Other work keeps the device awake.
         let mut rig = asleep(features);
         rig.send(packet(Op::ReadWrite, 1024, 80), b"orphan");
         rig.send(packet(Op::ReadWrite, 1025, 80), b"orphan");
@@ -299,12 +299,12 @@ fn taken_packets_are_told_when_the_device_goes_to_sleep_or_the_guest_pauses() {
 }
 
 #[test]
-fn taken_packets_of_a_guest_that_never_stops_are_told_in_time() {
+fn taken_packets_of_a_guest_that_never_stops_are_reported_in_time() {
     let each = Duration::from_micros(500);
     let mut rig = built(2 * each, F_EVENT_IDX);
     for sent in 0..20 {
         let outcome = send(&mut rig);
-        // 2 ms after the first.
+        // 2 ms after the first packet.
         assert_eq!(outcome.notify_tx, sent % 5 == 4, "{sent}");
         if outcome.notify_tx {
             rig.tx.used(&rig.memory);
@@ -315,24 +315,27 @@ fn taken_packets_of_a_guest_that_never_stops_are_told_in_time() {
 }
 
 #[test]
-fn a_driver_is_asked_at_the_end_of_a_batch_whether_it_wants_to_hear() {
+fn whether_a_driver_wants_an_interrupt_is_checked_at_the_end_of_a_batch() {
     let mut rig = asleep(0);
     let _ = send(&mut rig);
     rig.tx.set_no_interrupt(&rig.memory, true);
-    assert!(!pass(&mut rig, BUDGET).notify_tx, "it looks by itself");
+    assert!(!pass(&mut rig, BUDGET).notify_tx, "the driver polls");
     let mut rig = asleep(F_EVENT_IDX);
     rig.tx.set_used_event(&rig.memory, 2);
     for _ in 0..2 {
         let _ = send(&mut rig);
     }
-    assert!(!pass(&mut rig, BUDGET).notify_tx, "the third is asked for");
+    assert!(
+        !pass(&mut rig, BUDGET).notify_tx,
+        "the driver asked for the third"
+    );
     let _ = send(&mut rig);
     assert!(pass(&mut rig, BUDGET).notify_tx);
 }
 
 #[test]
-fn a_device_that_goes_on_with_used_queues_notifies_of_both_once() {
-    // The last one is where the used index comes round to zero.
+fn a_device_that_takes_over_used_queues_notifies_once_for_both() {
+    // In the last case, the used index has wrapped around to zero.
     let starts = FEATURES.map(|features| [(features, 0), (features, u16::MAX)]);
     for (features, start) in starts.concat() {
         let mut rig = asleep(features);
@@ -356,7 +359,7 @@ fn a_device_that_goes_on_with_used_queues_notifies_of_both_once() {
 }
 
 #[test]
-fn the_next_driver_is_owed_nothing_of_the_last_one() {
+fn a_new_driver_gets_no_notification_of_the_previous_one() {
     let mut rig = asleep(0);
     let _ = send(&mut rig);
     rig.device.reset(rig.now);
@@ -364,7 +367,7 @@ fn the_next_driver_is_owed_nothing_of_the_last_one() {
     rig.device.ack_features(F_VERSION_1).unwrap();
     rig.start();
     assert_eq!(pass(&mut rig, BUDGET), Outcome::default());
-    // Nor is one whose queues are broken.
+    // Nor does a driver whose queues were broken.
     let _ = send(&mut rig);
     rig.tx.offer(&rig.memory, SIZE);
     rig.try_process().unwrap_err();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A guest whose three queues lie in plain memory, and the event loop of its device.
+//! A guest with three queues in plain memory, and the event loop of its device.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use vsock_virtio::{
 
 pub(crate) const CID: u64 = 3;
 pub(crate) const SIZE: u16 = 64;
-/// Bytes of a buffer of the guest.
+/// The size of the guest's buffers in bytes.
 pub(crate) const BUFFER: u32 = 4096;
-/// Where transmitted packets lie, one for each entry of the ring, and buffers for received ones.
+/// The addresses of transmitted packets, one for each entry of the ring, and of receive buffers.
 const TX_DATA: u64 = 0x10_0000;
 pub(crate) const PACKET: u64 = 0x1_1000;
 pub(crate) const RX_DATA: u64 = 0x80_0000;
 pub(crate) const LEN: usize = 0x200_0000;
 
-/// The guest sees plain memory; the device sees it as `M`.
+/// A guest that sees plain memory, which the device sees as `M`.
 pub(crate) struct Rig<M: GuestMemory = Memory> {
     pub(crate) memory: Memory,
     pub(crate) device_memory: M,
@@ -37,14 +37,14 @@ pub(crate) struct Rig<M: GuestMemory = Memory> {
     pub(crate) queues: [Queue; 3],
     pub(crate) device: VsockDevice<M>,
     pub(crate) now: Tick,
-    /// Where transmitted packets lie.
+    /// The address of transmitted packets.
     pub(crate) tx_data: u64,
-    /// For reading, and for writing.
+    /// Descriptors for reading and for writing.
     pub(crate) watched: HashMap<Token, (bool, bool)>,
     sent: u16,
 }
 
-/// The muxer for the guest, with this backend and usual limits.
+/// Creates the guest's muxer, with this backend and the default limits.
 pub(crate) fn muxer(backend: VsockInnerBackend) -> Muxer {
     limited(backend, Config::default())
 }
@@ -55,7 +55,7 @@ fn limited(backend: VsockInnerBackend, config: Config) -> Muxer {
     muxer
 }
 
-/// A device for the guest with this backend, not yet active, that does not poll.
+/// Creates an inactive device for the guest, with this backend, that does not poll.
 pub(crate) fn device(backend: VsockInnerBackend, config: Config) -> VsockDevice<Memory> {
     VsockDevice::builder(limited(backend, config))
         .direct::<VsockInnerStream>(0)
@@ -63,7 +63,7 @@ pub(crate) fn device(backend: VsockInnerBackend, config: Config) -> VsockDevice<
         .build()
 }
 
-/// A guest that has connected to port 80 of the host, with this device and these features.
+/// Creates a guest that has connected to port 80 of the host, with this backend and these features.
 pub(crate) fn connected(
     device: impl FnOnce(VsockInnerBackend) -> VsockDevice<Memory>,
     features: u64,
@@ -82,7 +82,7 @@ pub(crate) fn connected(
 }
 
 impl Rig {
-    /// An active device whose backend has no host component, and a driver without
+    /// Creates an active device whose backend has no host component, and a driver without
     /// `VIRTIO_F_EVENT_IDX`.
     pub(crate) fn new() -> Self {
         Self::with(VsockInnerBackend::new().unwrap(), 0)
@@ -92,7 +92,7 @@ impl Rig {
         Self::started(device(backend, Config::default()), features)
     }
 
-    /// With this device, active.
+    /// Creates a driver for this device, and activates the device.
     pub(crate) fn started(device: VsockDevice<Memory>, features: u64) -> Self {
         let mut rig = Self::around(device);
         rig.device.ack_features(F_VERSION_1 | features).unwrap();
@@ -104,25 +104,25 @@ impl Rig {
         Self::with(VsockInnerBackend::new().unwrap(), F_EVENT_IDX)
     }
 
-    /// A driver for this device, which is not yet active.
+    /// Creates a driver for this inactive device.
     pub(crate) fn around(device: VsockDevice<Memory>) -> Self {
         Self::sized(device, SIZE)
     }
 
-    /// The same, with rings of `size` entries.
+    /// Creates a driver for this inactive device, with rings of `size` entries.
     pub(crate) fn sized(device: VsockDevice<Memory>, size: u16) -> Self {
         let memory = memory(&[(0, LEN)]);
         Self::over(device, size, memory.clone(), memory)
     }
 
-    /// The device is reset, and a driver is loaded again.
+    /// Resets the device, and loads a driver again.
     pub(crate) fn reload(&mut self) {
         self.device.reset(self.now);
         self.new_rings();
         self.activate();
     }
 
-    /// As a driver that has been loaded again with other memory: nothing of the old is left.
+    /// Starts with new rings, like a driver that was loaded again with other memory.
     pub(crate) fn new_rings(&mut self) {
         self.memory = memory(&[(0, LEN)]);
         self.device_memory = self.memory.clone();
@@ -131,7 +131,7 @@ impl Rig {
 }
 
 impl<M: GuestMemory> Rig<M> {
-    /// A driver for this device, which sees the guest's `memory` as `device_memory`.
+    /// Creates a driver for this device, which sees the guest's `memory` as `device_memory`.
     pub(crate) fn over(
         device: VsockDevice<M>,
         size: u16,
@@ -168,7 +168,7 @@ impl<M: GuestMemory> Rig<M> {
             .activate(self.now, &self.device_memory, &mut queues)
     }
 
-    /// The device goes on where one stopped.
+    /// Restores the device from a saved state.
     pub(crate) fn restore(&mut self, state: &DeviceState) -> Result<(), RestoreError> {
         let [rx, tx, event] = &mut self.queues;
         let event = Some(event);
@@ -177,7 +177,7 @@ impl<M: GuestMemory> Rig<M> {
             .restore(self.now, &self.device_memory, &mut queues, state)
     }
 
-    /// Activates the device and calls it once, which notifies the guest of what it may have missed.
+    /// Activates the device and calls it once, so that the initial notifications are over.
     pub(crate) fn start(&mut self) {
         self.activate();
         let missed = Outcome {
@@ -188,7 +188,7 @@ impl<M: GuestMemory> Rig<M> {
         assert_eq!(self.process(), missed);
     }
 
-    /// Rings from the beginning, in the same memory.
+    /// Starts with empty rings in the same memory.
     pub(crate) fn empty_rings(&mut self) {
         let blank = [0; 0xb000];
         self.memory
@@ -228,13 +228,13 @@ impl<M: GuestMemory> Rig<M> {
         self.try_process().unwrap()
     }
 
-    /// The time passes for which packets wait for a buffer for an event that is owed.
+    /// Lets the time pass for which packets wait for an event.
     pub(crate) fn wait_out_the_event(&mut self) {
         self.now = self.now.saturating_add(Duration::from_millis(100));
         self.device.on_timeout(self.now);
     }
 
-    /// What an event loop does, again and again, until nothing changes.
+    /// Runs the event loop until nothing changes.
     pub(crate) fn settle(&mut self) {
         for _ in 0..64 {
             self.ready();
@@ -245,7 +245,7 @@ impl<M: GuestMemory> Rig<M> {
         }
     }
 
-    /// Whatever is watched is said to be ready.
+    /// Reports all watched descriptors as ready.
     pub(crate) fn ready(&mut self) {
         for (&token, &(readable, writable)) in &self.watched {
             let ready = Readiness {
@@ -257,7 +257,7 @@ impl<M: GuestMemory> Rig<M> {
         }
     }
 
-    /// Carries the actions out; returns whether there were any.
+    /// Carries out the actions; returns whether there were any.
     pub(crate) fn apply_actions(&mut self) -> bool {
         let mut any = false;
         while let Some(action) = self.device.next_action() {
@@ -298,14 +298,14 @@ impl<M: GuestMemory> Rig<M> {
         }
     }
 
-    /// The next place for a packet, and the head of its chain.
+    /// Returns the head of the next packet's chain, and the packet's address.
     pub(crate) fn place(&mut self) -> (u16, u64) {
         let head = self.sent % self.tx.size();
         self.sent = self.sent.wrapping_add(1);
         (head, self.tx_data + u64::from(head) * PACKET)
     }
 
-    /// Sends a packet, in one piece.
+    /// Sends a packet in one piece.
     pub(crate) fn send(&mut self, header: Header, payload: &[u8]) -> u16 {
         let (head, addr) = self.place();
         let len = u32::try_from(payload.len()).unwrap();
@@ -318,7 +318,7 @@ impl<M: GuestMemory> Rig<M> {
         head
     }
 
-    /// Packets that have come, in order; their buffers are offered again.
+    /// Returns the received packets in order, and offers their buffers again.
     pub(crate) fn received(&mut self) -> Vec<(Header, Vec<u8>)> {
         let used = self.rx.used(&self.memory);
         let packets: Vec<_> = used
@@ -335,7 +335,7 @@ impl<M: GuestMemory> Rig<M> {
     }
 }
 
-/// A packet of the guest on the connection between these ports.
+/// Creates a packet of the guest for the connection between these ports.
 pub(crate) fn packet(op: Op, guest: u32, host: u32) -> Header {
     Header {
         src_cid: CID,
@@ -349,7 +349,7 @@ pub(crate) fn packet(op: Op, guest: u32, host: u32) -> Header {
     }
 }
 
-/// Whether a call has used its budget up.
+/// Returns whether a call has used up its budget.
 pub(crate) fn has_more(outcome: Outcome) -> bool {
     outcome.next == NextCall::Immediately
 }

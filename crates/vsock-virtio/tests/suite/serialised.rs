@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The serialised state: what is written, what is read, and what is refused.
+//! The serialised state: how it is written, read and refused.
 
 use proptest::collection::vec;
 use proptest::prelude::any;
@@ -11,11 +11,14 @@ use vsock_virtio::{DeviceState, F_EVENT_IDX, F_VERSION_1};
 use crate::rig::Rig;
 use crate::snapshot::{inactive, state};
 
-/// What version 1 wrote. Whoever changes it makes a new version, and this stays.
-const VERSION_1: &str = r#"{"version":1,"acked_features":4831838208,"active":true,"muxer":{"version":1,"next_host_port":1073741824,"connections":0}}"#;
+/// A state that version 1 wrote. Never change it: another format needs a new version.
+const VERSION_1: &str = concat!(
+    r#"{"version":1,"acked_features":4831838208,"active":true,"#,
+    r#""muxer":{"version":1,"next_host_port":1073741824,"connections":0}}"#,
+);
 
 #[test]
-fn version_1_is_written_as_it_always_was_and_read() {
+fn version_1_is_written_unchanged_and_read() {
     let state = Rig::event_idx().device.state();
     assert_eq!(state.acked_features, F_VERSION_1 | F_EVENT_IDX);
     assert_eq!(serde_json::to_string(&state).unwrap(), VERSION_1);
@@ -25,9 +28,12 @@ fn version_1_is_written_as_it_always_was_and_read() {
 }
 
 #[test]
-fn another_version_is_refused_by_its_number_whatever_else_it_has() {
+fn another_version_is_refused_regardless_of_its_other_fields() {
     let others = [
-        r#"{"version":2,"acked_features":1,"active":true,"muxer":{"version":1,"next_host_port":1,"connections":0}}"#,
+        concat!(
+            r#"{"version":2,"acked_features":1,"active":true,"#,
+            r#""muxer":{"version":1,"next_host_port":1,"connections":0}}"#,
+        ),
         r#"{"version":2,"features":[1,2,3]}"#,
         r#"{"features":[1,2,3],"version":2}"#,
         r#"{"version":2}"#,
@@ -60,7 +66,7 @@ proptest! {
     fn a_state_is_read_as_it_was_written(state in state()) {
         let text = serde_json::to_string(&state).unwrap();
         prop_assert_eq!(serde_json::from_str::<DeviceState>(&text).unwrap(), state);
-        // By name in any order, and without names.
+        // With field names in any order, and without names.
         let value = serde_json::to_value(state).unwrap();
         prop_assert_eq!(serde_json::from_value::<DeviceState>(value).unwrap(), state);
         let muxer = (state.muxer.version, state.muxer.next_host_port, state.muxer.connections);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The smallest and the largest queue, for so long that every index wraps.
+//! The smallest and the largest queue, until every index has wrapped around.
 
 use vsock_driver::{Descriptor, DriverQueue, filled, memory};
 use vsock_inner::VsockInnerBackend;
@@ -9,11 +9,11 @@ use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Queues};
 
 use crate::rig::{device, has_more, packet};
 
-/// Packets, each from a port of its own, for one port is answered once in a call.
+/// Packets from different ports, because the device answers each port once in a call.
 const PACKETS: u64 = 0x50_0000;
 const BUFFER: u64 = 0x71_0000;
 
-/// Sends packets that no host receives, a full queue at a time, and takes the answers.
+/// Sends packets without a receiver, a full queue at a time, and takes the replies.
 fn exchange(size: u16, features: u64) {
     let backend = VsockInnerBackend::new().unwrap();
     let mut device = device(backend, Config::builder().build().unwrap());

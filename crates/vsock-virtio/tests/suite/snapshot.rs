@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! States of a snapshot: of this release, of others, and such as no release has saved.
+//! Saved states: of this release, of other releases, and invalid ones.
 
 use proptest::array::uniform3;
 use proptest::collection::vec;
@@ -25,7 +25,7 @@ fn new_device() -> VsockDevice<Memory> {
     device(VsockInnerBackend::new().unwrap(), Config::default())
 }
 
-/// The VMM saves a guest, and another one goes on with it.
+/// Saves the guest in one VMM and restores it in another.
 fn in_another_process(rig: &mut Rig) {
     let state = rig.device.state();
     let queues = rig.queues.each_ref().map(Queue::state);
@@ -35,17 +35,17 @@ fn in_another_process(rig: &mut Rig) {
     rig.restore(&state).unwrap();
 }
 
-/// What happens around a snapshot.
+/// An event around a snapshot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
-    /// The guest sends a packet, for which it gets an RST.
+    /// The guest sends a packet and gets an RST.
     Send,
     Post,
     Process,
     Save,
 }
 
-/// States that this release can save, and others whose numbers are of no use.
+/// Generates states that this release can save, and others with invalid numbers.
 pub(crate) fn state() -> impl Strategy<Value = DeviceState> {
     let features = prop_oneof![
         Just(F_VERSION_1),
@@ -63,7 +63,7 @@ pub(crate) fn state() -> impl Strategy<Value = DeviceState> {
     })
 }
 
-/// Rings of which half are almost right.
+/// Generates rings, half of which are almost valid.
 fn queue() -> impl Strategy<Value = QueueState> {
     let size = || prop_oneof![Just(SIZE), any::<u16>()];
     let address = || {
@@ -129,7 +129,7 @@ fn a_device_in_use_is_not_restored() {
 }
 
 #[test]
-fn a_device_that_is_paused_is_saved_as_one_that_serves_its_driver() {
+fn a_paused_device_is_saved_as_an_active_one() {
     let mut rig = Rig::event_idx();
     let running = rig.device.state();
     rig.device.pause();
@@ -140,7 +140,7 @@ fn a_device_that_is_paused_is_saved_as_one_that_serves_its_driver() {
 }
 
 #[test]
-fn t105_a_restored_device_owes_its_guest_a_reset_until_there_is_a_buffer() {
+fn t105_a_restored_device_sends_a_transport_reset_when_there_is_a_buffer() {
     for features in [0, F_EVENT_IDX] {
         let mut state = DeviceState::default();
         state.acked_features = F_VERSION_1 | features;
@@ -160,7 +160,7 @@ fn t105_a_restored_device_owes_its_guest_a_reset_until_there_is_a_buffer() {
 }
 
 #[test]
-fn t105_a_device_that_was_not_active_owes_nothing_after_its_restore() {
+fn t105_a_device_that_was_not_active_sends_no_event_after_its_restore() {
     let mut rig = inactive();
     rig.restore(&DeviceState::default()).unwrap();
     assert!(!rig.device.is_active());
@@ -172,7 +172,7 @@ fn t105_a_device_that_was_not_active_owes_nothing_after_its_restore() {
 
 proptest! {
     #[test]
-    fn a_state_comes_out_of_a_restore_as_it_went_in(state in state()) {
+    fn a_restored_state_is_saved_unchanged(state in state()) {
         let mut rig = inactive();
         let before = rig.device.state();
         match rig.restore(&state) {
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn t107_whenever_a_device_is_saved_each_packet_is_taken_once_and_the_guest_is_told(
+    fn t107_whenever_a_device_is_saved_each_packet_is_taken_once_and_the_guest_gets_the_event(
         steps in vec(select(&[Step::Send, Step::Post, Step::Process, Step::Save]), 1..60),
         features in select(&[0, F_EVENT_IDX]),
     ) {
@@ -208,12 +208,13 @@ proptest! {
             }
             taken.extend(rig.tx.used(&rig.memory).iter().map(|(head, _)| *head));
         }
-        // Not before it has a buffer for the event, and told once, however often it was saved.
+        // The guest gets the event when it has a buffer for it, and once, however often it was
+        // saved.
         prop_assert_eq!(rig.event.used(&rig.memory), []);
         rig.post_events(2, 8);
         prop_assert!(rig.process().notify_event);
         prop_assert_eq!(rig.event.used(&rig.memory), [(0, 4)]);
-        // It has taken notice, and has room for every answer.
+        // The guest has acknowledged the event, and has room for every reply.
         rig.post_events(1, 8);
         let offered = rig.rx.available().wrapping_sub(rig.rx.used_index(&rig.memory));
         rig.post(SIZE - offered);
@@ -224,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn t23_queues_and_states_that_no_device_has_saved_are_refused_or_served(
+    fn t23_invalid_queues_and_states_are_refused_or_served(
         state in state(),
         queues in uniform3(queue()),
     ) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A tap sees every packet, as it passes.
+//! A tap sees every packet that passes through the device.
 
 use std::io::Write;
 use std::mem;
@@ -16,7 +16,7 @@ use crate::rig::{Rig, connected, device, packet};
 
 type Seen = Vec<(PacketDirection, Header, Vec<u8>)>;
 
-/// Keeps what it sees, up to a number of packets.
+/// A tap that stores a number of packets.
 struct Recorder {
     seen: Arc<Mutex<Seen>>,
     payload_bytes: usize,
@@ -61,7 +61,7 @@ fn take(seen: &Mutex<Seen>) -> Seen {
 }
 
 #[test]
-fn packets_pass_both_ways_with_the_begin_of_their_payload() {
+fn a_tap_sees_packets_in_both_directions_with_the_beginning_of_their_payload() {
     let (mut rig, mut host, seen) = tapped(5, usize::MAX);
     rig.send(packet(Op::ReadWrite, 1024, 80), b"from the guest");
     rig.settle();
@@ -84,7 +84,7 @@ fn packets_pass_both_ways_with_the_begin_of_their_payload() {
 }
 
 #[test]
-fn a_packet_in_pieces_and_one_for_no_connection_are_seen() {
+fn a_tap_sees_a_packet_in_pieces_and_one_without_a_connection() {
     let (mut rig, _host, seen) = tapped(100, usize::MAX);
     let (head, addr) = rig.place();
     let header = Header {
@@ -109,7 +109,7 @@ fn a_packet_in_pieces_and_one_for_no_connection_are_seen() {
 }
 
 #[test]
-fn a_tap_that_has_seen_enough_is_dropped() {
+fn a_tap_that_returns_break_is_dropped() {
     let (mut rig, _host, seen) = tapped(0, 2);
     for _ in 0..5 {
         rig.send(packet(Op::CreditUpdate, 1024, 80), b"");
@@ -120,7 +120,7 @@ fn a_tap_that_has_seen_enough_is_dropped() {
 }
 
 #[test]
-fn a_tap_stays_when_the_driver_resets_the_device_and_is_given_back() {
+fn a_tap_survives_a_reset_and_is_returned() {
     let (mut rig, _host, seen) = tapped(usize::MAX, usize::MAX);
     rig.reload();
     rig.post(8);

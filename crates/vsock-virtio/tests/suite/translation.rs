@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Memory behind an IOMMU that does not let the device everywhere.
+//! Memory behind an IOMMU that restricts the device.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,9 +16,9 @@ use crate::looked_up::LookedUp;
 use crate::rig::{SIZE, packet};
 
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
-/// From here on nothing is mapped.
+/// From this address on, nothing is mapped.
 const END: u64 = 0x10_0000;
-/// From here on the device may only read.
+/// From this address on, the device can only read.
 const READ_ONLY: u64 = 0x8_0000;
 
 #[test]
@@ -33,7 +33,7 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
         .ack_features(F_VERSION_1 | F_ACCESS_PLATFORM)
         .unwrap();
 
-    // The driver writes where the translation ends up; the device has only addresses before it.
+    // The driver writes to translated addresses; the device gets untranslated ones.
     let physical = memory(&[(END, 0x10_0000)]);
     let [mut rx, mut tx] = [0x1000, 0x4000].map(|base| DriverQueue::new(base + END, SIZE));
     let as_seen = [0x1000, 0x4000].map(|base| DriverQueue::new(base, SIZE));
@@ -54,7 +54,7 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
         rx.describe(&physical, head, Descriptor::writable(addr, 100));
         rx.offer(&physical, head);
     }
-    // Addresses of the device are those of memory less 1 MiB: what is not translated is not found.
+    // Device addresses are 1 MiB below guest addresses, so an untranslated access fails.
     let rings = Rc::new(Cell::new(true));
     let has_rings = Rc::clone(&rings);
     let iommu = LookedUp::new(&physical, move |addr, access| {
@@ -74,7 +74,7 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
     assert_eq!(device.counters().malformed_packets, 2);
     assert_eq!(device.counters().unusable_buffers, 1);
 
-    // Rings that are unmapped under the device.
+    // Rings that are unmapped while the device uses them.
     rings.set(false);
     let fault = DeviceFault {
         queue: QueueName::Tx,

@@ -145,7 +145,8 @@ pub(crate) fn events(make: Make, streams: usize, units: u64) -> io::Result<Sampl
 /// This many streams that do nothing, for so long.
 pub(crate) fn idle(make: Make, streams: usize, time: Duration) -> io::Result<IdleLoop> {
     let (mut looping, hosts) = Loop::with(make, streams)?;
-    looping.rest(Duration::from_millis(50))?; // with what the kernel has put off while streams were made
+    // With what the kernel has put off while streams were made.
+    looping.rest(Duration::from_millis(50))?;
     let wakeups = looping.echo()?.counters().wakeups;
     let processor_time = thread_processor_time()?;
     let begin = Instant::now();

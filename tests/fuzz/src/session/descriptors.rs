@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Descriptors that come with a message.
+//! The descriptors that accompany a message.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -13,14 +13,14 @@ use rustix::pipe::pipe;
 
 use super::guest::Guest;
 
-/// One of the kind that a byte says; `None` for want of descriptors.
+/// Opens a descriptor of the kind that a byte selects. Returns `None` if the process has none left.
 pub(super) fn open(kind: u8, guest: &Guest) -> Option<OwnedFd> {
     match kind % 14 {
         0..=1 => guest.file(),
         2..=3 => eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok(),
-        // Its reads wait.
+        // Reads block.
         4 => eventfd(0, EventfdFlags::CLOEXEC).ok(),
-        // Its writes wait.
+        // Writes block.
         5 => {
             let event = eventfd(0, EventfdFlags::CLOEXEC).ok()?;
             write(&event, &(u64::MAX - 1).to_ne_bytes()).ok()?;

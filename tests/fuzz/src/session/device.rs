@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A device that waits for front-ends, with a host component.
+//! A device that accepts front-ends, with a host component.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
@@ -19,16 +19,16 @@ use super::front_end::{FrontEnd, LIMIT};
 use super::guest::Guest;
 use crate::component::{Component, request};
 
-/// The device of one input.
+/// The device that one input is run against.
 pub(super) struct Rig {
     directory: TempDir,
-    /// To drop one that is stuck would wait for it: a failed run leaves it.
+    /// Not dropped after a failure, because that could wait for a thread that hangs.
     device: ManuallyDrop<VhostUserVsock>,
     pub(super) component: Component,
 }
 
 impl Rig {
-    /// `None` for want of descriptors.
+    /// Returns `None` if the process has no descriptors left.
     pub(super) fn new() -> Option<Self> {
         let directory = TempDir::new().ok()?;
         let builder = VhostUserVsockBuilder::new(3, directory.path().join("vhost.sock"))
@@ -46,14 +46,14 @@ impl Rig {
         self.directory.path().join("vhost.sock")
     }
 
-    /// A front-end that keeps to the rules is served.
+    /// Checks that a well-behaved front-end is served.
     pub(super) fn serves_again(&mut self) {
         let socket = self.socket();
         let (Some(mut front_end), Some(mut guest)) = (FrontEnd::connect(&socket), Guest::new())
         else {
             return;
         };
-        // Only from then on there are answers on demand.
+        // The device acknowledges requests only after this feature is negotiated.
         let mut negotiated = false;
         for message in guest.set_up() {
             match FrontendReq::try_from(message.request) {
@@ -69,7 +69,8 @@ impl Rig {
         }
         let Guest { memory, rings, .. } = &mut guest;
         let [rx, tx, _] = rings;
-        // One for the answer, and others for a farewell: to wait for room costs the device time.
+        // One buffer for the response, the others for a farewell: without room the device would
+        // wait.
         for (head, addr) in [(0, 0x5000), (1, 0x6000), (2, 0x7000)] {
             rx.chain(memory, head, &[Descriptor::writable(addr, 4096)]);
             rx.offer(memory, head);
@@ -81,7 +82,7 @@ impl Rig {
         let deadline = Deadline::after(LIMIT);
         while guest.rings[0].used_index(&guest.memory) == 0 {
             let called = wait_ready(guest.calls[0].as_raw_fd(), PollInterest::Read, deadline);
-            called.expect("a guest is notified of an answer");
+            called.expect("the guest is notified of the response");
         }
         let answer = bytes(&guest.memory, 0x5000, Header::LEN);
         let answer = Header::decode(&answer.try_into().expect("as long as a header"));
@@ -89,15 +90,17 @@ impl Rig {
         front_end.finish();
     }
 
-    /// The device stops, in time and well.
+    /// Checks that the device stops in time and without a panic.
     pub(super) fn stop(self) {
         let (done, stopped) = channel();
         let device = ManuallyDrop::into_inner(self.device);
         let stop = thread::spawn(move || done.send(device.stop()));
-        let how = stopped.recv_timeout(LIMIT).expect("a device stops");
-        how.expect("no thread of it has panicked");
+        let how = stopped
+            .recv_timeout(LIMIT)
+            .expect("the device stops in time");
+        how.expect("no device thread has panicked");
         stop.join()
-            .expect("it does nothing else")
-            .expect("it is waited for");
+            .expect("the thread does not panic")
+            .expect("the receiver still exists");
     }
 }

@@ -14,17 +14,17 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlag
 
 use super::message::Message;
 
-/// How long the device may take for anything, on whatever machine.
+/// How long any action of the device may take, on any machine.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
-/// Bytes of a header.
+/// The size of a header.
 const HEADER: usize = 12;
-/// Descriptors of a message at most: more than the protocol has.
+/// The most descriptors of a message: more than the protocol allows.
 const DESCRIPTORS: usize = 16;
 
 pub(super) struct FrontEnd(UnixStream);
 
 impl FrontEnd {
-    /// `None` for want of descriptors.
+    /// Returns `None` if the process has no descriptors left.
     pub(super) fn connect(socket: &Path) -> Option<Self> {
         let stream = UnixStream::connect(socket).ok()?;
         stream.set_read_timeout(Some(LIMIT)).ok()?;
@@ -32,7 +32,7 @@ impl FrontEnd {
         Some(Self(stream))
     }
 
-    /// Sends a message, if the device takes any yet.
+    /// Sends a message, unless the device has closed the connection.
     pub(super) fn send(&self, message: &Message) {
         self.send_part(message, usize::MAX);
     }
@@ -52,7 +52,7 @@ impl FrontEnd {
         if !borrowed.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(borrowed));
         }
-        // The device may have ended the connection, for a good reason.
+        // The device may have had reason to close the connection.
         let _ = sendmsg(
             &self.0,
             &[IoSlice::new(bytes)],
@@ -61,31 +61,31 @@ impl FrontEnd {
         );
     }
 
-    /// Takes what the device has answered by now.
+    /// Reads the replies that have arrived.
     pub(super) fn read_some(&self) {
         let mut buf = [0; 1024];
         let _ = recv(&self.0, &mut buf[..], RecvFlags::DONTWAIT);
     }
 
-    /// Sends a message and waits for its answer, which must come.
+    /// Sends a message and waits for its reply or acknowledgement.
     pub(super) fn ask(&mut self, mut message: Message, answered: bool) {
         message.need_reply = !answered;
         self.send(&message);
         let mut header = [0; HEADER];
-        self.0.read_exact(&mut header).expect("an answer");
+        self.0.read_exact(&mut header).expect("a reply");
         let [request, _, size] = [0, 4, 8].map(|at| {
             u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         });
         assert_eq!(request, message.request);
         let mut body = vec![0; size as usize];
-        self.0.read_exact(&mut body).expect("an answer's body");
+        self.0.read_exact(&mut body).expect("a reply's body");
         assert!(
             answered || body == [0; 8],
             "{request} was refused: {body:?}"
         );
     }
 
-    /// Sends nothing more, and waits until the device has ended as well.
+    /// Ends the sending direction, and waits until the device closes the connection.
     pub(super) fn finish(&mut self) {
         if self.0.shutdown(Shutdown::Write).is_err() {
             return;
@@ -96,7 +96,7 @@ impl FrontEnd {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    panic!("a session that has no end")
+                    panic!("the device does not end the session")
                 }
                 Err(_) => return,
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A guest that a front-end shares with the device.
+//! A guest whose memory a front-end shares with the device.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -16,19 +16,19 @@ use vsock_driver::{DriverQueue, Memory};
 use super::message::{self, Message, longs, words};
 use crate::rig::RINGS;
 
-/// Bytes of the guest's memory.
+/// The size of the guest's memory.
 const SIZE: u64 = 0x4_0000;
-/// Where the front-end says that it has the guest's memory.
+/// The address of the guest's memory in the front-end.
 pub(super) const USER: u64 = 0x7f00_0000_0000;
-/// Entries of a queue.
+/// The entries of a queue.
 const ENTRIES: u16 = 16;
-/// `VIRTIO_F_VERSION_1`, and the bit for protocol features.
+/// `VIRTIO_F_VERSION_1` and `VHOST_USER_F_PROTOCOL_FEATURES`.
 pub(super) const FEATURES: u64 = 1 << 32 | 1 << 30;
-/// Several queues, a log in shared memory, replies on demand, a channel for the device's requests,
-/// a configuration space, and regions one by one.
+/// Protocol features: multiqueue, log in shared memory, reply on request, back-end requests,
+/// configuration space, and configurable memory slots.
 const PROTOCOL: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 15;
 
-/// Its memory, its rings, and by what it is told of them.
+/// The guest's memory, its rings, and their notification descriptors.
 pub(super) struct Guest {
     file: File,
     pub(super) memory: Memory,
@@ -38,7 +38,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// `None` for want of descriptors or memory.
+    /// Returns `None` if the process has no descriptors or memory left.
     pub(super) fn new() -> Option<Self> {
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).ok()?);
         ftruncate(&file, SIZE).ok()?;
@@ -55,23 +55,24 @@ impl Guest {
         })
     }
 
-    /// The file of its memory, once more.
+    /// Returns a duplicate of the memory's descriptor.
     pub(super) fn file(&self) -> Option<OwnedFd> {
         Some(self.file.try_clone().ok()?.into())
     }
 
-    /// The parts of a queue as the front-end has them: descriptors, used and available ring.
+    /// Returns the addresses of a queue's parts in the front-end: descriptor table, used and
+    /// available ring.
     pub(super) fn parts(&self, index: usize) -> [u64; 3] {
         let queue = self.rings[index].queue();
         [queue.desc_table(), queue.used_ring(), queue.avail_ring()].map(|part| USER + part)
     }
 
     pub(super) fn kick(&self, index: usize) {
-        // It is full only if nobody reads it.
+        // It is full only if no one reads it.
         let _ = write(&self.kicks[index], &1_u64.to_ne_bytes());
     }
 
-    /// What a front-end says until its guest's driver is up, as it should.
+    /// Returns the messages of a regular session, up to the start of the driver.
     pub(super) fn set_up(&self) -> impl Iterator<Item = Message> + '_ {
         let table = [words(&[1, 0]), message::region(0, SIZE, 0)].concat();
         let begin = [

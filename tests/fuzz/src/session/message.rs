@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Messages of a front-end, as bytes.
+//! A front-end's messages, as bytes.
 
 use std::os::fd::OwnedFd;
 
@@ -9,25 +9,25 @@ use vhost::vhost_user::message::FrontendReq as Req;
 use super::guest::{FEATURES, Guest, USER};
 use crate::bytes::Bytes;
 
-/// The version of the protocol, in the flags.
+/// The protocol version in the flags.
 const VERSION: u32 = 1;
 const NEED_REPLY: u32 = 8;
 /// `VHOST_F_LOG_ALL`
 const LOG_ALL: u64 = 1 << 26;
 
-/// A message, right or wrong.
+/// A message, valid or not.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) request: u32,
     pub(super) need_reply: bool,
-    /// What the header says of the body.
+    /// The body's size according to the header.
     pub(super) size: u32,
     pub(super) body: Vec<u8>,
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
 impl Message {
-    /// As it should be.
+    /// Makes a valid message.
     pub(super) fn new(request: impl Into<u32>, body: Vec<u8>) -> Self {
         Self {
             request: request.into(),
@@ -43,7 +43,7 @@ impl Message {
         self
     }
 
-    /// Whether the request is one that comes with a descriptor.
+    /// Returns whether the request comes with a descriptor.
     pub(super) fn wants_descriptor(&self) -> bool {
         matches!(
             Req::try_from(self.request),
@@ -68,27 +68,27 @@ impl Message {
     }
 }
 
-/// Words as they lie in a message.
+/// Encodes 32-bit numbers for a message.
 pub(super) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// Long words as they lie in a message.
+/// Encodes 64-bit numbers for a message.
 pub(super) fn longs(longs: &[u64]) -> Vec<u8> {
     longs.iter().flat_map(|long| long.to_le_bytes()).collect()
 }
 
-/// A region of memory: where the guest and the front-end have it, and where it is in its file.
+/// A memory region: its guest address, size, front-end address and file offset.
 pub(super) fn region(guest: u64, size: u64, offset: u64) -> Vec<u8> {
     longs(&[guest, size, USER + guest, offset])
 }
 
-/// A request with a body of its kind.
+/// Makes a request with a body of the right kind.
 pub(super) fn any(request: u32, data: &mut Bytes<'_>, guest: &Guest) -> Message {
     let index = u32::from(data.byte()) % 4;
     let body = match Req::try_from(request) {
         Ok(Req::SET_FEATURES) => match data.byte() % 4 {
-            // What the guest has accepted, with and without the log.
+            // The features that the guest accepts, with and without the log.
             0 => longs(&[FEATURES]),
             1..=2 => longs(&[FEATURES | LOG_ALL]),
             _ => longs(&[long(data)]),
@@ -100,7 +100,7 @@ pub(super) fn any(request: u32, data: &mut Bytes<'_>, guest: &Guest) -> Message 
             [words(&[count, 0]), regions.collect()].concat()
         }
         Ok(Req::SET_LOG_BASE) => {
-            // Bits for all of the guest's memory, for a part of it, for more.
+            // A log for all of the guest's memory, for a part of it, and for more.
             let size = [8, 4, 0x1000, long(data)][usize::from(data.byte() % 4)];
             let offset = [0, 0, 0x1000, long(data)][usize::from(data.byte() % 4)];
             longs(&[size, offset])

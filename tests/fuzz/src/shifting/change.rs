@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a guest changes in its memory.
+//! The changes that a guest makes to its memory.
 
 use vsock_driver::{Descriptor, DriverQueue, Memory, filled};
 use vsock_proto::{Header, Op};
@@ -10,25 +10,25 @@ use crate::component::SERVED;
 use crate::device::packet;
 use crate::rig::RINGS;
 
-/// Where headers and payload lie; the second place is across the seam of two regions.
+/// Where headers and payload are. The second place crosses the boundary of two regions.
 const PLACES: [u64; 4] = [0x4000, 0xffe0, 0x5000, 0x6000];
-/// Bytes of a piece at most: no piece reaches what is guarded.
+/// The most bytes of a descriptor, so that none reaches the guarded memory.
 const LONGEST: u32 = 0x1_0000;
 
-/// A change of memory.
+/// A change to memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
-    /// How many chains a ring says that it has made available.
+    /// Sets a ring's available index.
     Available(usize, u16),
-    /// An entry of the ring of available chains.
+    /// Writes an entry of an available ring.
     Offer(usize, u16),
-    /// When the driver wants to be notified.
+    /// Sets when the driver wants an interrupt.
     UsedEvent(usize, u16),
-    /// A descriptor.
+    /// Writes a descriptor.
     Describe(usize, u16, Descriptor),
-    /// A header.
+    /// Writes a header.
     Header(u64, [u8; Header::LEN]),
-    /// A byte of a ring behind its table.
+    /// Writes a byte of a ring after the descriptor table.
     Byte(usize, u16, u8),
 }
 
@@ -48,7 +48,7 @@ impl Change {
 
     pub(crate) fn apply(self, memory: &Memory, rings: &mut [DriverQueue; 3]) {
         match self {
-            // Mostly near to what it was: further away is a broken ring.
+            // Usually close to the previous index, because a distant one breaks the ring.
             Self::Available(ring, index) if index & 0xf00 != 0 => {
                 let ring = &mut rings[ring];
                 let index = ring.available().wrapping_add(index % (2 * ring.size()));
@@ -90,7 +90,7 @@ fn descriptor(data: &mut Bytes<'_>, indirect: bool) -> Descriptor {
     }
 }
 
-/// The driver sends a packet that is mostly right, on an entry of its own.
+/// Makes the driver send a packet that is mostly valid, on a chain of its own.
 pub(crate) fn send(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverQueue) {
     let (addr, len) = (place(data), data.number() % 4096);
     let op = match data.byte() % 8 {
@@ -118,7 +118,7 @@ pub(crate) fn send(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverQueue
     ring.offer(memory, head);
 }
 
-/// The driver offers some buffers.
+/// Makes the driver offer some buffers.
 pub(crate) fn offer_buffers(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverQueue) {
     for _ in 0..=data.byte() % 8 {
         let head = ring.available() % ring.size();

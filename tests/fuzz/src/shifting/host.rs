@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A host during whose calls memory changes.
+//! A host stream whose calls change memory.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use super::memory::Script;
 
 const NAME: VsockBackendType = VsockBackendType::Other("meddler");
 
-/// A stream that moves as many bytes as the script says. It is its own backend.
+/// A stream that moves as many bytes as the script allows. It is also its own backend.
 #[derive(Clone, Debug)]
 pub(super) struct Meddler(pub(super) Script);
 
@@ -43,7 +43,7 @@ impl Write for Meddler {
     }
 }
 
-/// A name, not a descriptor.
+/// Only a name: there is no descriptor.
 impl AsRawFd for Meddler {
     fn as_raw_fd(&self) -> RawFd {
         -1

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Memory that changes when it is looked at.
+//! Memory that changes while it is read.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,17 +12,17 @@ use vsock_driver::{DriverQueue, Memory};
 
 use super::change::Change;
 
-/// Changes that wait for their time at most.
+/// The most changes that are pending.
 const MOST: usize = 256;
 
-/// What a host's stream has moved.
+/// How many bytes the host's stream has moved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moved {
     pub(super) to_host: usize,
     pub(super) to_guest: usize,
 }
 
-/// What will change, and after how many looks.
+/// The pending changes, each with the number of lookups before it.
 #[derive(Clone, Debug)]
 pub(super) struct Script(Arc<Mutex<State>>);
 
@@ -40,12 +40,12 @@ impl Script {
         Self(Arc::default())
     }
 
-    /// From now on memory changes.
+    /// Starts to change memory.
     pub(super) fn begin(&self, memory: &Memory, rings: &[DriverQueue; 3]) {
         self.state().guest = Some((memory.clone(), rings.clone()));
     }
 
-    /// From now on it does not.
+    /// Stops changing memory.
     pub(super) fn end(&self) {
         self.state().guest = None;
     }
@@ -57,12 +57,12 @@ impl Script {
         }
     }
 
-    /// Whether nothing will change any more.
+    /// Returns whether no change is pending.
     pub(super) fn is_over(&self) -> bool {
         self.state().changes.is_empty()
     }
 
-    /// Somebody looks: it may be time for the next change.
+    /// Counts a lookup, and makes the next change if it is due.
     pub(super) fn look(&self) {
         let mut state = self.state();
         let State { guest, changes, .. } = &mut *state;
@@ -84,7 +84,7 @@ impl Script {
         self.state().takes += usize::from(bytes);
     }
 
-    /// A read of the host's stream into this many bytes; how many it gets.
+    /// Returns how many bytes a read of the host's stream gets.
     pub(super) fn read(&self, room: usize) -> usize {
         let mut state = self.state();
         let len = room.min(state.sends);
@@ -93,7 +93,7 @@ impl Script {
         len
     }
 
-    /// A write of this many bytes; how many it takes.
+    /// Returns how many bytes a write to the host's stream takes.
     pub(super) fn write(&self, len: usize) -> usize {
         let mut state = self.state();
         let len = len.min(state.takes);
@@ -133,7 +133,7 @@ impl Shifting {
     }
 }
 
-/// It does not change.
+/// Memory that does not change.
 impl From<Memory> for Shifting {
     fn from(memory: Memory) -> Self {
         Self::new(memory, Script::new(), false)

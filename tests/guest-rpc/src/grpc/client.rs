@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A client of the service: clones share one connection.
+//! A gRPC client. Clones share one connection.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl GrpcClient {
 }
 
 impl Client for GrpcClient {
-    // Where the specification has 4, tonic answers "cancelled".
+    // The specification says 4 (deadline exceeded), but tonic reports "cancelled".
     const LATE: i32 = Code::Cancelled as i32;
     const MISSING: i32 = Code::Unimplemented as i32;
     const TOO_LONG: Option<i32> = Some(Code::OutOfRange as i32);
@@ -112,7 +112,7 @@ impl Client for GrpcClient {
         drop(sender);
         match answers.message().await? {
             None => Ok(tally.summary()),
-            Some(_) => Err(Failure::broken("a piece that was not sent")),
+            Some(_) => Err(Failure::broken("received a piece that was not sent")),
         }
     }
 

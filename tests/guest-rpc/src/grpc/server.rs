@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The service.
+//! The service over gRPC.
 
 use std::convert::Infallible;
 use std::future::pending;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A client of the service: clones share connections, as many as there are calls at one time, or
-//! one by HTTP/2.
+//! An HTTP client. Clones share connections: one for each simultaneous call, or a single one over
+//! HTTP/2.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -26,10 +26,10 @@ use crate::load::Tally;
 use crate::message::{Amount, Piece, Refusal, Summary};
 use crate::transport::Connection;
 
-/// How many pieces of a body are ready before they are sent.
+/// How many pieces of a body are prepared before they are sent.
 const READY: usize = 4;
 
-/// Connects to the service, whatever the address.
+/// Connects to the service, whatever the URI says.
 #[derive(Clone)]
 struct Connector(Service);
 
@@ -51,7 +51,7 @@ impl tower::Service<Uri> for Connector {
     }
 }
 
-/// By HTTP/2 if that is so, else by HTTP/1.1.
+/// A client over HTTP/2 if `TWO`, otherwise over HTTP/1.1.
 #[derive(Clone)]
 pub(crate) struct HttpClient<const TWO: bool>(legacy::Client<Connector, Body>);
 
@@ -89,10 +89,10 @@ fn streamed(pieces: impl Stream<Item = Vec<u8>> + Send + 'static) -> Body {
 }
 
 impl<const TWO: bool> Client for HttpClient<TWO> {
-    /// The protocol has no deadlines: a client cancels.
+    /// The protocol has no deadlines: the client cancels the call.
     const LATE: i32 = -1;
     const MISSING: i32 = StatusCode::NOT_FOUND.as_u16() as i32;
-    // A service of HTTP/1.1 answers and closes, and the client may see only that it cannot send the
+    // An HTTP/1.1 service answers and closes. The client may only notice that it cannot send the
     // rest.
     const TOO_LONG: Option<i32> = if TWO {
         Some(StatusCode::PAYLOAD_TOO_LARGE.as_u16() as i32)
@@ -100,7 +100,7 @@ impl<const TWO: bool> Client for HttpClient<TWO> {
         None
     };
 
-    // axum's service ends a connection by HTTP/2 on which 20 cancelled calls wait to be served.
+    // axum's service ends an HTTP/2 connection on which 20 cancelled calls wait to be served.
     const OTHERS_GO_ON: bool = !TWO;
 
     fn code(refusal: i32) -> i32 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The service.
+//! The service over HTTP.
 
 use std::future::pending;
 use std::io;
@@ -35,7 +35,7 @@ pub(crate) async fn run(load: Load, incoming: Incoming) {
     serve(Port(incoming), router).await.ok();
 }
 
-/// Of the host or the guest.
+/// A listening port of the host or the guest.
 struct Port(Incoming);
 
 impl Listener for Port {
@@ -80,7 +80,7 @@ async fn download(State(load): State<Load>, body: Bytes) -> Answer<Body> {
     let pieces = decode::<Amount>(body)?
         .pieces()
         .map(|piece| Some(piece.bytes));
-    // The last element is no body: it is that the stream was taken to its end.
+    // The last element is not part of the body: it records that the stream was read to its end.
     let bytes = tokio_stream::iter(pieces.chain([None])).filter_map(move |bytes| {
         if bytes.is_none() {
             if let Some(call) = call.take() {

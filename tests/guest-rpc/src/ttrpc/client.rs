@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A client of the service: clones share one connection.
+//! A ttrpc client. Clones share one connection.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl From<Error> for Failure {
                 code: status.code() as i32,
                 text: status.message().to_owned(),
             },
-            // The client's own clock was first.
+            // The client's own deadline passed first.
             Error::Others(text) if text == "Request deadline elapsed" => Self {
                 code: TtrpcClient::LATE,
                 text,
@@ -52,7 +52,7 @@ impl TtrpcClient {
         Ok(A::decode(&*answer.payload)?)
     }
 
-    /// A stream that the client sends; its service may send one as well.
+    /// Opens a stream that the client sends. The service can also send on it.
     async fn stream(&self, method: &str, service_sends: bool) -> Answer<StreamInner> {
         let mut request = request(method, &Nothing {}, Duration::ZERO);
         request.payload.clear();
@@ -60,7 +60,7 @@ impl TtrpcClient {
     }
 }
 
-/// Without a limit if that is zero.
+/// Builds a request. A `limit` of zero means no deadline.
 fn request(method: &str, message: &impl Message, limit: Duration) -> Request {
     let nanos = i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX);
     let mut request = Request::init_request(NAME.to_owned(), method.to_owned(), nanos, Vec::new());
@@ -71,9 +71,9 @@ fn request(method: &str, message: &impl Message, limit: Duration) -> Request {
 impl Client for TtrpcClient {
     const LATE: i32 = Code::DEADLINE_EXCEEDED as i32;
     const MISSING: i32 = Code::UNIMPLEMENTED as i32;
-    // It is refused before it is sent, which has no code.
+    // Such a message is refused before it is sent, so there is no code.
     const TOO_LONG: Option<i32> = Some(-1);
-    // One that is cancelled while it is being written ends the connection.
+    // A call that is cancelled while its request is being written ends the connection.
     const OTHERS_GO_ON: bool = false;
 
     async fn connect(service: &Service) -> Answer<Self> {
@@ -118,7 +118,7 @@ impl Client for TtrpcClient {
         stream.close_send().await?;
         match stream.recv().await {
             Err(Error::Eof) => Ok(tally.summary()),
-            Ok(_) => Err(Failure::broken("a piece that was not sent")),
+            Ok(_) => Err(Failure::broken("received a piece that was not sent")),
             Err(error) => Err(error.into()),
         }
     }

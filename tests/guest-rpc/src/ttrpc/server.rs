@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The service.
+//! The service over ttrpc.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -69,7 +69,7 @@ impl Method {
     }
 }
 
-/// A request and its answer.
+/// A method with one request and one answer.
 struct Unary(Load, Method);
 
 #[async_trait]
@@ -94,7 +94,7 @@ impl MethodHandler for Unary {
     }
 }
 
-/// A stream of requests, of answers, or of both.
+/// A method with a stream of requests, of answers, or of both.
 struct Streamed(Load, Method);
 
 #[async_trait]
@@ -129,7 +129,7 @@ impl StreamHandler for Streamed {
     }
 }
 
-/// The next message of a stream, if it has one.
+/// Returns the next message of a stream, if there is one.
 async fn next(stream: &mut StreamInner) -> Answer<Option<Vec<u8>>> {
     match stream.recv().await {
         Ok(bytes) => Ok(Some(bytes)),

@@ -9,9 +9,9 @@ use crate::client::Client;
 use crate::counts::Seen;
 use crate::message::{Amount, Piece};
 
-/// How many calls are under way at one time.
+/// How many calls run at the same time.
 const AT_ONCE: u32 = 16;
-/// Sizes of messages, from nothing to several buffers of the guest.
+/// Message sizes, from nothing to several of the guest's buffers.
 const SIZES: [u32; 8] = [0, 1, 17, 100, 1_000, 4_096, 10_000, 70_000];
 
 pub(super) async fn calls<C: Client>(client: &C, count: u32) -> anyhow::Result<Seen> {
@@ -36,15 +36,18 @@ pub(super) async fn calls<C: Client>(client: &C, count: u32) -> anyhow::Result<S
     })
 }
 
-/// A call by which it is known that the service answers, and to whom.
+/// Checks that the service answers, and answers this caller.
 pub(super) async fn echo<C: Client>(client: &C, number: u32) -> anyhow::Result<()> {
     let piece = piece(number);
     let answer = client.echo(piece.clone()).await?;
-    ensure!(answer == piece, "call {number} has another's answer");
+    ensure!(
+        answer == piece,
+        "call {number} received the answer to another call"
+    );
     Ok(())
 }
 
-/// One that no other number has.
+/// Returns a piece that is unique to this number.
 fn piece(number: u32) -> Piece {
     let size = SIZES[number as usize % SIZES.len()];
     let amount = Amount {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls that are not answered, or refused.
+//! Calls that are never answered, or refused.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::counts::Seen;
 use crate::load::REFUSED;
 use crate::message::Piece;
 
-/// A call's deadline, and how much later it may be noticed by a guest that is slow.
+/// A call's deadline, and how late a slow guest may notice it.
 const DEADLINE: Duration = Duration::from_millis(200);
 const SLACK: Duration = Duration::from_secs(5);
 /// Calls that wait at the same time.
@@ -29,16 +29,19 @@ pub(super) async fn deadlines<C: Client>(client: &C) -> anyhow::Result<Seen> {
             (client.wait(DEADLINE).await, start.elapsed())
         });
     }
-    // Others are not kept waiting.
+    // Other calls are not delayed.
     for number in 0..WAITING {
         echo(client, number).await.context("while others wait")?;
     }
     while let Some(waited) = waiting.join_next().await {
         let (answer, time) = waited.context("a caller has panicked")?;
         let Err(failure) = answer else {
-            bail!("a call that is never answered was");
+            bail!("a call that is never answered succeeded");
         };
-        ensure!(failure.code == C::LATE, "the deadline has {failure}");
+        ensure!(
+            failure.code == C::LATE,
+            "the deadline failed with {failure}"
+        );
         ensure!(
             (DEADLINE..DEADLINE + SLACK).contains(&time),
             "a deadline of {DEADLINE:?} came after {time:?}"
@@ -52,14 +55,15 @@ pub(super) async fn deadlines<C: Client>(client: &C) -> anyhow::Result<Seen> {
     })
 }
 
-/// How long the death of a service may be unnoticed, with a guest that boots; and more than that.
+/// How long it may take to notice that a service has died while its guest boots. The call's own
+/// deadline is longer.
 const NOTICED: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(120);
 
 pub(super) async fn lost<C: Client>(client: &C) -> anyhow::Result<Seen> {
     let answer = timeout(NOTICED, client.wait(NEVER)).await;
-    let answer = answer.context("the death of the service is not noticed")?;
-    ensure!(answer.is_err(), "a dead service has answered");
+    let answer = answer.context("the client did not notice that the service died")?;
+    ensure!(answer.is_err(), "a dead service answered");
     Ok(Seen {
         cancelled: 1,
         ..Seen::default()
@@ -69,11 +73,11 @@ pub(super) async fn lost<C: Client>(client: &C) -> anyhow::Result<Seen> {
 pub(super) async fn refusals<C: Client>(client: &C) -> anyhow::Result<Seen> {
     for code in 1..=16 {
         let Err(failure) = client.refuse(code).await else {
-            bail!("a refusal with code {code} has succeeded");
+            bail!("a call refused with code {code} succeeded");
         };
         ensure!(
             failure.code == C::code(code) && failure.text == REFUSED,
-            "refused with {code}, the client has {failure}"
+            "refused with {code}, the client received {failure}"
         );
     }
     let missing = client.miss().await.err().map(|failure| failure.code);
@@ -83,7 +87,7 @@ pub(super) async fn refusals<C: Client>(client: &C) -> anyhow::Result<Seen> {
         let bytes = vec![0; MOST + 1];
         match client.echo(Piece { number, bytes }).await {
             Err(failure) => ensure!(failure.code == code, "too long: {failure}"),
-            Ok(_) => bail!("a message that is too long was taken"),
+            Ok(_) => bail!("a message that is too long was accepted"),
         }
     }
     echo(client, 1).await.context("after the refusals")?;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls that are cancelled at random moments, on a shared connection and on connections of their
-//! own.
+//! Calls that are cancelled at random moments, on a shared connection and on separate ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +16,10 @@ use crate::client::{Answer, Client, Service};
 use crate::counts::Seen;
 use crate::message::Amount;
 
-/// How many are under way at one time.
+/// How many calls run at the same time.
 const AT_ONCE: usize = 16;
-/// The latest moment of cancelling: a guest under software emulation has then answered some.
+/// The latest moment of a cancellation: a guest under software emulation has answered some calls by
+/// then.
 const LATEST: u64 = 60_000;
 /// Calls that must succeed afterwards.
 const AFTERWARDS: u32 = 50;
@@ -48,7 +48,7 @@ pub(super) async fn run<C: Client>(
                 };
                 one(&client, number, kind).await
             };
-            // Dropping the future is all that cancels it.
+            // Dropping the future cancels the call.
             match timeout(moment, call).await {
                 Ok(done) => done.map(|()| true),
                 Err(_) => Ok(false),
@@ -64,13 +64,13 @@ pub(super) async fn run<C: Client>(
     }
     ensure!(seen.cancelled > 0, "no call was cancelled");
     let after = calls(&client, AFTERWARDS).await;
-    after.context("on the connection of cancelled calls")?;
+    after.context("on the connection with the cancelled calls")?;
     let new = C::connect(service).await.context("a new client")?;
     calls(&new, AFTERWARDS).await.context("a new client")?;
     Ok(seen)
 }
 
-/// A call of some kind, with its result looked at if there is one.
+/// Makes a call of some kind, and checks its result if it completes.
 async fn one<C: Client>(client: &C, number: u32, kind: u8) -> anyhow::Result<()> {
     let amount = Amount {
         bytes: 300_000,
@@ -78,7 +78,10 @@ async fn one<C: Client>(client: &C, number: u32, kind: u8) -> anyhow::Result<()>
         seed: number.into(),
     };
     let streamed = |answer: Answer<_>| {
-        ensure!(answer? == amount.summary(), "call {number}: another sum");
+        ensure!(
+            answer? == amount.summary(),
+            "call {number}: the sum is wrong"
+        );
         Ok(())
     };
     match kind % 5 {

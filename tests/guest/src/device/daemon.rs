@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A device that is a program of its own.
+//! A device that is a separate program: ours or `vhost-device-vsock`.
 
 use std::collections::HashSet;
 use std::os::unix::net::UnixStream;
@@ -18,12 +18,12 @@ use crate::place::Place;
 use crate::tool;
 use crate::usage::Usage;
 
-/// The peer's package and its version, which our figures are ratios to.
+/// The package that we compare with, and the version that all our ratios refer to.
 const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
 /// Our own package.
 const OURS: &str = "vsock-vhost-user";
 
-/// Builds or installs the program of a kind, if it has one.
+/// Builds or installs the program for a kind of device, if it needs one.
 pub fn program(kind: Kind, place: &Place) -> anyhow::Result<Option<PathBuf>> {
     match kind {
         Kind::Ours => build(place).map(Some),
@@ -33,6 +33,9 @@ pub fn program(kind: Kind, place: &Place) -> anyhow::Result<Option<PathBuf>> {
 }
 
 fn build(place: &Place) -> anyhow::Result<PathBuf> {
+    if let Some(directory) = &place.programs {
+        return Ok(directory.join(OURS));
+    }
     tool::run(
         Command::new("cargo")
             .args(["build", "--quiet", "--locked", "--release"])
@@ -40,11 +43,14 @@ fn build(place: &Place) -> anyhow::Result<PathBuf> {
             .arg("--manifest-path")
             .arg(place.root.join("Cargo.toml")),
     )
-    .context("our device does not build")?;
+    .context("cannot build our device")?;
     Ok(place.target.join("release").join(OURS))
 }
 
-#[expect(clippy::print_stdout, reason = "it takes minutes, so a person is told")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the user must know why this takes minutes"
+)]
 fn install(place: &Place) -> anyhow::Result<PathBuf> {
     let root = place.directory("peer")?;
     let program = root.join("bin").join(PEER.0);
@@ -58,7 +64,7 @@ fn install(place: &Place) -> anyhow::Result<PathBuf> {
                 .arg(place.directory("peer-build")?)
                 .args([PEER.0, "--version", PEER.1]),
         )
-        .context("the peer cannot be installed")?;
+        .context("cannot install vhost-device-vsock")?;
     }
     Ok(program)
 }
@@ -76,7 +82,7 @@ pub struct Daemon {
 const GROUP: &str = "siblings";
 
 impl Daemon {
-    /// Starts it with its sockets in a directory, and waits until they are there.
+    /// Starts a device with its sockets in a directory, and waits until it listens on them.
     pub fn start(
         program: &Path,
         more: &[String],
@@ -105,7 +111,7 @@ impl Daemon {
         Ok(device)
     }
 
-    /// The same for two guests that may talk to each other. The host's side is that of the first.
+    /// Starts one device process for two siblings. The host side is the first guest's.
     pub fn start_siblings(
         program: &Path,
         cids: [u32; 2],
@@ -143,18 +149,19 @@ impl Daemon {
         let ready = wait_until(LIMIT, || {
             if let Some(status) = self.child.ended() {
                 bail!(
-                    "the device {} at its start: {}",
+                    "the device {} during its start: {}",
                     child::describe(status),
-                    self.child.last_words()
+                    self.child.log_tail()
                 );
             }
             Ok(self.is_ready().then_some(()))
         })?;
-        ready.context("the device does not make its sockets")
+        ready.context("the device does not create its sockets")
     }
 
-    /// Whether it listens on both sockets of each guest. Files may be left from before, and a
-    /// connection to the front-end's socket would be taken for a front-end.
+    /// Returns whether the device listens on both sockets of each guest. Existing files may be from
+    /// an earlier process, and a test connection to the front-end's socket would count as a
+    /// front-end.
     fn is_ready(&self) -> bool {
         let listening = listening(self.child.id()).unwrap_or(0);
         let sockets = [Some(&self.socket), self.sibling.as_ref()];
@@ -165,9 +172,9 @@ impl Daemon {
     }
 }
 
-/// Unix sockets on which a process listens.
+/// Returns how many Unix sockets a process listens on.
 fn listening(process: u32) -> io::Result<usize> {
-    /// The mark of a listening socket in the kernel's table.
+    /// The flag of a listening socket in the kernel's table.
     const LISTENS: &str = "00010000";
     let table = fs::read_to_string(format!("/proc/{process}/net/unix"))?;
     let inodes: HashSet<&str> = table

@@ -21,7 +21,7 @@ use vsock_proto::handshake::{MAX_LINE, OkParser, Parse};
 
 use super::{Host, LIMIT, Listener, Stream, Writer};
 
-/// By the path of the device's socket.
+/// The host side of a device that listens on a Unix socket.
 #[derive(Debug)]
 pub struct Hybrid {
     path: PathBuf,
@@ -29,7 +29,7 @@ pub struct Hybrid {
 }
 
 impl Hybrid {
-    /// The host's side of the device whose socket for host processes this is.
+    /// Creates the host side from the path of the device's socket for host processes.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         let (path, kind) = (path.to_owned(), SockType::Stream);
@@ -81,7 +81,8 @@ impl Host for Hybrid {
     }
 }
 
-/// Reads the line that confirms, and nothing of what comes after it: byte by byte, or a message.
+/// Reads the `OK` line and not a byte more: stream sockets are read byte by byte, and on a
+/// seqpacket socket the line is a message.
 fn confirmed(socket: &mut UnixStream, kind: SockType) -> io::Result<()> {
     let mut parser = OkParser::new();
     let mut buffer = vec![
@@ -109,7 +110,7 @@ fn confirmed(socket: &mut UnixStream, kind: SockType) -> io::Result<()> {
     }
 }
 
-/// A listening socket; its file goes with it.
+/// A listening socket. Its file is removed when it is dropped.
 #[derive(Debug)]
 struct Port {
     socket: UnixListener,
@@ -142,7 +143,7 @@ impl Drop for Port {
     }
 }
 
-/// A message must fit into a socket's buffer.
+/// Enlarges a seqpacket socket's buffer, because a message must fit into it.
 fn make_room(socket: &impl AsFd, kind: SockType) -> io::Result<()> {
     if kind == SockType::SeqPacket {
         setsockopt(socket, SndBuf, &(256 * 1024))?;
@@ -155,7 +156,7 @@ fn set_limits(socket: &UnixStream) -> io::Result<()> {
     socket.set_write_timeout(Some(LIMIT))
 }
 
-/// Both halves share one descriptor, as a program with two threads would have it.
+/// Both halves share one descriptor, as in a program with one thread for each direction.
 fn stream(socket: UnixStream) -> Stream {
     let socket = Arc::new(socket);
     Stream {
@@ -193,7 +194,7 @@ impl Writer for Half {
     }
 }
 
-/// A socket's timeout has the kind of one that does not block; here both mean that time is up.
+/// A socket reports a timeout as `WouldBlock`. Callers expect `TimedOut`.
 fn timed_out(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A device in this process: host components have streams that never leave it.
+//! A device in this process, whose host components use in-process streams.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use vsock_vhost_user::{Siblings, VhostUserVsock, VhostUserVsockBuilder};
 use super::{Device, Ends, Host, LIMIT, Listener, Stream, Writer};
 use crate::usage::Usage;
 
-/// Whether a thread of this name belongs to the library's device for this guest.
+/// Returns whether a thread of this name belongs to the library's device for this guest.
 #[must_use]
 pub fn is_its_thread(cid: u32, name: &str) -> bool {
     name == format!("vsock-{cid}") || name == format!("vmm-{cid}")
@@ -29,7 +29,7 @@ pub struct InProcess {
     sibling: Option<Sibling>,
 }
 
-/// The device of a second guest, one that the first may talk to.
+/// The device of a sibling.
 #[derive(Debug)]
 struct Sibling {
     cid: u32,
@@ -37,12 +37,12 @@ struct Sibling {
     _device: VhostUserVsock,
 }
 
-/// The group of both.
+/// The group that both guests join.
 const GROUP: &str = "siblings";
 
 impl InProcess {
-    /// Starts it with its socket in a directory. It looks for work for `poll_budget` before it
-    /// sleeps, or as long as it does by default.
+    /// Starts a device with its socket in a directory. The device polls for `poll_budget` before it
+    /// sleeps, or for its default budget.
     pub fn start(
         cid: u32,
         directory: &Path,
@@ -63,7 +63,7 @@ impl InProcess {
         })
     }
 
-    /// Devices for two guests that may talk to each other. The host's side is that of the first.
+    /// Starts devices for two siblings in one group. The host side is the first guest's.
     pub fn start_siblings(cids: [u32; 2], directory: &Path) -> anyhow::Result<Self> {
         let siblings = Siblings::new();
         let builder = |cid: u32, socket: &Path| {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packages of a distribution, by its own tools. With a configuration of our own nothing of the
-//! machine's changes: lists, state, and cache lie in a directory of ours.
+//! A distribution's packages, by the distribution's own tools. Their configuration is ours: lists,
+//! state and cache are in a directory of the build, and nothing on the machine changes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use anyhow::Context;
 use super::{Debian, name_of};
 use crate::tool::{self, Missing};
 
-/// The newest kernel for virtual machines: Debian's and Ubuntu's packages.
+/// The newest kernel for virtual machines, in Debian's and Ubuntu's packages.
 pub(super) const KERNEL: Wanted = Wanted {
     what: "a kernel for the guest",
     metapackages: &["linux-image-cloud-amd64", "linux-image-virtual"],
@@ -25,28 +25,28 @@ pub(super) const SOURCE: Wanted = Wanted {
     metapackages: &["linux-source"],
     parts: &["linux-source-"],
 };
-/// What Debian's archives are signed with.
+/// The keys that sign Debian's archives.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// What is looked for in lists of packages.
+/// What to look for in package lists.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
-    /// For people.
+    /// The name in messages.
     what: &'static str,
-    /// Packages that depend on the newest version of it.
+    /// Metapackages that depend on the newest version.
     metapackages: &'static [&'static str],
-    /// How the names of its packages begin. After the first of these comes the version.
+    /// The prefixes of the package names to download. The version follows the first one.
     parts: &'static [&'static str],
 }
 
-/// Where packages come from.
+/// A source of packages.
 #[derive(Debug)]
 pub(super) struct Apt {
     wanted: Wanted,
     own: Option<Own>,
 }
 
-/// One suite of Debian's, apart from the machine's.
+/// One Debian suite, with a configuration of its own.
 #[derive(Debug)]
 struct Own {
     configuration: PathBuf,
@@ -54,13 +54,13 @@ struct Own {
 }
 
 impl Apt {
-    /// The machine's own lists of packages.
+    /// The machine's own package lists.
     pub(super) fn system(wanted: Wanted) -> anyhow::Result<Self> {
         tools(wanted)?;
         Ok(Self { wanted, own: None })
     }
 
-    /// A suite of Debian's, with all that belongs to it in a directory.
+    /// A Debian suite, with its lists and cache in a directory.
     pub(super) fn debian(
         wanted: Wanted,
         directory: &Path,
@@ -86,8 +86,8 @@ impl Apt {
     /// Downloads the newest packages.
     pub(super) fn download(&self, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let Some(own) = &self.own else {
-            // The lists of a fresh machine are empty; those of an old one name packages that are
-            // gone.
+            // A fresh machine has no lists, and old lists name packages that the archive no longer
+            // has. So a failure here is followed by an update.
             let known = self.packages();
             if let Some(files) = known.and_then(|names| self.fetch(directory, &names).ok()) {
                 return Ok(files);
@@ -110,10 +110,10 @@ impl Apt {
                     "{what}, {begins}*, looked for as {} in Debian's suite {suite}, where {found},",
                     self.wanted.metapackages.join(" or ")
                 ),
-                "see to the network, or name another --mirror or another --kernel",
+                "check the network, or name another --mirror or --kernel",
             )
         };
-        println!("{what}, {begins}*: looking into Debian's suite {suite}");
+        println!("{what}, {begins}*: searching Debian's suite {suite}");
         tool::show(self.command("apt-get").arg("update"))
             .with_context(|| missing("the lists of packages could not be read"))?;
         let names = self
@@ -133,8 +133,8 @@ impl Apt {
 
     fn fetch(&self, directory: &Path, names: &BTreeSet<String>) -> anyhow::Result<Vec<PathBuf>> {
         let mut command = self.command("apt-get");
-        // As root apt gives up its rights for a download, and warns where it cannot: the file is
-        // ours.
+        // As root, apt drops its privileges for a download and warns if it cannot. The target
+        // directory is ours, so it need not.
         command
             .args(["download", "-o", "APT::Sandbox::User=root"])
             .args(names)
@@ -150,7 +150,7 @@ impl Apt {
         Ok(files)
     }
 
-    /// The newest packages, if the lists have them.
+    /// Returns the newest packages that the lists name.
     fn packages(&self) -> Option<BTreeSet<String>> {
         self.wanted.metapackages.iter().find_map(|meta| {
             let mut found = BTreeSet::new();
@@ -159,7 +159,7 @@ impl Apt {
         })
     }
 
-    /// Adds what a package depends on, directly or not.
+    /// Adds the packages that this one depends on, directly or indirectly.
     fn gather(&self, package: &str, found: &mut BTreeSet<String>) {
         for part in self.parts_of(package) {
             if found.insert(part.clone()) {
@@ -168,7 +168,7 @@ impl Apt {
         }
     }
 
-    /// Those that are wanted of the packages that this one depends on.
+    /// Returns this package's dependencies that are wanted.
     fn parts_of(&self, package: &str) -> Vec<String> {
         let mut command = self.command("apt-cache");
         command.args(["depends", "--important", package]);
@@ -185,8 +185,8 @@ impl Apt {
     }
 }
 
-/// Makes a configuration of apt's for one suite of Debian's, for a system that has no package yet.
-/// All that belongs to it is in a directory.
+/// Writes an apt configuration for one Debian suite, as for a system without packages, and keeps
+/// everything it names in a directory.
 pub(crate) fn configure(
     directory: &Path,
     suite: &str,
@@ -222,18 +222,18 @@ fn tools(wanted: Wanted) -> Result<(), Missing> {
         if tool::find(program).is_none() {
             return Err(Missing::new(
                 format!("{}: {program}", wanted.what),
-                "take a machine with apt (Debian or Ubuntu)",
+                "use a machine with apt (Debian or Ubuntu)",
             ));
         }
     }
     Ok(())
 }
 
-/// What a file of apt's settings has that keeps everything in `directory`.
+/// The apt settings that keep everything in `directory`.
 fn settings(directory: &Path) -> String {
     let directory = directory.display();
-    // The machine's settings are read before these: a proxy stays, what runs after an update does
-    // not.
+    // apt reads the machine's settings first. A proxy stays configured, but hooks that run after an
+    // update are cleared.
     format!(
         "#clear APT::Update;\n\
          APT::Update::Error-Mode \"any\";\n\
@@ -253,7 +253,7 @@ fn settings(directory: &Path) -> String {
     )
 }
 
-/// Debian's archive, as this machine's own sources name it.
+/// Debian's archive according to this machine's own sources.
 fn mirror_of_machine() -> anyhow::Result<String> {
     let mut command = Command::new("apt-get");
     command.args(["indextargets", "--format", "$(REPO_URI)"]);
@@ -261,7 +261,7 @@ fn mirror_of_machine() -> anyhow::Result<String> {
     mirror_among(&text).ok_or_else(|| {
         Missing::new(
             "Debian's archive in this machine's sources of packages",
-            "name a mirror by --mirror, as http://HOST/debian",
+            "name a mirror: --mirror http://HOST/debian",
         )
         .into()
     })
@@ -289,7 +289,8 @@ mod tests {
 
     #[test]
     fn the_kernel_is_what_the_metapackage_depends_on() {
-        let text = "linux-image-virtual\n  Depends: linux-image-6.8.0-1-generic\n  Depends: wireless-crda\n\
+        let text = "linux-image-virtual\n  Depends: linux-image-6.8.0-1-generic\n\
+                      \x20 Depends: wireless-crda\n\
                     \x20   linux-modules-x\n  Recommends: linux-image-extra\n";
         assert_eq!(
             dependencies(text, KERNEL.parts),
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn debians_archive_is_told_from_others() {
+    fn debians_archive_is_distinguished_from_others() {
         let text =
             "http://a.example/debian-security/\nhttp://b.example/node\nhttp://c.example/debian/\n";
         assert_eq!(

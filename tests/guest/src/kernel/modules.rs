@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The modules of the driver, and the order in which they are loaded.
+//! The driver's modules, and the order in which to load them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,34 @@ use anyhow::ensure;
 use super::name_of;
 use crate::tool;
 
-/// What the guest needs: the bus that the device is on, and the transport. What these depend on,
-/// they say themselves; `modules.dep` is not in the packages, it is made where they are installed.
+/// What the guest needs: the bus of the device, and the transport. Each module lists its own
+/// dependencies. `modules.dep` is not in the packages; an installation would create it.
 const ROOTS: [&str; 2] = ["virtio_pci", TRANSPORT];
 const TRANSPORT: &str = "vmw_vsock_virtio_transport";
-/// What a guest needs besides for Linux's own tests: a network between two guests, and a second
-/// transport, between which some of the tests change.
+/// What Linux's own tests also need: a network between two guests, and a second transport, because
+/// some tests change between transports.
 const ROOTS_OF_TESTS: [&str; 2] = ["virtio_net", "vsock_loopback"];
-/// How a module names those that must be there before it.
+/// The entry by which a module lists the modules to load before it.
 const DEPENDS: &[u8] = b"\0depends=";
 
-/// What a guest is for.
+/// What a guest is used for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Purpose {
     /// Our tests.
     Suite,
-    /// Linux's own.
+    /// Linux's own vsock tests.
     KernelTests,
 }
 
-/// A module, unpacked.
+/// An unpacked module.
 #[derive(Debug)]
 pub(crate) struct Module {
     pub(crate) name: String,
     pub(crate) contents: Vec<u8>,
 }
 
-/// The driver's modules among these files, each after those that it needs. One that is not there is
-/// part of the kernel.
+/// Selects the driver's modules, each after its dependencies. A module without a file is built into
+/// the kernel.
 pub(super) fn of_driver(files: &[PathBuf], purpose: Purpose) -> anyhow::Result<Vec<Module>> {
     let mut loaded = Vec::new();
     let more = match purpose {
@@ -59,7 +59,7 @@ pub(super) fn of_driver(files: &[PathBuf], purpose: Purpose) -> anyhow::Result<V
     Ok(loaded)
 }
 
-/// Adds a module, those that it needs before it.
+/// Adds a module after its dependencies.
 fn load(
     name: &str,
     loaded: &mut Vec<Module>,
@@ -82,7 +82,8 @@ fn load(
 }
 
 fn dependencies(module: &[u8]) -> Vec<String> {
-    // The section may begin with this entry; what is before it is then another section's last byte.
+    // If the section begins with this entry, the zero before it is the previous section's last
+    // byte.
     let Some(at) = module
         .windows(DEPENDS.len())
         .position(|bytes| bytes == DEPENDS)
@@ -98,7 +99,7 @@ fn dependencies(module: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The module's bytes, unpacked by the system's tools where it is packed.
+/// Returns the module's bytes, decompressed by the system's tools if necessary.
 fn contents(file: &Path) -> anyhow::Result<Vec<u8>> {
     let unpacker = match file.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => "xz",
@@ -122,7 +123,7 @@ mod tests {
     use super::{dependencies, is_module, load};
 
     #[test]
-    fn a_module_is_known_packed_or_not_with_a_dash_or_without() {
+    fn a_module_is_found_compressed_or_not_with_a_dash_or_an_underscore() {
         for file in [
             "a/virtio_ring.ko",
             "a/virtio-ring.ko.xz",
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_says_what_it_needs() {
+    fn a_module_lists_its_dependencies() {
         assert_eq!(
             dependencies(b"\x7fELF\0depends=a-b,c\0name=d\0"),
             ["a_b", "c"]
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn each_module_comes_after_those_it_needs_and_none_twice() {
+    fn each_module_comes_once_and_after_its_dependencies() {
         let mut loaded = Vec::new();
         let find = |name: &str| {
             Ok(match name {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Linux's own tests of vsock (`tools/testing/vsock`), out of Debian's package of the kernel's
-//! source. What is downloaded, unpacked and compiled stays among the build products.
+//! Linux's own vsock tests (`tools/testing/vsock`) from Debian's package of the kernel source. The
+//! downloaded, unpacked and compiled files stay in the build directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,37 +14,37 @@ use super::{Version, files, name_of};
 use crate::place::Place;
 use crate::tool::{self, Missing};
 
-/// The program, where the source has it, and what else it is made of.
+/// The program's name, and its directory and headers in the source.
 const PROGRAM: &str = "vsock_test";
 const DIRECTORY: &str = "tools/testing/vsock";
 const HEADERS: &str = "tools/include";
-/// What unpacks and compiles it.
+/// The programs that unpack and compile it.
 const TOOLS: [&str; 4] = ["tar", "xz", "make", "cc"];
 
-/// The program, for a system without a loader, and the tests in it.
+/// The statically linked test program, and the list of its tests.
 #[derive(Clone, Debug)]
 pub(crate) struct VsockTest {
     pub(crate) program: PathBuf,
     pub(crate) cases: Vec<Case>,
-    /// Which source it is of, as the package is named.
+    /// The source's version, as the package names it.
     pub(crate) source: String,
 }
 
 /// One test.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Case {
-    /// As it is picked.
+    /// The number that selects the test.
     pub(crate) id: u32,
     pub(crate) name: String,
 }
 
 impl VsockTest {
-    /// Makes it, or finds it made.
+    /// Builds the program, or reuses an earlier build.
     pub(crate) fn prepare(place: &Place, mirror: Option<&str>) -> anyhow::Result<Self> {
         for program in TOOLS {
             if tool::find(program).is_none() {
                 return Err(Missing::new(
-                    format!("{program}, with which Linux's own tests are made,"),
+                    format!("{program}, which builds Linux's own tests,"),
                     "run: apt-get install tar xz-utils make gcc libc6-dev",
                 )
                 .into());
@@ -69,7 +69,7 @@ impl VsockTest {
     }
 }
 
-/// Downloads the source, the newest there is, and unpacks the tests alone: the rest is a gigabyte.
+/// Downloads the newest source and unpacks only the tests, because the rest is a gigabyte.
 fn fetch(directory: &Path, mirror: Option<&str>) -> anyhow::Result<()> {
     let debian = Version::NEWEST
         .debian()
@@ -99,7 +99,7 @@ fn fetch(directory: &Path, mirror: Option<&str>) -> anyhow::Result<()> {
     Ok(fs::remove_dir_all(package)?)
 }
 
-/// The source's name, and the directory of the tests.
+/// Returns the source's name and the directory of the tests.
 fn find(directory: &Path) -> anyhow::Result<(String, PathBuf)> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -111,7 +111,7 @@ fn find(directory: &Path) -> anyhow::Result<(String, PathBuf)> {
     anyhow::bail!("no {DIRECTORY} below {}", directory.display())
 }
 
-/// By its own makefile; what a compiler warns of that its authors did not have is no error.
+/// Compiles the tests with their own makefile. Warnings of newer compilers are not errors.
 fn compile(tests: &Path) -> anyhow::Result<()> {
     tool::run(
         Command::new("make")
@@ -119,12 +119,12 @@ fn compile(tests: &Path) -> anyhow::Result<()> {
             .args(["CPPFLAGS=-Wno-error -w"])
             .current_dir(tests),
     )
-    .context("Linux's own tests do not compile")
+    .context("cannot compile Linux's own tests")
 }
 
-/// The tests that the program names.
+/// Returns the tests that the program lists.
 fn listed(program: &Path) -> anyhow::Result<Vec<Case>> {
-    // It takes a list for a wrong use, and fails.
+    // The exit status is ignored: the program treats `--list` as a wrong use and fails.
     let output = Command::new(program)
         .arg("--list")
         .output()
@@ -150,7 +150,7 @@ mod tests {
     use super::{Case, cases};
 
     #[test]
-    fn a_list_is_read_without_its_head() {
+    fn a_list_is_read_without_its_heading() {
         let name = "SOCK_STREAM bind only".to_owned();
         assert_eq!(
             cases("ID\tTest name\n1\tSOCK_STREAM bind only\n"),

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The tests that cannot pass, and why.
+//! The tests that cannot pass on a kernel, and why.
 
 use super::table::Verdict;
 
 /// A test that fails for a known reason.
 struct Limit {
     test: &'static str,
-    /// On kernels before this one; on all of them if none.
+    /// Applies to kernels before this one, or to all kernels if `None`.
     before: Option<(u32, u32)>,
     reason: &'static str,
 }
@@ -23,12 +23,12 @@ impl Limit {
     }
 }
 
-/// What older kernels do.
-const NO_MEMORY: &str = "the kernel says ENOMEM for every error";
+/// Limits of older kernels.
+const NO_MEMORY: &str = "the kernel reports ENOMEM for every error";
 const NO_SIGNAL: &str = "the kernel sends no SIGPIPE";
 const NO_ZEROCOPY: &str = "the kernel has no MSG_ZEROCOPY for vsock";
-const NO_CREDIT: &str = "the kernel gives a sender no credit while its reader waits for more";
-const NO_RETRY: &str = "the kernel lets no socket connect again whose connect has failed";
+const NO_CREDIT: &str = "the kernel sends no credit update while its reader waits for more bytes";
+const NO_RETRY: &str = "the kernel refuses a second connect after a failed one";
 const NO_PEEK: &str = "the kernel has no MSG_PEEK for messages";
 
 const LIMITS: &[Limit] = &[
@@ -74,7 +74,7 @@ const LIMITS: &[Limit] = &[
     Limit::before((6, 12), "SOCK_STREAM retry failed connect()", NO_RETRY),
 ];
 
-/// What is to be said of a test's result.
+/// Classifies a test's result.
 pub(super) fn judge(test: &str, release: &str, result: anyhow::Result<Vec<String>>) -> Verdict {
     let error = match result {
         Ok(notes) => return Verdict::Passed(notes.join(" | ")),
@@ -94,7 +94,7 @@ pub(super) fn judge(test: &str, release: &str, result: anyhow::Result<Vec<String
     }
 }
 
-/// The first two numbers of a kernel's release.
+/// Returns the first two numbers of a kernel's release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
     let mut number = || numbers.next()?.parse().ok();
@@ -109,13 +109,13 @@ mod tests {
     use crate::kernel_tests::table::Verdict;
 
     #[test]
-    fn a_failure_without_a_known_reason_is_one() {
+    fn a_failure_without_a_known_reason_counts() {
         let failed = judge("SOCK_STREAM bind only", "7.3.4-cloud", Err(anyhow!("why")));
         assert_eq!(failed, Verdict::Failed("why".to_owned()));
     }
 
     #[test]
-    fn a_test_that_passes_has_passed_whatever_is_known_of_it() {
+    fn a_known_reason_does_not_hide_a_pass() {
         for limit in LIMITS {
             let passed = judge(
                 limit.test,
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_holds_for_the_kernels_that_it_is_of() {
+    fn a_reason_holds_for_its_own_kernels_only() {
         for limit in LIMITS {
             let old = judge(limit.test, "5.0.0-cloud", Err(anyhow!("why")));
             assert!(matches!(old, Verdict::CannotPass { .. }), "{old:?}");

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The table of Linux's own tests.
+//! The result table of Linux's own tests.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::kernel::Case;
 
-/// How a test came out.
+/// The result of a test.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
-    /// With what it had to say.
+    /// With what the test printed.
     Passed(String),
-    /// It failed, as it must on this kernel.
+    /// The test failed for a known reason of this kernel.
     CannotPass {
         reason: &'static str,
         error: String,
@@ -24,13 +24,13 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) case: Case,
-    /// Of the first guest.
+    /// The first guest's role.
     pub(super) role: &'static str,
     pub(super) time: Duration,
     pub(super) verdict: Verdict,
 }
 
-/// All of them, and the counts.
+/// All rows. Prints the counts after them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     pub(super) rows: Vec<Row>,
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_pass_is_no_failure_and_has_its_reason() {
+    fn a_known_failure_does_not_fail_the_run_and_shows_its_reason() {
         let (reason, error) = ("known", "why".to_owned());
         let mut table = Table {
             rows: vec![

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A server that is so busy that its backlog is full.
+//! A server so busy that its backlog is full.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -18,19 +18,19 @@ use crate::guest::HOST;
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[Test::new(
-    "t135_a_server_that_starts_anew_meets_no_dead_client",
-    starts_anew,
+    "t135_a_restarted_server_accepts_no_dead_client",
+    restarted,
 )];
 
-/// How many of the guest's sockets give up, each after this many milliseconds.
+/// How many guest sockets give up, and after how many milliseconds.
 const IMPATIENT: usize = 5;
 const GIVES_UP_MS: u64 = 300;
-/// Longer than any device waits before it asks a busy server again.
+/// Longer than any device waits before it retries a busy server.
 const LATE: Duration = Duration::from_secs(3);
 
-/// Linux tells nobody when a socket that connects is closed: its device is the only one that can
-/// know.
-fn starts_anew(machine: &mut Machine) -> anyhow::Result<Outcome> {
+/// Linux notifies nobody else when a connecting socket is closed: only the socket's own device can
+/// detect it.
+fn restarted(machine: &mut Machine) -> anyhow::Result<Outcome> {
     if machine.device().process().is_none() {
         return Ok(Outcome::NotOffered("no files"));
     }
@@ -55,18 +55,21 @@ fn starts_anew(machine: &mut Machine) -> anyhow::Result<Outcome> {
 
     let live = machine.guest().connect(port)?;
     let service = machine.guest().start(Job::Echo(live.socket))?;
-    let mut stream = server.accept().context("the live client did not come")?;
+    let mut stream = server.accept().context("the live client did not arrive")?;
     stream.writer.write_all(b"are you alive?")?;
     stream.writer.finish()?;
     let mut answer = Vec::new();
     stream.reader.read_to_end(&mut answer)?;
-    ensure!(answer == b"are you alive?", "a dead client was first");
+    ensure!(
+        answer == b"are you alive?",
+        "a dead client was accepted first"
+    );
     service.wait()?;
     machine.guest().close(live)?;
     let another = server.accept_within(LATE).err().map(|why| why.kind());
     ensure!(
         another == Some(ErrorKind::TimedOut),
-        "a dead client came later: {another:?}"
+        "a dead client was accepted later: {another:?}"
     );
     Ok(Outcome::Passed)
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Windows of every size, which the guest sets by its socket's buffer. Newer drivers leave no more
-//! bytes unacknowledged than that, however large the device's window: credit must come in time. And
-//! they reset a connection with more packets than the buffer could pay for, so a device bounds
-//! these.
+//! Windows of every size, as the guest sets them by its socket's buffer. Newer drivers leave no
+//! more bytes unacknowledged than the buffer holds, however large the device's window is, so credit
+//! updates must come in time. Drivers also reset a connection whose queued packets would use more
+//! memory than the buffer allows, so a device limits packets as well as bytes.
 
 use anyhow::Context;
 use vsock_guest_program::job::{Options, Range};
@@ -34,10 +34,10 @@ pub(super) const TESTS: &[Test] = &[
     }),
 ];
 
-/// Bytes for which a reader waits.
+/// The reader's low-water mark in bytes.
 const LOWAT: u32 = 1000;
-/// Bytes between which the guest is asked something else, so that each has a packet of its own:
-/// more than packets may be under way.
+/// After each of the first bytes the guest is asked for its progress, so that each byte gets a
+/// packet of its own. This is more bytes than packets that can be in flight.
 const SINGLE: u64 = 300;
 
 fn bulk(machine: &mut Machine, buffer: u64, len: u64) -> anyhow::Result<Outcome> {
@@ -56,7 +56,7 @@ fn with(buffer: u64) -> Options {
     }
 }
 
-/// The reader takes nothing before more is there than may come in this many packets.
+/// The reader is not woken until it has more bytes than this many packets could carry.
 fn woken(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
     each(machine, with(buffer), |machine, _, mut pair| {
         let range = range(buffer + 1, 5 * u64::from(LOWAT), 64 << 10);
@@ -74,7 +74,7 @@ fn woken(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
                 guest.progress(pair.guest)?;
             }
         }
-        // Where less is left than it waits for, the reader is woken by the end.
+        // The last bytes are fewer than the low-water mark, so the end must wake the reader.
         pair.host.writer.finish()?;
         complete(received.moved()?, range)?;
         Ok(pair.host)

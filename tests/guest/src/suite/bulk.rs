@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Many bytes, in writes of every size.
+//! Bulk transfers, in writes of every size.
 
 use anyhow::Context;
 
@@ -27,7 +27,7 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("eight_streams_at_once_each_with_its_own_bytes", eight),
 ];
 
-/// Bytes and the size of a write: fewer bytes where each costs more.
+/// The bytes to send and the size of a write. Small writes are costly, so they send fewer bytes.
 const CASES: [(u64, u32); 5] = [
     (512 << 10, 64),
     (4 << 20, 1 << 10),
@@ -78,7 +78,7 @@ fn eight(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Bytes in both directions of all connections at once.
+/// Sends bytes in both directions of all connections at the same time.
 fn duplex(machine: &Machine, pairs: Vec<Pair>, len: u64) -> anyhow::Result<()> {
     for pair in Transfers::start(machine, pairs, len)?.finish()? {
         machine.guest().close(pair.guest)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a guest sends and receives is captured, and Debian's tshark dissects it.
+//! The program captures a guest's packets, and Debian's tshark dissects them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::tool::{self, Missing};
 pub(super) const TESTS: &[Test] =
     &[Test::new("captured_packets_are_dissected_by_tshark", dissected).within(240)];
 
-/// What tshark is asked for, in this order.
+/// The fields to extract, in this order.
 const FIELDS: [&str; 14] = [
     "frame.interface_name",
     "frame.len",
@@ -39,10 +39,10 @@ const FIELDS: [&str; 14] = [
     "vsock.virtio.buf_alloc",
     "vsock.virtio.fwd_cnt",
 ];
-/// Bytes of both headers, and of payload that is kept.
+/// Bytes in both headers, and bytes of payload that are captured.
 const HEADERS: u64 = 76;
 const KEPT: u64 = 10;
-/// Operations of virtio, with what vsockmon makes of them.
+/// Virtio operations, each with the vsockmon operation that stands for it.
 const OPERATIONS: [(u64, u64); 7] = [(1, 1), (2, 1), (3, 2), (4, 2), (5, 4), (6, 3), (7, 3)];
 
 fn dissected(machine: &mut Machine) -> anyhow::Result<Outcome> {
@@ -56,7 +56,9 @@ fn dissected(machine: &mut Machine) -> anyhow::Result<Outcome> {
         Ok(packages) => packages,
         Err(error) if error.is::<Missing>() => {
             eprintln!("tshark: {error:#}");
-            return Ok(Outcome::NotOffered("Debian's packages cannot be had here"));
+            return Ok(Outcome::NotOffered(
+                "Debian's packages cannot be downloaded",
+            ));
         }
         Err(error) => return Err(error),
     };
@@ -65,10 +67,10 @@ fn dissected(machine: &mut Machine) -> anyhow::Result<Outcome> {
     machine.restart_with(&["--capture", &file_name, "--capture-bytes", "10"].map(str::to_owned))?;
 
     pass_packets(machine)?;
-    // Packets are written soon after they have passed.
+    // The capture is written shortly after the packets pass.
     let mut rows = Vec::new();
     let all = wait_until(LIMIT, || {
-        // Amid a write the file may end within a packet.
+        // During a write, the file can end within a packet.
         rows = dissect(tshark.command("usr/bin/tshark"), &file).unwrap_or_default();
         let resets = rows.iter().filter(|row| row[4] == 1 && row[8] == 3);
         Ok((resets.count() > 0).then_some(()))
@@ -78,7 +80,7 @@ fn dissected(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Measured(format!("{} packets", rows.len())))
 }
 
-/// Bytes both ways on a connection that ends, and a request that is refused.
+/// Sends bytes both ways on a connection and closes it, then has a connection refused.
 fn pass_packets(machine: &mut Machine) -> anyhow::Result<()> {
     let mut pair = connect(machine, Opener::Guest)?;
     let bytes = range(3, 300_000, 10_000);
@@ -98,7 +100,7 @@ fn pass_packets(machine: &mut Machine) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every packet is what it must be, and together they are what has passed.
+/// Checks every packet, and that together they account for the traffic.
 fn check(rows: &[Vec<u64>], guest: u64) -> anyhow::Result<()> {
     let mut payload = [0, 0];
     let mut operations = BTreeSet::new();
@@ -135,7 +137,7 @@ fn check(rows: &[Vec<u64>], guest: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The numbers of each packet, after the name of its interface.
+/// Returns the numbers of each packet, without the interface's name.
 fn dissect(mut tshark: Command, file: &Path) -> anyhow::Result<Vec<Vec<u64>>> {
     tshark.arg("-r").arg(file).args(["-T", "fields"]);
     for field in FIELDS {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Echoes: what is sent comes back.
+//! Echo services on either side.
 
 use std::thread;
 
@@ -13,14 +13,14 @@ use crate::bytes::{came_to, complete, echo, ended, joined, range, receive, send}
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("the_guest_has_the_cid_that_it_was_given", has_its_cid).within(30),
+    Test::new("the_guest_has_its_configured_cid", has_its_cid).within(30),
     Test::new("the_host_echoes_what_the_guest_sends", host_echoes),
     Test::new("the_guest_echoes_what_the_host_sends", guest_echoes),
-    Test::new("one_byte_at_a_time_goes_by_turns", by_turns),
-    Test::new("many_requests_under_way_are_answered", under_way),
+    Test::new("single_bytes_go_back_and_forth", by_turns),
+    Test::new("many_requests_in_flight_are_answered", under_way),
 ];
 
-/// Bytes and sizes of a write: from less than a header to many receive buffers.
+/// The bytes to send and the size of a write, from less than a header to many receive buffers.
 const CASES: [(u64, u32); 5] = [
     (1, 1),
     (64 * 200, 64),
@@ -36,7 +36,7 @@ fn has_its_cid(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Each size over a connection of its own.
+/// Runs each size on a connection of its own.
 fn cases<T>(
     machine: &mut Machine,
     once: fn(&Machine, Pair, Range) -> anyhow::Result<T>,
@@ -94,7 +94,7 @@ fn under_way(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The guest sends this many messages, a window of them at once, and gets each back.
+/// The guest sends `count` messages, up to `window` of them in flight, and gets each back.
 pub(super) fn requests(
     machine: &Machine,
     pair: Pair,
@@ -117,7 +117,7 @@ pub(super) fn requests(
     Ok(())
 }
 
-/// That bytes go both ways, for tests of what happens around them.
+/// Checks that bytes go both ways. For tests of what happens around the traffic.
 pub(super) fn works(machine: &mut Machine) -> anyhow::Result<()> {
     let range = range(77, 300_000, 10_000);
     each(machine, Options::default(), |machine, _, mut pair| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Ends: of one direction, of both, with bytes still on their way.
+//! The ends of one direction and of both, with bytes still in flight.
 
 use std::time::{Duration, Instant};
 
@@ -15,26 +15,30 @@ use crate::machine::Machine;
 pub(super) const TESTS: &[Test] = &[
     Test::new("g1_the_guest_ends_sending_and_gets_its_reply", guest_ends),
     Test::new("g1_the_host_ends_sending_and_gets_its_reply", host_ends),
-    Test::new("g2_a_guest_closes_and_a_late_host_gets_all", guest_closes),
-    Test::new("a_host_closes_and_a_late_guest_gets_all", host_closes),
+    Test::new(
+        "g2_a_guest_closes_and_a_late_host_gets_all_bytes",
+        guest_closes,
+    ),
+    Test::new("a_host_closes_and_a_late_guest_gets_all_bytes", host_closes),
     Test::new("a_guest_learns_that_the_host_has_closed", host_vanishes),
     Test::new("a_host_learns_that_the_guest_has_closed", guest_vanishes),
-    Test::new("a_port_is_free_again_at_once_after_a_close", port_again),
+    Test::new("a_port_can_be_reused_immediately_after_a_close", port_again),
 ];
 
-/// Less than any side buffers, so that it can all be under way with nobody reading.
+/// Less than any side buffers, so that all of it can be in flight while no one reads.
 const MESSAGE: Content = Content::Bytes(range(21, 60_000, 10_000));
 const REPLY: Content = Content::Bytes(range(22, 300_000, 64 << 10));
-/// More than a socket's buffer takes, and less than a socket's and the device's together.
+/// More than a socket's buffer holds, and less than the buffers of a socket and the device
+/// together.
 const IN_FLIGHT: Content = Content::Bytes(range(23, 250_000, 50_000));
-/// A driver whose full close is not answered gives up after eight seconds.
+/// When a driver gives up on a full close that is not answered: after eight seconds.
 const GIVES_UP: Duration = Duration::from_secs(8);
 
 fn guest_ends(machine: &mut Machine) -> anyhow::Result<Outcome> {
     guest_ends_after(machine, Options::default(), (&MESSAGE, &REPLY))
 }
 
-/// The guest's end leaves the other direction as it was, for bytes or messages.
+/// The guest ends its direction. The other direction keeps carrying bytes or messages.
 pub(super) fn guest_ends_after(
     machine: &mut Machine,
     options: Options,
@@ -61,7 +65,10 @@ fn host_ends(machine: &mut Machine) -> anyhow::Result<Outcome> {
         pair.send_to_host(machine, REPLY).context("the reply")?;
         machine.guest().finish(pair.guest)?;
         let end = ended(&mut *pair.host.reader)?;
-        ensure!(end == HostEnd::Closed, "a reset instead of the end");
+        ensure!(
+            end == HostEnd::Closed,
+            "expected a graceful end, found a reset"
+        );
         Ok(pair.host)
     })
 }
@@ -70,8 +77,8 @@ fn guest_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
     guest_closes_after(machine, Options::default(), &IN_FLIGHT)
 }
 
-/// The host begins to read when the driver has given up on the connection, or been told that it is
-/// gone.
+/// The host begins to read only after the driver has given up on the connection or has learned that
+/// it has ended.
 pub(super) fn guest_closes_after(
     machine: &mut Machine,
     options: Options,
@@ -117,7 +124,7 @@ fn host_vanishes(machine: &mut Machine) -> anyhow::Result<Outcome> {
         let sent = machine.guest().send(guest, endless)?;
         receive(&mut *host.reader, range(24, 100_000, 0))?;
         drop(host);
-        let sent = sent.moved().context("the guest's sending goes on")?;
+        let sent = sent.moved().context("the guest keeps sending")?;
         ensure!(matches!(sent.end, End::Error(_)), "{sent:?}");
         Ok(())
     })
@@ -128,17 +135,18 @@ fn guest_vanishes(machine: &mut Machine) -> anyhow::Result<Outcome> {
         let Pair { mut host, guest } = pair;
         machine.guest().close(guest)?;
         ended(&mut *host.reader)?;
-        // The first write may still be taken by a socket; the host's own signal is an error of one.
+        // A socket may still accept the first write. The host's own signal is also reported as an
+        // error.
         let more = range(25, 1 << 24, 64 << 10);
         let error = send(&mut *host.writer, more)
             .err()
-            .context("writes go on")?;
+            .context("writes keep succeeding")?;
         ensure!(error.kind() != std::io::ErrorKind::TimedOut, "{error}");
         Ok(())
     })
 }
 
-/// The same four numbers, again and again.
+/// Reuses the same pair of addresses for every connection.
 fn port_again(machine: &mut Machine) -> anyhow::Result<Outcome> {
     const TURNS: u64 = 50;
     let (there, from) = (machine.port(), machine.port());

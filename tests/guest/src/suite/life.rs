@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Guests and devices that come and go.
+//! Guests and devices that end and are replaced.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,18 @@ use crate::machine::Machine;
 use crate::qemu::Extra;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("a_guest_is_killed_and_another_one_served", guest_killed).within(120),
-    Test::new("g6_without_descriptors_it_refuses_and_goes_on", exhausted).within(150),
-    Test::new("a_device_is_killed_and_another_one_serves", device_killed).within(120),
-    Test::new("g8_packed_rings_are_survived", packed).within(150),
-    Test::new("a_device_ends_in_order_when_it_is_asked_to", terminated).within(120),
+    Test::new("another_guest_is_served_after_one_is_killed", guest_killed).within(120),
+    Test::new(
+        "g6_without_descriptors_the_device_refuses_and_continues",
+        exhausted,
+    )
+    .within(150),
+    Test::new("another_device_serves_after_one_is_killed", device_killed).within(120),
+    Test::new("g8_a_device_survives_packed_rings", packed).within(150),
+    Test::new("a_device_that_is_terminated_cleans_up", terminated).within(120),
 ];
 
-/// Descriptors of a device that is to run out of them.
+/// The descriptor limit of a device that is to reach it.
 const FEW: u64 = 200;
 
 fn guest_killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
@@ -52,13 +56,13 @@ fn terminated(machine: &mut Machine) -> anyhow::Result<Outcome> {
         ensure!(status.success(), "the device {}", describe(status));
         for name in ["vhu.sock", "uds"] {
             let left = machine.directory().join(name).exists();
-            ensure!(!left, "the socket {name} is left");
+            ensure!(!left, "the socket {name} still exists");
         }
         Ok(())
     })
 }
 
-/// The device ends, its connections do, and another one on the same paths serves the next guest.
+/// The device ends and its connections end. Another device on the same paths serves the next guest.
 fn replaced(
     machine: &mut Machine,
     end: impl FnOnce(&Machine, &Child) -> anyhow::Result<()>,
@@ -76,7 +80,7 @@ fn replaced(
     Ok(Outcome::Passed)
 }
 
-/// The front-end does not ask which rings the device knows before it lets the guest choose.
+/// A front-end lets the guest choose packed rings without asking the device.
 fn packed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     machine.kill_guest();
     machine.boot_unseen(Extra {
@@ -87,7 +91,7 @@ fn packed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let worked = came_up && echo::works(machine).is_ok();
     if let Some(process) = machine.device().process() {
         if let Some(status) = process.ended() {
-            anyhow::bail!("the device {}: {}", describe(status), process.last_words());
+            anyhow::bail!("the device {}: {}", describe(status), process.log_tail());
         }
     }
     machine.replace_guest()?;
@@ -101,26 +105,23 @@ fn exhausted(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let Some(process) = machine.device().process() else {
         return Ok(NO_PROCESS);
     };
-    // Only now: a program that finds a low limit at its start may raise it.
+    // Set the limit only now: a program that finds a low limit at its start may raise it.
     let device = process.id();
     let before = limit_descriptors(device, Some(FEW))?;
     until_refused(machine)?;
-    echo::works(machine).context("when descriptors are free again")?;
+    echo::works(machine).context("after descriptors are free again")?;
     limit_descriptors(device, before)?;
     Ok(Outcome::Passed)
 }
 
-/// Opens connections until there are no more descriptors, and looks at how the device takes it.
+/// Opens connections until the device has no more descriptors, and checks how it refuses them.
 fn until_refused(machine: &mut Machine) -> anyhow::Result<()> {
     const AT_ONCE: Duration = Duration::from_secs(3);
     let port = machine.port();
     let listener = machine.host().listen(port)?;
     let mut opened = Vec::new();
     let failure = loop {
-        ensure!(
-            opened.len() < 400,
-            "the limit of descriptors is not reached"
-        );
+        ensure!(opened.len() < 400, "the descriptor limit is not reached");
         match machine.guest().connect(port) {
             Ok(guest) => opened.push((guest, listener.accept()?)),
             Err(error) => break error.downcast::<Failure>()?,
@@ -155,9 +156,9 @@ fn until_refused(machine: &mut Machine) -> anyhow::Result<()> {
     .context("descriptors stay open")
 }
 
-/// Sets the soft limit of a process; returns the one before.
+/// Sets a process's soft limit and returns the previous one.
 fn limit_descriptors(process: u32, soft: Option<u64>) -> anyhow::Result<Option<u64>> {
-    let pid = Pid::from_raw(process.try_into()?).context("a process has a number")?;
+    let pid = Pid::from_raw(process.try_into()?).context("the process identifier is zero")?;
     let hard = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
         current: soft,
@@ -167,7 +168,7 @@ fn limit_descriptors(process: u32, soft: Option<u64>) -> anyhow::Result<Option<u
     Ok(before.current)
 }
 
-/// The host learns, on connections that [`open`] has made, that the other side is gone.
+/// Checks that the host learns of the end of every connection that [`open`] made.
 fn all_end(pairs: Vec<Pair>) -> anyhow::Result<()> {
     for (pair, opener) in pairs.into_iter().zip(Opener::BOTH) {
         let mut host = pair.host;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Many connections, at once and one after the other.
+//! Many connections, at the same time and in quick succession.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::guest::{HOST, Pending};
 use crate::machine::{Footprint, Machine};
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("one_descriptor_for_each_connection", descriptors),
+    Test::new("a_connection_takes_one_descriptor", descriptors),
     Test::new("a_storm_of_connections_from_the_guest", |machine| {
         storms(machine, &[Opener::Guest])
     }),
@@ -34,18 +34,18 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("g7_8000_connections_from_the_host", from_host).within(150),
 ];
 
-/// Connections that are open at once.
+/// Simultaneous connections.
 const MANY: u32 = 8_000;
-/// The same where both ends are in one process, which has three descriptors for each.
+/// Simultaneous connections if both ends are in one process, which has three descriptors for each.
 const MANY_IN_PROCESS: u32 = 5_000;
 const MANY_LIMIT: Duration = Duration::from_secs(90);
-/// Anonymous memory that may be left of them, for the device's allocator.
+/// Anonymous memory that the device's allocator may keep after the connections.
 const LEFT: u64 = 16 << 20;
-/// Jobs that connect at once, and how often each.
+/// Jobs that connect at the same time, and how many connections each makes.
 const STORMS: u32 = 4;
 const TURNS: u32 = 250;
 const STORM_LIMIT: Duration = Duration::from_secs(40);
-/// Bytes that each of these connections carries, there and back.
+/// Bytes that each of these connections carries in each direction.
 const MESSAGE: usize = 64;
 
 fn descriptors(machine: &mut Machine) -> anyhow::Result<Outcome> {
@@ -69,21 +69,21 @@ fn descriptors(machine: &mut Machine) -> anyhow::Result<Outcome> {
         wait_until(LIMIT, || {
             Ok((machine.device().descriptors()? <= before).then_some(()))
         })?
-        .context("descriptors are left open")?;
+        .context("descriptors stay open")?;
         ensure!(each <= 1.05, "{each:.2} when the {opener:?} connects");
     }
     Ok(Outcome::Measured(figure.join(", ")))
 }
 
-/// Connections that are open at once, the guest's ends with consecutive numbers.
+/// Open connections. The guest's ends have consecutive numbers.
 pub(crate) struct Crowd {
     streams: Vec<Stream>,
     group: Group,
-    /// Where the guest has accepted them.
+    /// The guest's listener, if the guest accepted them.
     listener: Option<GuestSocket>,
 }
 
-/// Opens this many.
+/// Opens `count` connections.
 pub(crate) fn crowd(machine: &mut Machine, opener: Opener, count: u32) -> anyhow::Result<Crowd> {
     let (port, host) = (machine.port(), machine.host());
     let each = |one: &dyn Fn() -> io::Result<Stream>| {
@@ -151,7 +151,7 @@ fn from_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
     })
 }
 
-/// All connections carry something, and then nothing is left of them.
+/// Runs traffic over all connections, closes them, and checks that the device keeps nothing.
 fn talking(
     machine: &mut Machine,
     opener: Opener,
@@ -165,6 +165,7 @@ fn talking(
     let mut crowd = crowd(machine, opener, count)?;
     talk(machine, &mut crowd)?.wait_for(MANY_LIMIT)?;
     let each = before.more(machine)?.bytes / u64::from(count);
+    // The side that opened the connections closes them first.
     if opener == Opener::Host {
         crowd.streams.clear();
     }
@@ -178,13 +179,16 @@ fn talking(
     Ok(Outcome::Measured(figure))
 }
 
-/// Receives the message that is this connection's.
+/// Receives the message that belongs to this connection.
 fn receive_own(stream: &mut Stream, index: u64) -> anyhow::Result<[u8; MESSAGE]> {
     let mut message = [0; MESSAGE];
     let read = stream.reader.read_exact(&mut message);
     read.with_context(|| format!("connection {index}"))?;
     let wrong = Pattern::new(index).wrong(&message, 0);
-    ensure!(wrong.is_none(), "connection {index} has another's bytes");
+    ensure!(
+        wrong.is_none(),
+        "connection {index} received the bytes of another connection"
+    );
     Ok(message)
 }
 
@@ -202,15 +206,15 @@ fn storms(machine: &mut Machine, openers: &[Opener]) -> anyhow::Result<Outcome> 
     Ok(Outcome::Passed)
 }
 
-/// Connections that one side opens and the other echoes on.
+/// Connections that one side opens and on which the other side echoes.
 struct Storm {
     threads: Vec<thread::JoinHandle<anyhow::Result<()>>>,
-    /// Those of the guest that connect, or the one that serves, with its listener.
+    /// The guest's jobs: those that connect, or the one that serves.
     jobs: Vec<Pending>,
     listener: Option<GuestSocket>,
 }
 
-/// Jobs in the guest that connect, and threads on the host that echo.
+/// Starts jobs in the guest that connect, and threads on the host that echo.
 fn guest_storm(machine: &mut Machine) -> anyhow::Result<Storm> {
     let port = machine.port();
     let listener: Arc<dyn Listener> = machine.host().listen(port)?.into();
@@ -237,7 +241,7 @@ fn guest_storm(machine: &mut Machine) -> anyhow::Result<Storm> {
     })
 }
 
-/// Threads on the host that connect, and a service in the guest that echoes.
+/// Starts threads on the host that connect, and a service in the guest that echoes.
 fn host_storm(machine: &mut Machine) -> anyhow::Result<Storm> {
     let port = machine.port();
     let listener = machine.guest().listen(port)?;
@@ -272,7 +276,7 @@ impl Storm {
         for thread in self.threads {
             joined(thread.join())??;
         }
-        // A service goes on until its listener is closed.
+        // A service runs until its listener is closed.
         if let Some(listener) = self.listener {
             machine.guest().close(listener)?;
         }

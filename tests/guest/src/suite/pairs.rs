@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections, with both of their ends.
+//! Connections between the host and the guest, with both of their ends.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::bytes::{complete, receive, send};
 use crate::device::{Host, Stream};
 use crate::machine::Machine;
 
-/// What there is to say of a test of messages that such a device does not have.
+/// The result of a seqpacket test on a device that has streams only.
 pub(super) const STREAMS_ONLY: Outcome = Outcome::NotOffered("the device has streams only");
 
-/// Who connects to whom.
+/// The side that connects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Opener {
     Guest,
@@ -33,7 +33,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// The guest sends, the host receives.
+    /// Sends content from the guest to the host.
     pub(crate) fn send_to_host(
         &mut self,
         machine: &Machine,
@@ -45,7 +45,7 @@ impl Pair {
         complete(sent.moved()?, &content)
     }
 
-    /// The host sends, the guest receives.
+    /// Sends content from the host to the guest.
     pub(crate) fn send_to_guest(
         &mut self,
         machine: &Machine,
@@ -62,13 +62,13 @@ pub(crate) fn connect(machine: &mut Machine, opener: Opener) -> anyhow::Result<P
     connect_with(machine, opener, Options::default())
 }
 
-/// This many connections, half of them opened by each side.
+/// Opens `count` connections, half of them from each side.
 pub(super) fn open(machine: &mut Machine, count: usize) -> anyhow::Result<Vec<Pair>> {
     let openers = Opener::BOTH.into_iter().cycle().take(count);
     openers.map(|opener| connect(machine, opener)).collect()
 }
 
-/// A connection over a port of its own.
+/// Opens a connection on a port of its own.
 pub(crate) fn connect_with(
     machine: &mut Machine,
     opener: Opener,
@@ -95,7 +95,7 @@ pub(crate) fn connect_with(
     }
 }
 
-/// The host's side for a sort of sockets, if the device has it.
+/// Returns the host side for a socket type, if the device offers it.
 pub(super) fn host_of(machine: &Machine, kind: Kind) -> Option<Arc<dyn Host>> {
     match kind {
         Kind::Stream => Some(machine.host()),
@@ -103,8 +103,8 @@ pub(super) fn host_of(machine: &Machine, kind: Kind) -> Option<Arc<dyn Host>> {
     }
 }
 
-/// Tries something on a connection that the guest has opened, then on one that the host has. What
-/// the test returns is dropped only after the guest's end is closed.
+/// Runs a test on a connection that the guest opened, then on one that the host opened. The test's
+/// result is dropped only after the guest's end is closed.
 pub(super) fn each<T>(
     machine: &mut Machine,
     options: Options,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Guests that are paused, as by `virsh suspend`, and go on: no connection and no byte is lost.
+//! Guests that are paused, as by `virsh suspend`, and resumed. No connection and no byte is lost.
 
 use std::thread;
 
@@ -23,17 +23,17 @@ pub(super) const TESTS: &[Test] = &[
         "t108_a_host_connects_while_the_guest_is_paused",
         connected_meanwhile,
     ),
-    Test::new("t108_a_pause_amid_transfers_loses_nothing", under_way),
+    Test::new("t108_a_pause_during_transfers_loses_nothing", under_way),
     Test::new("t108_fifty_pauses_under_load_lose_nothing", fifty).within(120),
 ];
 
-/// Less than a direction holds, so that the host need not wait for the guest.
+/// Less than a direction buffers, so that the host need not wait for the guest.
 const MESSAGE: Range = range(51, 60_000, 10_000);
 const PAUSES: u32 = 50;
-/// Bytes that each connection moves between two pauses, both ways together.
+/// Bytes that each connection moves between two pauses, in both directions together.
 const BETWEEN: u64 = 256 << 10;
 
-/// A reader in the guest waits since before the pause.
+/// A reader in the guest is already waiting when the pause begins.
 fn idle(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for opener in Opener::BOTH {
         let mut pair = connect(machine, opener)?;
@@ -46,7 +46,10 @@ fn idle(machine: &mut Machine) -> anyhow::Result<Outcome> {
         lives(machine, &mut pair).context("after the pause")?;
         machine.guest().close(pair.guest)?;
         let end = ended(&mut *pair.host.reader)?;
-        ensure!(end == HostEnd::Closed, "a reset instead of the end");
+        ensure!(
+            end == HostEnd::Closed,
+            "expected a graceful end, found a reset"
+        );
     }
     echo::works(machine)?;
     Ok(Outcome::Passed)
@@ -119,7 +122,7 @@ fn fifty(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Measured(format!("{pauses} in {rounds} rounds")))
 }
 
-/// That bytes still go both ways on a connection.
+/// Checks that bytes still go both ways on a connection.
 fn lives(machine: &Machine, pair: &mut Pair) -> anyhow::Result<()> {
     pair.send_to_host(machine, range(52, 300_000, 10_000))?;
     pair.send_to_guest(machine, range(53, 300_000, 10_000))

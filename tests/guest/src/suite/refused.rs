@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections that nobody takes are refused at once, not left to a timeout.
+//! Connections to a port without a listener are refused immediately, not by a timeout.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;
@@ -14,14 +14,20 @@ use crate::guest::{Guest, HOST};
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("g3_a_port_that_no_host_serves_is_reset_at_once", no_host),
-    Test::new("g3_a_cid_that_nobody_has_is_reset_at_once", no_cid),
-    Test::new("a_port_whose_server_is_gone_is_reset_at_once", stale),
-    Test::new("a_port_that_no_guest_serves_is_refused_at_once", no_guest),
-    Test::new("a_refused_port_works_once_it_is_served", served_later),
+    Test::new(
+        "g3_a_host_port_without_a_listener_is_reset_immediately",
+        no_host,
+    ),
+    Test::new("g3_an_unknown_cid_is_reset_immediately", no_cid),
+    Test::new("a_port_whose_server_is_gone_is_reset_immediately", stale),
+    Test::new(
+        "a_guest_port_without_a_listener_is_refused_immediately",
+        no_guest,
+    ),
+    Test::new("a_refused_port_works_after_a_listener_starts", served_later),
 ];
 
-/// "At once", on a loaded machine. The guest waits for ten seconds.
+/// "Immediately", on a loaded machine. The guest would wait for ten seconds.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn no_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
@@ -38,7 +44,7 @@ fn no_cid(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The socket's file is there, as after a crash.
+/// The socket's file still exists, as after a crash.
 fn stale(machine: &mut Machine) -> anyhow::Result<Outcome> {
     if machine.device().process().is_none() {
         return Ok(Outcome::NotOffered("no files"));
@@ -50,13 +56,13 @@ fn stale(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// A guest that connects there is refused before it has waited.
+/// Checks that a connection from the guest is reset without a wait.
 pub(super) fn reset_at_once(guest: &Guest, cid: u32, port: u32) -> anyhow::Result<()> {
     const ECONNRESET: i32 = 104;
     let options = Options::default();
     let result = guest.start(Job::Connect { cid, port, options })?;
     let Err(error) = result.wait() else {
-        bail!("the guest is connected to a port that nobody serves");
+        bail!("the guest is connected to a port without a listener");
     };
     let failure = error.downcast_ref::<Failure>().context("no answer")?;
     let time = Duration::from_nanos(failure.nanos);
@@ -72,7 +78,7 @@ fn no_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for _ in 0..20 {
         let start = Instant::now();
         let Err(error) = machine.host().connect(port) else {
-            bail!("the host is connected to a port that nobody serves");
+            bail!("the host is connected to a port without a listener");
         };
         let time = start.elapsed();
         ensure!(
@@ -86,7 +92,7 @@ fn no_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
 fn served_later(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let port = machine.port();
     let refused = machine.guest().connect(port).is_err();
-    ensure!(refused, "connected to a port that nobody serves");
+    ensure!(refused, "connected to a port without a listener");
     let listener = machine.host().listen(port)?;
     let guest = machine.guest().connect(port)?;
     drop(listener.accept()?);

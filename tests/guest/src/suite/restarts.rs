@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Guests, monitors and devices that are started again or exchanged amid transfers: what there
-//! was ends, for both sides if both are still there, and what is new works.
+//! Guests, QEMU processes and devices that restart or are replaced during transfers. Existing
+//! connections end, for both sides if both are still running, and new ones work.
 
 use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
@@ -17,20 +17,20 @@ use crate::machine::Machine;
 use crate::qemu::Extra;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("a_guest_reboots_amid_transfers", rebooted).within(120),
-    Test::new("a_machine_is_reset_amid_transfers", reset).within(120),
-    Test::new("a_guest_starts_a_kernel_amid_transfers", kexec).within(120),
-    Test::new("a_driver_leaves_and_returns_amid_transfers", rebound),
+    Test::new("a_guest_reboots_during_transfers", rebooted).within(120),
+    Test::new("a_machine_is_reset_during_transfers", reset).within(120),
+    Test::new("a_guest_boots_a_kernel_by_kexec_during_transfers", kexec).within(120),
+    Test::new("a_driver_is_unbound_and_bound_during_transfers", rebound),
     Test::new("a_device_is_unplugged_and_plugged_in_again", replugged).within(120),
     Test::new("qemu_refuses_to_migrate_the_device", migrated),
-    Test::new("a_guest_is_killed_amid_transfers", killed).within(120),
-    Test::new("a_device_is_killed_and_another_one_plugged_in", exchanged).within(120),
+    Test::new("a_guest_is_killed_during_transfers", killed).within(120),
+    Test::new("a_device_is_killed_and_another_is_plugged_in", exchanged).within(120),
     Test::new("qemu_with_reconnect_leaves_the_device_alive", reconnected).within(120),
 ];
 
-/// More than can arrive before what ends it.
+/// More than can arrive before the connection ends.
 const ENDLESS: u64 = 1 << 40;
-/// Bytes that each connection has moved by then, both ways together.
+/// Bytes that each connection has moved before it ends, in both directions together.
 const BEFORE: u64 = 256 << 10;
 
 fn rebooted(machine: &mut Machine) -> anyhow::Result<Outcome> {
@@ -58,7 +58,7 @@ fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The old kernel does not reset the device: the new one finds it as it is.
+/// The old kernel does not reset the device, so the new one finds it in use.
 fn kexec(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let load = under_way(machine)?;
     machine.kexec()?;
@@ -67,7 +67,7 @@ fn kexec(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The guest takes the driver from the device and gives it back.
+/// The guest unbinds the driver from the device and binds it again.
 fn rebound(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for _ in 0..2 {
         let load = under_way(machine)?;
@@ -90,13 +90,13 @@ fn replugged(machine: &mut Machine) -> anyhow::Result<Outcome> {
     machine
         .host()
         .connect(port)
-        .context("to a listener of before")?;
+        .context("to a listener from before the unplugging")?;
     machine.guest().close(listener)?;
     echo::works(machine)?;
     Ok(Outcome::Passed)
 }
 
-/// The guest goes on with rings that are dead, until the device is unplugged.
+/// The guest keeps using dead rings until the device is unplugged.
 fn exchanged(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let Some(process) = machine.device().process().cloned() else {
         return Ok(NO_PROCESS);
@@ -120,7 +120,7 @@ fn migrated(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let to = machine.directory().join("migrated");
     let uri = format!("exec:cat > {}", to.display());
     let Err(refusal) = machine.monitor().run("migrate", &json!({ "uri": uri })) else {
-        bail!("QEMU migrates it: docs/program.md is out of date");
+        bail!("QEMU migrates the device: docs/program.md is out of date");
     };
     let text = refusal.to_string();
     ensure!(text.contains("non-migratable device"), "{text}");
@@ -130,8 +130,8 @@ fn migrated(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// A front-end that connects again after the device's restart would need no unplugging: QEMU 7.2
-/// does not start. Either way the device serves the next guest.
+/// A front-end that reconnects after the device's restart would not need the unplugging. QEMU 7.2
+/// does not start with this option. In either case the device serves the next guest.
 fn reconnected(machine: &mut Machine) -> anyhow::Result<Outcome> {
     machine.kill_guest();
     let extra = Extra {
@@ -152,7 +152,7 @@ fn reconnected(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Measured(found.to_owned()))
 }
 
-/// Connections on which much moves, and others on which the guest waits for the host.
+/// Busy connections, and idle ones on which the guest waits for the host.
 struct Load {
     busy: Transfers,
     idle: Vec<(Pair, Pending)>,
@@ -172,7 +172,7 @@ fn under_way(machine: &mut Machine) -> anyhow::Result<Load> {
 }
 
 impl Load {
-    /// The host has learned of each connection that it is gone.
+    /// Checks that the host learns of every connection's end.
     fn host_ends(self) -> anyhow::Result<()> {
         self.busy.host_ends()?;
         for (mut pair, _) in self.idle {
@@ -181,7 +181,7 @@ impl Load {
         Ok(())
     }
 
-    /// The guest has as well: no reader hangs.
+    /// Checks that the guest does so as well, so no reader hangs.
     fn both_ends(self) -> anyhow::Result<()> {
         self.busy.both_ends()?;
         for (mut pair, reader) in self.idle {
@@ -194,7 +194,7 @@ impl Load {
     }
 }
 
-/// A guest that connects now gets this error.
+/// Checks that a connection from the guest fails with this error.
 fn refuses(machine: &mut Machine, expected: Errno) -> anyhow::Result<()> {
     let port = machine.port();
     let options = Options {
@@ -202,7 +202,7 @@ fn refuses(machine: &mut Machine, expected: Errno) -> anyhow::Result<()> {
         ..Options::default()
     };
     let Err(error) = machine.guest().connect_with(port, options) else {
-        bail!("the guest connects");
+        bail!("the guest connected");
     };
     let failure = error.downcast::<Failure>().context("no answer")?;
     ensure!(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The RPC that people use, with the client on one side and the service on the other.
+//! Popular RPC protocols, with the client on one side and the service on the other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,20 +37,20 @@ pub(super) const TESTS: &[Test] = &[
         calls(machine, Protocol::Http1)?;
         calls(machine, Protocol::Http2)
     }),
-    Test::new("rpc_grpc_streams_of_64_mib_are_whole", |machine| {
+    Test::new("rpc_grpc_streams_of_64_mib_arrive_whole", |machine| {
         streams(machine, Protocol::Grpc, 64 << 20)
     })
     .within(180),
-    Test::new("rpc_ttrpc_streams_are_whole", |machine| {
+    Test::new("rpc_ttrpc_streams_arrive_whole", |machine| {
         streams(machine, Protocol::Ttrpc, 16 << 20)
     })
     .within(180),
-    Test::new("rpc_http_streams_are_whole", |machine| {
+    Test::new("rpc_http_streams_arrive_whole", |machine| {
         streams(machine, Protocol::Http1, 16 << 20)?;
         streams(machine, Protocol::Http2, 16 << 20)
     })
     .within(180),
-    Test::new("rpc_both_sides_stream_by_turns", |machine| {
+    Test::new("rpc_both_sides_take_turns_in_a_stream", |machine| {
         each(machine, Work::Chat(200), Plan::default(), |_, counts| {
             ensure!(counts.finished == 1, "{counts:?}");
             Ok(())
@@ -62,27 +62,31 @@ pub(super) const TESTS: &[Test] = &[
             Ok(())
         })
     }),
-    Test::new("rpc_refused_calls_have_their_codes", |machine| {
+    Test::new("rpc_refused_calls_return_their_codes", |machine| {
         each(machine, Work::Refusals, Plan::default(), |_, counts| {
             ensure!(counts.cancelled == 0, "{counts:?}");
             Ok(())
         })
     }),
-    Test::new("t128_rpc_readers_of_whole_frames_get_them", frames).within(120),
+    Test::new(
+        "t128_rpc_readers_that_wait_for_whole_frames_get_them",
+        frames,
+    )
+    .within(120),
     Test::new("rpc_calls_end_when_their_service_dies", dies),
     Test::new("rpc_calls_end_when_the_guests_service_is_killed", killed),
     Test::new("rpc_calls_end_when_the_guest_reboots", reboots).within(90),
-    Test::new("rpc_cancelled_calls_leave_nothing", storm).within(180),
+    Test::new("rpc_cancelled_calls_leave_nothing_behind", storm).within(180),
 ];
 
-/// Unlike what is said by default.
+/// How the two sides read and write.
 #[derive(Clone, Copy, Default)]
 struct Plan {
     wake: Wake,
     crumbs: Option<Crumbs>,
 }
 
-/// What both sides have seen.
+/// Checks what the client and the service have counted.
 type Check = fn(Seen, Counts) -> anyhow::Result<()>;
 
 const ALL: [Protocol; 4] = [
@@ -119,9 +123,9 @@ fn whole(seen: Seen, counts: Counts) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The host's first writes are packets of their own, and the guest sleeps until more is there than
-/// comes in as many of them as may be under way: 256 for a buffer of 256 KiB. A frame has 16 KiB at
-/// least.
+/// The host's first writes are packets of their own. The guest sleeps until it has a whole frame,
+/// of at least 16 KiB, which is more than those packets carry even if as many are in flight as the
+/// device allows: 256 for a buffer of 256 KiB.
 fn frames(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let plan = Plan {
         wake: Wake::Frame,
@@ -153,12 +157,12 @@ fn storm(machine: &mut Machine) -> anyhow::Result<Outcome> {
         Ok((machine.device().connections() == connections).then_some(()))
     })?;
     let now = machine.device().connections();
-    back.with_context(|| format!("of {connections:?} connections there are now {now:?}"))?;
+    back.with_context(|| format!("expected {connections:?} connections, found {now:?}"))?;
     before.given_back(machine, SLACK)?;
     Ok(outcome)
 }
 
-/// A service of the host dies with its runtime, which drops its tasks, and their streams with them.
+/// A service on the host ends with its runtime, which drops the tasks and their streams.
 fn dies(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for protocol in ALL {
         let port = machine.port();
@@ -174,16 +178,16 @@ fn dies(machine: &mut Machine) -> anyhow::Result<Outcome> {
             };
             let answer = start(machine, &task)?;
             let called = timeout(LIMIT, service.called()).await;
-            called.context("the guest does not call")?;
+            called.context("no call arrived from the guest")?;
             anyhow::Ok(answer)
         })?;
         drop(runtime);
-        said(answer).with_context(|| format!("{protocol:?}"))?;
+        output_of(answer).with_context(|| format!("{protocol:?}"))?;
     }
     Ok(Outcome::Passed)
 }
 
-/// A service of the guest is killed during a call, and another one takes its port.
+/// A service in the guest is killed during a call. Another one takes its port.
 fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for protocol in ALL {
         let (port, until) = (machine.port(), machine.port());
@@ -200,7 +204,7 @@ fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
             let _service = next(&mut started).await?;
             let lost = call(Arc::clone(&host), protocol, port, Work::Lost);
             lost.await.context("during the call")?;
-            let died = spawn_blocking(move || said(answer)).await?;
+            let died = spawn_blocking(move || output_of(answer)).await?;
             let died = died.err().map(|error| format!("{error:#}"));
             ensure!(
                 died.as_ref().is_some_and(|text| text.contains("signal: 9")),
@@ -215,7 +219,7 @@ fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// One call by each protocol is under way when the guest starts again.
+/// The guest reboots while one call of each protocol is in progress.
 fn reboots(machine: &mut Machine) -> anyhow::Result<Outcome> {
     runtime(Protocol::Grpc)?.block_on(async {
         let host = host(machine, Plan::default());
@@ -229,12 +233,12 @@ fn reboots(machine: &mut Machine) -> anyhow::Result<Outcome> {
                 wake: Wake::AnyByte,
                 part: Part::Serve { until },
             };
-            // Never answered: the guest's next word is of its next boot.
+            // The job is never answered: the guest's next line is the hello of its next boot.
             drop(start(machine, &task)?);
             let mut service = next(&mut started).await?;
             calls.spawn(call(Arc::clone(&host), protocol, port, Work::Lost));
             let called = timeout(LIMIT, service.read_u8()).await;
-            called.context("the guest is not called")??;
+            called.context("the call did not reach the guest")??;
             services.push(service);
         }
         machine.reboot()?;
@@ -245,10 +249,10 @@ fn reboots(machine: &mut Machine) -> anyhow::Result<Outcome> {
     })
 }
 
-/// What an allocator may keep, and the blocks that streams in a process share.
+/// What an allocator may keep, and the memory blocks that in-process streams share.
 const SLACK: u64 = 24 << 20;
 
-/// Every protocol, both ways.
+/// Runs the work with every protocol, both ways.
 fn each(machine: &mut Machine, work: Work, plan: Plan, check: Check) -> anyhow::Result<Outcome> {
     let mut figures = Vec::new();
     for protocol in ALL {
@@ -260,7 +264,7 @@ fn each(machine: &mut Machine, work: Work, plan: Plan, check: Check) -> anyhow::
     Ok(Outcome::Measured(figures.join("; ")))
 }
 
-/// The client in the guest, then in the host.
+/// Runs the work with the client in the guest, then on the host.
 fn both_ways(
     machine: &mut Machine,
     protocol: Protocol,
@@ -282,7 +286,7 @@ fn both_ways(
     Ok(Outcome::Measured(figures.join(", ")))
 }
 
-/// How long any work may take.
+/// The limit of any work.
 const LONG: Duration = Duration::from_secs(80);
 
 fn from_guest(
@@ -302,7 +306,7 @@ fn from_guest(
             part: Part::Call(work),
         };
         let answer = start(machine, &task)?;
-        let seen = spawn_blocking(move || said(answer)).await??;
+        let seen = spawn_blocking(move || output_of(answer)).await??;
         Ok((serde_json::from_str(&seen)?, service.end().await?))
     })
 }
@@ -337,18 +341,18 @@ fn from_host_at(
         let answer = start(machine, &task)?;
         let stop = next(&mut started).await?;
         let seen = timeout(LONG, call(host, protocol, port, work)).await;
-        let seen = seen.context("the client is not done in time")??;
+        let seen = seen.context("the client did not finish in time")??;
         drop(stop);
-        let counts = spawn_blocking(move || said(answer)).await??;
+        let counts = spawn_blocking(move || output_of(answer)).await??;
         Ok((seen, serde_json::from_str(&counts)?))
     })
 }
 
-/// The connection by which a service of the guest says that it has started.
+/// Accepts the connection by which a service in the guest reports that it has started.
 async fn next(incoming: &mut Incoming) -> anyhow::Result<Connection> {
     let service = timeout(LIMIT, incoming.next()).await;
     let service = service.context("the service of the guest does not start")?;
-    Ok(service.context("the device has gone")??)
+    Ok(service.context("the device has ended")??)
 }
 
 fn host(machine: &Machine, plan: Plan) -> Arc<dyn Transport> {
@@ -357,7 +361,7 @@ fn host(machine: &Machine, plan: Plan) -> Arc<dyn Transport> {
     Arc::new(Host { ends, crumbs })
 }
 
-/// ttrpc 0.10 hands a stream's messages to tasks, which on several threads may overtake each other.
+// ttrpc 0.10 hands a stream's messages to tasks. On several threads they could overtake each other.
 fn runtime(protocol: Protocol) -> anyhow::Result<Runtime> {
     let mut builder = match protocol {
         Protocol::Ttrpc => Builder::new_current_thread(),
@@ -373,9 +377,9 @@ fn start(machine: &Machine, task: &Task) -> anyhow::Result<Pending> {
     })
 }
 
-fn said(answer: Pending) -> anyhow::Result<String> {
+fn output_of(answer: Pending) -> anyhow::Result<String> {
     match answer.wait_for(LONG)? {
-        Answer::Said(said) => Ok(said.out),
+        Answer::Output(output) => Ok(output.out),
         other => bail!("the guest answered {other:?}"),
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Messages, where the device has them.
+//! Seqpacket sockets, on devices that offer them.
 
 use std::time::Duration;
 use std::{iter, thread};
@@ -18,8 +18,8 @@ use crate::machine::Machine;
 pub(super) const TESTS: &[Test] = &[
     Test::new("messages_arrive_in_order", in_order).within(120),
     Test::new("messages_as_large_as_the_buffer_arrive", large).within(120),
-    Test::new("messages_and_streams_share_the_way", mixed).within(120),
-    Test::new("a_message_too_long_is_never_a_shorter_one", too_long),
+    Test::new("messages_and_streams_share_a_device", mixed).within(120),
+    Test::new("a_message_that_is_too_long_is_never_truncated", too_long),
     Test::new("messages_after_one_side_has_ended_arrive", half_closed),
     Test::new(
         "a_guest_closes_and_a_late_host_gets_all_messages",
@@ -35,7 +35,7 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("t129_empty_messages_wait_with_4_kib", |machine| {
         empty(machine, 4 << 10)
     }),
-    Test::new("the_other_sort_of_socket_is_refused_at_once", mismatch),
+    Test::new("the_other_socket_type_is_refused_immediately", mismatch),
 ];
 
 const MESSAGES: Options = Options {
@@ -45,12 +45,12 @@ const MESSAGES: Options = Options {
     from: None,
 };
 
-/// Sizes around which something changes: the guest's buffers have just under 4 KiB, its packets 64.
+/// Sizes around the edges: the guest's buffers hold just under 4 KiB, its packets 64 KiB.
 const EDGES: [u32; 14] = [
     1, 2, 63, 1000, 3700, 4052, 4096, 4097, 8192, 20_000, 61_440, 65_535, 65_536, 7,
 ];
 
-/// What the guest answers where a socket was refused.
+/// The guest's errors for a refused socket.
 const REFUSED: [i32; 3] = [
     104, // ECONNRESET
     110, // ETIMEDOUT
@@ -59,7 +59,7 @@ const REFUSED: [i32; 3] = [
 
 fn in_order(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let sizes = EDGES.iter().copied().cycle().take(EDGES.len() * 4);
-    // Only the host can send an empty one: the driver leaves it out.
+    // Only the host can send empty messages: the driver does not send them.
     let down = messages(32, sizes.clone().chain([0, 1, 0, 0, 9]));
     both_ways(machine, &messages(31, sizes), &down)
 }
@@ -78,7 +78,7 @@ fn both_ways(machine: &mut Machine, up: &Content, down: &Content) -> anyhow::Res
     })
 }
 
-/// Both sorts at a time, both ways, and small buffers in the guest.
+/// Both socket types at the same time, both ways, with small buffers in the guest.
 fn mixed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     if host_of(machine, Kind::SeqPacket).is_none() {
         return Ok(STREAMS_ONLY);
@@ -120,7 +120,7 @@ fn too_long(machine: &mut Machine) -> anyhow::Result<Outcome> {
     if host_of(machine, Kind::SeqPacket).is_none() {
         return Ok(STREAMS_ONLY);
     }
-    // The guest's kernel knows what the device holds.
+    // The guest's kernel knows how much the device can hold.
     let Pair { host: idle, guest } = connect_with(machine, Opener::Guest, MESSAGES)?;
     let beyond = messages(36, [256 * 1024 + 1]);
     let sent = machine.guest().send(guest, &beyond)?.moved()?;
@@ -131,7 +131,7 @@ fn too_long(machine: &mut Machine) -> anyhow::Result<Outcome> {
     );
     machine.guest().close(guest)?;
     drop(idle);
-    // The host does not: the connection ends, and what came before arrives.
+    // The host does not. The connection ends, and what was sent before arrives.
     let Pair { mut host, guest } = connect_with(machine, Opener::Guest, MESSAGES)?;
     let before = messages(37, [5, 4097]);
     send(&mut *host.writer, &before)?;
@@ -142,7 +142,7 @@ fn too_long(machine: &mut Machine) -> anyhow::Result<Outcome> {
         received.count == 2 && received.wrong.is_none(),
         "{received:?}"
     );
-    // To a driver that reads, a reset looks like an end.
+    // To a driver that is reading, a reset looks like an end.
     ensure!(received.end != End::Complete, "{received:?}");
     machine.guest().close(guest)?;
     Ok(Outcome::Passed)
@@ -154,7 +154,7 @@ fn half_closed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     halves::guest_ends_after(machine, MESSAGES, (&question, &reply))
 }
 
-/// Less than the device and the host's socket hold together.
+/// Less than the buffers of the device and the host's socket together.
 fn in_flight() -> Content {
     messages(41, [30_000, 1, 65_536, 4097, 40_000, 9])
 }
@@ -167,8 +167,8 @@ fn host_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
     halves::host_closes_after(machine, MESSAGES, &in_flight())
 }
 
-/// More of them than any guest has places for; the last one is not empty, which an end would look
-/// like.
+/// Sends more empty messages than any guest has room for. The last message is not empty, because an
+/// end would look like an empty one.
 fn empty(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
     const MANY: usize = 2000;
     if host_of(machine, Kind::SeqPacket).is_none() {
@@ -185,7 +185,7 @@ fn empty(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
     while waited < MANY && host.writer.write(&[]).is_ok() {
         waited += 1;
     }
-    ensure!(waited < MANY, "they are taken without end");
+    ensure!(waited < MANY, "empty messages are accepted without limit");
     host.writer.set_limit(LIMIT)?;
     let received = machine.guest().receive(guest, from(0))?;
     send(&mut *host.writer, from(waited)).context("to the guest")?;
@@ -213,10 +213,10 @@ fn mismatch(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// What the guest's kernel says of a message that the device cannot hold.
+/// The guest kernel's errors for a message that the device cannot hold.
 const TOO_LONG: [i32; 2] = [
     90, // EMSGSIZE
-    12, // ENOMEM, before it told one error from another
+    12, // ENOMEM, which older kernels report for every error
 ];
 
 fn messages(seed: u64, sizes: impl IntoIterator<Item = u32>) -> Content {

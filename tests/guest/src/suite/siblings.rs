@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Two guests on one device that talk to each other.
+//! Two siblings on one device, connected to each other.
 
 mod links;
 pub(super) mod lives;
@@ -16,35 +16,40 @@ use crate::bytes::{came_to, closed, complete, range};
 use crate::machine::{Footprint, Machine};
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("siblings_have_each_others_addresses", addresses).of_siblings(),
-    Test::new("siblings_without_a_server_are_reset_at_once", refusals).of_siblings(),
-    Test::new("siblings_move_bulk_both_ways_at_once", bulk).of_siblings(),
-    Test::new("siblings_keep_the_bounds_of_messages", messages).of_siblings(),
-    Test::new("siblings_end_one_direction_and_get_a_reply", half_close).of_siblings(),
-    Test::new("siblings_have_1000_connections_at_once", many).of_siblings(),
+    Test::new("siblings_see_each_others_addresses", addresses).of_siblings(),
+    Test::new(
+        "siblings_without_a_listener_are_reset_immediately",
+        refusals,
+    )
+    .of_siblings(),
+    Test::new("siblings_move_bulk_both_ways", bulk).of_siblings(),
+    Test::new("siblings_keep_message_boundaries", messages).of_siblings(),
+    Test::new("siblings_half_close_and_get_a_reply", half_close).of_siblings(),
+    Test::new("siblings_have_1000_simultaneous_connections", many).of_siblings(),
     Test::new("siblings_connect_in_storms_both_ways", storms).of_siblings(),
-    Test::new("siblings_that_do_not_read_stop_their_writers", stalled).of_siblings(),
+    Test::new("siblings_that_do_not_read_block_their_writers", stalled).of_siblings(),
 ];
 
-/// What moves in each direction of a connection.
+/// Bytes in each direction of a connection.
 const BULK: u64 = 8 << 20;
-/// Connections that are open at once.
+/// Simultaneous connections.
 const MANY: u32 = 1_000;
-/// How long all of them may take, or a storm.
+/// The limit for all of them, or for a storm.
 const MANY_LIMIT: Duration = Duration::from_secs(45);
-/// Jobs of each guest that connect at once, and how often each.
+/// Jobs of each guest that connect at the same time, and how many connections each makes.
 const STORMS: u32 = 2;
 const TURNS: u32 = 100;
-/// Connections of each guest that stall.
+/// Stalled connections of each guest.
 const STALLED: u32 = 8;
-/// More than anything on the way of a connection may take.
+/// More than all buffers on a connection's path hold.
 const MUCH: u64 = 64 << 20;
-/// What a device may keep for a stalled connection: what one guest has sent and a pipe, both ways.
+/// What a device may keep for a stalled connection, in both directions: what one guest may have
+/// sent, and a pipe.
 const KEPT: u64 = 1 << 20;
-/// What it may keep besides or of closed ones, for its allocator.
+/// What the device's allocator may keep in addition.
 const SLACK: u64 = 16 << 20;
 
-/// Each end has the other's CID and port.
+/// Each end has the peer's CID and port.
 fn addresses(machine: &mut Machine) -> anyhow::Result<Outcome> {
     each(machine, Options::default(), |Link { route, from, to }| {
         let right = from.peer == Some((route.to.cid, to.port))
@@ -57,7 +62,7 @@ fn addresses(machine: &mut Machine) -> anyhow::Result<Outcome> {
 fn refusals(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let port = machine.port();
     for Route { from, to } in routes(machine)? {
-        refused::reset_at_once(from.guest, to.cid, port).context("a port without a server")?;
+        refused::reset_at_once(from.guest, to.cid, port).context("a port without a listener")?;
         refused::reset_at_once(from.guest, to.cid + 7, port).context("a CID without a guest")?;
         refused::reset_at_once(from.guest, from.cid + 7, port).context("a CID without a guest")?;
     }
@@ -74,7 +79,7 @@ fn bulk(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Bytes in both directions at once, each known by its place.
+/// Sends bytes in both directions at the same time. Each byte depends on its position.
 fn both_ways(link: Link<'_>, len: u64, piece: u32) -> anyhow::Result<()> {
     let there = Flow::start(link, range(len ^ 3, len, piece))?;
     let back = Flow::start(link.back(), range(len ^ 5, len, piece))?;
@@ -82,7 +87,7 @@ fn both_ways(link: Link<'_>, len: u64, piece: u32) -> anyhow::Result<()> {
     back.complete().context("back")
 }
 
-/// That each guest reaches the other, for tests of what happens around it.
+/// Checks that each guest reaches the other. For tests of what happens around the traffic.
 fn works(machine: &mut Machine) -> anyhow::Result<()> {
     each(machine, Options::default(), |link| {
         both_ways(link, 300_000, 10_000)
@@ -90,7 +95,7 @@ fn works(machine: &mut Machine) -> anyhow::Result<()> {
     .map(drop)
 }
 
-/// From one byte to as many as a guest's buffer has.
+/// Message sizes go from one byte to the size of a guest's buffer.
 fn messages(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let options = Options {
         kind: Kind::SeqPacket,
@@ -116,7 +121,7 @@ fn half_close(machine: &mut Machine) -> anyhow::Result<Outcome> {
     })
 }
 
-/// One side sends and ends its direction; the other has all of it, and then the end.
+/// One side sends and ends its direction. The other side receives everything and then the end.
 fn half_closed(link: Link<'_>, content: &Content) -> anyhow::Result<()> {
     let Route { from, to } = link.route;
     let received = to.guest.receive(link.to, content.one_more())?;
@@ -125,7 +130,7 @@ fn half_closed(link: Link<'_>, content: &Content) -> anyhow::Result<()> {
     closed(received.moved()?, content)
 }
 
-/// Each carries a message there and back while all of them are open.
+/// Each connection carries a message there and back while all are open.
 fn many(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let before = Footprint::now(machine)?;
     let (port, count) = (machine.port(), MANY);
@@ -148,7 +153,7 @@ fn many(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Connections that come and go, from each guest to the other.
+/// Short connections, from each guest to the other.
 fn storms(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let (port, count, bytes) = (machine.port(), TURNS, 64);
     let routes = routes(machine)?;
@@ -178,7 +183,7 @@ fn storms(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for (guest, listener, service) in services {
         guest.close(listener)?;
         let Answer::Served(served) = service.wait()? else {
-            bail!("a service does not say how many connections it has had");
+            bail!("a service did not report its connections");
         };
         let expected = u64::from(STORMS * TURNS);
         ensure!(
@@ -189,11 +194,11 @@ fn storms(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Other connections go on, nothing burns, and what has been taken arrives later.
+/// Other connections keep working, the device stays idle, and what it has accepted arrives later.
 fn stalled(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let before = Footprint::now(machine)?;
     let ports: Vec<u32> = (0..STALLED).map(|_| machine.port()).collect();
-    let beside = machine.port();
+    let other_port = machine.port();
     let (mut links, mut writers) = (Vec::new(), Vec::new());
     for route in routes(machine)? {
         for port in &ports {
@@ -203,25 +208,34 @@ fn stalled(machine: &mut Machine) -> anyhow::Result<Outcome> {
             links.push(link);
         }
     }
+    // Every buffer between the guests fills up, and then the writers block.
     let taken = at_rest(&links)?;
-    ensure!(taken.iter().all(|taken| *taken < MUCH), "writes never stop");
+    ensure!(
+        taken.iter().all(|taken| *taken < MUCH),
+        "writes never block"
+    );
     let kept = before.more(machine)?.bytes;
     let limit = links.len() as u64 * KEPT + SLACK;
     ensure!(kept <= limit, "the device keeps {kept} bytes");
     let burnt = machine.idle_share(Duration::from_secs(1))?;
     ensure!(burnt <= 0.05, "it uses {burnt:.2} of a core");
     for route in routes(machine)? {
-        let other = Link::open(route, beside, Options::default())?;
+        let other = Link::open(route, other_port, Options::default())?;
         both_ways(other, 1 << 20, 10_000).context("another connection")?;
         other.close()?;
     }
     for ((link, writer), taken) in links.into_iter().zip(writers).zip(taken) {
         let Route { from, to } = link.route;
+        // A reader that starts late receives everything that was accepted, in order.
         let late = range(91, taken, 64 << 10);
         complete(to.guest.receive(link.to, late)?.moved()?, late).context("a late reader")?;
         to.guest.close(link.to)?;
-        let end = writer.moved().context("a writer goes on")?.end;
-        ensure!(matches!(end, End::Error(_)), "a writer ends with {end:?}");
+        // The writer has more to send than its peer reads, so the peer's close is an error for it.
+        let end = writer.moved().context("a writer does not end")?.end;
+        ensure!(
+            matches!(end, End::Error(_)),
+            "expected a writer to fail, found {end:?}"
+        );
         from.guest.close(link.from)?;
     }
     let figure = format!("{} KiB kept, {:.1} % of a core", kept >> 10, burnt * 100.0);

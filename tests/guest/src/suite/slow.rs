@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Readers that do not read: nothing is lost, nothing grows, nothing burns, and neighbours go on.
+//! Readers that do not read: no byte is lost, memory and processor use stay bounded, and other
+//! connections keep working.
 
 use std::io::ErrorKind;
 use std::thread;
@@ -25,17 +26,17 @@ pub(super) const TESTS: &[Test] = &[
 
 /// Connections that stall, half of them opened by each side.
 const STALLED: usize = 32;
-/// What the sender would like to send on each.
+/// The bytes that the sender tries to send on each.
 const MUCH: u64 = 8 << 20;
 /// What a device may keep for a stalled connection, in both directions together.
 const KEPT: u64 = 768 << 10;
-/// What it may keep besides: an allocator's, and 8 MiB of blocks that streams in a process share.
+/// What the device may keep in addition: its allocator's memory, and 8 MiB of blocks that
+/// in-process streams share.
 const SLACK: u64 = 12 << 20;
-/// How long nothing is done while the device is watched, and the share of a core that it may use
-/// then.
+/// How long the device is watched without traffic, and the share of a core that it may then use.
 const WATCHED: Duration = Duration::from_secs(1);
 const IDLE: f64 = 0.05;
-/// A write that waits so long is stuck.
+/// A write that waits this long is blocked.
 const STUCK: Duration = Duration::from_secs(2);
 
 fn slow_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
@@ -47,7 +48,7 @@ fn slow_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
         jobs.push((machine.guest().send(pair.guest, range)?, range));
     }
     let taken = at_rest(machine, &pairs)?;
-    ensure!(taken < MUCH * STALLED as u64, "writes never stop");
+    ensure!(taken < MUCH * STALLED as u64, "writes never block");
     let figure = watch(machine, before)?;
     let mut threads = Vec::new();
     for (pair, (_, range)) in pairs.drain(..).zip(&jobs) {
@@ -77,7 +78,7 @@ fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
             let error = sent.end.err().map(|error| error.kind());
             ensure!(
                 error == Some(ErrorKind::TimedOut),
-                "writes never stop, or fail: {error:?}"
+                "expected a write to time out, found {error:?}"
             );
             Ok((
                 host,
@@ -109,7 +110,7 @@ fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Measured(figure))
 }
 
-/// Waits until the guest's sockets take no more bytes; how many they have taken.
+/// Waits until the guest's sockets accept no more bytes. Returns how many they have accepted.
 pub(crate) fn at_rest(machine: &Machine, pairs: &[Pair]) -> anyhow::Result<u64> {
     let (mut last, mut same) = (0, 0);
     let sum = wait_until(LIMIT, || {
@@ -121,7 +122,7 @@ pub(crate) fn at_rest(machine: &Machine, pairs: &[Pair]) -> anyhow::Result<u64> 
         last = sum;
         Ok((same == 20).then_some(sum))
     })?;
-    sum.context("bytes are taken without end")
+    sum.context("bytes are accepted without limit")
 }
 
 fn stalled_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
@@ -130,24 +131,27 @@ fn stalled_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
         .collect()
 }
 
-/// With everything stalled: what the device keeps, what it burns, and whether a neighbour gets
-/// through.
+/// Checks, while everything is stalled, the device's memory and processor use, and that another
+/// connection works.
 fn watch(machine: &mut Machine, before: Footprint) -> anyhow::Result<String> {
     let kept = before.more(machine)?.bytes;
     let limit = STALLED as u64 * KEPT + SLACK;
     ensure!(
         kept <= limit,
-        "it keeps {kept} bytes for {STALLED} stalled connections"
+        "the device keeps {kept} bytes for {STALLED} stalled connections"
     );
     let burnt = machine.idle_share(WATCHED)?;
     ensure!(
         burnt <= IDLE,
-        "it uses {burnt:.2} of a core while all is stalled"
+        "the device uses {burnt:.2} of a core while everything is stalled"
     );
     let neighbour = connect(machine, Opener::Guest)?;
     requests(machine, neighbour, 64, 200, 1).context("a neighbour")?;
     let more = before.more(machine)?.bytes;
-    ensure!(more <= kept + SLACK, "it grew from {kept} to {more} bytes");
+    ensure!(
+        more <= kept + SLACK,
+        "the device grew from {kept} to {more} bytes"
+    );
     Ok(format!(
         "{} KiB for {STALLED} connections, {:.1} % of a core",
         kept >> 10,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `ssh` into the guest: Debian's client, Debian's sshd, and each way between them.
+//! `ssh` into the guest: Debian's client reaches Debian's sshd by each documented way.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -17,13 +17,13 @@ use crate::tool::Missing;
 pub(super) const TESTS: &[Test] =
     &[Test::new("ssh_reaches_the_guest_in_three_ways", reaches).within(300)];
 
-/// Bytes that go each way.
+/// Bytes in each direction.
 const LEN: usize = 8 << 20;
 
 fn reaches(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let (Kind::Ours, Ends::Unix(uds)) = (machine.kind(), machine.device().ends()) else {
         return Ok(Outcome::NotOffered(
-            "the device has no Unix sockets of ours",
+            "the device has no hybrid sockets of ours",
         ));
     };
     let program = machine.program().context("the device is a program")?;
@@ -32,7 +32,9 @@ fn reaches(machine: &mut Machine) -> anyhow::Result<Outcome> {
         Ok(ssh) => ssh,
         Err(error) if error.is::<Missing>() => {
             eprintln!("ssh: {error:#}");
-            return Ok(Outcome::NotOffered("Debian's packages cannot be had here"));
+            return Ok(Outcome::NotOffered(
+                "Debian's packages cannot be downloaded",
+            ));
         }
         Err(error) => return Err(error),
     };
@@ -40,7 +42,7 @@ fn reaches(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let initramfs = ssh.initramfs(machine.initramfs())?;
     machine.set_initramfs(initramfs);
 
-    // The client is there before the guest is.
+    // The client starts before the guest boots.
     let connect = format!("{} connect {} {PORT}", program.display(), uds.display());
     let waiting = format!("{connect} --wait 2min");
     let mut early = ssh.client(&waiting, &[], &["root@guest", "echo early; exit 7"]);
@@ -53,7 +55,8 @@ fn reaches(machine: &mut Machine) -> anyhow::Result<Outcome> {
 
     let own = |words: &[&str]| ssh.client(&connect, &[], words);
     both_ways(own).context("by connect")?;
-    // The name as it was given: ssh makes %h, which systemd's own settings have, lower case.
+    // Use %n, the name as given: ssh converts %h, which systemd's own configuration uses, to lower
+    // case.
     let proxy = format!("{} %n %p", ssh.systemd_proxy());
     let host = format!("root@vsock-mux{}", uds.display());
     let systemd = |words: &[&str]| {
@@ -73,7 +76,7 @@ fn reaches(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// A command's exit code, its output, and a file each way.
+/// Checks a command's exit code and output, and sends a file each way.
 fn both_ways(client: impl Fn(&[&str]) -> Command) -> anyhow::Result<()> {
     let output = client(&["root@guest", "echo out; echo err >&2; exit 42"]).output()?;
     ensure!(output.status.code() == Some(42), "{output:?}");
@@ -90,7 +93,7 @@ fn both_ways(client: impl Fn(&[&str]) -> Command) -> anyhow::Result<()> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut input = child.stdin.take().context("it has one")?;
+    let mut input = child.stdin.take().context("standard input is a pipe")?;
     let sent = bytes.clone();
     let sender = std::thread::spawn(move || input.write_all(&sent));
     let output = child.wait_with_output()?;
@@ -104,7 +107,7 @@ fn both_ways(client: impl Fn(&[&str]) -> Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `CONNECT` as a person writes it, and sshd's first line after the answer.
+/// Sends `CONNECT` as a person would type it, and checks sshd's first line after the answer.
 fn by_hand(mut socat: Command, uds: &Path) -> anyhow::Result<()> {
     let mut child = socat
         .arg("-")
@@ -112,9 +115,9 @@ fn by_hand(mut socat: Command, uds: &Path) -> anyhow::Result<()> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut input = child.stdin.take().context("it has one")?;
+    let mut input = child.stdin.take().context("standard input is a pipe")?;
     input.write_all(format!("CONNECT {PORT}\n").as_bytes())?;
-    let mut output = BufReader::new(child.stdout.take().context("it has one")?);
+    let mut output = BufReader::new(child.stdout.take().context("standard output is a pipe")?);
     let mut lines = [String::new(), String::new()];
     for line in &mut lines {
         output.read_line(line)?;

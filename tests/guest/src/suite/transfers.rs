@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes in both directions of all connections at once, each direction with its own pattern: what
-//! is under way while something else happens.
+//! Background traffic while something else happens: bytes in both directions of all connections,
+//! with a pattern of its own for each direction.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::thread::{self, JoinHandle};
@@ -17,7 +17,7 @@ use crate::device::{LIMIT, Stream};
 use crate::guest::Pending;
 use crate::machine::Machine;
 
-/// What the host has received and sent, and the stream with which it did.
+/// What the host received and sent on a stream.
 struct HostPart {
     received: Transfer,
     sent: io::Result<()>,
@@ -32,11 +32,11 @@ struct Duplex {
     host: JoinHandle<anyhow::Result<HostPart>>,
 }
 
-/// All of them.
+/// All connections.
 pub(super) struct Transfers(Vec<Duplex>);
 
 impl Transfers {
-    /// Begins to move `len` bytes in each direction of each.
+    /// Starts to move `len` bytes in each direction of each connection.
     pub(super) fn start(machine: &Machine, pairs: Vec<Pair>, len: u64) -> anyhow::Result<Self> {
         let start = |(seed, Pair { host, guest })| {
             let (up, down) = (range(seed, len, 64 << 10), range(seed + 1, len, 64 << 10));
@@ -51,8 +51,8 @@ impl Transfers {
         Ok(Self(all.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Waits until each connection has moved this many bytes more, both ways together. Some may be
-    /// done by then.
+    /// Waits until each connection has moved `more` bytes in both directions together, or has
+    /// finished.
     pub(super) fn wait_for_progress(&self, machine: &Machine, more: u64) -> anyhow::Result<()> {
         let moved = || -> anyhow::Result<Vec<u64>> {
             let sockets = self.0.iter().map(|duplex| duplex.guest);
@@ -68,15 +68,15 @@ impl Transfers {
             };
             Ok(counts.all(is_far).then_some(()))
         })?;
-        far.with_context(|| format!("no {more} bytes more on each connection"))
+        far.with_context(|| format!("not every connection moved {more} more bytes"))
     }
 
-    /// Whether the host has more to do on any of them.
+    /// Returns whether the host is still moving bytes on any connection.
     pub(super) fn is_under_way(&self) -> bool {
         self.0.iter().any(|duplex| !duplex.host.is_finished())
     }
 
-    /// Waits until all has arrived, unchanged. The connections are as good as before.
+    /// Waits until everything has arrived unchanged. The connections can be used again.
     pub(super) fn finish(self) -> anyhow::Result<Vec<Pair>> {
         let finish = |Duplex {
                           guest,
@@ -97,13 +97,13 @@ impl Transfers {
         self.0.into_iter().map(finish).collect()
     }
 
-    /// Waits until the host has learned, on each of them and in both directions, that the
-    /// connection is gone. What arrived before is as it was sent.
+    /// Waits until the host has seen the end of every connection in both directions. Checks that
+    /// the bytes that arrived are unchanged.
     pub(super) fn host_ends(self) -> anyhow::Result<()> {
         self.end().map(drop)
     }
 
-    /// The same for both sides of each connection.
+    /// Does the same for both sides of each connection.
     pub(super) fn both_ends(self) -> anyhow::Result<()> {
         for (up, down) in self.end()? {
             for (way, job) in [("sender", up), ("receiver", down)] {
@@ -125,13 +125,13 @@ impl Transfers {
             ensure!(wrong.is_none(), "a wrong byte at {wrong:?}");
             match end {
                 Ok(End::Closed) => {}
-                Ok(_) => bail!("all {count} bytes arrived before the connection was to end"),
+                Ok(_) => bail!("all {count} bytes arrived before the connection ended"),
                 Err(error) => is_end(&error)
                     .then_some(())
                     .with_context(|| format!("the host's reader: {error}"))?,
             }
             match part.sent {
-                Ok(()) => bail!("all was sent before the connection was to end"),
+                Ok(()) => bail!("everything was sent before the connection ended"),
                 Err(error) => ensure!(is_end(&error), "the host's writer: {error}"),
             }
             Ok((duplex.up.1, duplex.down.1))
@@ -140,12 +140,12 @@ impl Transfers {
     }
 }
 
-/// A half of a stream while its guest boots: until the new driver starts, which takes longer than a
-/// call on a stream may wait, nothing tells whether the old one has only paused.
+/// A half of a stream whose guest is booting. Until the new driver starts, the device cannot know
+/// whether the old one has only paused. That can take longer than one call on a stream may wait.
 struct Patient<'a, T: ?Sized>(&'a mut T);
 
 impl<T: ?Sized> Patient<'_, T> {
-    /// How often a call may wait for [`LIMIT`].
+    /// How many times a call may wait for [`LIMIT`].
     const WAITS: u32 = 4;
 
     fn again(&mut self, mut call: impl FnMut(&mut T) -> io::Result<usize>) -> io::Result<usize> {
@@ -175,7 +175,7 @@ impl<T: Write + ?Sized> Write for Patient<'_, T> {
     }
 }
 
-/// Neither half is dropped before both are done.
+/// Moves bytes both ways. Keeps both halves until both directions have finished.
 fn move_both_ways(host: Stream, up: Range, down: Range) -> anyhow::Result<HostPart> {
     let (mut reader, mut writer) = (host.reader, host.writer);
     let sender = thread::spawn(move || {
@@ -191,12 +191,12 @@ fn move_both_ways(host: Stream, up: Range, down: Range) -> anyhow::Result<HostPa
     })
 }
 
-/// What a socket and a stream in this process say when a call has waited for as long as it may.
+/// Returns whether a call timed out: sockets and in-process streams use different kinds.
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-/// Not that it has waited for too long.
+/// Returns whether the connection has ended, as opposed to a timeout.
 fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),

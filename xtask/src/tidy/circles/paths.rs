@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The paths that a file of Rust names, outside its tests.
+//! The paths that a Rust file names outside its tests.
 
 use std::collections::BTreeSet;
 
 use crate::source::Source;
 
-/// A path as it is written, segment by segment, and the line on which it begins.
+/// A path as written, segment by segment, and the line on which it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Path {
     pub(super) line: usize,
     pub(super) segments: Vec<String>,
 }
 
-/// One name that a `use` brings in.
+/// A name that a `use` imports.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Import {
     pub(super) path: Path,
-    /// What the file calls it.
+    /// The name that the file gives it.
     pub(super) name: String,
-    /// Whether it is handed on: `pub use`, `pub(crate) use`.
+    /// Whether it is re-exported: `pub use`, `pub(crate) use`.
     pub(super) handed_on: bool,
 }
 
-/// What a file names.
+/// The names in a file.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) imports: Vec<Import>,
-    /// Paths outside of imports, of two segments at least.
+    /// Paths outside imports, of at least two segments.
     pub(super) paths: Vec<Path>,
-    /// All words outside of imports.
+    /// All words outside imports.
     pub(super) words: BTreeSet<String>,
 }
 
@@ -91,7 +91,7 @@ fn split<'a>(number: usize, code: &'a str, tokens: &mut Vec<Token<'a>>) {
     }
 }
 
-/// The segments of the path that begins with these tokens; one, if it is a word alone.
+/// Returns the segments of the path that begins with these tokens: one if it is a single word.
 fn path(tokens: &[Token<'_>]) -> Vec<String> {
     let mut segments = vec![tokens[0].1.to_owned()];
     for pair in tokens[1..].chunks_exact(2) {
@@ -103,7 +103,7 @@ fn path(tokens: &[Token<'_>]) -> Vec<String> {
     segments
 }
 
-/// The number of tokens of an item with `#[cfg(test)]` before it, if these tokens begin with one.
+/// Returns the length, in tokens, of an item under `#[cfg(test)]`, if the tokens begin with one.
 fn end_of_test_item(tokens: &[Token<'_>]) -> Option<usize> {
     let text = |at: usize| tokens.get(at).map(|token| token.1);
     if (text(0), text(1), text(2)) != (Some("#"), Some("["), Some("cfg")) {
@@ -128,7 +128,7 @@ fn end_of_test_item(tokens: &[Token<'_>]) -> Option<usize> {
     Some(tokens.len())
 }
 
-/// The tree behind the word `use`, read from left to right.
+/// The tree after the word `use`, read from left to right.
 struct Tree<'a> {
     rest: &'a [Token<'a>],
     handed_on: bool,
@@ -142,7 +142,7 @@ impl Tree<'_> {
         Some(*first)
     }
 
-    /// Reads one branch, with what follows it: a comma, a brace or a semicolon.
+    /// Reads one branch and the comma, brace or semicolon after it.
     fn read(&mut self, prefix: &[String]) {
         let mut segments = prefix.to_vec();
         let mut name = None;
@@ -167,7 +167,7 @@ impl Tree<'_> {
                 }
                 word => segments.push(word.to_owned()),
             }
-            // The brace that closes the list around belongs to the list.
+            // A brace that closes the enclosing list belongs to that list.
             if self.rest.first().is_some_and(|token| token.1 == "}") {
                 if segments.len() > prefix.len() {
                     self.import(line, segments, name);
@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_tree_of_imports_becomes_its_leaves() {
-        let text = "use crate::{\n    a::{self, B as C},\n    d::E,\n};\npub(crate) use f::G;\nuse super::h;\nfn i() {}\n";
+        let text = "use crate::{\n    a::{self, B as C},\n    d::E,\n};\n\
+                    pub(crate) use f::G;\nuse super::h;\nfn i() {}\n";
         let row = |line, path: &str, name: &str, handed_on| {
             (line, path.to_owned(), name.to_owned(), handed_on)
         };
@@ -241,8 +242,10 @@ mod tests {
 
     #[test]
     fn what_is_only_for_tests_is_left_out() {
-        let text = "#[cfg(test)]\nuse crate::a::B;\n#[cfg(all(test, loom))]\nfn f() { crate::c::d(); }\n\
-                    #[cfg(not(test))]\nuse crate::e::F;\n\n\n#[cfg(test)]\nmod tests {\n use super::G;\n}\n";
+        let text = "#[cfg(test)]\nuse crate::a::B;\n#[cfg(all(test, loom))]\n\
+                    fn f() { crate::c::d(); }\n\
+                    #[cfg(not(test))]\nuse crate::e::F;\n\n\n\
+                    #[cfg(test)]\nmod tests {\n use super::G;\n}\n";
         assert_eq!(imports(text).len(), 1, "{:?}", imports(text));
         assert_eq!(names(text).paths, []);
     }

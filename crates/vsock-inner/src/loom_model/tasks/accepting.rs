@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks that accept, against connections that come, other tasks and threads, and ends.
+//! Tasks that accept, concurrent with new connections, other tasks and threads, and closing.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -12,7 +12,7 @@ use crate::backlog::{Backlog, PopError};
 use crate::loom_model::{explore, pair};
 use crate::stream::VsockInnerStream;
 
-/// A connection to be accepted; its other end is of no interest.
+/// A connection to be accepted. Its other end does not matter.
 fn connection() -> VsockInnerStream {
     pair(1).0
 }
@@ -58,7 +58,7 @@ fn a_dropped_future_takes_no_wake_up_from_another() {
 }
 
 #[test]
-fn a_thread_and_a_task_accept_side_by_side() {
+fn a_thread_and_a_task_accept_concurrently() {
     explore(|| {
         let backlog = loom::sync::Arc::new(Backlog::new(2));
         let blocking = {
@@ -80,7 +80,7 @@ fn a_thread_and_a_task_accept_side_by_side() {
     });
 }
 
-/// A task that accepts ends so when this happens to the backlog.
+/// Checks how a task that accepts ends when `end` is run on the backlog.
 fn end_accept(end: fn(&Backlog), error: PopError) {
     explore(move || {
         let backlog = loom::sync::Arc::new(Backlog::new(2));
@@ -94,7 +94,7 @@ fn end_accept(end: fn(&Backlog), error: PopError) {
 }
 
 #[test]
-fn a_task_that_accepts_learns_that_there_is_no_more_accepting() {
+fn a_task_that_accepts_learns_that_the_backlog_is_closed() {
     end_accept(Backlog::close, PopError::Closed);
 }
 
@@ -104,7 +104,7 @@ fn a_task_that_accepts_is_cancelled() {
 }
 
 #[test]
-fn a_cancellation_that_is_taken_back_ends_the_wait_of_a_task_that_accepts() {
+fn a_resumed_cancellation_still_ends_the_wait_of_a_task_that_accepts() {
     explore(|| {
         let backlog = loom::sync::Arc::new(Backlog::new(2));
         let executor = Executor::new();

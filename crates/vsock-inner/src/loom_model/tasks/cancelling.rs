@@ -22,7 +22,7 @@ fn a_cancellation_ends_the_wait_of_a_task() {
 }
 
 #[test]
-fn a_cancellation_that_is_taken_back_ends_the_wait_of_a_task() {
+fn a_resumed_cancellation_still_ends_the_wait_of_a_task() {
     explore(|| {
         let (_writer, mut reader, _rest) = direction(8);
         let canceller = reader.canceller();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks that wait for their connection, against the device's answer.
+//! Tasks that wait for their connection, concurrent with the device's answer.
 
 use std::io::{ErrorKind, Write};
 
@@ -12,8 +12,8 @@ use crate::loom_model::connecting::pending;
 use crate::loom_model::explore;
 use crate::stream::VsockInnerStream;
 
-/// What a task that waits for its connection gets when the device does this. The request fills the
-/// pipe, so that an answer makes no space.
+/// The result of a task that waits for its connection while the device runs `answer`. The request
+/// fills the pipe, so an answer makes no space.
 fn connect(answer: fn(VsockInnerStream) -> Option<VsockInnerStream>, ended: Option<ErrorKind>) {
     explore(move || {
         let (mut near, far) = pending(10);
@@ -26,7 +26,7 @@ fn connect(answer: fn(VsockInnerStream) -> Option<VsockInnerStream>, ended: Opti
 }
 
 #[test]
-fn a_task_is_connected_by_an_answer_in_text() {
+fn a_task_is_connected_by_a_text_answer() {
     let answer = |mut far: VsockInnerStream| {
         far.write_all(b"OK 1\n").unwrap();
         Some(far)
@@ -64,7 +64,7 @@ fn a_task_learns_of_a_refusal() {
 }
 
 #[test]
-fn a_task_learns_of_a_wrong_answer() {
+fn a_task_learns_of_a_malformed_answer() {
     let answer = |mut far: VsockInnerStream| {
         far.write_all(b"NO\n").unwrap();
         Some(far)
@@ -73,7 +73,7 @@ fn a_task_learns_of_a_wrong_answer() {
 }
 
 #[test]
-fn a_task_that_writes_before_it_is_connected_is_woken_then() {
+fn a_task_that_writes_before_it_is_connected_is_woken_by_the_answer() {
     explore(|| {
         let (mut near, mut far) = pending(64);
         let answering = thread::spawn(move || {

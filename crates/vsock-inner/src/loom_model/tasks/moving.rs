@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks that read and write, against the other end.
+//! Tasks that read and write, concurrent with the other end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::task::{Poll, ready};
@@ -52,7 +52,7 @@ fn a_task_that_writes_misses_no_space() {
 }
 
 #[test]
-fn two_tasks_move_bytes_through_a_connection_of_one() {
+fn two_tasks_transfer_bytes_with_a_capacity_of_one() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(1);
         let reading = thread::spawn(move || read_two(&mut reader));
@@ -65,7 +65,7 @@ fn two_tasks_move_bytes_through_a_connection_of_one() {
 
 #[test]
 fn a_task_that_was_refused_is_woken_at_its_share_of_the_capacity() {
-    // A refused write at a capacity of eight counts on space again from two bytes on.
+    // After a refused write at a capacity of eight, two bytes must be free.
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         writer.write_all(&[0; 8]).unwrap();
@@ -76,7 +76,7 @@ fn a_task_that_was_refused_is_woken_at_its_share_of_the_capacity() {
     });
 }
 
-/// A task that reads ends so when the peer's writer does this.
+/// Checks how a task that reads ends when `end` is run on the peer's writer.
 fn end_read(end: fn(VsockInnerWriter), read: Result<usize, ErrorKind>) {
     explore(move || {
         let (writer, mut reader, _rest) = direction(8);
@@ -104,7 +104,7 @@ fn a_task_that_writes_learns_of_the_peers_drop() {
         near.write_all(&[1]).unwrap();
         let dropping = thread::spawn(move || drop(far));
         let refused = loop {
-            // What the drop throws away makes space, so a byte or two may still be accepted.
+            // What the drop discards makes space, so a byte or two may still be accepted.
             if let Err(refused) = run(|cx| near.poll_write(cx, &[2])) {
                 break refused;
             }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Wakers that are left, replaced, abandoned and dropped, also where threads and descriptors wait.
+//! Wakers that are left, replaced, abandoned and dropped, also together with threads and
+//! descriptors.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -54,8 +55,8 @@ fn a_waker_that_is_left_again_is_kept_and_woken() {
     });
 }
 
-/// The future is dropped, and the thread goes on in another way; all of them are told.
-fn go_on_by(way: fn(&mut VsockInnerReader)) {
+/// The future is dropped, and the thread continues in another way. All waits must be woken.
+fn continue_by(way: fn(&mut VsockInnerReader)) {
     explore(move || {
         let (mut writer, mut reader, _rest) = direction(8);
         let dropped = Executor::new();
@@ -75,13 +76,13 @@ fn go_on_by(way: fn(&mut VsockInnerReader)) {
 }
 
 #[test]
-fn a_thread_that_blocks_where_a_task_has_waited_is_woken() {
-    go_on_by(|reader| assert_eq!(reader.read(&mut [0; 4]).unwrap(), 1));
+fn a_thread_that_blocks_after_a_task_has_waited_is_woken() {
+    continue_by(|reader| assert_eq!(reader.read(&mut [0; 4]).unwrap(), 1));
 }
 
 #[test]
-fn a_descriptor_that_is_polled_where_a_task_has_waited_is_right() {
-    go_on_by(|reader| {
+fn a_descriptor_polled_after_a_task_has_waited_is_right() {
+    continue_by(|reader| {
         reader.as_raw_fd();
         reader.set_nonblocking(true).unwrap();
         drop(reader.read(&mut [0; 4]));
@@ -89,7 +90,7 @@ fn a_descriptor_that_is_polled_where_a_task_has_waited_is_right() {
 }
 
 #[test]
-fn a_task_waits_where_the_descriptor_was_taken() {
+fn a_task_waits_after_the_descriptor_was_taken() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         reader.as_raw_fd();
@@ -108,7 +109,7 @@ fn a_task_waits_where_the_descriptor_was_taken() {
 }
 
 #[test]
-fn a_task_that_writes_waits_where_the_descriptor_was_taken() {
+fn a_task_that_writes_waits_after_the_descriptor_was_taken() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(1);
         writer.write_ready_fd().unwrap();
@@ -141,7 +142,7 @@ fn a_dropped_half_keeps_no_waker_whatever_is_in_flight() {
 }
 
 #[test]
-fn a_task_is_woken_exactly_if_something_has_come() {
+fn a_task_is_woken_exactly_if_data_has_arrived() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         let executor = Executor::new();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How a backend starts.
+//! The constructors of the backend.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,17 +22,17 @@ impl PassFdBackend {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput`: a field of `config` is out of its range, which the text names.
-    /// - Others are those of [`UnixBackend::bind`].
+    /// - `InvalidInput`: a field of `config` is out of range. The message names the field.
+    /// - The errors of [`UnixBackend::bind`].
     pub fn bind(path: impl AsRef<Path>, config: PassFdConfig) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default(), config)
     }
 
-    /// As [`bind`](Self::bind), with these permissions of the socket's file.
+    /// Like [`bind`](Self::bind), with these permissions for the socket's file.
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and of [`UnixBackend::bind_with`].
+    /// The errors of [`bind`](Self::bind) and of [`UnixBackend::bind_with`].
     pub fn bind_with(
         path: impl AsRef<Path>,
         access: SocketAccess,
@@ -43,12 +43,12 @@ impl PassFdBackend {
         Self::over(backend, config)
     }
 
-    /// As [`UnixBackend::from_socket`]: takes over a socket that listens on `path` already.
+    /// Takes over a socket that already listens on `path`, as [`UnixBackend::from_socket`] does.
     ///
     /// # Errors
     ///
-    /// - `InvalidInput`: a field of `config` is out of its range, which the text names.
-    /// - Others are those of [`UnixBackend::from_socket`].
+    /// - `InvalidInput`: a field of `config` is out of range. The message names the field.
+    /// - The errors of [`UnixBackend::from_socket`].
     pub fn from_socket(
         socket: OwnedFd,
         path: impl AsRef<Path>,
@@ -68,6 +68,7 @@ impl PassFdBackend {
             EventData::new_u64(LISTENER),
             EventFlags::IN,
         )?;
+        // The timer is never read, so it must be edge-triggered.
         let edge = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER), edge)?;
         Ok(Self {
@@ -82,9 +83,11 @@ impl PassFdBackend {
         })
     }
 
-    /// Lets the thread that starts those of passed descriptors do this first, for a program that
-    /// confines its threads: what that thread has done to itself, they inherit. They start others,
-    /// open `/proc/self/fd/N` for `keep`, and read, write and close what was passed.
+    /// Runs `first` on the thread that starts the threads of passed descriptors, and waits for it.
+    ///
+    /// This is for programs that confine their threads. The threads of passed descriptors inherit
+    /// the confinement of the thread that starts them. They start other threads, open
+    /// `/proc/self/fd/N` for `keep`, and read, write and close passed descriptors.
     ///
     /// ```
     /// use vsock_sockets::{PassFdBackend, PassFdConfig};
@@ -103,7 +106,7 @@ impl PassFdBackend {
     ///
     /// # Errors
     ///
-    /// The error of `first`, with which the backend is dropped.
+    /// The error of `first`. The backend is dropped then.
     pub fn on_thread_start(
         self,
         first: impl FnOnce() -> io::Result<()> + Send + 'static,

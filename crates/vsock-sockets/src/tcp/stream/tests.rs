@@ -18,7 +18,7 @@ fn backend(target: &TcpListener) -> TcpBackend {
     backend.forward([(80, target)]).unwrap()
 }
 
-/// Waits for the answer of the peer.
+/// Waits for the peer's answer.
 fn finish(device: &mut dyn VsockStream) -> io::Result<()> {
     loop {
         wait_ready(
@@ -35,7 +35,7 @@ fn finish(device: &mut dyn VsockStream) -> io::Result<()> {
 }
 
 #[test]
-fn the_guest_reaches_addresses_of_both_versions() {
+fn the_guest_reaches_ipv4_and_ipv6_addresses() {
     for any in ["127.0.0.1:0", "[::1]:0"] {
         let service = TcpListener::bind(any).unwrap();
         let backend = backend(&service);
@@ -60,7 +60,7 @@ fn the_guest_reaches_addresses_of_both_versions() {
 }
 
 #[test]
-fn a_port_without_a_listener_is_refused_and_one_without_an_address_too() {
+fn a_port_without_a_listener_or_without_an_address_is_refused() {
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let backend = backend(&service);
     drop(service);
@@ -73,7 +73,7 @@ fn a_port_without_a_listener_is_refused_and_one_without_an_address_too() {
 }
 
 #[test]
-fn t35_a_connect_to_a_listener_whose_backlog_is_full_does_not_wait() {
+fn t35_connecting_to_a_listener_with_a_full_backlog_does_not_block() {
     let socket = rustix::net::socket(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::STREAM,
@@ -98,7 +98,7 @@ fn t35_a_connect_to_a_listener_whose_backlog_is_full_does_not_wait() {
 }
 
 #[test]
-fn an_abort_is_a_reset_and_a_drop_an_end() {
+fn an_abort_is_a_reset_and_a_drop_is_an_end() {
     for abort in [true, false] {
         let service = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut far = TcpStream::connect(service.local_addr().unwrap()).unwrap();
@@ -120,7 +120,7 @@ fn an_abort_is_a_reset_and_a_drop_an_end() {
 }
 
 #[test]
-fn a_socket_that_meets_itself_is_refused() {
+fn a_socket_connected_to_itself_is_refused() {
     let any = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = any.local_addr().unwrap();
     drop(any);
@@ -138,7 +138,7 @@ fn a_socket_that_meets_itself_is_refused() {
 }
 
 #[test]
-fn small_writes_go_immediately_and_a_peer_that_has_vanished_is_noticed() {
+fn nodelay_and_keepalive_are_set() {
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut backend = backend(&service);
     let dialled = dial(service.local_addr().unwrap()).unwrap();
@@ -158,7 +158,7 @@ fn small_writes_go_immediately_and_a_peer_that_has_vanished_is_noticed() {
 }
 
 #[test]
-fn clients_are_accepted_and_say_what_they_want() {
+fn clients_are_accepted_and_name_their_port() {
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut backend = backend(&service);
     assert_eq!(
@@ -192,7 +192,7 @@ fn clients_are_accepted_and_say_what_they_want() {
 }
 
 #[test]
-fn t125_no_address_that_a_backend_listens_on_is_a_port_of_a_guest() {
+fn t125_a_backends_address_cannot_be_a_port_of_a_guest() {
     let taken = |result: io::Result<TcpBackend>| {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::AddrInUse);
     };
@@ -217,7 +217,7 @@ fn t125_no_address_that_a_backend_listens_on_is_a_port_of_a_guest() {
 }
 
 #[test]
-fn bytes_pass_in_pieces_and_to_guest_memory_and_back() {
+fn vectored_and_volatile_calls_move_bytes() {
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut far = TcpStream::connect(service.local_addr().unwrap()).unwrap();
     far.set_read_timeout(Some(SOON)).unwrap();

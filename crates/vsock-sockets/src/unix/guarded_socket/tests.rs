@@ -24,25 +24,25 @@ thread_local! {
     static OLD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the system of this thread is one that cannot refuse files.
+/// Returns whether this thread simulates a kernel that cannot refuse files.
 pub(super) fn is_old() -> bool {
     OLD.get()
 }
 
-/// From now on the system of this thread cannot refuse files.
+/// Makes this thread simulate a kernel that cannot refuse files.
 pub(in crate::unix) fn age() {
     OLD.set(true);
 }
 
-/// The system's version.
+/// Returns the version of the kernel.
 fn kernel() -> (u32, u32) {
     let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = text.split('.').map(|number| number.parse().unwrap());
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
-/// Runs a test in a process of its own, of which it may use up what all share. True in that
-/// process; in the first one, the test has passed there.
+/// Runs a test in a separate process, because it uses up resources that all tests share. Returns
+/// `true` in that process, and `false` in the first one after the test has passed there.
 pub(in crate::unix) fn alone(test: &str) -> bool {
     const MARK: &str = "VSOCK_TEST_ALONE";
     if env::var_os(MARK).is_some() {
@@ -59,12 +59,12 @@ pub(in crate::unix) fn alone(test: &str) -> bool {
     false
 }
 
-/// So long a close waits for a peer that does not read.
+/// How long a close blocks if the peer does not read.
 const LINGER: Duration = Duration::from_secs(30);
-/// What does not wait takes less, on the slowest machine.
+/// A call that does not block takes less than this, even on the slowest machine.
 pub(in crate::unix) const SOON: Duration = Duration::from_secs(5);
 
-/// A socket whose close waits, and its peer, whose end is the end of the wait.
+/// Returns a socket whose close blocks until its peer, which is also returned, is dropped.
 fn lingering() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -75,7 +75,7 @@ fn lingering() -> (TcpStream, TcpStream) {
     (socket, peer)
 }
 
-/// Sends bytes, and a file with them.
+/// Sends bytes together with a file.
 fn pass(socket: &impl AsFd, bytes: &[u8], file: &impl AsFd, how: SendFlags) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut extras = SendAncillaryBuffer::new(&mut space);
@@ -84,7 +84,8 @@ fn pass(socket: &impl AsFd, bytes: &[u8], file: &impl AsFd, how: SendFlags) -> R
     net::sendmsg(socket, &[IoSlice::new(bytes)], &mut extras, how).map(drop)
 }
 
-/// Sends bytes and a socket whose close waits, of which only the message is left. Returns its peer.
+/// Sends bytes together with a socket whose close blocks, and keeps no other descriptor of that
+/// socket. Returns its peer.
 pub(in crate::unix) fn pass_lingering(socket: &impl AsFd, bytes: &[u8]) -> TcpStream {
     let (file, peer) = lingering();
     pass(socket, bytes, &file, SendFlags::empty()).unwrap();
@@ -110,12 +111,12 @@ fn send(socket: &impl AsFd, message: &[u8]) {
     net::send(socket, message, SendFlags::empty()).unwrap();
 }
 
-/// A file whose close does not wait.
+/// Returns a file whose close does not block.
 fn file() -> UnixStream {
     UnixStream::pair().unwrap().0
 }
 
-/// Does what must not wait, and sees that another connection's bytes follow soon.
+/// Does `work`, which must not block, and checks that another connection is read soon after.
 fn without_delay<T>(work: impl FnOnce() -> T) -> T {
     let (mut other, sender) = streams();
     send(&sender, b"x");
@@ -143,7 +144,7 @@ fn assert_reset(read: io::Result<usize>) {
 
 type Backend = Box<dyn VsockBackend>;
 
-/// Both backends at a path, with the socket that leads to each.
+/// Returns both backends at a path, each with a client.
 fn backends(dir: &TempDir) -> [(Backend, OwnedFd); 2] {
     let path = dir.path().join("vm");
     let streams = UnixBackend::bind(&path).unwrap();
@@ -154,7 +155,7 @@ fn backends(dir: &TempDir) -> [(Backend, OwnedFd); 2] {
 }
 
 #[test]
-fn t124_files_are_refused_by_the_system_wherever_they_are_sent() {
+fn t124_the_kernel_refuses_files_on_all_sockets() {
     let dir = TempDir::new().unwrap();
     let expected = if kernel() < (6, 16) {
         Ok(())
@@ -187,7 +188,7 @@ fn t124_files_are_refused_by_the_system_wherever_they_are_sent() {
 }
 
 #[test]
-fn t124_a_read_of_bytes_that_a_file_comes_with_does_not_wait() {
+fn t124_reading_bytes_with_a_file_does_not_block() {
     age();
     type ReadOne = fn(&mut UnixVsockStream, &mut [u8; 2]) -> usize;
     let plain: ReadOne = |stream, buffer| stream.read(buffer).unwrap();
@@ -211,7 +212,7 @@ fn t124_a_read_of_bytes_that_a_file_comes_with_does_not_wait() {
 }
 
 #[test]
-fn t124_a_message_that_a_file_comes_with_does_not_wait() {
+fn t124_receiving_a_message_with_a_file_does_not_block() {
     age();
     let (mut near, far) = messages();
     for message in [&b"ab"[..], b""] {
@@ -230,7 +231,7 @@ fn t124_a_message_that_a_file_comes_with_does_not_wait() {
 }
 
 #[test]
-fn t124_a_byte_out_of_band_brings_no_file_in_unseen() {
+fn t124_a_file_with_an_out_of_band_byte_does_not_block() {
     age();
     let (mut near, far) = streams();
     near.set_read_timeout(Some(2 * SOON)).unwrap();
@@ -245,8 +246,8 @@ fn t124_a_byte_out_of_band_brings_no_file_in_unseen() {
 }
 
 #[test]
-fn t124_while_too_many_files_wait_no_other_is_received() {
-    if !alone("guarded_socket::tests::t124_while_too_many_files_wait_no_other_is_received") {
+fn t124_no_more_files_are_received_while_too_many_wait() {
+    if !alone("guarded_socket::tests::t124_no_more_files_are_received_while_too_many_wait") {
         return;
     }
     age();
@@ -258,7 +259,7 @@ fn t124_while_too_many_files_wait_no_other_is_received() {
         pass(&far, b"x", &file, SendFlags::empty()).unwrap();
     }
     let mut got = [0; 8];
-    // What comes without files is received, and no byte of what comes with them.
+    // Bytes without files are received, and no byte that comes with a file.
     let (mut near, far) = streams();
     send(&far, b"abc");
     assert_eq!(near.read(&mut got).unwrap(), 3);
@@ -269,7 +270,7 @@ fn t124_while_too_many_files_wait_no_other_is_received() {
     pass(&far, b"d", &file, SendFlags::empty()).unwrap();
     assert_eq!(near.read(&mut got).unwrap(), 3);
     assert_reset(near.read(&mut got));
-    // A peer that leaves without reading takes nothing back of what it has sent.
+    // A peer that leaves without reading does not take back what it has sent.
     let (mut near, far) = messages();
     near.write_all(b"unread").unwrap();
     send(&far, b"abc");
@@ -299,16 +300,18 @@ fn t124_connections_with_unread_files_use_up_no_descriptors() {
         pass(&client, b"x", &file, SendFlags::empty()).unwrap();
         backend.accept().map(drop).err()
     });
-    let refused = refused.expect("each has taken a descriptor").raw_os_error();
+    let refused = refused
+        .expect("every connection has used a descriptor")
+        .raw_os_error();
     assert_eq!(refused, Some(Errno::NOBUFS.raw_os_error()));
     let refused = backend.connect(1).map(drop).unwrap_err().raw_os_error();
     assert_eq!(refused, Some(Errno::NOBUFS.raw_os_error()));
-    // What is connected goes on.
+    // Existing connections still work.
     without_delay(|| ());
 }
 
 #[test]
-fn t124_the_files_that_came_are_closed() {
+fn t124_received_files_are_closed() {
     age();
     let (mut near, far) = streams();
     let (mut passed, end) = UnixStream::pair().unwrap();
@@ -318,16 +321,16 @@ fn t124_the_files_that_came_are_closed() {
         assert_eq!(near.read(&mut [0; 8]).unwrap(), 1);
     }
     drop(end);
-    assert_eq!(passed.read(&mut [0]).unwrap(), 0, "the end is closed");
+    assert_eq!(passed.read(&mut [0]).unwrap(), 0, "all copies are closed");
 }
 
 #[test]
-fn t124_a_stream_that_is_dropped_with_a_file_in_its_queue_does_not_wait() {
+fn t124_dropping_a_stream_with_a_file_in_its_queue_does_not_block() {
     age();
     let (near, far) = streams();
     let peer = pass_lingering(&far, b"x");
     without_delay(|| drop(near));
-    // The end, or a reset if the other thread has begun to close it.
+    // The end, or a reset if the other thread has already begun to close the socket.
     let end = (&far).read(&mut [0]).map_err(|error| error.kind());
     assert!(
         matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)),
@@ -337,14 +340,14 @@ fn t124_a_stream_that_is_dropped_with_a_file_in_its_queue_does_not_wait() {
     assert_eq!(late.kind(), ErrorKind::BrokenPipe);
     drop(peer);
     let (near, far) = messages();
-    // Messages without bytes are not counted by the system.
+    // The kernel does not count messages without bytes as readable.
     let peer = pass_lingering(&far, b"");
     without_delay(|| drop(near));
     drop(peer);
 }
 
 #[test]
-fn t124_a_stream_without_files_is_closed_by_its_drop() {
+fn t124_dropping_a_stream_without_files_closes_it_immediately() {
     age();
     for bytes in [0, 1, 3 * LOOK / 2] {
         let (near, mut far) = streams();
@@ -368,7 +371,7 @@ fn t124_a_stream_without_files_is_closed_by_its_drop() {
 }
 
 #[test]
-fn t124_after_the_look_before_a_close_nothing_comes_and_the_end_is_not_seen_yet() {
+fn t124_after_the_check_for_files_no_more_bytes_arrive() {
     age();
     let (near, mut far) = UnixStream::pair().unwrap();
     let near = GuardedSocket::given(near.into());
@@ -381,7 +384,7 @@ fn t124_after_the_look_before_a_close_nothing_comes_and_the_end_is_not_seen_yet(
 }
 
 #[test]
-fn t124_a_file_is_found_wherever_it_is_in_the_queue() {
+fn t124_a_file_is_found_anywhere_in_the_queue() {
     age();
     for (before, after) in [(0, 0), (1, 0), (3 * LOOK / 2, 1)] {
         let (near, mut far) = UnixStream::pair().unwrap();
@@ -402,7 +405,7 @@ fn t124_a_file_is_found_wherever_it_is_in_the_queue() {
 }
 
 #[test]
-fn t124_a_file_that_was_sent_before_the_stream_was_made_does_not_make_it_wait() {
+fn t124_a_file_sent_before_the_stream_was_created_does_not_block_it() {
     let (near, far) = pair(SocketType::STREAM);
     let peers = [(); 2].map(|()| pass_lingering(&far, b"x"));
     let mut near = UnixVsockStream::new(near.into());
@@ -412,7 +415,7 @@ fn t124_a_file_that_was_sent_before_the_stream_was_made_does_not_make_it_wait() 
 }
 
 #[test]
-fn t124_a_backend_that_is_dropped_with_clients_in_its_backlog_does_not_wait() {
+fn t124_dropping_a_backend_with_waiting_clients_does_not_block() {
     age();
     let dir = TempDir::new().unwrap();
     for (backend, client) in backends(&dir) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where packets are captured, and how much of them.
+//! The options for packet captures: where they go and how much they keep.
 
 use std::path::PathBuf;
 
@@ -9,26 +9,27 @@ use vsock_vhost_user::CaptureConfig;
 
 use super::units::size;
 
-/// A capture of all guests.
+/// Options for a capture of all guests.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(
-    next_help_heading = "A capture of packets",
+    next_help_heading = "Packet capture",
     group = ArgGroup::new("captures").args(["capture", "capture_dir"]).multiple(true)
 )]
 pub(crate) struct CaptureArgs {
-    /// Write the packets of all guests to FILE, for Wireshark and tshark: pcapng, with an interface
-    /// for each guest. It has what guests send and receive, so only its owner can read it; what was
-    /// in FILE is overwritten. A FIFO must have a reader by then. Packets that a slow file does not
-    /// take are left out, and counted in it
+    /// Write the packets of all guests to FILE in pcapng format, for Wireshark and tshark.
+    ///
+    /// The capture has one interface for each guest. It contains what guests send and receive, so
+    /// only its owner can read it. An existing FILE is overwritten; a FIFO needs a reader before
+    /// the program starts. Packets are dropped if FILE is too slow, and the capture counts them.
     #[arg(long, value_name = "FILE")]
     pub(crate) capture: Option<PathBuf>,
 
-    /// Let the control socket start captures while the program runs, into new files of DIR:
-    /// packets-1.pcapng and so on. See the command ctl
+    /// Let ctl start captures while the program runs, into new files in DIR: packets-1.pcapng and
+    /// so on
     #[arg(long, value_name = "DIR", requires = "control")]
     pub(crate) capture_dir: Option<PathBuf>,
 
-    /// Bytes of payload that are kept of each captured packet, from 0 to 64KiB
+    /// The payload bytes to keep of each captured packet, from 0 to 64KiB
     #[arg(
         long,
         value_name = "SIZE",
@@ -38,8 +39,8 @@ pub(crate) struct CaptureArgs {
     )]
     pub(crate) capture_bytes: u32,
 
-    /// The longest that a capture may become, from 4KiB to 4095MiB: then it ends, and the guests go
-    /// on
+    /// The maximum size of a capture, from 4KiB to 4095MiB. At this size the capture ends; the
+    /// guests are not affected
     #[arg(
         long,
         value_name = "SIZE",
@@ -51,7 +52,7 @@ pub(crate) struct CaptureArgs {
 }
 
 impl CaptureArgs {
-    /// The limits of the capture.
+    /// Returns the limits of the capture.
     pub(crate) fn config(&self) -> CaptureConfig {
         CaptureConfig::default()
             .payload_bytes(self.capture_bytes)

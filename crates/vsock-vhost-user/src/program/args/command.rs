@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the program does instead of serving virtual machines.
+//! The subcommands: what the program can do besides running devices.
 
 use clap::Subcommand;
 
@@ -8,7 +8,7 @@ use super::connect::Connect;
 use super::control::CtlArgs;
 use super::generate::Generate;
 
-/// A command, with its options.
+/// A subcommand and its options.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     Connect(Connect),

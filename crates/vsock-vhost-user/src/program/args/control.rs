@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Watching and steering a running program: its control socket, and the command for that.
+//! The control socket of a running program, and the options of the `ctl` command that uses it.
 
 use std::path::PathBuf;
 
@@ -8,22 +8,23 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use crate::program::control::ConnectionName;
 
-/// The options of the control socket.
+/// Options for the control socket.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Debug, ClapArgs)]
-#[command(next_help_heading = "Watching and steering")]
+#[command(next_help_heading = "Monitoring and control")]
 pub(crate) struct ControlArgs {
-    /// Where to listen for those who watch the program, by HTTP, for this user alone: GET /metrics
-    /// (OpenMetrics), GET /connections (JSON), DELETE /connections/ID, POST and DELETE /capture.
-    /// See the command ctl
+    /// The path of a Unix socket on which to serve metrics and control requests over HTTP.
+    ///
+    /// Only this user can connect. Requests: GET /metrics (OpenMetrics), GET /connections (JSON),
+    /// DELETE /connections/ID, POST /capture and DELETE /capture. The ctl command sends them.
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }
 
-/// Show or end the connections of a running program, or capture its packets
+/// Show or reset the connections of a running program, or capture its packets
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct CtlArgs {
-    /// The path of the running program's --control
+    /// The --control path of the running program
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
 
@@ -31,34 +32,33 @@ pub(crate) struct CtlArgs {
     pub(crate) action: CtlAction,
 }
 
-/// What to do.
+/// A request to a running program.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum CtlAction {
     /// List the connections of all guests
     Connections,
-    /// List the figures of all guests together, and of each
+    /// Show the metrics: totals over all guests, then those of each guest
     Metrics,
-    /// End a connection on both sides; what is in flight is lost
+    /// Reset a connection on both sides. Bytes in flight are lost
     Close {
-        /// The connection's ID in the list of connections, as 3-17
+        /// The connection's ID, such as 3-17, from the list of connections
         #[arg(value_name = "ID")]
         id: ConnectionName,
     },
-    /// Show the busiest connections, anew each second
+    /// Show the busiest connections, updated every second
     Top,
-    /// Start or stop a capture of packets
+    /// Start or stop a packet capture
     Capture {
         #[command(subcommand)]
         action: CaptureAction,
     },
 }
 
-/// What to do with a capture.
+/// A request for a capture.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum CaptureAction {
-    /// Capture the packets of all guests to a new file in the directory of --capture-dir, and print
-    /// its name
+    /// Capture the packets of all guests to a new file in the --capture-dir, and print its name
     Start,
-    /// End the capture, and print what is in its file; also that of --capture
+    /// Stop the capture, whether started by ctl or by --capture, and print what its file contains
     Stop,
 }

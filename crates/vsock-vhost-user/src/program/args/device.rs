@@ -1,50 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How the device of a guest meets its VMM.
+//! The options for a guest's device: its queues, features and polling.
 
 use clap::Args as ClapArgs;
 use thiserror::Error;
 
-use super::units::number;
+use super::units::{BOOL, number};
 
-/// Those options that were given.
+/// Options for the device, as given.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
-#[command(next_help_heading = "The device, for all guests or as a key of one")]
+#[command(next_help_heading = "The device (for all guests, or keys of --vm)")]
 pub(crate) struct DeviceArgs {
-    /// The longest queue that a VMM may set up, a power of two from 2 to 32768 [default: 1024]
+    /// The maximum size of a queue, a power of two from 2 to 32768 [default: 1024]
     #[arg(long, value_name = "N", value_parser = queue_size)]
     pub(crate) queue_size: Option<u16>,
 
-    /// Refuse a VMM whose memory may shrink during use, which would kill this program: set seal=on
-    /// in QEMU
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    /// Refuse a VMM whose shared memory is not sealed against shrinking (QEMU: seal=on).
+    ///
+    /// If a VMM shrinks its memory while the device uses it, the kernel kills this program.
+    #[arg(long, value_name = BOOL)]
     pub(crate) sealed_memory: Option<bool>,
 
-    /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM requires it of
-    /// the device. There is no address translation: a guest behind a virtual IOMMU is refused
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
+    /// Offer VIRTIO_F_ACCESS_PLATFORM, which some VMMs require for guests with encrypted memory.
+    ///
+    /// The device does not translate addresses: it refuses a guest behind a virtual IOMMU.
+    #[arg(long, value_name = BOOL)]
     pub(crate) access_platform: Option<bool>,
 
-    /// How many microseconds a guest's thread polls for more work before it sleeps; 0 turns polling
-    /// off [default: 30]
+    /// How many microseconds the device polls for more work before it sleeps; 0 turns polling off
+    /// [default: 30]
     #[arg(long, value_name = "N", value_parser = number::<u32>(0..=u32::MAX))]
     pub(crate) poll_us: Option<u32>,
 }
 
-/// What is wrong with a queue size.
+/// The error for an invalid queue size.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("expected a power of two from 2 to 32768")]
 struct QueueSizeError;
@@ -56,7 +46,7 @@ fn queue_size(text: &str) -> Result<u16, QueueSizeError> {
 }
 
 impl DeviceArgs {
-    /// These, and those of `others` that are not among them.
+    /// Fills in the options that are missing here from `others`.
     pub(super) fn or(self, others: &Self) -> Self {
         Self {
             queue_size: self.queue_size.or(others.queue_size),

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The configuration file: YAML, with the virtual machines in a list, each with the keys of `--vm`.
+//! The configuration file: a YAML list of virtual machines, each with the keys of `--vm`.
+//!
+//! The file is read as a stream of parser events. Values are never deeper than a list inside a
+//! virtual machine, so neither deep nesting nor aliases can use up the stack or memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,17 +14,17 @@ use thiserror::Error;
 
 use super::vm::{KeysError, VmArgs};
 
-/// The bytes of a file that is taken for a configuration.
+/// The maximum length of a configuration file, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// What is wrong with a file.
+/// An error in a configuration file.
 #[derive(Debug, Error)]
 pub(crate) enum FileError {
-    #[error("it cannot be read; expected a YAML file")]
+    #[error("cannot read the file; expected YAML")]
     Read(#[source] io::Error),
-    #[error("it has more than 1 MiB; expected a list of virtual machines")]
+    #[error("the file is longer than 1 MiB; expected a list of virtual machines")]
     TooLong,
-    #[error("line {0} is not YAML: {1}")]
+    #[error("line {0}: invalid YAML: {1}")]
     Yaml(usize, String),
     #[error("line {0}: expected {1}")]
     Expected(usize, &'static str),
@@ -29,7 +32,7 @@ pub(crate) enum FileError {
     Keys(usize, #[source] KeysError),
 }
 
-/// Reads it.
+/// Reads the virtual machines of a file.
 pub(super) fn read(path: &Path) -> Result<Vec<VmArgs>, FileError> {
     let mut text = String::new();
     let file = File::open(path).map_err(FileError::Read)?;
@@ -41,10 +44,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<VmArgs>, FileError> {
     Reader(Parser::new_from_str(&text)).file()
 }
 
-/// What the parser comes upon, one after the other: no value is deeper than a list of a machine's.
+/// A reader of the parser's events, which accepts the one structure that is allowed.
 struct Reader<'a>(Parser<'a, StrInput<'a>>);
 
-/// The next one, and its line.
+/// An event and its line.
 struct Next<'a> {
     line: usize,
     event: Event<'a>,
@@ -74,7 +77,8 @@ impl<'a> Reader<'a> {
     }
 
     fn file(mut self) -> Result<Vec<VmArgs>, FileError> {
-        const VMS: &str = "`vms:` with a list of virtual machines, and nothing else";
+        const VMS: &str = "`vms:` with a list of virtual machines and nothing else";
+        // The start of the document, which may follow directives.
         let mut next = self.next()?;
         while matches!(next.event, Event::StreamStart | Event::DocumentStart(_)) {
             next = self.next()?;
@@ -96,9 +100,10 @@ impl<'a> Reader<'a> {
             match next.event {
                 Event::MappingStart(..) => vms.push(self.vm(next.line)?),
                 Event::SequenceEnd => break,
-                _ => return next.expected("a virtual machine, with a KEY: VALUE in each line"),
+                _ => return next.expected("a virtual machine, with one KEY: VALUE per line"),
             }
         }
+        // Nothing may follow the list: no other key, and no other document.
         for end in [Event::MappingEnd, Event::DocumentEnd, Event::StreamEnd] {
             let next = self.next()?;
             if next.event != end {
@@ -108,7 +113,7 @@ impl<'a> Reader<'a> {
         Ok(vms)
     }
 
-    /// The rest of a virtual machine, which begins in this line.
+    /// Reads the rest of a virtual machine that begins on this line.
     fn vm(&mut self, line: usize) -> Result<VmArgs, FileError> {
         let mut pairs = Vec::new();
         loop {
@@ -119,7 +124,7 @@ impl<'a> Reader<'a> {
                 _ => return next.expected("a key, such as guest_cid"),
             };
             for value in self.values()? {
-                // Only a quoted value can have one.
+                // A quoted value can contain one, and no path can.
                 if value.contains('\0') {
                     return Err(FileError::Expected(
                         next.line,
@@ -132,7 +137,7 @@ impl<'a> Reader<'a> {
         VmArgs::of_pairs(&pairs).map_err(|error| FileError::Keys(line, error))
     }
 
-    /// The value of a key, or the values that are in a list; none, if it is null.
+    /// Reads the value of a key, or the values of a list. A null value counts as none.
     fn values(&mut self) -> Result<Vec<String>, FileError> {
         const VALUE: &str = "a value, or a list of values";
         let next = self.next()?;
@@ -154,7 +159,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// YAML 1.2.2, 10.2.1.1.
+/// Returns whether a plain scalar is null (YAML 1.2.2, 10.2.1.1).
 fn is_null(text: &str) -> bool {
     ["", "~", "null", "Null", "NULL"].contains(&text)
 }
@@ -168,7 +173,7 @@ mod tests {
     use super::*;
     use crate::program::error::with_causes;
 
-    /// What a file with these bytes says, or why it says nothing.
+    /// Reads a file with these bytes; returns its virtual machines or the error's text.
     fn read_bytes(bytes: &[u8]) -> Result<Vec<VmArgs>, String> {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
@@ -204,7 +209,7 @@ vms:
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn an_error_names_the_line() {
         for (text, expected) in [
             ("", "line 1: expected `vms:`"),
             ("- a", "line 1: expected `vms:`"),
@@ -238,8 +243,8 @@ vms:
             ),
             ("vms: []\nmore: []", "line 2: expected `vms:`"),
             ("vms: []\n---\nvms: []", "line 2: expected `vms:`"),
-            ("vms:\n- socket: \"/s", "is not YAML: "),
-            ("vms:\n\t- a", "line 2 is not YAML: "),
+            ("vms:\n- socket: \"/s", ": invalid YAML: "),
+            ("vms:\n\t- a", "line 2: invalid YAML: "),
         ] {
             let said = read_bytes(text.as_bytes()).unwrap_err();
             assert!(said.contains(expected), "{text}: {said}");

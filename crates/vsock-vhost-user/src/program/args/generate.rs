@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The options of `generate`.
+//! The options of the `generate` command.
 
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-/// Write the files of a package to a directory as /usr/share is: man pages, completions for bash,
-/// fish and zsh, and the description by which management software for QEMU finds the program
+/// Write man pages, shell completions and QEMU's description file to a directory such as
+/// /usr/share.
+///
+/// The completions are for bash, fish and zsh. From the description file, management software for
+/// QEMU learns that the program is installed.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct Generate {
-    /// Where the program will be installed
+    /// The path at which the program will be installed, for the description file
     #[arg(long, value_name = "PATH", default_value = "/usr/bin/vsock-vhost-user")]
     pub(crate) binary: String,
 
-    /// The directory: /usr/share, ~/.local/share, or that of a package. What is missing is made
+    /// The directory to write to, such as /usr/share, ~/.local/share, or a package's own. It is
+    /// created if it does not exist
     #[arg(value_name = "DIRECTORY")]
     pub(crate) share: PathBuf,
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How much a guest and host processes may use, and how long they may take: the settings of
-//! [`Config`].
+//! Options for the limits and timeouts of a device: the settings of [`Config`].
 
 use std::ops::Range;
 use std::time::Duration;
@@ -15,12 +14,12 @@ const NONE: Duration = Duration::ZERO;
 const SHORTEST: Duration = Duration::from_micros(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The settings that are options: each has the name of its setter.
+/// Defines an option for each setting. An option has the name of its setter in the builder.
 macro_rules! limits {
     ($($(#[$meta:meta])* $name:ident: $type:ty,)*) => {
-        /// Those that were given.
+        /// Limits and timeouts, as given.
         #[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
-        #[command(next_help_heading = "Limits and timeouts, for all guests or as a key of one")]
+        #[command(next_help_heading = "Limits and timeouts (for all guests, or keys of --vm)")]
         pub(crate) struct Limits {
             $(
                 $(#[$meta])*
@@ -30,15 +29,15 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// These, and those of `others` that are not among them.
+            /// Fills in the options that are missing here from `others`.
             pub(super) fn or(self, others: &Self) -> Self {
                 Self {
                     $($name: self.$name.or_else(|| others.$name.clone()),)*
                 }
             }
 
-            /// The settings; what is not given has its default, and a message may be as long as
-            /// what a guest may have under way.
+            /// Returns the settings, with defaults for the options that are missing. The default
+            /// for the length of a message is `buf_alloc`: a longer one could never be assembled.
             pub(super) fn config(&self) -> Result<Config, ConfigError> {
                 let mut builder = Config::builder();
                 let default = Config::default().buf_alloc();
@@ -55,82 +54,82 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Bytes that a guest may send on one connection before the host process has read them
-    /// [default: 256KiB]
+    /// The bytes that a guest may send on a connection before the host process reads them [default:
+    /// 256KiB]
     #[arg(visible_alias = "tx-buffer-size", value_name = "SIZE", value_parser = size(1..=1 << 30))]
     buf_alloc: u32,
 
-    /// Bytes of one packet to the guest [default: 64KiB]
+    /// The maximum payload of a packet to the guest [default: 64KiB]
     #[arg(value_name = "SIZE", value_parser = size(1..=64 << 10))]
     max_payload: u32,
 
-    /// Bytes of one message, either way; --buf-alloc limits it too [default: as --buf-alloc]
+    /// The maximum length of a message in either direction; --buf-alloc limits it too [default: as
+    /// --buf-alloc]
     #[arg(value_name = "SIZE", value_parser = size(1..=u32::MAX))]
     max_message: u32,
 
-    /// Empty messages that may wait for the host process on one connection [default: 1024]
+    /// The empty messages that can wait for the host process on a connection [default: 1024]
     #[arg(value_name = "N", value_parser = number::<u32>(0..=u32::MAX))]
     max_empty_messages: u32,
 
-    /// Bytes that each packet is taken to cost the guest besides its payload; 0 leaves the number
-    /// of packets without a limit [default: 1KiB]
+    /// The guest memory that each packet is assumed to need in addition to its payload; 0 does not
+    /// limit the number of packets [default: 1KiB]
     #[arg(value_name = "SIZE", value_parser = size(0..=u32::MAX))]
     packet_overhead: u32,
 
-    /// Connections that one guest may have at a time, both ways together; other guests may begin
-    /// half of them [default: 16384]
+    /// The maximum number of a guest's connections, whichever side opened them; other guests can
+    /// open half of them [default: 16384]
     #[arg(value_name = "N", value_parser = number::<usize>(1..=u32::MAX))]
     max_connections: usize,
 
-    /// Host clients of one guest that may be connected without having sent CONNECT; one more closes
-    /// another [default: 1024]
+    /// The maximum number of a guest's host clients that have not sent CONNECT; another client
+    /// displaces one of them [default: 1024]
     #[arg(value_name = "N", value_parser = number::<usize>(0..=u32::MAX))]
     max_handshakes: usize,
 
-    /// Connections of one guest that may wait for host processes whose backlog is full [default:
-    /// 1024]
+    /// The maximum number of a guest's connections that wait for host processes with a full backlog
+    /// [default: 1024]
     #[arg(value_name = "N", value_parser = number::<usize>(0..=u32::MAX))]
     max_accepting: usize,
 
-    /// RSTs that may wait for a buffer of the guest before none of its packets is taken any more
-    /// [default: 1024]
+    /// The resets that can wait for the guest to provide buffers; at this number, the device stops
+    /// reading the guest's packets [default: 1024]
     #[arg(value_name = "N", value_parser = number::<usize>(1..=u32::MAX))]
     max_resets: usize,
 
-    /// The host ports of connections that host processes begin [default: 1073741824-2147483647]
+    /// The host ports for connections that host processes open [default: 1073741824-2147483647]
     #[arg(value_name = "FIRST-LAST", value_parser = ports)]
     host_ports: Range<u32>,
 
-    /// How long a host client may take to send CONNECT; with 0s, it must have sent it when it is
-    /// accepted [default: 5s]
+    /// How long a host client can take to send CONNECT; 0s accepts only clients that have already
+    /// sent it [default: 5s]
     #[arg(value_name = "TIME", value_parser = duration(NONE))]
     command_timeout: Duration,
 
-    /// How long a connection may wait for a buffer of a guest that is booting [default: 3s]
+    /// How long a connection waits for a booting guest to provide a buffer [default: 3s]
     #[arg(value_name = "TIME", value_parser = duration(SHORTEST))]
     deliver_timeout: Duration,
 
-    /// How long a connection may wait for the answer of the guest, or of a host process [default:
-    /// 2s]
+    /// How long a connection waits for the guest or a host process to answer [default: 2s]
     #[arg(value_name = "TIME", value_parser = duration(SHORTEST))]
     response_timeout: Duration,
 
-    /// How long a host process may read nothing of what a guest sent before it closed; then the
-    /// rest is lost [default: 30s]
+    /// How long a host process can go without reading after the guest has closed the connection;
+    /// after that the unread bytes are lost [default: 30s]
     #[arg(value_name = "TIME", value_parser = duration(NONE))]
     linger_timeout: Duration,
 
-    /// How long a connection that the host has closed waits for the guest to close it [default: 8s]
+    /// How long a connection closed by the host waits for the guest to close it too [default: 8s]
     #[arg(value_name = "TIME", value_parser = duration(NONE))]
     close_timeout: Duration,
 
-    /// How long to wait before a guest without credit is asked for it again; it doubles each time,
-    /// up to 64 times as much [default: 20ms]
+    /// The first pause before asking a guest for credit again; it doubles each time, up to 64 times
+    /// this length [default: 20ms]
     #[arg(value_name = "TIME", value_parser = duration(MILLISECOND))]
     probe_interval: Duration,
 }
 
-/// The ports from the first to the last.
+/// Parses `FIRST-LAST`, which includes both ports.
 fn ports(text: &str) -> Result<Range<u32>, UnitError> {
     let port = number::<u32>(0..=u32::MAX - 1);
     let (first, last) = text.split_once('-').ok_or(UnitError::Ports)?;
@@ -147,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// The limits of these options.
+    /// Parses these options.
     fn limits(options: &[String]) -> Result<Limits, clap::Error> {
         let command = Limits::augment_args(Command::new("limits").no_binary_name(true));
         let matches = command.try_get_matches_from(options)?;
@@ -206,18 +205,20 @@ mod tests {
     }
 
     #[test]
-    fn what_the_options_let_through_can_be_built() {
-        let edges = "--buf-alloc=1 --buf-alloc=1G --max-payload=1 --max-payload=64K --max-message=1 \
-             --max-connections=1 --max-connections=4294967295 --max-handshakes=0 --max-accepting=0 \
-             --max-resets=1 --host-ports=0-4294967294 --deliver-timeout=1us --response-timeout=1us \
-             --probe-interval=1ms --linger-timeout=5000000h --packet-overhead=4294967295";
+    fn every_accepted_value_can_be_built() {
+        let edges = "--buf-alloc=1 --buf-alloc=1G --max-payload=1 --max-payload=64K \
+             --max-message=1 --max-connections=1 --max-connections=4294967295 --max-handshakes=0 \
+             --max-accepting=0 --max-resets=1 --host-ports=0-4294967294 --deliver-timeout=1us \
+             --response-timeout=1us --probe-interval=1ms --linger-timeout=5000000h \
+             --packet-overhead=4294967295";
         for option in edges.split_whitespace() {
             let limits = limits(&[option.to_owned()]).unwrap();
             assert!(limits.config().is_ok(), "{option}");
         }
-        let beyond = "--buf-alloc=0 --buf-alloc=1025M --max-payload=0 --max-payload=65K --max-message=0 \
-             --max-connections=0 --max-resets=0 --host-ports=5-4 --host-ports=0-4294967295 \
-             --host-ports=7 --deliver-timeout=0s --response-timeout=0s --probe-interval=999us";
+        let beyond = "--buf-alloc=0 --buf-alloc=1025M --max-payload=0 --max-payload=65K \
+             --max-message=0 --max-connections=0 --max-resets=0 --host-ports=5-4 \
+             --host-ports=0-4294967295 --host-ports=7 --deliver-timeout=0s --response-timeout=0s \
+             --probe-interval=999us";
         for option in beyond.split_whitespace() {
             let refused = limits(&[option.to_owned()]).unwrap_err().to_string();
             let name = option.split('=').next().unwrap();
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_guest_has_goes_before_what_all_have() {
+    fn a_guests_own_limits_override_those_for_all() {
         let one = limits(&["--buf-alloc=1".to_owned()]).unwrap();
         let all = ["--buf-alloc=2".to_owned(), "--max-resets=3".to_owned()];
         let config = one.or(&limits(&all).unwrap()).config().unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The sockets of virtual machines, of which no two may have one name.
+//! Checks that no two sockets of the program and its virtual machines have the same name.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use vsock_vhost_user::SocketNames;
 
 use super::vm::Vm;
 
-/// A socket that a virtual machine uses, or the program.
+/// A socket that a virtual machine or the program itself uses.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct SocketUse {
-    /// Of the guest; `None`: the program's own.
+    /// The guest's CID, or `None` for the program's own socket.
     cid: Option<u64>,
     place: String,
     what: &'static str,
@@ -22,19 +22,19 @@ impl fmt::Display for SocketUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cid, place, what } = self;
         match cid {
-            Some(cid) => write!(f, "guest {cid} has {place} ({what})"),
-            None => write!(f, "the program has {place} ({what})"),
+            Some(cid) => write!(f, "guest {cid} uses {place} ({what})"),
+            None => write!(f, "the program uses {place} ({what})"),
         }
     }
 }
 
-/// What the program's own socket is for.
+/// The purpose of the program's own socket.
 const CONTROL: &str = "control";
 
-/// The bytes of the longest path that a socket can have (`sun_path` of Linux).
+/// The maximum length of a socket's path in bytes (Linux's `sun_path`).
 pub(super) const LONGEST: usize = 107;
 
-/// The first socket whose path is too long for one, and its length.
+/// Returns the first socket whose path is too long, and the path's length.
 pub(super) fn too_long(vms: &[Vm], control: Option<&Path>) -> Option<(SocketUse, usize)> {
     let used = |cid, path: &Path, what| {
         let len = path.as_os_str().len();
@@ -47,12 +47,13 @@ pub(super) fn too_long(vms: &[Vm], control: Option<&Path>) -> Option<(SocketUse,
     of_vm.or_else(|| used(None, control?, CONTROL))
 }
 
-/// The first two sockets that would have one name.
+/// Returns the first two sockets that would have the same name.
 pub(super) fn collision(vms: &[Vm], control: Option<&Path>) -> Option<(SocketUse, SocketUse)> {
     let control = control.map(|path| (SocketNames::one(path), SocketUse::new(None, path, CONTROL)));
     let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).chain(control).collect();
     sockets.iter().enumerate().find_map(|(at, (names, used))| {
         let mut before = sockets[..at].iter();
+        // Names are compared by directory and file, so two spellings of a path are the same name.
         let (_, other) = before.find(|(other, _)| other.overlaps(names))?;
         Some((other.clone(), used.clone()))
     })
@@ -84,9 +85,10 @@ impl Vm {
             sockets.push(one(self.uds_path.clone(), "uds-path"));
             sockets.push(one(self.seqpacket_path(), "uds-path, for messages"));
         }
+        // The guest reaches these, with or without a listener on UDS_PATH itself.
         sockets.push((
             SocketNames::each_port(&self.uds_path),
-            at(Path::new(&each_port), "uds-path and any port"),
+            at(Path::new(&each_port), "uds-path with a port"),
         ));
         for forward in &self.forward {
             let names = SocketNames::of_target(&forward.target);

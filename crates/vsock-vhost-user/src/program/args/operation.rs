@@ -1,57 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How the program runs: who may connect to its sockets, and what it may do itself.
+//! The options for the program as a service: who can connect to its sockets, and how it confines
+//! itself.
 
 use clap::{Args as ClapArgs, ValueEnum};
 use nix::unistd::Group;
 use thiserror::Error;
 use vsock_vhost_user::SocketAccess;
 
-/// The options of the program as a service.
+/// Options for the program as a service.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct OperationArgs {
-    /// The permissions of every socket that the program makes, in octal as 0660: to connect, a
-    /// process must be allowed to write. Without it they are 0777 less the umask
+    /// The permissions of the sockets that the program creates, in octal such as 0660 [default:
+    /// 0777 less the umask].
+    ///
+    /// A process needs write permission to connect.
     #[arg(long, value_name = "MODE", value_parser = mode)]
     socket_mode: Option<u32>,
 
-    /// The group of every socket that the program makes, by name or number. Without it, it is the
-    /// program's own
+    /// The group of the sockets that the program creates, by name or number [default: the
+    /// program's own group]
     #[arg(long, value_name = "GROUP", value_parser = group)]
     socket_group: Option<u32>,
 
-    /// What becomes of system calls and files that the program does not need once it serves: with
-    /// enforce a system call kills it and files cannot be opened, with log the kernel logs the
-    /// system calls, with off nothing is confined
+    /// Confine the program to the system calls and files that it needs while it serves guests
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub(crate) sandbox: SandboxMode,
 }
 
-/// How the program is confined.
+/// The way in which the program is confined.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(crate) enum SandboxMode {
+    /// Do not confine the program
     Off,
+    /// Let the kernel log the system calls that would be forbidden
     Log,
+    /// Kill the program if it makes a forbidden system call, and deny access to other files
     #[default]
     Enforce,
 }
 
-/// What is wrong with a mode.
+/// The error for an invalid mode.
 #[derive(Debug, Error)]
-#[error("expected an octal number from 0 to 0777, as 0660")]
+#[error("expected an octal number from 0 to 0777, such as 0660")]
 struct ModeError;
 
-/// What is wrong with a group.
+/// The error for an invalid group.
 #[derive(Debug, Error)]
 enum GroupError {
-    #[error("no group has this name: expected one of /etc/group, or a number")]
+    #[error("no such group: expected a name from /etc/group, or a number")]
     Unknown,
     #[error("cannot look up the group")]
     Failed(#[source] nix::Error),
 }
 
 impl OperationArgs {
-    /// Who may connect to a socket.
+    /// Returns the permissions and the group of the program's sockets.
     pub(crate) fn access(&self) -> SocketAccess {
         let mut access = SocketAccess::default();
         if let Some(mode) = self.socket_mode {
@@ -76,7 +80,7 @@ fn group(text: &str) -> Result<u32, GroupError> {
     match Group::from_name(text) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
         found => match (text.parse(), found) {
-            // The largest number means no group.
+            // `chown` takes the largest number as "no group".
             (Ok(number), _) if number != u32::MAX => Ok(number),
             (_, Err(error)) => Err(GroupError::Failed(error)),
             _ => Err(GroupError::Unknown),

@@ -7,26 +7,26 @@ use std::str::FromStr;
 use thiserror::Error;
 use vsock_vhost_user::{ExposedAt, ExposedAtError, ForwardTarget, ForwardTargetError};
 
-/// Where the guest's connections to a port go.
+/// A target for the guest's connections to a port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Forward {
     pub(crate) port: u32,
     pub(crate) target: ForwardTarget,
 }
 
-/// Where a port of the guest is exposed.
+/// An address at which a port of the guest is exposed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Expose {
     pub(crate) at: ExposedAt,
     pub(crate) port: u32,
 }
 
-/// What is wrong with a value.
+/// The error for an invalid value.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub(crate) enum RouteError {
-    #[error("expected PORT=TARGET, as 5432=unix:/run/db.sock")]
+    #[error("expected PORT=TARGET, such as 5432=unix:/run/db.sock")]
     NoTarget,
-    #[error("expected ADDRESS=PORT, as tcp:127.0.0.1:2222=22")]
+    #[error("expected ADDRESS=PORT, such as tcp:127.0.0.1:2222=22")]
     NoPort,
     #[error("expected a port from 0 to 4294967294")]
     Port,
@@ -52,7 +52,7 @@ impl FromStr for Expose {
     type Err = RouteError;
 
     fn from_str(text: &str) -> Result<Self, RouteError> {
-        // A path may have the sign, a port does not.
+        // A path can contain `=` and a port cannot, so the last one separates the two.
         let (at, port) = text.rsplit_once('=').ok_or(RouteError::NoPort)?;
         Ok(Self {
             at: at.parse()?,
@@ -61,7 +61,7 @@ impl FromStr for Expose {
     }
 }
 
-/// A port, which `VMADDR_PORT_ANY` is not.
+/// Parses a port. `VMADDR_PORT_ANY` is not a port.
 pub(super) fn parse_port(text: &str) -> Result<u32, RouteError> {
     let port = text.parse().ok();
     port.filter(|port| *port != u32::MAX)
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_route_is_told_what_was_expected() {
+    fn the_error_for_an_invalid_route_says_what_was_expected() {
         for (text, error) in [
             ("5432", RouteError::NoTarget),
             ("unix:/a=5", RouteError::Port),

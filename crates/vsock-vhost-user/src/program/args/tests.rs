@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Command lines and files, and what comes of them.
+//! Tests of command lines and configuration files: the virtual machines and errors they result in.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -25,7 +25,7 @@ fn parse(args: &[&str]) -> Result<Args, clap::Error> {
     Args::try_parse_from([&["vsock-vhost-user"], args].concat())
 }
 
-/// The virtual machines of a command line, or why there are none.
+/// Parses a command line; returns its virtual machines or the error's text.
 fn vms(args: &[&str]) -> Result<Vec<Vm>, String> {
     let parsed = parse(args).map_err(|error| error.to_string())?;
     parsed.vms().map_err(|error| with_causes(&error))
@@ -48,7 +48,7 @@ fn vm(guest_cid: u64, socket: &str, uds_path: &str) -> Vm {
 }
 
 #[test]
-fn descriptors_are_passed_where_that_is_said_and_where_there_is_a_socket_for_it() {
+fn passed_descriptors_are_allowed_by_option_and_need_the_uds_socket() {
     let vm = |cid: u32, more: &str| {
         format!("--vm=guest-cid={cid},socket=/s{cid},uds-path=/u{cid}{more}")
     };
@@ -66,12 +66,13 @@ fn descriptors_are_passed_where_that_is_said_and_where_there_is_a_socket_for_it(
     let nowhere = vm(6, ",no-connect=true");
     let refused: Result<Vec<bool>, String> = allowed(&[&nowhere, "--pass-fd"]);
     let refused = refused.unwrap_err();
-    assert!(refused.contains("guest 6 has no socket"), "{refused}");
+    assert!(refused.contains("guest 6: pass-fd needs"), "{refused}");
 }
 
 #[test]
-fn t125_what_is_forwarded_and_exposed_is_no_socket_of_another() {
-    let first = "guest-cid=3,socket={d}/a.vhost,uds-path={d}/a,expose=tcp:127.0.0.1:1000=22,forward=7=unix:{d}/c";
+fn t125_forwarded_and_exposed_addresses_differ_from_all_other_sockets() {
+    let first = "guest-cid=3,socket={d}/a.vhost,uds-path={d}/a,expose=tcp:127.0.0.1:1000=22,\
+                 forward=7=unix:{d}/c";
     for (more, what) in [
         ("forward=5=unix:{d}/a", "unix:{d}/a (forward)"),
         (
@@ -92,7 +93,7 @@ fn t125_what_is_forwarded_and_exposed_is_no_socket_of_another() {
     ] {
         let second = format!("guest-cid=4,socket={{d}}/b.vhost,uds-path={{d}}/b,{more}");
         let text = wrong(first, &second);
-        assert!(text.contains(&format!("guest 4 has {what}")), "{text}");
+        assert!(text.contains(&format!("guest 4 uses {what}")), "{text}");
     }
     for more in [
         "forward=5=unix:{d}/c,forward=6=dgram:{d}/a_5",
@@ -109,13 +110,13 @@ fn a_port_has_one_target() {
     let twice = ["--forward", "7=unix:/a", "--forward", "7=unix:/b"];
     let refused = vms(&[&ONE[..], &twice].concat()).unwrap_err();
     assert!(
-        refused.contains("guest 3 has two targets for port 7"),
+        refused.contains("guest 3: port 7 is forwarded to two targets"),
         "{refused}"
     );
 }
 
 #[test]
-fn routes_are_options_or_keys_of_a_machine() {
+fn routes_can_be_options_or_keys() {
     let options = [
         "--forward",
         "7=dgram:/a",
@@ -139,7 +140,7 @@ fn routes_are_options_or_keys_of_a_machine() {
 }
 
 #[test]
-fn machines_are_listed() {
+fn options_and_keys_describe_virtual_machines() {
     let limits =
         "guest-cid=3,socket=/s,uds-path=/u,tx-buffer-size=65536,queue-size=256,sealed-memory=true";
     let limited = Vm {
@@ -173,7 +174,7 @@ fn machines_are_listed() {
 }
 
 #[test]
-fn what_holds_for_all_holds_for_one_that_says_nothing_else() {
+fn common_settings_apply_to_virtual_machines_without_their_own() {
     let listed = [
         "--sealed-memory",
         "--max-resets=7",
@@ -194,7 +195,7 @@ fn what_holds_for_all_holds_for_one_that_says_nothing_else() {
 }
 
 #[test]
-fn what_does_not_go_together_is_refused() {
+fn contradictory_or_incomplete_arguments_are_refused() {
     let vm = ["--vm", "guest-cid=4,socket=/t,uds-path=/v"];
     for (args, expected) in [
         (&[][..], "no virtual machine: give --socket and --uds-path"),
@@ -208,7 +209,7 @@ fn what_does_not_go_together_is_refused() {
         (&[&vm[..], &["--config=/f"]].concat(), "cannot be used with"),
         (
             &["--config=/nowhere/f"],
-            "--config /nowhere/f: it cannot be read; expected a YAML file: No such",
+            "--config /nowhere/f: cannot read the file; expected YAML: No such",
         ),
         (&["--check", "generate", "/d"], "generate"),
         (&["--socket=/s", "--socket-path=/s"], "multiple times"),
@@ -219,7 +220,7 @@ fn what_does_not_go_together_is_refused() {
 }
 
 #[test]
-fn a_wrong_log_level_is_answered_with_those_that_there_are() {
+fn the_error_for_an_unknown_log_level_lists_the_levels() {
     let level = |level| parse(&[&ONE[..], &["--log-level", level]].concat());
     let refused = level("loud").unwrap_err().to_string();
     let expected = "off, error, warn, info, debug, trace";
@@ -229,15 +230,15 @@ fn a_wrong_log_level_is_answered_with_those_that_there_are() {
 }
 
 #[test]
-fn t11_two_machines_share_no_cid() {
+fn t11_two_virtual_machines_cannot_share_a_cid() {
     let listed =
         ["s", "t"].map(|name| format!("--vm=guest-cid=3,socket=/{name},uds-path=/u{name}"));
     let refused = vms(&[&listed[0], &listed[1]]).unwrap_err();
     assert!(refused.contains("guest CID 3"), "{refused}");
 }
 
-/// What is wrong with two machines, whose directories are `{d}`, and `{link}` for another way
-/// there.
+/// Returns the error for two virtual machines, or "" if there is none. `{d}` stands for their
+/// directory, and `{link}` for a symbolic link to it.
 fn wrong(first: &str, second: &str) -> String {
     let dir = TempDir::new().unwrap();
     let link = dir.path().join("link");
@@ -255,7 +256,7 @@ fn wrong(first: &str, second: &str) -> String {
 }
 
 #[test]
-fn t125_no_socket_of_a_machine_is_one_of_another() {
+fn t125_two_virtual_machines_cannot_share_a_socket() {
     let first = "guest-cid=3,socket={d}/a.vhost,uds-path={d}/a";
     for (socket, uds_path, what) in [
         ("{d}/b.vhost", "{d}/a_1024", "{d}/a_1024 (uds-path)"),
@@ -264,15 +265,15 @@ fn t125_no_socket_of_a_machine_is_one_of_another() {
         ("{d}/b.vhost", "{d}/a", "{d}/a (uds-path)"),
         ("{d}/.//a.vhost", "{d}/b", "{d}/.//a.vhost (socket)"),
         ("{link}/a_0", "{d}/b", "{link}/a_0 (socket)"),
-        ("{d}/b_1", "{d}/b", "{d}/b_PORT (uds-path and any port)"),
+        ("{d}/b_1", "{d}/b", "{d}/b_PORT (uds-path with a port)"),
     ] {
         let text = wrong(
             first,
             &format!("guest-cid=4,socket={socket},uds-path={uds_path}"),
         );
-        assert!(text.contains(&format!("guest 4 has {what}")), "{text}");
-        let own = what.contains("any port");
-        assert!(own || text.contains("guest 3 has "), "{text}");
+        assert!(text.contains(&format!("guest 4 uses {what}")), "{text}");
+        let own = what.contains("with a port");
+        assert!(own || text.contains("guest 3 uses "), "{text}");
     }
     for second in [
         "socket={d}/a_01024,uds-path={d}/b",
@@ -284,14 +285,14 @@ fn t125_no_socket_of_a_machine_is_one_of_another() {
 }
 
 #[test]
-fn what_is_wrong_with_keys_is_said() {
+fn the_error_for_invalid_keys_says_what_was_expected() {
     for (keys, expected) in [
         ("guest-cid", "found \"guest-cid\""),
         ("", "expected KEY=VALUE"),
         ("socket=/s,", "expected KEY=VALUE"),
         (
             "cid=3",
-            "unknown key \"cid\"; there are guest-cid, socket, fd, uds-path,",
+            "unknown key \"cid\": expected one of guest-cid, socket, fd, uds-path,",
         ),
         ("=3", "unknown key \"\""),
         ("-=3", "unknown key \"-\""),
@@ -336,28 +337,30 @@ fn what_is_wrong_with_keys_is_said() {
 }
 
 #[test]
-fn t125_the_control_socket_is_no_socket_of_a_machine() {
+fn t125_the_control_socket_differs_from_the_sockets_of_virtual_machines() {
     for (path, with) in [
-        ("/s", "guest 3 has /s (socket)"),
-        ("/u", "guest 3 has /u (uds-path)"),
-        ("/u_7", "guest 3 has /u_PORT (uds-path and any port)"),
+        ("/s", "guest 3 uses /s (socket)"),
+        ("/u", "guest 3 uses /u (uds-path)"),
+        ("/u_7", "guest 3 uses /u_PORT (uds-path with a port)"),
         (
             "/./u_seqpacket",
-            "guest 3 has /u_seqpacket (uds-path, for messages)",
+            "guest 3 uses /u_seqpacket (uds-path, for messages)",
         ),
     ] {
         let text = vms(&[&ONE[..], &["--control", path]].concat()).unwrap_err();
-        let expected = format!("{with}, and the program has {path} (control): one name");
+        let expected = format!("{with}, and the program uses {path} (control): two sockets");
         assert!(text.starts_with(&expected), "{text}");
     }
     vms(&[&ONE[..], &["--control", "/control"]].concat()).unwrap();
     let long = format!("/{}", "x".repeat(107));
     let text = vms(&[&ONE[..], &["--control", &long]].concat()).unwrap_err();
-    assert!(text.ends_with("(control): its path has 108 bytes, and that of a socket at most 107; give a shorter one"), "{text}");
+    let expected = "(control): a socket path can have at most 107 bytes and this one has 108; \
+                    use a shorter path";
+    assert!(text.ends_with(expected), "{text}");
 }
 
 #[test]
-fn what_ctl_is_to_do_is_checked_before_it_does_it() {
+fn ctl_checks_its_arguments_first() {
     for args in [
         &["ctl"][..],
         &["ctl", "/c"],
@@ -374,27 +377,42 @@ fn what_ctl_is_to_do_is_checked_before_it_does_it() {
 #[test]
 fn the_help_names_every_option() {
     let help = parse(&["--help"]).unwrap_err().to_string();
-    let options = "guest-cid socket socket-path uds-path groups vm config check buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level control capture forward expose no-connect pass-fd socket-mode socket-group sandbox";
+    let options = "guest-cid socket socket-path uds-path groups vm config check buf-alloc \
+                   max-connections queue-size sealed-memory access-platform poll-us log-level \
+                   control capture forward expose no-connect pass-fd socket-mode socket-group \
+                   sandbox";
     for option in options.split(' ') {
         assert!(
             help.contains(&format!("--{option}")),
             "{option} is missing in\n{help}"
         );
     }
-    // Those that are refused are not offered.
+    // Options that are always refused are hidden.
     assert!(!help.contains("--forward-cid"), "{help}");
 }
 
-/// A word of a command line: an option's name, a value that is nearly one, or anything.
+#[test]
+fn the_help_is_wrapped_at_100_columns() {
+    for command in [&[][..], &["connect"], &["ctl"], &["generate"]] {
+        let help = parse(&[command, &["--help"]].concat()).unwrap_err();
+        let help = help.to_string();
+        let longest = help.lines().map(|line| line.chars().count()).max();
+        assert!(longest.is_some_and(|longest| longest <= 100), "{help}");
+    }
+}
+
+/// Generates a word of a command line: an option's name, a plausible value, or arbitrary bytes.
 fn word() -> impl Strategy<Value = OsString> {
     let names = "--vm --config --check --guest-cid --guest_cid --socket --socket-path --uds-path \
-                 --groups --forward --expose --no-connect --pass-fd --forward-cid --forward-listen --buf-alloc \
-                 --tx-buffer-size --queue-size --sealed-memory --host-ports --command-timeout \
+                 --groups --forward --expose --no-connect --pass-fd --forward-cid \
+                 --forward-listen --buf-alloc --tx-buffer-size --queue-size --sealed-memory \
+                 --host-ports --command-timeout \
                  --probe-interval --max-connections --log-level --socket-mode \
                  --socket-group --sandbox -h -V -- generate /d";
-    let values = "guest-cid=3,socket=/s,uds_path=/u guest_cid 3 4294967295 -1 18446744073709551616 /s \
-                  1KiB 9999999999999G 5s 5000000000000h 5=unix:/p unix:/p=5 tcp:[::1]:1=2 a+b + = , ,, \
-                  == true no 0-1 1-0 - groups=+ forward=1=dgram:/x socket=,uds-path=";
+    let values = "guest-cid=3,socket=/s,uds_path=/u guest_cid 3 4294967295 -1 \
+                  18446744073709551616 /s 1KiB 9999999999999G 5s 5000000000000h 5=unix:/p \
+                  unix:/p=5 tcp:[::1]:1=2 a+b + = , ,, == true no 0-1 1-0 - groups=+ \
+                  forward=1=dgram:/x socket=,uds-path=";
     let list = |words: &'static str| select(words.split_whitespace().collect::<Vec<_>>());
     prop_oneof![
         list(names).prop_map(OsString::from),

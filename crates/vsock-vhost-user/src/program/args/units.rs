@@ -1,26 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Numbers, sizes and durations, as an operator writes them.
+//! Parsers for numbers, sizes and durations as an operator writes them.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use clap::Arg;
 use thiserror::Error;
 
-/// What a value must be.
+/// The value name of options for `true` or `false`: see [`with_optional_bool`].
+pub(crate) const BOOL: &str = "BOOL";
+
+/// The error for an invalid value: says what was expected.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum UnitError {
     #[error("expected a number from {0} to {1}")]
     Number(u32, u32),
-    #[error("expected {0} to {1} bytes, such as 65536, 64KiB or 1M")]
+    #[error("expected a size from {0} to {1} bytes, such as 65536, 64KiB or 1M")]
     Size(u32, u32),
-    #[error("expected a time with its unit, such as 500ms, 5s, 2min or 1h, of at least {0:?}")]
+    #[error("expected a time with a unit, such as 500ms, 5s, 2min or 1h{}", at_least(*.0))]
     Duration(Duration),
-    #[error("expected FIRST-LAST, two ports from 0 to 4294967294")]
+    #[error("expected FIRST-LAST, two ports from 0 to 4294967294 in ascending order")]
     Ports,
 }
 
-/// Units of sizes, in lower case. `kb` is missing: it has two meanings.
+/// Returns the condition on a duration, if there is one.
+fn at_least(shortest: Duration) -> String {
+    if shortest.is_zero() {
+        String::new()
+    } else {
+        format!(", of at least {shortest:?}")
+    }
+}
+
+/// Units of sizes, in lower case. `kb` is left out because it is ambiguous.
 const SIZES: [(&str, u64); 8] = [
     ("", 1),
     ("b", 1),
@@ -32,7 +45,7 @@ const SIZES: [(&str, u64); 8] = [
     ("gib", 1 << 30),
 ];
 
-/// Units of durations, in microseconds.
+/// Units of durations, with their lengths in microseconds.
 const DURATIONS: [(&str, u64); 5] = [
     ("us", 1),
     ("ms", 1_000),
@@ -41,7 +54,20 @@ const DURATIONS: [(&str, u64); 5] = [
     ("h", 60 * 60 * 1_000_000),
 ];
 
-/// A parser of numbers in this range.
+/// Lets an option for a [`BOOL`] be given without its value, which is then `true`. Returns other
+/// options unchanged.
+pub(crate) fn with_optional_bool(option: Arg) -> Arg {
+    let names = option.get_value_names().unwrap_or_default();
+    if !names.iter().any(|name| name == BOOL) {
+        return option;
+    }
+    option
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+}
+
+/// Returns a parser for numbers in this range.
 pub(crate) fn number<T: TryFrom<u32>>(
     range: RangeInclusive<u32>,
 ) -> impl Fn(&str) -> Result<T, UnitError> + Clone {
@@ -52,7 +78,7 @@ pub(crate) fn number<T: TryFrom<u32>>(
     }
 }
 
-/// A parser of sizes in this range, in bytes.
+/// Returns a parser for sizes whose value in bytes is in this range.
 pub(crate) fn size(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, UnitError> + Clone {
     move |text| {
         let bytes = scaled(&text.to_ascii_lowercase(), &SIZES);
@@ -63,7 +89,7 @@ pub(crate) fn size(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, U
     }
 }
 
-/// A parser of durations that are not shorter than this.
+/// Returns a parser for durations of at least this length.
 pub(crate) fn duration(shortest: Duration) -> impl Fn(&str) -> Result<Duration, UnitError> + Clone {
     move |text| {
         let duration = scaled(text, &DURATIONS).map(Duration::from_micros);
@@ -73,7 +99,8 @@ pub(crate) fn duration(shortest: Duration) -> impl Fn(&str) -> Result<Duration, 
     }
 }
 
-/// The number before a unit, times what the unit stands for.
+/// Returns the number in `text` multiplied by the unit after it; `None` if either is invalid, or if
+/// the product overflows.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit());
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));

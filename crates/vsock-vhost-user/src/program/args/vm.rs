@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One virtual machine: by options, or by the keys of `--vm` and of a configuration file, which are
-//! the same words.
+//! The description of one virtual machine. The keys of `--vm` and of a configuration file have the
+//! same names as the options, and the same parser reads all three.
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
@@ -16,12 +16,14 @@ use super::identity::Identity;
 use super::limits::Limits;
 use super::passing::PassingArgs;
 use super::routes::{Expose, Forward};
+use super::units::with_optional_bool;
 
-/// The CID of a guest without one, as vhost-device-vsock has it.
+/// The default CID of a guest, the same as in vhost-device-vsock.
 const CID: u64 = 3;
 
-/// What is said of a virtual machine.
+/// The options of a virtual machine, as given.
 #[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
+#[command(mut_args(with_optional_bool))]
 pub(crate) struct VmArgs {
     #[command(flatten)]
     pub(super) identity: Identity,
@@ -36,11 +38,11 @@ pub(crate) struct VmArgs {
     pub(super) passing: PassingArgs,
 }
 
-/// A virtual machine, with all that holds for it.
+/// A virtual machine with all its settings: its own, those given for all, and defaults.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Vm {
     pub(crate) guest_cid: u64,
-    /// Where to listen for the VMM, or a name for the descriptor.
+    /// The path where the device listens for the VMM, or a name for the inherited descriptor.
     pub(crate) socket: PathBuf,
     pub(crate) fd: Option<RawFd>,
     pub(crate) uds_path: PathBuf,
@@ -53,35 +55,35 @@ pub(crate) struct Vm {
     pub(crate) passing: PassingArgs,
 }
 
-/// What is wrong with keys and their values.
+/// An error in keys and their values.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum KeysError {
-    #[error("expected KEY=VALUE,KEY=VALUE and so on, and found {0:?}")]
+    #[error("expected KEY=VALUE, found {0:?}")]
     NoValue(String),
-    #[error("unknown key {key:?}; there are {known}", key = .0, known = keys())]
+    #[error("unknown key {key:?}: expected one of {known}", key = .0, known = keys())]
     UnknownKey(String),
-    /// What the parser of the options says.
+    /// The option parser's message.
     #[error("{0}")]
     Value(String),
 }
 
-/// What is wrong with a virtual machine.
+/// An error in the description of a virtual machine.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum VmError {
-    #[error("guest {0}: {1} is missing: give the path where to listen for {2}")]
+    #[error("guest {0}: {1} is missing; give the path to listen on for {2}")]
     Missing(u64, &'static str, &'static str),
-    #[error("guest {0} has two targets for port {1}; give each port one")]
+    #[error("guest {0}: port {1} is forwarded to two targets; give it only one")]
     SamePort(u64, u32),
     #[error(
-        "guest {0} has no socket to pass descriptors on; leave out pass-fd or no-connect for it"
+        "guest {0}: pass-fd needs the socket that no-connect leaves out; remove one of the two"
     )]
     PassWithoutConnect(u64),
-    #[error("guest {0}: the limits do not fit")]
+    #[error("guest {0}: the limits contradict each other")]
     Limits(u64, #[source] ConfigError),
 }
 
 impl VmArgs {
-    /// Those of `KEY=VALUE,KEY=VALUE`.
+    /// Parses `KEY=VALUE,KEY=VALUE`.
     pub(super) fn of_keys(text: &str) -> Result<Self, KeysError> {
         let pair = |part: &str| {
             let pair = part.split_once('=');
@@ -92,7 +94,10 @@ impl VmArgs {
         Self::of_pairs(&pairs)
     }
 
-    /// Those of keys with their values; a key may be written with `_` for `-`.
+    /// Parses keys with their values. A key can be written with `_` for `-`.
+    ///
+    /// Each pair becomes an option, `--KEY=VALUE`, for the same parser as the command line. A value
+    /// therefore cannot be mistaken for another option.
     pub(super) fn of_pairs(pairs: &[(String, String)]) -> Result<Self, KeysError> {
         let command = command();
         let option = |(key, value): &(String, String)| {
@@ -110,7 +115,8 @@ impl VmArgs {
         parsed.map_err(|error| KeysError::Value(reason(&error)))
     }
 
-    /// The virtual machine, with what holds for all where these say nothing.
+    /// Returns the virtual machine with these settings, with those of `all` where these are
+    /// missing, and otherwise with the defaults.
     pub(super) fn with(self, all: &Self) -> Result<Vm, VmError> {
         let Identity {
             guest_cid,
@@ -155,7 +161,8 @@ impl VmArgs {
 }
 
 impl Vm {
-    /// Where host processes connect for messages: a [`UnixSeqpacketBackend`] listens there.
+    /// Returns the path where host processes connect for messages: a [`UnixSeqpacketBackend`]
+    /// listens there.
     ///
     /// [`UnixSeqpacketBackend`]: vsock_vhost_user::UnixSeqpacketBackend
     pub(crate) fn seqpacket_path(&self) -> PathBuf {
@@ -165,13 +172,13 @@ impl Vm {
     }
 }
 
-/// The parser of options as the keys are.
+/// Returns the parser that reads keys as options.
 fn command() -> Command {
     let command = Command::new("key").no_binary_name(true);
     VmArgs::augment_args(command.disable_help_flag(true))
 }
 
-/// The keys that `--help` shows as options.
+/// Lists the keys that `--help` shows as options.
 fn keys() -> String {
     let command = command();
     let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
@@ -186,7 +193,8 @@ fn has_name(option: &Arg, name: &str) -> bool {
     option.get_long() == Some(name) || aliases.contains(&name)
 }
 
-/// What an error says, without what belongs to a command line.
+/// Returns an error's message without the parts that belong to a command line: the prefix, the
+/// usage and the pointer to `--help`.
 fn reason(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -194,7 +202,7 @@ fn reason(error: &clap::Error) -> String {
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A port of which it is not known where it goes.
+/// Returns a port that is forwarded twice, if there is one.
 fn port_with_two_targets(forward: &[Forward]) -> Option<u32> {
     let mut ports = BTreeSet::new();
     let twice = forward.iter().find(|forward| !ports.insert(forward.port))?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Orders to start and to stop captures, carried out on a thread of their own: opening a file and
-//! writing the rest of one may take a while.
+//! Orders to start and stop captures. A separate thread carries them out, because opening a file
+//! and writing its last packets can take a while.
 
 use std::io;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::Captures;
 use super::outcome::{CaptureOutcome, CaptureRefusal};
 use crate::program::thread;
 
-/// Orders that wait.
+/// The maximum number of waiting orders.
 const CAPACITY: usize = 16;
 
-/// What to do.
+/// An order for the thread.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum CaptureOrder {
     Start,
@@ -26,16 +26,16 @@ pub(crate) enum CaptureOrder {
 
 type Result = std::result::Result<CaptureOutcome, CaptureRefusal>;
 
-/// Gives orders, from any task. The thread ends when all of these have gone.
+/// A handle that gives orders, from any task. The thread ends when all handles are dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct CaptureControl(SyncSender<(CaptureOrder, oneshot::Sender<Result>)>);
 
 impl CaptureControl {
-    /// Starts the thread that carries them out.
+    /// Starts the thread that carries out orders.
     ///
     /// # Errors
     ///
-    /// No thread can be started.
+    /// The thread cannot be started or confined.
     pub(crate) fn start(captures: Arc<Captures>, guests: Vec<Inspector>) -> io::Result<Self> {
         let (orders, ordered) = sync_channel(CAPACITY);
         let confined = Arc::clone(&captures);
@@ -49,7 +49,7 @@ impl CaptureControl {
         Ok(Self(orders))
     }
 
-    /// Gives an order, and waits until it is carried out.
+    /// Gives an order and waits until it is carried out.
     pub(crate) async fn order(&self, order: CaptureOrder) -> Result {
         let (reply, outcome) = oneshot::channel();
         let given = self.0.try_send((order, reply));
@@ -64,7 +64,7 @@ fn run(
     guests: &[Inspector],
 ) {
     while let Ok((order, reply)) = ordered.recv() {
-        // The client has left meanwhile.
+        // The client has disconnected, so no one would learn of the result.
         if reply.is_closed() {
             continue;
         }
@@ -72,7 +72,7 @@ fn run(
             CaptureOrder::Start => captures.start(guests).map(CaptureOutcome::Started),
             CaptureOrder::Stop => captures.stop().map(CaptureOutcome::Stopped),
         };
-        // It was done, whether the client knows or not.
-        let _told = reply.send(outcome);
+        // If the client has disconnected by now, the order stays carried out.
+        let _sent = reply.send(outcome);
     }
 }

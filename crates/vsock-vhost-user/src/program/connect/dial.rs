@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! From a path and a port to a connection: `CONNECT` and `OK`, again and again if that is wanted.
+//! Opening a connection: sends `CONNECT`, reads `OK`, and retries if the user asked for that.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,30 +14,28 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use thiserror::Error;
 use vsock_proto::handshake::{OkParser, Parse};
 
-/// Pauses between two attempts: the first, and the longest.
+/// The pauses between two attempts: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
-/// Why there is no connection.
+/// An error while opening a connection.
 #[derive(Debug, Error)]
 pub(crate) enum DialError {
-    /// No device listens.
-    #[error("no device listens there: is it started? --wait 30s waits for it")]
+    /// No device listens on the path.
+    #[error("no device is listening; start it, or wait for it with --wait 30s")]
     NoDevice(#[source] io::Error),
     #[error(transparent)]
     Socket(io::Error),
-    /// It closed the connection in place of an answer.
-    #[error(
-        "refused: the guest has no listener on the port, or has not booted; --wait 30s tries again"
-    )]
+    /// The device closed the connection instead of answering.
+    #[error("refused: the guest has no listener on the port or has not booted; --wait 30s retries")]
     Refused,
-    #[error("the device did not answer within {0:?}: is a guest running?")]
+    #[error("no answer from the device within {0:?}; check that the guest is running")]
     Silent(Duration),
-    #[error("expected OK and a number, so no device of this kind listens there")]
+    #[error("unexpected answer: expected OK and a number; is this a device's --uds-path?")]
     Answer,
 }
 
 impl DialError {
-    /// Whether it may be different a moment later.
+    /// Returns whether a later attempt can succeed.
     const fn may_pass(&self) -> bool {
         match self {
             Self::NoDevice(_) | Self::Refused => true,
@@ -50,11 +48,11 @@ impl DialError {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: UnixStream,
-    /// What the guest has said already.
+    /// Bytes from the guest that were read together with the `OK`.
     pub(crate) first: Vec<u8>,
 }
 
-/// What to connect to.
+/// The device and the port to connect to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialler<'a> {
     pub(crate) path: &'a Path,
@@ -62,8 +60,10 @@ pub(crate) struct Dialler<'a> {
 }
 
 impl Dialler<'_> {
-    /// Tries until the guest answers, or this long. The last attempt may be cut short: if one
-    /// before it was refused, that says more than the silence.
+    /// Retries for up to `wait` until the guest answers.
+    ///
+    /// The end of the time can cut the last attempt short. If an earlier one was refused, that is
+    /// the better error to report than no answer.
     pub(crate) fn dial_until_answered(self, wait: Duration) -> Result<Connection, DialError> {
         let begun = Instant::now();
         let left = || wait.saturating_sub(begun.elapsed());
@@ -85,17 +85,17 @@ impl Dialler<'_> {
         }
     }
 
-    /// Tries once. The answer must come within this time.
+    /// Tries once, and waits for up to `patience` for the answer.
     pub(crate) fn dial(self, patience: Duration) -> Result<Connection, DialError> {
         let begun = Instant::now();
-        // Zero would stand for no limit.
+        // A socket timeout of zero would mean no limit.
         let left = || {
             let left = patience.saturating_sub(begun.elapsed());
             left.max(Duration::from_millis(1))
         };
         let mut socket = self.socket(left())?;
-        let told = socket.write_all(format!("CONNECT {}\n", self.port).as_bytes());
-        told.map_err(|error| failed(error, patience))?;
+        let sent = socket.write_all(format!("CONNECT {}\n", self.port).as_bytes());
+        sent.map_err(|error| failed(error, patience))?;
         let mut parser = OkParser::new();
         let mut bytes = [0; 4096];
         loop {
@@ -112,6 +112,7 @@ impl Dialler<'_> {
             match parser.feed(piece) {
                 Ok(Parse::NeedMore) => {}
                 Ok(Parse::Line { used, .. }) => {
+                    // The timeouts are for the handshake only.
                     socket.set_read_timeout(None).map_err(DialError::Socket)?;
                     socket.set_write_timeout(None).map_err(DialError::Socket)?;
                     let first = piece.get(used..).unwrap_or_default().to_vec();
@@ -122,13 +123,13 @@ impl Dialler<'_> {
         }
     }
 
-    /// A socket that is connected to the device. A device whose queue of clients is full may take
-    /// its time.
+    /// Returns a socket that is connected to the device. This blocks, for up to `patience`, while
+    /// the device's backlog is full.
     fn socket(self, patience: Duration) -> Result<UnixStream, DialError> {
         let address = SocketAddrUnix::new(self.path).map_err(|error| match error {
             Errno::NAMETOOLONG => DialError::Socket(io::Error::new(
                 ErrorKind::InvalidInput,
-                "the path is too long for a socket; use a shorter one, such as a symbolic link",
+                "the path is too long for a socket; use a shorter path, such as a symbolic link",
             )),
             error => DialError::Socket(error.into()),
         })?;
@@ -147,7 +148,7 @@ impl Dialler<'_> {
     }
 }
 
-/// Why the device was not heard.
+/// Converts an error of the socket during the handshake.
 fn failed(error: io::Error, patience: Duration) -> DialError {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => DialError::Silent(patience),

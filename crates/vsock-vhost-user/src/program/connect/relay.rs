@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes both ways between a connection and the standard streams. Each direction has a thread that
-//! waits in its calls, and ends by itself.
+//! Relays bytes between a connection and the standard streams. Each direction has a thread that
+//! blocks in its system calls.
 //!
-//! The standard streams may be shared with other processes, so their flags stay as they are,
-//! whether they wait or not.
+//! Other processes may share the standard streams, so this code does not change their flags and
+//! works whether they are blocking or not.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -23,10 +23,10 @@ use thiserror::Error;
 
 use super::dial::Connection;
 
-/// Bytes that are moved by two calls at most.
+/// The size of the buffer for each direction.
 const BUFFER: usize = 256 * 1024;
 
-/// How a connection has failed.
+/// An error while relaying bytes.
 #[derive(Debug, Error)]
 pub(crate) enum RelayError {
     #[error("cannot start a thread")]
@@ -35,15 +35,15 @@ pub(crate) enum RelayError {
     Input(#[source] io::Error),
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
-    #[error("the guest has reset the connection")]
+    #[error("the guest reset the connection")]
     Reset,
-    #[error("the guest takes nothing more: the rest of standard input was not sent")]
+    #[error("the guest stopped receiving before all of standard input was sent")]
     Unsent,
     #[error("the device's socket failed")]
     Socket(#[source] io::Error),
 }
 
-/// Moves bytes until both directions have ended, or the device has closed the connection.
+/// Relays bytes until both directions have ended or the device has closed the connection.
 pub(crate) fn run(connection: &Connection) -> Result<(), RelayError> {
     let Connection { socket, first } = connection;
     let sending = Arc::new(Sending::default());
@@ -58,11 +58,12 @@ pub(crate) fn run(connection: &Connection) -> Result<(), RelayError> {
     receive(socket, first)?;
     close_output().map_err(RelayError::Output)?;
     wait_for_hangup(socket).map_err(RelayError::Socket)?;
-    // Standard input may stay open for ever; what was read of it must have been sent.
+    // The other thread may be blocked in a read of standard input that never ends, so it is not
+    // joined. Taking the lock waits until the bytes that it has read are sent.
     std::mem::replace(&mut *sending.result(), Ok(()))
 }
 
-/// Standard input to the guest.
+/// The direction from standard input to the guest, with its result so far.
 #[derive(Debug)]
 struct Sending(Mutex<Result<(), RelayError>>);
 
@@ -73,7 +74,7 @@ impl Default for Sending {
 }
 
 impl Sending {
-    /// Sends until standard input ends, or the guest takes no more.
+    /// Sends until standard input ends or the guest stops receiving.
     fn run(&self, socket: &UnixStream) {
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -85,10 +86,10 @@ impl Sending {
                     break;
                 }
             };
-            // Locked until all of it is sent: who looks at the result waits for that.
+            // Locked until all of these bytes are sent: the thread that reads the result waits.
             let mut result = self.result();
             let bytes = buffer.get(..count).unwrap_or_default();
-            *result = write_whole(socket, bytes).map_err(|error| match error {
+            *result = write_all(socket, bytes).map_err(|error| match error {
                 Errno::PIPE | Errno::CONNRESET => RelayError::Unsent,
                 error => RelayError::Socket(error.into()),
             });
@@ -97,6 +98,7 @@ impl Sending {
             }
         }
         match socket.shutdown(Shutdown::Write) {
+            // A connection that the guest has closed already is not an error.
             Err(error) if error.kind() != io::ErrorKind::NotConnected => {
                 *self.result() = Err(RelayError::Socket(error));
             }
@@ -109,9 +111,9 @@ impl Sending {
     }
 }
 
-/// Writes what the guest sends to standard output, up to its end.
+/// Writes what the guest sends to standard output, until the guest stops sending.
 fn receive(socket: &UnixStream, first: &[u8]) -> Result<(), RelayError> {
-    put_out(first)?;
+    write_output(first)?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = match read_some(socket, &mut buffer) {
@@ -120,21 +122,22 @@ fn receive(socket: &UnixStream, first: &[u8]) -> Result<(), RelayError> {
             Err(Errno::CONNRESET) => return Err(RelayError::Reset),
             Err(error) => return Err(RelayError::Socket(error.into())),
         };
-        put_out(buffer.get(..count).unwrap_or_default())?;
+        write_output(buffer.get(..count).unwrap_or_default())?;
     }
 }
 
-fn put_out(bytes: &[u8]) -> Result<(), RelayError> {
-    let written = write_whole(io::stdout(), bytes);
+fn write_output(bytes: &[u8]) -> Result<(), RelayError> {
+    let written = write_all(io::stdout(), bytes);
     if written == Err(Errno::PIPE) {
-        // There is no one to read, nor to be told. It does not return, as the default is to end the
-        // process.
+        // The reader has gone. End as other filters do: this call does not return, because the
+        // default action is to end the process.
         let _ended = emulate_default_handler(SIGPIPE);
     }
     written.map_err(|error| RelayError::Output(error.into()))
 }
 
-/// Its reader learns of the end.
+/// Closes standard output, so that its reader sees the end. The descriptor stays in use, so that no
+/// other file gets its number.
 fn close_output() -> io::Result<()> {
     let nothing = OpenOptions::new().write(true).open("/dev/null")?;
     Ok(dup2_stdout(nothing)?)
@@ -143,7 +146,7 @@ fn close_output() -> io::Result<()> {
 /// Waits until both directions of the socket have ended.
 fn wait_for_hangup(socket: &UnixStream) -> io::Result<()> {
     loop {
-        // Errors and the end of both directions are reported whatever is asked for.
+        // `poll` always reports errors and hang-ups, even with no events requested.
         match poll(&mut [PollFd::new(socket, PollFlags::empty())], None) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
@@ -152,7 +155,7 @@ fn wait_for_hangup(socket: &UnixStream) -> io::Result<()> {
     }
 }
 
-/// Reads at least a byte, or finds the end. It also waits where the descriptor does not.
+/// Reads at least one byte, or returns 0 at the end. Blocks even if the descriptor is non-blocking.
 fn read_some(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     loop {
         match read(&fd, &mut *buffer) {
@@ -163,8 +166,8 @@ fn read_some(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
-/// Writes all bytes. It also waits where the descriptor does not.
-fn write_whole(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+/// Writes all bytes. Blocks even if the descriptor is non-blocking.
+fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match write(&fd, bytes) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),

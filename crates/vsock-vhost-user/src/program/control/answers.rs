@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What each request of the control socket is answered.
+//! The answers to the requests of the control socket.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ type Answer = Response<Full<Bytes>>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Answers one request. Its body is not read.
+/// Answers one request. Its body is ignored.
 pub(super) async fn answer(
     controlled: Arc<Controlled>,
     request: Request<Incoming>,

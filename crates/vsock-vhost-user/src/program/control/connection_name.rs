@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The names of connections for people and requests.
+//! The names of connections in output and requests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,16 +8,16 @@ use std::str::FromStr;
 use thiserror::Error;
 use vsock_vhost_user::ConnectionId;
 
-/// A connection of one of several guests: the guest's CID, and the number of the connection there.
+/// The name of a connection: the guest's CID, and the connection's number in that guest's device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct ConnectionName {
     pub(crate) guest: u64,
     pub(crate) id: ConnectionId,
 }
 
-/// A text that names no connection.
+/// The error for a text that is not the name of a connection.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("expected CID-NUMBER, as 3-17, from the list of connections")]
+#[error("expected CID-NUMBER, such as 3-17, from the list of connections")]
 pub(crate) struct ConnectionNameError;
 
 impl FromStr for ConnectionName {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_read_as_it_is_written_and_nothing_else_is_one() {
+    fn a_name_can_be_parsed_and_formatted() {
         let name: ConnectionName = "3-17".parse().unwrap();
         assert_eq!((name.guest, u64::from(name.id)), (3, 17));
         assert_eq!(name.to_string(), "3-17");

@@ -3,7 +3,7 @@
 use super::guests::Guests;
 use crate::program::capture::CaptureControl;
 
-/// What the control socket is for.
+/// The parts of the program that the control socket gives access to.
 #[derive(Clone, Debug)]
 pub(crate) struct Controlled {
     pub(crate) guests: Guests,

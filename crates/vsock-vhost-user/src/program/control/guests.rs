@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program's devices, asked all together: one that does not answer delays no other's answer.
+//! Queries to the program's devices. All devices are asked at the same time, so a device that does
+//! not answer does not delay the others' answers.
 
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use vsock_vhost_user::{ConnectionList, DeviceReport, GuestCid, Inquiry, InspectE
 
 use super::connection_name::ConnectionName;
 
-/// How long devices have for an answer.
+/// How long devices can take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What each guest's device has answered.
+/// The answer of each guest's device.
 pub(super) type Answers<T> = Vec<(GuestCid, Result<T, InspectError>)>;
 
-/// What to ask.
+/// The devices of all guests.
 #[derive(Clone, Debug)]
 pub(crate) struct Guests(Vec<Inspector>);
 
@@ -24,17 +25,17 @@ impl Guests {
         Self(inspectors)
     }
 
-    /// The figures of each.
+    /// Returns the counters of each device.
     pub(super) async fn reports(&self) -> Answers<DeviceReport> {
         self.ask(Inspector::report).await
     }
 
-    /// The connections of each.
+    /// Returns the connections of each device.
     pub(super) async fn connections(&self) -> Answers<ConnectionList> {
         self.ask(Inspector::connections).await
     }
 
-    /// Ends a connection; returns whether there was one.
+    /// Resets a connection; returns whether it existed.
     pub(super) async fn reset(&self, name: ConnectionName) -> Result<bool, InspectError> {
         let mut inspectors = self.0.iter();
         let inspector = inspectors.find(|inspector| u64::from(inspector.guest_cid()) == name.guest);
@@ -47,6 +48,7 @@ impl Guests {
     async fn ask<T>(&self, question: impl Fn(&Inspector) -> Inquiry<T>) -> Answers<T> {
         let deadline = Instant::now() + PATIENCE;
         let ask = |inspector: &Inspector| (inspector.guest_cid(), question(inspector));
+        // Each question is sent when it is made, and all share one deadline.
         let asked: Vec<_> = self.0.iter().map(ask).collect();
         let mut answers = Vec::with_capacity(asked.len());
         for (guest, inquiry) in asked {

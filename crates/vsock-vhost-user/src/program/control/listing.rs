@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections as JSON, for both ends of the control socket.
+//! The list of connections as JSON: the program writes it, and `ctl` reads it.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use vsock_vhost_user::{ConnectionInfo, ConnectionList, GuestCid, Initiator, Sock
 use super::connection_name::ConnectionName;
 use super::guests::Answers;
 
-/// What `GET /connections` answers.
+/// The answer to `GET /connections`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Listing {
     pub(crate) connections: Vec<Connection>,
@@ -25,20 +25,21 @@ pub(crate) struct Connection {
     pub(crate) id: String,
     pub(crate) guest: Address,
     pub(crate) host: Address,
-    /// The side that has begun it: `guest` or `host`.
+    /// The side that opened the connection: `guest` or `host`.
     pub(crate) initiator: String,
     /// `stream` or `seqpacket`.
     #[serde(rename = "type")]
     pub(crate) socket_type: String,
-    /// Where it is in its life, as `connected`.
+    /// The phase of the connection's life, such as `connected`.
     pub(crate) phase: String,
-    /// Milliseconds since it was begun, without those in which the guest was paused.
+    /// Milliseconds since the connection was opened, not counting time in which the guest was
+    /// paused.
     pub(crate) age_ms: u64,
     pub(crate) bytes_from_guest: u64,
     pub(crate) bytes_to_guest: u64,
-    /// Bytes of the guest that the host component has not taken.
+    /// Bytes from the guest that the host has not taken yet.
     pub(crate) waiting: u64,
-    /// Bytes that the guest was sent and has not taken.
+    /// Bytes sent to the guest that it has not consumed yet.
     pub(crate) in_flight: u64,
 }
 
@@ -55,7 +56,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Why something could not be done, as JSON.
+/// The body of an answer to a request that failed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Failure {
     pub(crate) error: String,
@@ -114,7 +115,7 @@ impl Connection {
     }
 }
 
-/// The name of a variant, as machines want it: `GuestReset` is `guest_reset`.
+/// Converts the name of a variant to snake case: `GuestReset` becomes `guest_reset`.
 pub(super) fn snake_case(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 4);
     for letter in name.chars() {
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variants_have_names_for_machines() {
+    fn variant_names_become_snake_case() {
         assert_eq!(snake_case("MessageTooLong"), "message_too_long");
         assert_eq!(snake_case("Clean"), "clean");
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The figures as `OpenMetrics` text. Each is there twice: `vsock_guest_NAME` has the guest's CID
-//! as a label, `vsock_NAME` is the sum over all guests.
+//! The metrics as `OpenMetrics` text. Each metric appears twice: `vsock_guest_NAME` has the guest's
+//! CID as a label, and `vsock_NAME` is the total over all guests.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 
 type Labels = Vec<(&'static str, String)>;
 
-/// Values by their labels.
+/// The values of a metric, by label.
 #[derive(Debug, Default)]
 struct Samples(BTreeMap<Labels, u64>);
 
@@ -35,7 +35,7 @@ impl Samples {
         self.insert(vec![(label, of.into())], value);
     }
 
-    /// Adds a count of each queue.
+    /// Adds a counter of each queue.
     fn add_by_queue(&mut self, report: &DeviceReport, of: fn(&QueueCounters) -> u64) {
         let queues = &report.queues;
         self.add_by("queue", "rx", of(&queues.rx));
@@ -49,21 +49,21 @@ impl Samples {
     }
 }
 
-/// What a figure is of.
+/// The unit of a metric.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Measure {
     Number,
     Bytes,
 }
 
-/// One figure.
+/// The definition of a metric.
 #[derive(Clone, Copy)]
-struct Figure {
+struct Metric {
     name: &'static str,
     help: &'static str,
     measure: Measure,
     metric_type: MetricType,
-    /// Adds its values of one guest.
+    /// Adds the values for one guest.
     read: fn(&DeviceReport, &mut Samples),
 }
 
@@ -71,8 +71,8 @@ const fn counter(
     name: &'static str,
     help: &'static str,
     read: fn(&DeviceReport, &mut Samples),
-) -> Figure {
-    Figure {
+) -> Metric {
+    Metric {
         name,
         help,
         measure: Measure::Number,
@@ -85,8 +85,8 @@ const fn gauge(
     name: &'static str,
     help: &'static str,
     read: fn(&DeviceReport, &mut Samples),
-) -> Figure {
-    Figure {
+) -> Metric {
+    Metric {
         metric_type: MetricType::Gauge,
         ..counter(name, help, read)
     }
@@ -95,11 +95,11 @@ const fn gauge(
 const FROM: &str = "from_guest";
 const TO: &str = "to_guest";
 
-/// What there is at the moment.
-const GAUGES: [Figure; 6] = [
+/// Current values.
+const GAUGES: [Metric; 6] = [
     gauge(
         "driver_active",
-        "Guests whose driver is served",
+        "Guests whose driver is active",
         |report, out| {
             out.add(u64::from(report.is_active));
         },
@@ -114,17 +114,17 @@ const GAUGES: [Figure; 6] = [
     ),
     gauge(
         "accepting",
-        "Connections of the guest that wait for a busy host component",
+        "Connections of the guest that wait for a host listener with a full backlog",
         |report, out| out.add(report.gauges.accepting),
     ),
     gauge(
         "resets_owed",
-        "RSTs without a connection that wait for buffers of the guest",
+        "Resets that belong to no connection and wait for the guest to provide buffers",
         |report, out| out.add(report.gauges.resets_owed),
     ),
     gauge(
         "queue_depth",
-        "Chains that the driver has made available and the device has not taken",
+        "Descriptor chains that the driver made available and the device has not taken",
         |report, out| {
             let depths = report.depths;
             for (queue, depth) in [
@@ -140,11 +140,11 @@ const GAUGES: [Figure; 6] = [
     ),
 ];
 
-/// What has happened to connections.
-const CONNECTIONS: [Figure; 6] = [
+/// Events in the lives of connections.
+const CONNECTIONS: [Metric; 6] = [
     counter(
         "connections_begun",
-        "Connections that were begun, refused ones among them",
+        "Connection attempts, including refused ones, by the side that made them",
         |report, out| {
             let counts = report.connections;
             out.add_by("initiator", "guest", counts.guest_initiated);
@@ -153,7 +153,7 @@ const CONNECTIONS: [Figure; 6] = [
     ),
     counter(
         "connections_ended",
-        "Connections that have ended, by way",
+        "Connections that ended, by the way they ended",
         |report, out| {
             for (ending, count) in report.connections.endings.iter() {
                 out.add_by("ending", snake_case(&format!("{ending:?}")), count);
@@ -162,7 +162,7 @@ const CONNECTIONS: [Figure; 6] = [
     ),
     counter(
         "refused",
-        "Clients and connections that were refused, by reason",
+        "Refused clients and connections, by reason",
         |report, out| {
             for reason in RefusalReason::ALL {
                 out.add_by("reason", reason.name(), report.connections.refused(reason));
@@ -171,43 +171,39 @@ const CONNECTIONS: [Figure; 6] = [
     ),
     counter(
         "accept_failures",
-        "Clients that could not be accepted",
+        "Host clients that could not be accepted",
         |report, out| {
             out.add(report.connections.accept_failures);
         },
     ),
     counter(
         "credit_stalls",
-        "How often a connection had to stop because the guest's buffer was full",
+        "Times that a connection stopped because the guest's buffer was full",
         |report, out| out.add(report.connections.credit_stalls),
     ),
     counter(
         "host_stalls",
-        "How often a host component took less than the guest had sent",
+        "Times that the host took fewer bytes than the guest had sent",
         |report, out| out.add(report.connections.host_stalls),
     ),
 ];
 
-/// What has been moved.
-const TRAFFIC: [Figure; 6] = [
-    Figure {
+/// Traffic.
+const TRAFFIC: [Metric; 6] = [
+    Metric {
         measure: Measure::Bytes,
-        ..counter(
-            "payload",
-            "Bytes of payload that were moved",
-            |report, out| {
-                out.add_by("direction", FROM, report.connections.bytes_from_guest);
-                out.add_by("direction", TO, report.connections.bytes_to_guest);
-            },
-        )
+        ..counter("payload", "Payload bytes transferred", |report, out| {
+            out.add_by("direction", FROM, report.connections.bytes_from_guest);
+            out.add_by("direction", TO, report.connections.bytes_to_guest);
+        })
     },
-    counter("packets", "Packets that were moved", |report, out| {
+    counter("packets", "Packets transferred", |report, out| {
         out.add_by("direction", FROM, report.connections.packets_from_guest);
         out.add_by("direction", TO, report.connections.packets_to_guest);
     }),
     counter(
         "credit_updates",
-        "Packets that only told of credit",
+        "Packets that only carried a credit update",
         |report, out| {
             out.add_by(
                 "direction",
@@ -219,7 +215,7 @@ const TRAFFIC: [Figure; 6] = [
     ),
     counter(
         "packets_dropped",
-        "Packets of the guest that were dropped, by reason",
+        "Packets from the guest that were dropped, by reason",
         |report, out| {
             out.add_by("reason", "malformed", report.queues.malformed_packets);
             out.add_by("reason", "rejected", report.connections.packets_rejected);
@@ -228,63 +224,65 @@ const TRAFFIC: [Figure; 6] = [
     ),
     counter(
         "unusable_buffers",
-        "Buffers of the guest that could not be used",
+        "Buffers from the guest that could not be used",
         |report, out| {
             out.add(report.queues.unusable_buffers);
         },
     ),
     counter(
         "transport_resets",
-        "Transport resets that the guest was told of",
+        "Transport reset events sent to the guest",
         |report, out| {
             out.add(report.queues.transport_resets);
         },
     ),
 ];
 
-/// What guest and device have told each other.
-const NOTIFICATIONS: [Figure; 4] = [
+/// Notifications between guest and device.
+const NOTIFICATIONS: [Metric; 4] = [
     counter(
         "chains_used",
-        "Chains that were given back to the driver",
+        "Descriptor chains returned to the driver",
         |report, out| out.add_by_queue(report, |counts| counts.chains_used),
     ),
     counter(
         "notifications_sent",
-        "Notifications of the guest",
+        "Interrupts sent to the guest",
         |report, out| out.add_by_queue(report, |counts| counts.notifications_sent),
     ),
     counter(
         "notifications_spared",
-        "Chains that were given back without a notification of their own",
+        "Descriptor chains returned without an interrupt of their own",
         |report, out| out.add_by_queue(report, |counts| counts.notifications_spared),
     ),
     counter(
         "kicks",
-        "Notifications from the guest that woke its device",
+        "Kicks by the guest that woke its device",
         |report, out| {
             out.add(report.kicks);
         },
     ),
 ];
 
-/// The answers of the guests' devices, as a scrape finds them.
+/// The answers of all devices to one scrape.
 #[derive(Debug)]
 struct Scrape(Answers<DeviceReport>);
 
 impl Scrape {
-    /// A figure, summed up or by guest.
-    fn encode_figure(
+    /// Encodes a metric, as a total or by guest.
+    fn encode_metric(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
-        figure: &Figure,
+        metric: &Metric,
         scope: Scope,
     ) -> fmt::Result {
         let mut samples = Samples::default();
+        // Totals add up samples with the same labels. With the guest's CID as a further label, the
+        // samples of different guests stay apart.
         for (guest, answer) in &self.0 {
             let Ok(report) = answer else { continue };
             let mut of_guest = Samples::default();
-            (figure.read)(report, &mut of_guest);
+            (metric.read)(report, &mut of_guest);
             for (mut labels, value) in of_guest.0 {
                 if scope == Scope::Guest {
                     labels.insert(0, ("guest", u64::from(*guest).to_string()));
@@ -292,21 +290,21 @@ impl Scrape {
                 samples.insert(labels, value);
             }
         }
-        let name = scope.name(figure.name);
-        let unit = (figure.measure == Measure::Bytes).then_some(Unit::Bytes);
-        let (help, metric_type) = (figure.help, figure.metric_type);
-        let mut metric = encoder.encode_descriptor(&name, help, unit.as_ref(), metric_type)?;
-        // Without labels there is one value, which is no family.
+        let name = scope.name(metric.name);
+        let unit = (metric.measure == Measure::Bytes).then_some(Unit::Bytes);
+        let (help, metric_type) = (metric.help, metric.metric_type);
+        let mut encoder = encoder.encode_descriptor(&name, help, unit.as_ref(), metric_type)?;
+        // A metric without labels has a single value and must not be encoded as a family.
         if let Some(value) = samples.0.get(&Vec::new()) {
-            return encode_value(metric, metric_type, *value);
+            return encode_value(encoder, metric_type, *value);
         }
         for (labels, value) in &samples.0 {
-            encode_value(metric.encode_family(labels)?, metric_type, *value)?;
+            encode_value(encoder.encode_family(labels)?, metric_type, *value)?;
         }
         Ok(())
     }
 
-    /// Which devices have answered: of the others, all figures are missing.
+    /// Encodes which devices answered. The other metrics are missing for devices that did not.
     fn encode_responding(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let name = Scope::Guest.name("responding");
         let help = "Whether the guest's device answered in time";
@@ -320,7 +318,7 @@ impl Scrape {
     }
 }
 
-/// Whose figures they are.
+/// The guests that a metric covers: all together, or each one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Scope {
     All,
@@ -346,21 +344,21 @@ fn encode_value(encoder: MetricEncoder<'_>, metric_type: MetricType, value: u64)
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_responding(&mut encoder)?;
-        for figure in GAUGES
+        for metric in GAUGES
             .iter()
             .chain(&CONNECTIONS)
             .chain(&TRAFFIC)
             .chain(&NOTIFICATIONS)
         {
             for scope in [Scope::All, Scope::Guest] {
-                self.encode_figure(&mut encoder, figure, scope)?;
+                self.encode_metric(&mut encoder, metric, scope)?;
             }
         }
         Ok(())
     }
 }
 
-/// The text of a scrape.
+/// Returns the `OpenMetrics` text for these answers.
 pub(super) fn text_of(answers: Answers<DeviceReport>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("vsock");
     registry.register_collector(Box::new(Scrape(answers)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! All figures and connections to the log, when a signal asks for them.
+//! Reports: SIGUSR1 writes all metrics and connections to the log.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -14,19 +14,19 @@ use super::metrics;
 use crate::program::logging::Voice;
 use crate::program::thread;
 
-/// How long the log has for one report.
+/// How long the log can take to accept a report.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks for reports, from any thread and without waiting.
+/// A handle that requests reports, from any thread and without blocking.
 #[derive(Debug)]
 pub(crate) struct Reporter(SyncSender<()>);
 
 impl Reporter {
-    /// Starts the thread that writes them, which begins with `begin`.
+    /// Starts the thread that writes reports. It runs `begin` first.
     ///
     /// # Errors
     ///
-    /// No thread can be started, or the one of `begin`.
+    /// The thread cannot be started, or `begin` fails.
     pub(crate) fn start(
         guests: Guests,
         log: Voice,
@@ -37,11 +37,14 @@ impl Reporter {
         Ok(Self(asks))
     }
 
-    /// Asks for one. While one is being written, another waits, and more are one with that.
+    /// Requests a report. While a report is being written, any number of requests result in one
+    /// more.
     pub(crate) fn ask(&self) {
         match self.0.try_send(()) {
             Ok(()) | Err(TrySendError::Full(())) => {}
-            Err(TrySendError::Disconnected(())) => log::warn!("reports are not written any more"),
+            Err(TrySendError::Disconnected(())) => {
+                log::warn!("cannot write a report: the thread that writes reports has ended");
+            }
         }
     }
 }
@@ -54,7 +57,7 @@ fn run(asked: &Receiver<()>, guests: &Guests, log: &Voice) {
     }
 }
 
-/// Writes one report. The first line that finds no room in time is the last.
+/// Writes one report. If a line does not fit in time, the rest of the report is left out.
 fn report(guests: &Guests, log: &Voice) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let (reports, connections) =
@@ -63,21 +66,21 @@ fn report(guests: &Guests, log: &Voice) -> io::Result<()> {
     let figures = page.lines().filter(|line| !line.starts_with('#'));
     let listing = Listing::of(&connections);
     let silent = listing.silent_guests.iter();
-    let silent = silent.map(|guest| format!("guest {guest} does not answer"));
+    let silent = silent.map(|guest| format!("no answer from guest {guest}'s device"));
     let connections = listing.connections.iter().map(line);
     let mut lines = figures.map(str::to_owned).chain(silent).chain(connections);
     let end = Instant::now() + PATIENCE;
     let written = lines.all(|line| {
         let left = end.saturating_duration_since(Instant::now());
-        log.say_in_time(&format!("report: {line}"), left)
+        log.write_line_within(&format!("report: {line}"), left)
     });
     if !written {
-        log::warn!("the rest of a report is missing, standard error did not take it");
+        log::warn!("the rest of a report was dropped, because standard error was not read");
     }
     Ok(())
 }
 
-/// A connection as a line of the log.
+/// Formats a connection as a line of a report.
 fn line(connection: &Connection) -> String {
     let Connection {
         id,
@@ -93,8 +96,8 @@ fn line(connection: &Connection) -> String {
         in_flight,
     } = connection;
     format!(
-        "connection {id}: guest {guest}, host {host}, {socket_type}, begun by the {initiator}, {phase}, \
-         {age_ms} ms old, {bytes_from_guest} bytes from the guest, {bytes_to_guest} to it, {waiting} \
-         waiting, {in_flight} in flight"
+        "connection {id}: guest {guest}, host {host}, {socket_type}, opened by the {initiator}, \
+         {phase}, {age_ms} ms old, bytes: {bytes_from_guest} from the guest, {bytes_to_guest} to \
+         the guest, {waiting} waiting, {in_flight} in flight"
     )
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The control socket: who may have it, how many clients, and for how long.
+//! The server of the control socket.
 //!
-//! Each client has one request, a bounded header and a bounded time. When too many are there, the
-//! one that came first makes room, so clients that only hold their connection keep no other out.
-//! All of them are served on a thread of their own, which waits for no device's.
+//! Each client can send one request, with a limited header and in a limited time. When there are
+//! too many clients, the oldest is disconnected, so clients that only hold a connection cannot lock
+//! others out. A separate thread serves all clients and never blocks on a device thread.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,38 +29,40 @@ use super::answers::answer;
 use super::controlled::Controlled;
 use crate::program::thread;
 
-/// The permissions of the socket: this user's alone.
+/// The permissions of the socket: only this user can connect.
 const MODE: u32 = 0o600;
 
-/// Clients at a time.
+/// The maximum number of clients at one time.
 const MAX_CLIENTS: usize = 16;
 
-/// Bytes of a request's header, of which there may be this many lines.
+/// The maximum size of a request's header, in bytes and in lines.
 const MAX_HEADER: usize = 8192;
 const MAX_HEADER_LINES: usize = 32;
 
-/// How long a client has for its header, and for the request as a whole.
+/// How long a client can take to send its header, and for the whole request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait after a client that could not be accepted, as when no descriptor is left.
+/// The pause after a client could not be accepted, for example because no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The control socket, and the thread that serves it. Dropping it ends both.
+/// The control socket and the thread that serves it. Dropping it removes the socket and ends the
+/// thread.
 #[derive(Debug)]
 pub(crate) struct Control {
     _listener: NamedListener,
-    /// Dropping it ends the thread.
+    /// Dropping the sender ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Control {
-    /// Listens on `path`, for this user alone. The thread that serves it begins with `begin`.
+    /// Listens on `path`, to which only this user can connect. The thread that serves the socket
+    /// runs `begin` first.
     ///
     /// # Errors
     ///
-    /// The socket cannot be made, or no thread can be started, or the one of `begin`.
+    /// The socket cannot be created, the thread cannot be started, or `begin` fails.
     pub(crate) fn start(
         path: &Path,
         controlled: Controlled,
@@ -82,7 +84,7 @@ impl Control {
         let thread = thread::start("control", begin, move || {
             runtime.block_on(async {
                 task::spawn(serve(socket, Arc::new(controlled)));
-                // It ends by an error: nothing is ever sent.
+                // Nothing is ever sent: this returns an error once the sender is dropped.
                 let _dropped = stopped.await;
             });
         })?;
@@ -99,20 +101,19 @@ impl Drop for Control {
         drop(self.stop.take());
         let joined = self.thread.take().map(JoinHandle::join);
         if matches!(joined, Some(Err(_))) {
-            log::error!(
-                "the thread of the control socket has panicked, this is a defect to report"
-            );
+            log::error!("the thread of the control socket panicked; please report this defect");
         }
     }
 }
 
-/// Serves clients for as long as the thread runs.
+/// Accepts and serves clients for as long as the thread runs.
 async fn serve(socket: UnixListener, controlled: Arc<Controlled>) {
     let mut clients: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match socket.accept().await {
             Ok((stream, _)) => {
                 clients.retain(|client| !client.is_finished());
+                // Abort the oldest client to make room for the new one.
                 if clients.len() >= MAX_CLIENTS {
                     if let Some(first) = clients.pop_front() {
                         first.abort();
@@ -121,6 +122,7 @@ async fn serve(socket: UnixListener, controlled: Arc<Controlled>) {
                 let client = task::spawn(serve_client(stream, Arc::clone(&controlled)));
                 clients.push_back(client.abort_handle());
             }
+            // The client stays in the backlog, so without a pause this loop would spin.
             Err(error) => {
                 log::debug!("cannot accept a client of the control socket: {error}");
                 interval_at(Instant::now() + PAUSE, PAUSE).tick().await;
@@ -137,12 +139,12 @@ async fn serve_client(stream: UnixStream, controlled: Arc<Controlled>) {
         .max_buf_size(MAX_HEADER)
         .max_headers(MAX_HEADER_LINES)
         .keep_alive(false)
-        // A client may end its sending with its request.
+        // A client can shut down its writing side after the request.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     match timeout(CLIENT_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => log::debug!("a client of the control socket: {error}"),
-        Err(_) => log::debug!("a client of the control socket took too long"),
+        Ok(Err(error)) => log::debug!("connection of a control client failed: {error}"),
+        Err(_) => log::debug!("disconnected a control client that took too long"),
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One request to a control socket, bounded in time and size.
+//! Sends a request to a control socket. The time and the size of the answer are limited.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,33 +17,36 @@ use tokio::net::UnixStream;
 use tokio::task;
 use tokio::time::timeout;
 
-/// How long the program has for an answer. It waits for its devices for one second.
+/// How long the program can take to answer. It waits up to one second for its devices.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer at most: some 200,000 connections.
+/// The maximum length of an answer in bytes, enough for about 200,000 connections.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// Why there is no answer.
+/// An error while sending a request or receiving its answer.
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
-    #[error("cannot reach {}, expected the socket of a running program's --control", path.display())]
+    #[error(
+        "cannot connect to {}: expected the --control path of a running program",
+        path.display()
+    )]
     Connect { path: PathBuf, source: io::Error },
     #[error(
-        "{} did not answer within {} seconds, is it the socket of --control?",
+        "no answer from {} within {} seconds; is it a --control path?",
         path.display(),
         PATIENCE.as_secs()
     )]
     TimedOut { path: PathBuf },
-    #[error("{} does not speak HTTP, expected the socket of --control", path.display())]
+    #[error("invalid HTTP from {}: expected a --control path", path.display())]
     Http { path: PathBuf, source: hyper::Error },
-    #[error("the answer of {} is not whole", path.display())]
+    #[error("incomplete answer from {}", path.display())]
     Body {
         path: PathBuf,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Where the program listens.
+/// A client of the control socket at a path.
 #[derive(Debug)]
 pub(super) struct Client {
     path: PathBuf,
@@ -59,7 +62,7 @@ impl Client {
         &self.path
     }
 
-    /// Asks, on a connection of its own.
+    /// Sends a request, on a connection of its own, and returns the status and the body.
     pub(super) async fn ask(
         &self,
         method: Method,
@@ -90,7 +93,7 @@ impl Client {
         let connection = task::spawn(connection);
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.method_mut() = method;
-        // What is asked for is our own text, or a name that was parsed.
+        // Parsing does not fail: the URI is a constant, or contains a name that was parsed.
         *request.uri_mut() = uri.parse().unwrap_or_default();
         let host = hyper::header::HeaderValue::from_static("localhost");
         request.headers_mut().insert(HOST, host);

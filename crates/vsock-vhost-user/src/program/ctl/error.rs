@@ -9,18 +9,18 @@ use thiserror::Error;
 use super::client::ClientError;
 use crate::program::control::ConnectionName;
 
-/// Why the command has failed.
+/// An error of the `ctl` command.
 #[derive(Debug, Error)]
 pub(crate) enum CtlError {
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("there is no connection {0}: `ctl PATH connections` lists those that there are")]
+    #[error("there is no connection {0}; `ctl PATH connections` lists the connections")]
     NoConnection(ConnectionName),
-    #[error("the program answers {status}: {text}")]
+    #[error("the program answered {status}: {text}")]
     Refused { status: StatusCode, text: String },
-    #[error("{} is not answered as expected, is it the socket of --control?", path.display())]
+    #[error("unexpected answer from {}; is it a --control path?", path.display())]
     Answer { path: PathBuf },
-    #[error("cannot set up the command's event loop")]
+    #[error("cannot start the event loop")]
     Runtime(#[source] io::Error),
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::error::CtlError;
 
-/// Writes to standard output, all of it and now.
+/// Writes text to standard output and flushes it.
 pub(super) fn print(text: &str) -> Result<(), CtlError> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes());

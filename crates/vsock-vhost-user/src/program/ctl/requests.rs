@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The requests, and what their answers mean.
+//! The requests to a running program, and the interpretation of its answers.
 
 use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
@@ -10,13 +10,13 @@ use super::error::CtlError;
 use crate::program::capture::{CaptureStarted, CaptureStopped};
 use crate::program::control::{ConnectionName, Failure, Listing};
 
-/// The connections of all guests.
+/// Returns the connections of all guests.
 pub(super) async fn connections(client: &Client) -> Result<Listing, CtlError> {
     let text = get(client, "/connections").await?;
     parse(client, &text)
 }
 
-/// What there is at a path.
+/// Returns the body of `GET uri`.
 pub(super) async fn get(client: &Client, uri: &str) -> Result<Vec<u8>, CtlError> {
     let (status, body) = client.ask(Method::GET, uri).await?;
     if status == StatusCode::OK {
@@ -26,7 +26,7 @@ pub(super) async fn get(client: &Client, uri: &str) -> Result<Vec<u8>, CtlError>
     }
 }
 
-/// Ends a connection.
+/// Resets a connection.
 pub(super) async fn close(client: &Client, id: ConnectionName) -> Result<(), CtlError> {
     let uri = format!("/connections/{id}");
     let (status, body) = client.ask(Method::DELETE, &uri).await?;
@@ -37,7 +37,7 @@ pub(super) async fn close(client: &Client, id: ConnectionName) -> Result<(), Ctl
     }
 }
 
-/// Begins a capture.
+/// Starts a capture.
 pub(super) async fn start_capture(client: &Client) -> Result<CaptureStarted, CtlError> {
     match client.ask(Method::POST, "/capture").await? {
         (StatusCode::CREATED, body) => parse(client, &body),
@@ -45,7 +45,7 @@ pub(super) async fn start_capture(client: &Client) -> Result<CaptureStarted, Ctl
     }
 }
 
-/// Ends it.
+/// Stops the capture.
 pub(super) async fn stop_capture(client: &Client) -> Result<CaptureStopped, CtlError> {
     match client.ask(Method::DELETE, "/capture").await? {
         (StatusCode::OK, body) => parse(client, &body),
@@ -62,7 +62,7 @@ fn parse<T: DeserializeOwned>(client: &Client, text: &[u8]) -> Result<T, CtlErro
 fn refused(status: StatusCode, body: &[u8]) -> CtlError {
     let text = match serde_json::from_slice::<Failure>(body) {
         Ok(failure) => failure.error,
-        Err(_) => "it does not say why".to_owned(),
+        Err(_) => "no reason given".to_owned(),
     };
     CtlError::Refused { status, text }
 }

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the command shows, in tables of at most 100 columns.
+//! The command's output, in tables of at most 100 columns.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use crate::program::capture::{CaptureStarted, CaptureStopped};
 use crate::program::control::{Connection, Listing};
+use crate::program::counted::counted;
 
-/// The widest line.
+/// The maximum width of a line.
 pub(super) const WIDTH: u16 = 100;
 
-/// The connections, in the order of their numbers.
+/// Formats the connections, ordered by guest and number.
 pub(super) fn connections(listing: &Listing) -> String {
     let mut connections: Vec<&Connection> = listing.connections.iter().collect();
     connections.sort_by_key(|connection| order(connection));
@@ -19,7 +20,7 @@ pub(super) fn connections(listing: &Listing) -> String {
         "ID",
         "GUEST",
         "HOST",
-        "BEGUN BY",
+        "OPENED BY",
         "TYPE",
         "PHASE",
         "AGE",
@@ -47,43 +48,46 @@ pub(super) fn connections(listing: &Listing) -> String {
     text(&table) + &silent(listing)
 }
 
-/// The guest's CID and the number of the connection.
+/// Returns the sort key of a connection: the guest's CID and the connection's number.
 fn order(connection: &Connection) -> (u64, u64) {
     let number = connection.id.split_once('-').map(|(_, number)| number);
     let number = number.and_then(|number| number.parse().ok());
     (connection.guest.cid, number.unwrap_or(0))
 }
 
-/// A line for each guest that is missing.
+/// Formats a line for each guest whose device did not answer.
 pub(super) fn silent(listing: &Listing) -> String {
     let silent = listing.silent_guests.iter();
     silent
-        .map(|guest| format!("guest {guest} does not answer: its connections are missing\n"))
+        .map(|guest| {
+            format!("no answer from guest {guest}'s device: its connections are missing\n")
+        })
         .collect()
 }
 
-/// The figures of an `OpenMetrics` page: those of all guests, then those of each.
+/// Formats the metrics of an `OpenMetrics` page: totals over all guests, then those of each guest.
 pub(super) fn metrics(page: &str) -> String {
     let samples = page.lines().filter(|line| !line.starts_with('#'));
     let samples = samples.filter_map(|line| line.rsplit_once(' '));
     let (of_guests, of_all): (Vec<_>, Vec<_>) =
         samples.partition(|(name, _)| name.starts_with("vsock_guest_"));
-    let mut table = table(&["FIGURE", "VALUE"], 1);
+    let mut table = table(&["METRIC", "VALUE"], 1);
     for (name, value) in of_all.into_iter().chain(of_guests) {
         table.add_row([name, value]);
     }
     text(&table)
 }
 
-/// The name of the file that a capture goes to, and a line for each guest that is missing.
+/// Formats the name of a capture's file, and a line for each guest whose packets are missing.
 pub(super) fn started(started: &CaptureStarted) -> String {
     let silent = started.silent_guests.iter();
-    let silent = silent
-        .map(|guest| format!("guest {guest} does not answer: its packets are not captured\n"));
+    let silent = silent.map(|guest| {
+        format!("no answer from guest {guest}'s device: its packets are not captured\n")
+    });
     format!("{}\n", started.file) + &silent.collect::<String>()
 }
 
-/// What is in the file of a capture, and what is not.
+/// Formats a summary of a capture that was stopped.
 pub(super) fn stopped(stopped: &CaptureStopped) -> String {
     let CaptureStopped {
         file,
@@ -92,16 +96,16 @@ pub(super) fn stopped(stopped: &CaptureStopped) -> String {
         file_bytes,
         incomplete,
     } = stopped;
-    let counted = format!(
-        "{file}: {packets} packets, {dropped} of them not in the file, {file_bytes} bytes\n"
-    );
+    let packets = counted(packets, "packet");
+    let bytes = counted(file_bytes, "byte");
+    let summary = format!("{file}: {packets}, {dropped} of them dropped, {bytes}\n");
     let incomplete = incomplete
         .iter()
-        .map(|why| format!("not complete: {why}\n"));
-    counted + &incomplete.collect::<String>()
+        .map(|reason| format!("incomplete: {reason}\n"));
+    summary + &incomplete.collect::<String>()
 }
 
-/// An empty table, whose columns from `numbers` on are aligned to the right.
+/// Returns an empty table. Its columns from index `numbers` on are right-aligned.
 pub(super) fn table(head: &[&str], numbers: usize) -> Table {
     let mut table = Table::new();
     table
@@ -118,13 +122,13 @@ pub(super) fn table(head: &[&str], numbers: usize) -> Table {
     table
 }
 
-/// The lines of a table, without blanks at their ends.
+/// Returns the lines of a table, without trailing blanks.
 pub(super) fn text(table: &Table) -> String {
     let lines = table.lines();
     lines.map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// Bytes, in three digits or four.
+/// Formats a number of bytes in at most four characters: `999`, `9.5K`, `15M`.
 pub(super) fn amount(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
     if bytes < 1000 {
@@ -144,7 +148,7 @@ pub(super) fn amount(bytes: u64) -> String {
     format!("{whole}.{rest}E")
 }
 
-/// A time in its two largest units.
+/// Formats a duration in its two largest units.
 fn age(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -192,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_a_line_for_each_connection_in_order() {
+    fn connections_are_listed_in_order() {
         let shown = connections(&listing(vec![
             connection("4-1", 4, false),
             connection("3-10", 3, false),
@@ -222,12 +226,12 @@ mod tests {
         assert_eq!(cells, expected, "{shown}");
         assert_eq!(
             lines[4],
-            "guest 5 does not answer: its connections are missing"
+            "no answer from guest 5's device: its connections are missing"
         );
     }
 
     #[test]
-    fn no_line_is_wider_than_100_columns_whatever_is_in_it() {
+    fn no_line_is_wider_than_100_columns() {
         let id = format!("{}-{}", u32::MAX, u64::MAX);
         let shown = connections(&listing(vec![connection(&id, u64::from(u32::MAX), true)]));
         let long = format!(
@@ -241,7 +245,27 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_all_guests_come_first() {
+    fn a_stopped_capture_is_summarised() {
+        let capture = |packets, dropped, incomplete: Option<&str>| CaptureStopped {
+            file: "/d/packets-1.pcapng".to_owned(),
+            packets,
+            dropped,
+            file_bytes: 204,
+            incomplete: incomplete.map(str::to_owned),
+        };
+        assert_eq!(
+            stopped(&capture(1, 0, None)),
+            "/d/packets-1.pcapng: 1 packet, 0 of them dropped, 204 bytes\n"
+        );
+        assert_eq!(
+            stopped(&capture(7, 2, Some("the file is full"))),
+            "/d/packets-1.pcapng: 7 packets, 2 of them dropped, 204 bytes\n\
+             incomplete: the file is full\n"
+        );
+    }
+
+    #[test]
+    fn totals_over_all_guests_come_first() {
         let page = "# HELP a b\nvsock_guest_a{guest=\"3\"} 1\nvsock_a 2\n# EOF\n";
         let shown = metrics(page);
         let lines: Vec<Vec<_>> = shown

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A live view: the connections that move most, drawn anew each second until a signal ends it.
+//! A live view of the busiest connections, redrawn every second until a signal ends it.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -17,16 +17,17 @@ use super::output::print;
 use super::requests::connections;
 use super::tables::{amount, silent, table, text};
 use crate::program::control::{Connection, Listing};
+use crate::program::counted::counted;
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Connections that are shown where there is no terminal to say how many fit.
+/// The number of connections to show if standard output is not a terminal.
 const ROWS: usize = 20;
 
-/// Lines above and below the connections.
+/// The number of lines above and below the connections.
 const FRAME: usize = 4;
 
-/// Draws until the program cannot be asked any more.
+/// Draws the view until the program can no longer be reached.
 pub(super) async fn run(client: &Client, is_terminal: bool) -> Result<(), CtlError> {
     let mut clock = interval(PERIOD);
     let mut before = Moment::default();
@@ -40,7 +41,7 @@ pub(super) async fn run(client: &Client, is_terminal: bool) -> Result<(), CtlErr
         if is_terminal {
             let size = Size::of_terminal();
             let view = size.fit(&view(&listing, &rates, size.connections()));
-            // Each line replaces the one that was there, so nothing flickers.
+            // Overwrite each line in place instead of clearing the screen, which would flicker.
             let view = view.replace('\n', "\x1b[K\n");
             print(&format!("\x1b[H{view}\x1b[J"))?;
         } else {
@@ -49,7 +50,7 @@ pub(super) async fn run(client: &Client, is_terminal: bool) -> Result<(), CtlErr
     }
 }
 
-/// What a terminal shows: a line that is longer would be two, and one more would scroll.
+/// The size of a terminal. A longer line would wrap, and one line more would scroll.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Size {
     lines: usize,
@@ -57,7 +58,7 @@ struct Size {
 }
 
 impl Size {
-    /// Of standard output. A terminal that does not say is taken for one of the usual size.
+    /// Returns the size of standard output's terminal, or 80 by 24 if it is unknown.
     fn of_terminal() -> Self {
         let size = tcgetwinsize(io::stdout()).ok();
         let size = size.filter(|size| size.ws_row > 0 && size.ws_col > 0);
@@ -73,12 +74,12 @@ impl Size {
         )
     }
 
-    /// Connections for which there is room.
+    /// Returns the number of connections that fit.
     const fn connections(self) -> usize {
         self.lines.saturating_sub(FRAME)
     }
 
-    /// The part of a picture that has room. The last line stays free: the cursor stands there.
+    /// Returns the part of a view that fits. The last line stays empty for the cursor.
     fn fit(self, view: &str) -> String {
         let lines = view.lines().take(self.lines.saturating_sub(1));
         lines
@@ -105,7 +106,7 @@ impl Rate {
     }
 }
 
-/// What had been moved when it was looked at last.
+/// The byte counts of all connections at one moment.
 #[derive(Debug, Default)]
 struct Moment {
     at: Option<Instant>,
@@ -113,8 +114,9 @@ struct Moment {
 }
 
 impl Moment {
-    /// The rates since the last look, in the order of the list. What is new has moved all of
-    /// its bytes since then; at the first look nothing is known.
+    /// Returns the rates since the last call, in the order of the listing, and remembers the new
+    /// counts. A new connection has moved all its bytes since the last call. The first call returns
+    /// zeros.
     fn rates(&mut self, listing: &Listing, now: Instant) -> Vec<Rate> {
         let since = self.at.replace(now).map(|at| now - at);
         let connections = listing.connections.iter();
@@ -144,14 +146,14 @@ fn rate(bytes: u64, before: u64, since: Option<Duration>) -> u64 {
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
-/// One picture: a line for all, and the `rows` connections that move most.
+/// Formats one view: a line with totals, and the `rows` busiest connections.
 fn view(listing: &Listing, rates: &[Rate], rows: usize) -> String {
     let mut busiest: Vec<_> = listing.connections.iter().zip(rates).collect();
     busiest.sort_by_key(|(connection, rate)| (Reverse(rate.sum()), connection.id.clone()));
     let sum = |of: fn(&Rate) -> u64| amount(rates.iter().map(of).fold(0, u64::saturating_add));
     let mut view = format!(
-        "{} connections, {} bytes/s to the host, {} bytes/s to guests\n",
-        listing.connections.len(),
+        "{}, {} bytes/s to the host, {} bytes/s to guests\n",
+        counted(listing.connections.len(), "connection"),
         sum(|rate| rate.to_host),
         sum(|rate| rate.to_guest),
     );
@@ -182,7 +184,7 @@ fn view(listing: &Listing, rates: &[Rate], rows: usize) -> String {
     let hidden = busiest.len().saturating_sub(rows);
     if hidden > 0 {
         // Writing to a string cannot fail.
-        let _written = writeln!(view, "and {hidden} more that move less");
+        let _written = writeln!(view, "and {} not shown", counted(hidden, "connection"));
     }
     view + &silent(listing)
 }
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_what_was_moved_since_the_last_look() {
+    fn a_rate_covers_the_bytes_since_the_last_call() {
         let mut moment = Moment::default();
         let begin = Instant::now();
         let first = listing(&[("3-1", 5000, 0)]);
@@ -229,14 +231,13 @@ mod tests {
         let rates = moment.rates(&next, begin + Duration::from_secs(2));
         let rate = |to_host, to_guest| Rate { to_host, to_guest };
         assert_eq!(rates, [rate(5, 0), rate(500, 200)]);
-        // Another connection with the ID of one that had moved more moves nothing less than
-        // nothing.
+        // A counter that is smaller than before gives a rate of zero.
         let rates = moment.rates(&first, begin + Duration::from_secs(3));
         assert_eq!(rates, [rate(0, 0)]);
     }
 
     #[test]
-    fn a_picture_is_never_larger_than_its_terminal() {
+    fn a_view_always_fits_its_terminal() {
         let listing = listing(&[("3-1", 0, 0), ("3-2", 0, 0), ("3-3", 0, 0)]);
         for lines in 1..8 {
             let size = Size { lines, columns: 40 };
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_are_shown_and_the_others_counted() {
+    fn the_busiest_connections_are_shown_and_the_others_counted() {
         let listing = listing(&[("3-1", 0, 0), ("3-2", 0, 0), ("3-3", 0, 0)]);
         let rate = |to_host| Rate {
             to_host,
@@ -263,7 +264,11 @@ mod tests {
             lines[2].starts_with("3-2 ") && lines[3].starts_with("3-1 "),
             "{shown}"
         );
-        assert_eq!(lines[4], "and 1 more that move less");
+        assert_eq!(lines[4], "and 1 connection not shown");
         assert!(lines.iter().all(|line| line.len() <= 100), "{shown}");
+        let empty = view(&self::listing(&[]), &[], 2);
+        assert!(empty.starts_with("0 connections, "), "{empty}");
+        let one = view(&self::listing(&[("3-1", 0, 0)]), &[rate(1)], 2);
+        assert!(one.starts_with("1 connection, "), "{one}");
     }
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Text on its way to a reader that may never take it.
+//! The queue of lines between the threads that log and the thread that writes.
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes that wait at most. Those that are being written are as many again.
+/// The maximum number of waiting bytes. The batch that is being written can be as long again.
 const CAPACITY: usize = 256 * 1024;
 
-/// Lines that wait to be written. Adding one never waits: what finds no room is counted.
+/// Lines that wait to be written. Adding a line never blocks: one that does not fit is counted.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -20,15 +20,15 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct State {
     text: Vec<u8>,
-    /// Lines that found no room, all of them after `text`.
+    /// The number of lines that did not fit. All of them came after `text`.
     lost: u64,
-    /// Whether the batch that was taken is still being written.
+    /// Whether the batch that was taken last is still being written.
     writing: bool,
 }
 
 impl State {
-    /// Whether a line of this many bytes finds room. Once a line is lost, a shorter one must not
-    /// come before the word of it.
+    /// Returns whether a line of this length fits. Once a line is lost, no line fits until the
+    /// writer knows of the loss: a shorter line must not appear before the note that reports it.
     fn has_room(&self, len: usize) -> bool {
         self.lost == 0 && len <= CAPACITY - self.text.len()
     }
@@ -51,8 +51,7 @@ impl Queue {
         }
     }
 
-    /// Adds a line, or counts it, if there is no room. It is the last thing that a panic can say,
-    /// so it does not panic.
+    /// Adds a line, or counts it if it does not fit. The panic hook uses this, so it cannot panic.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.state();
         if state.has_room(line.len()) {
@@ -63,9 +62,9 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Adds a line when there is room, and waits for that, but not longer than this; returns
-    /// whether there was. A line that was not added is not counted.
-    pub(super) fn push_in_time(&self, line: &[u8], timeout: Duration) -> bool {
+    /// Adds a line as soon as there is room. Returns `false` if there is none within `timeout`; the
+    /// line is not counted as lost then, because the caller knows.
+    pub(super) fn push_within(&self, line: &[u8], timeout: Duration) -> bool {
         let full = |state: &mut State| !state.has_room(line.len());
         let waited = self.emptied.wait_timeout_while(self.state(), timeout, full);
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -76,8 +75,10 @@ impl Queue {
         !waited.timed_out()
     }
 
-    /// Waits for text, and takes all of it in exchange for `batch`, which has been written. Returns
-    /// how many lines are missing after it.
+    /// Waits for text and takes all of it, in exchange for `batch`, which the caller has written.
+    /// Returns how many lines are missing after the text.
+    ///
+    /// The two buffers are reused, so logging does not allocate.
     pub(super) fn exchange(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
         batch.reserve_exact(CAPACITY);
@@ -91,7 +92,7 @@ impl Queue {
         mem::take(&mut state.lost)
     }
 
-    /// Waits until all is written, but not longer than this; returns whether it is.
+    /// Waits until everything is written. Returns `false` if it is not within `timeout`.
     pub(super) fn wait_until_empty(&self, timeout: Duration) -> bool {
         let busy = |state: &mut State| state.writing || !state.is_empty();
         let waited = self.emptied.wait_timeout_while(self.state(), timeout, busy);
@@ -100,7 +101,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whole after a panic: each change is of one value, or cannot panic.
+        // The state is consistent even after a panic: no change can be left half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,7 +114,7 @@ mod tests {
 
     const GENEROUS: Duration = Duration::from_secs(20);
 
-    /// What is taken now, and how many lines are missing after it.
+    /// Takes the text; returns it and the number of lines that are missing after it.
     fn taken(queue: &Queue) -> (Vec<u8>, u64) {
         let mut batch = Vec::new();
         let lost = queue.exchange(&mut batch);
@@ -129,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn t131_what_finds_no_room_is_counted_and_does_not_wait() {
+    fn t131_a_line_that_does_not_fit_is_counted_without_blocking() {
         let queue = Queue::new();
         let line = [b'x'; 1000];
         let room = CAPACITY / line.len();
         for _ in 0..room + 5 {
             queue.push(&line);
         }
-        // It would find room, but would hide that others did not.
+        // This line would fit, and would hide the loss of the others.
         queue.push(b"short\n");
         let (text, lost) = taken(&queue);
         assert_eq!((text.len(), lost), (room * line.len(), 6));
@@ -145,24 +146,21 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_may_wait_is_added_when_there_is_room_and_never_beyond_it() {
+    fn a_patient_line_waits_for_room() {
         let queue = Queue::new();
-        assert!(queue.push_in_time(&[b'x'; CAPACITY], Duration::ZERO));
-        assert!(
-            !queue.push_in_time(b"y", Duration::ZERO),
-            "there is no room"
-        );
+        assert!(queue.push_within(&[b'x'; CAPACITY], Duration::ZERO));
+        assert!(!queue.push_within(b"y", Duration::ZERO), "there is no room");
         thread::scope(|scope| {
-            let waits = scope.spawn(|| queue.push_in_time(b"next\n", GENEROUS));
+            let waits = scope.spawn(|| queue.push_within(b"next\n", GENEROUS));
             let (text, lost) = taken(&queue);
-            assert_eq!((text.len(), lost), (CAPACITY, 0), "it is not counted");
+            assert_eq!((text.len(), lost), (CAPACITY, 0), "\"y\" is not counted");
             assert!(waits.join().unwrap());
         });
         assert_eq!(taken(&queue), (b"next\n".to_vec(), 0));
     }
 
     #[test]
-    fn t131_memory_is_bounded_whatever_the_length_of_a_line() {
+    fn t131_memory_is_bounded_even_with_long_lines() {
         let queue = Queue::new();
         queue.push(&vec![b'x'; CAPACITY + 1]);
         queue.push(b"y");
@@ -170,19 +168,19 @@ mod tests {
     }
 
     #[test]
-    fn t131_the_end_waits_for_what_is_written_and_not_for_ever() {
+    fn t131_the_end_waits_for_the_log_but_not_indefinitely() {
         let queue = Queue::new();
-        assert!(queue.wait_until_empty(Duration::ZERO), "nothing waits");
+        assert!(queue.wait_until_empty(Duration::ZERO), "no line waits");
         queue.push(b"line\n");
-        assert!(!queue.wait_until_empty(Duration::ZERO), "it waits");
+        assert!(!queue.wait_until_empty(Duration::ZERO), "a line waits");
         let (text, _) = taken(&queue);
         assert!(
             !queue.wait_until_empty(Duration::ZERO),
-            "it is being written"
+            "the line is being written"
         );
         thread::scope(|scope| {
             let writer = scope.spawn(|| queue.exchange(&mut text.clone()));
-            assert!(queue.wait_until_empty(GENEROUS), "it is written");
+            assert!(queue.wait_until_empty(GENEROUS), "the line is written");
             queue.push(b"end\n");
             writer.join().unwrap();
         });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What writes the lines: the one thread that may wait for standard error, for ever if need be.
+//! The thread that writes the log, the only one that can block on standard error.
 
 use std::io;
 
@@ -8,12 +8,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, write};
 
 use super::queue::Queue;
+use crate::program::counted::counted;
 
-/// Writes the lines of a queue, and how many are missing.
+/// Writes the lines of a queue, with a note wherever lines are missing.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     batch: Vec<u8>,
-    /// Lines that are lost, and of which standard error could not be told so far.
+    /// The number of lost lines that have not been reported yet.
     missing: u64,
 }
 
@@ -25,31 +26,32 @@ impl Writer {
         }
     }
 
-    /// Waits for lines, and writes them with `write`, which returns how many it could not write.
+    /// Waits for lines and writes them. `write` returns how many lines it could not write.
     fn write_next(&mut self, queue: &Queue, mut write: impl FnMut(&[u8]) -> u64) {
         let lost = queue.exchange(&mut self.batch);
         self.missing += lost + write(&self.batch);
         if self.missing > 0 {
-            let told = format!(
-                "vsock-vhost-user: {} lines of the log are missing here, standard error did not take them\n",
-                self.missing
+            let lines = counted(self.missing, "log line");
+            let note = format!(
+                "vsock-vhost-user: {lines} dropped here, because standard error was not read\n"
             );
-            if write(told.as_bytes()) == 0 {
+            // If this cannot be written either, the number is reported after a later batch.
+            if write(note.as_bytes()) == 0 {
                 self.missing = 0;
             }
         }
     }
 }
 
-/// Writes all, and returns how many lines could not be written. No lock is taken meanwhile, so
-/// others can use standard error.
+/// Writes all bytes, and returns how many lines could not be written. It holds no lock, so other
+/// threads can use standard error at the same time.
 fn to_standard_error(mut bytes: &[u8]) -> u64 {
     let stderr = io::stderr();
     while !bytes.is_empty() {
         match write(&stderr, bytes) {
             Ok(count @ 1..) => bytes = &bytes[count..],
             Err(Errno::INTR) => {}
-            // Another process that shares the descriptor may have made it non-blocking.
+            // Another process that shares standard error may have made it non-blocking.
             Err(Errno::AGAIN) => {
                 let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
                 let _ready = poll(&mut fds, None);
@@ -65,28 +67,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t131_lines_that_are_missing_are_told_when_standard_error_takes_some_again() {
+    fn t131_missing_lines_are_reported_once_standard_error_can_be_written() {
         let (queue, mut writer) = (Queue::new(), Writer::default());
         let mut written = Vec::new();
         let mut take = |bytes: &[u8]| {
             written.extend_from_slice(bytes);
             0
         };
-        // The last one is longer than there is room for.
+        // The second line is longer than the queue.
         queue.push(b"first\n");
         queue.push(&vec![b'x'; 1 << 20]);
         writer.write_next(&queue, &mut take);
-        // Nothing can be written, not even the number of what is lost.
+        // Neither the line nor the note can be written.
         queue.push(b"second\n");
         writer.write_next(&queue, |_| 1);
         queue.push(b"third\n");
         writer.write_next(&queue, &mut take);
         queue.push(b"fourth\n");
         writer.write_next(&queue, &mut take);
-        let told = "lines of the log are missing here, standard error did not take them";
-        let expected = format!(
-            "first\nvsock-vhost-user: 1 {told}\nthird\nvsock-vhost-user: 1 {told}\nfourth\n"
-        );
+        let note = "vsock-vhost-user: 1 log line dropped here, because standard error was not read";
+        let expected = format!("first\n{note}\nthird\n{note}\nfourth\n");
         assert_eq!(String::from_utf8(written).unwrap(), expected);
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The system calls that a thread of each kind may make.
+//! The system calls that each kind of thread can make.
 //!
-//! The lists are what the threads were seen to call, under glibc; what musl calls in place of it;
-//! and what a panic and its backtrace call. No thread may start a program or a process, or make
-//! memory executable; only those of passed descriptors may start threads.
+//! The lists contain the calls that the threads were observed to make with glibc, the calls that
+//! musl makes instead, and the calls of a panic and its backtrace. No thread can start a process or
+//! make memory executable. Only the threads of passed descriptors can start threads.
 
 use std::collections::BTreeMap;
 use std::process;
@@ -30,19 +30,21 @@ use seccompiler::{BackendError, SeccompCondition, SeccompRule};
 use super::kind::ThreadKind;
 use super::needs::Needs;
 
-/// Calls by number, each with the rules of which one must hold, if there are any.
+/// Allowed calls by number. A call with rules is allowed if one of its rules matches; a call
+/// without rules is always allowed.
 pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 #[derive(Default)]
 struct Calls(Rules);
 
 impl Calls {
+    /// Allows these calls with any arguments.
     fn any(&mut self, numbers: &[i64]) {
         self.0
             .extend(numbers.iter().map(|number| (*number, Vec::new())));
     }
 
-    /// With an argument, counted from 0, that is one of these in the bits of the mask.
+    /// Allows a call if the bits of `mask` in an argument, counted from 0, equal one of `values`.
     fn with(
         &mut self,
         number: i64,
@@ -51,6 +53,8 @@ impl Calls {
         values: &[u64],
     ) -> Result<(), BackendError> {
         for value in values {
+            // Only the lower half of the register is compared: that is all of an int, whose upper
+            // half the kernel ignores, and all flags of the other arguments.
             let condition = SeccompCondition::new(argument, Dword, MaskedEq(mask), *value)?;
             let rules = self.0.entry(number).or_default();
             rules.push(SeccompRule::new(vec![condition])?);
@@ -60,7 +64,7 @@ impl Calls {
 }
 
 impl Calls {
-    /// What the threads of a device do, and any that may drop one.
+    /// Allows the calls of a device's threads, and of any thread that can drop a device.
     fn device(&mut self) -> Result<(), BackendError> {
         self.any(REMOVE);
         self.any(END);
@@ -77,16 +81,17 @@ impl Calls {
         self.with(SYS_ioctl, 1, ALL, &ioctls)
     }
 
-    /// What the threads of passed descriptors do.
+    /// Allows the calls of the threads of passed descriptors.
     fn passed(&mut self) -> Result<(), BackendError> {
         self.any(PASSED);
         self.with(SYS_fcntl, 1, ALL, &[number(libc::F_GETFL)])?;
+        // A thread of this process, not a new process and not in a new namespace.
         self.with(SYS_clone, 0, number(THREAD | NAMESPACES), &[number(THREAD)])?;
         self.with(SYS_prctl, 0, ALL, &[number(libc::PR_SET_NAME)])?;
-        // Both ends of a pipe or FIFO, for `keep`.
+        // Reopening both ends of a pipe or FIFO, for `keep`.
         let both_ends = libc::O_RDWR | libc::O_NONBLOCK;
         let (mask, values) = (
-            // `O_TMPFILE`, which makes a file, has the bit of `O_DIRECTORY`.
+            // `O_TMPFILE`, which creates a file, contains the bit of `O_DIRECTORY`.
             number(CHANGES | both_ends | libc::O_DIRECTORY),
             [number(both_ends)],
         );
@@ -97,13 +102,14 @@ impl Calls {
     }
 }
 
-/// The flags of an open that changes something.
+/// The flags with which `open` can write or create a file.
 const CHANGES: libc::c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
 
 /// All bits of an argument.
 const ALL: u64 = u32::MAX as u64;
 
-/// Memory, locks, time, the log, the end of a thread or of the program, and signals.
+/// Calls of every thread: memory, locks, time, the log, signals, and the end of a thread or of the
+/// program.
 const EVERY: &[i64] = &[
     SYS_brk,
     SYS_clock_getres,
@@ -131,21 +137,20 @@ const EVERY: &[i64] = &[
     SYS_rt_sigreturn,
     SYS_sched_getaffinity,
     SYS_sched_yield,
-    // A signal is told to the thread that waits for it over a socket, by the thread that it comes
-    // to.
+    // The thread that receives a signal reports it over a socket to the thread that waits for it.
     SYS_sendto,
     SYS_sigaltstack,
     SYS_write,
     SYS_writev,
 ];
 
-/// As [`EVERY`], on architectures that have older forms of these calls: musl uses them.
+/// Older forms of the calls in [`EVERY`], on architectures that have them: musl uses these.
 #[cfg(target_arch = "x86_64")]
 const EVERY_OLD: &[i64] = &[libc::SYS_poll, libc::SYS_time];
 #[cfg(not(target_arch = "x86_64"))]
 const EVERY_OLD: &[i64] = &[];
 
-/// What a backtrace reads, as far as Landlock lets it.
+/// Calls of a backtrace, which reads files within the limits that Landlock sets.
 const FILES: &[i64] = &[
     SYS_fstat,
     SYS_getcwd,
@@ -161,7 +166,7 @@ const FILES_OLD: &[i64] = &[libc::SYS_lstat, libc::SYS_readlink, libc::SYS_stat]
 #[cfg(not(target_arch = "x86_64"))]
 const FILES_OLD: &[i64] = &[];
 
-/// Removing a socket.
+/// Calls that remove a socket.
 const REMOVE: &[i64] = &[
     SYS_flock,
     SYS_unlinkat,
@@ -169,10 +174,10 @@ const REMOVE: &[i64] = &[
     libc::SYS_unlink,
 ];
 
-/// Ending a device, wherever its last part is dropped.
+/// Calls at the end of a device, made by any thread that drops the last part of one.
 const END: &[i64] = &[SYS_accept4, SYS_epoll_ctl, SYS_io_destroy, SYS_shutdown];
 
-/// What both threads of a device do: sockets and their peers, a guest's bytes and notifications.
+/// Calls of both threads of a device: sockets, guest data and notifications.
 const DEVICE: &[i64] = &[
     SYS_eventfd2,
     SYS_getpeername,
@@ -188,7 +193,7 @@ const DEVICE: &[i64] = &[
     SYS_timerfd_settime,
 ];
 
-/// Waiting for both, and going to services.
+/// Further calls of a data thread: waiting for events, and connecting to services.
 const DATA: &[i64] = &[SYS_connect, SYS_epoll_pwait, SYS_epoll_pwait2];
 
 #[cfg(target_arch = "x86_64")]
@@ -196,10 +201,10 @@ const DATA_OLD: &[i64] = &[libc::SYS_epoll_wait];
 #[cfg(not(target_arch = "x86_64"))]
 const DATA_OLD: &[i64] = &[];
 
-/// What a VMM shares.
+/// Further calls of a request thread: checking the memory that a VMM shares.
 const REQUESTS: &[i64] = &[SYS_fstatfs];
 
-/// Clients of the control socket, and waiting for them.
+/// Calls of the control thread: accepting and serving clients.
 const CONTROL: &[i64] = &[
     SYS_accept4,
     SYS_epoll_ctl,
@@ -213,12 +218,13 @@ const CONTROL: &[i64] = &[
     SYS_shutdown,
 ];
 
-/// Shortening a file to whole blocks.
+/// Further calls of a capture thread: truncating a file to whole blocks.
 const CAPTURE: &[i64] = &[SYS_ftruncate];
 
-/// Reading and writing what was passed, and starting threads that do, under either C library.
+/// Calls of the threads of passed descriptors: reading and writing the descriptors, and starting
+/// threads that do, with either C library.
 const PASSED: &[i64] = &[
-    // A filter of its own answers that there is no such call.
+    // Allowed here, because another filter makes this call fail with `ENOSYS`.
     SYS_clone3,
     SYS_getpeername,
     SYS_getsockopt,
@@ -230,7 +236,7 @@ const PASSED: &[i64] = &[
     SYS_shutdown,
 ];
 
-/// What a thread has in common with those that it starts, and what it does not get new.
+/// The flags with which `clone` starts a thread of this process, and those that it must not have.
 const THREAD: libc::c_int = libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
 const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
@@ -240,7 +246,7 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET;
 
-/// What a build that measures coverage calls at its end, to write what it has counted.
+/// Calls of a coverage build, which writes its counters at the end.
 #[cfg(coverage)]
 const PROFILE: &[i64] = &[
     SYS_fcntl,
@@ -253,25 +259,28 @@ const PROFILE: &[i64] = &[
     libc::SYS_uname,
 ];
 
-/// What a thread of this kind may call.
+/// Returns the calls that a thread of this kind can make.
 pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendError> {
     let mut calls = Calls::default();
     calls.any(EVERY);
     calls.any(EVERY_OLD);
+    // Memory can be mapped and protected, but not made executable.
     let executable = number(libc::PROT_EXEC);
     calls.with(SYS_mmap, 2, executable, &[0])?;
     calls.with(SYS_mprotect, 2, executable, &[0])?;
-    // Only to threads of the program: for an abort, and for the end after a forbidden call.
+    // Only to threads of this program: for an abort, and for the end after a forbidden call.
     calls.with(SYS_tgkill, 0, ALL, &[process::id().into()])?;
     #[cfg(target_env = "musl")]
     calls.any(&[libc::SYS_tkill]);
-    // A debug build looks whether a descriptor is open before it closes it.
+    // A debug build checks that a descriptor is open before it closes it.
     calls.with(SYS_fcntl, 1, ALL, &[number(libc::F_GETFD)])?;
+    // These two threads open no files.
     if matches!(kind, ThreadKind::Log | ThreadKind::Closer) {
         return Ok(calls.0);
     }
     calls.any(FILES);
     calls.any(FILES_OLD);
+    // Files can be opened for reading only.
     let changes = number(CHANGES);
     calls.with(SYS_openat, 2, changes, &[0])?;
     #[cfg(target_arch = "x86_64")]
@@ -288,7 +297,7 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
             }
             let families: Vec<_> = families.into_iter().map(number).collect();
             calls.with(SYS_socket, 0, ALL, &families)?;
-            // Between a passed descriptor's thread and this one.
+            // The pair between a passed descriptor's thread and this one.
             calls.with(SYS_socketpair, 0, ALL, &[number(libc::AF_UNIX)])?;
         }
         ThreadKind::Requests => {
@@ -308,7 +317,7 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
     Ok(calls.0)
 }
 
-/// A flag or a number of a call, none of which is negative.
+/// Converts a flag or a number of a call. None of them is negative.
 const fn number(value: libc::c_int) -> u64 {
     value.unsigned_abs() as u64
 }

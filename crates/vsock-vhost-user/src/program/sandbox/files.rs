@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The files and ports that the program may use (Landlock).
+//! The files and ports that the program can use (Landlock).
 //!
-//! What was opened before stays open: sockets that listen, the connection to the service manager,
-//! standard error. The kernel does not confine connections to Unix sockets by their path, which the
-//! device makes to `UDS_PATH_PORT` and to the targets of `--forward`: the permissions of these
-//! files do.
+//! Files that are open already stay usable: listening sockets, the connection to the service
+//! manager, standard error. Landlock does not restrict connections to Unix sockets by path, such as
+//! those to `UDS_PATH_PORT` and to the targets of `--forward`. The permissions of these sockets
+//! decide.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,16 +19,16 @@ use landlock::{
 use super::kind::ThreadKind;
 use super::needs::Needs;
 
-/// The newest version whose rights this program knows and is tested with (Linux 6.15).
+/// The newest Landlock version that this program uses and is tested with (Linux 6.15).
 const VERSION: ABI = ABI::V7;
 
-/// What removing a socket takes: the lock of its directory, and its name.
+/// The rights that are needed to lock a socket's directory and to remove the socket.
 const REMOVE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadDir | RemoveFile});
 
-/// What opening the other end of a FIFO takes, which may be anywhere.
+/// The rights that are needed to open the other end of a FIFO, which can be anywhere.
 const OPEN_AGAIN: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | WriteFile});
 
-/// Everything is forbidden to a thread of this kind but this.
+/// Returns the rules for a thread of this kind. They forbid everything that they do not list.
 pub(super) fn ruleset(needs: &Needs, kind: ThreadKind) -> Result<RulesetCreated, RulesetError> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(VERSION))?
@@ -46,8 +46,8 @@ pub(super) fn ruleset(needs: &Needs, kind: ThreadKind) -> Result<RulesetCreated,
     };
     let anywhere = anywhere.iter().map(|path| (path, OPEN_AGAIN));
     for (path, rights) in directories.chain(read).chain(anywhere) {
-        // What is not there cannot be used: a socket that cannot be made for want of its directory
-        // ends the program with a better word.
+        // A missing path needs no rule. If a socket's directory is missing, creating the socket
+        // fails with a better error than this could give.
         if let Ok(file) = PathFd::new(path) {
             ruleset = ruleset.add_rule(PathBeneath::new(file, rights))?;
         }
@@ -66,7 +66,8 @@ pub(super) fn ruleset(needs: &Needs, kind: ThreadKind) -> Result<RulesetCreated,
     Ok(ruleset)
 }
 
-/// Where a FIFO may be: not where the kernel shows processes and devices.
+/// Returns the directories that can contain a FIFO: all but those in which the kernel exposes
+/// processes and devices.
 fn anywhere() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/") else {
         return Vec::new();
@@ -76,30 +77,34 @@ fn anywhere() -> Vec<PathBuf> {
     paths.filter(|path| !kernel.contains(path)).collect()
 }
 
-/// What the kernel does not confine, by what it has done for a thread.
+/// Returns a warning about the rules that the kernel did not enforce, if there are any.
 pub(super) fn missing(status: &RestrictionStatus) -> Option<String> {
     match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => {
-            let missing = beyond(effective_abi)?;
-            Some(format!("the kernel's Landlock does not confine {missing}"))
+            let missing = unsupported(effective_abi)?;
+            Some(format!(
+                "this kernel's Landlock does not restrict {missing}"
+            ))
         }
         LandlockStatus::NotEnabled => Some(
-            "files and ports are not confined: Landlock is not enabled (add landlock to the kernel's lsm=)"
+            "access to files and ports is not restricted: Landlock is disabled (add landlock to \
+             the kernel's lsm= parameter)"
                 .to_owned(),
         ),
         LandlockStatus::NotImplemented => Some(
-            "files and ports are not confined: the kernel has no Landlock (Linux 5.13, CONFIG_SECURITY_LANDLOCK)"
+            "access to files and ports is not restricted: the kernel has no Landlock (needs Linux \
+             5.13 and CONFIG_SECURITY_LANDLOCK)"
                 .to_owned(),
         ),
     }
 }
 
-/// What a version of the kernel's interface does not have.
-fn beyond(version: ABI) -> Option<&'static str> {
+/// Returns what a version of Landlock cannot restrict.
+fn unsupported(version: ABI) -> Option<&'static str> {
     if version < ABI::V4 {
-        Some("ports of TCP (Linux 6.7), abstract sockets and signals (Linux 6.12)")
+        Some("TCP ports (needs Linux 6.7) or abstract sockets and signals (needs Linux 6.12)")
     } else if version < ABI::V6 {
-        Some("abstract sockets and signals (Linux 6.12)")
+        Some("abstract sockets and signals (needs Linux 6.12)")
     } else {
         None
     }
@@ -110,9 +115,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_older_kernel_lacks_what_came_later() {
-        assert!(beyond(ABI::V1).unwrap().contains("TCP"));
-        assert!(!beyond(ABI::V5).unwrap().contains("TCP"));
-        assert_eq!(beyond(ABI::V6), None);
+    fn older_kernels_lack_features() {
+        assert!(unsupported(ABI::V1).unwrap().contains("TCP"));
+        assert!(!unsupported(ABI::V5).unwrap().contains("TCP"));
+        assert_eq!(unsupported(ABI::V6), None);
     }
 }

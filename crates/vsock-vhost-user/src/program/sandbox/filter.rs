@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A filter of system calls for each kind of thread (seccomp).
+//! The system call filter for each kind of thread (seccomp).
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -19,7 +19,7 @@ use super::calls::calls;
 use super::kind::ThreadKind;
 use super::needs::Needs;
 
-/// `seccompiler` knows no other architectures: their calls are never asked for.
+/// `seccompiler` supports no other architectures, so this is never called.
 #[cfg(not(any(
     target_arch = "x86_64",
     target_arch = "aarch64",
@@ -32,21 +32,21 @@ fn calls(
     Ok(BTreeMap::new())
 }
 
-/// What becomes of a thread that makes another call.
+/// The consequence of a call that is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The signal `SIGSYS`, which kills the program.
+    /// The kernel sends `SIGSYS`, which kills the program.
     Killed,
     /// The kernel logs the call and carries it out.
     Logged,
 }
 
-/// Filters for each kind of thread. Of their verdicts the strictest is carried out.
+/// The filters for each kind of thread. If a thread has several, the strictest verdict applies.
 #[derive(Debug)]
 pub(super) struct Filters(Vec<(ThreadKind, BpfProgram)>);
 
 impl Filters {
-    /// `None` on an architecture whose calls are not known.
+    /// Compiles the filters; `None` on an architecture that is not supported.
     pub(super) fn new(needs: &Needs, verdict: Verdict) -> Result<Option<Self>, BackendError> {
         let Ok(arch) = TargetArch::try_from(ARCH) else {
             return Ok(None);
@@ -60,22 +60,23 @@ impl Filters {
             let filter = SeccompFilter::new(calls, otherwise.clone(), SeccompAction::Allow, arch)?;
             Ok((kind, filter.try_into()?))
         };
-        // It comes first: after the other, no filter can be added.
+        // This filter must be installed first: the other one forbids installing filters.
         let first = without_clone3(arch).map(|program| (ThreadKind::Passed, program));
         let all = ThreadKind::ALL.into_iter().map(program);
         let programs: Result<_, BackendError> = iter::once(first).chain(all).collect();
         Ok(Some(Self(programs?)))
     }
 
-    /// Confines the thread that calls it.
+    /// Confines the calling thread.
     pub(super) fn apply(&self, kind: ThreadKind) -> Result<(), seccompiler::Error> {
         let mut programs = self.0.iter().filter(|(of, _)| *of == kind);
         programs.try_for_each(|(_, program)| apply_filter(program))
     }
 }
 
-/// Has the C library start threads by `clone`, whose flags are no memory, so a filter can read
-/// them.
+/// Returns a filter that makes `clone3` fail with `ENOSYS`, so that the C library falls back to
+/// `clone`. A filter can check the flags of `clone`, which are an argument; those of `clone3` are
+/// in memory, which a filter cannot read.
 fn without_clone3(arch: TargetArch) -> Result<BpfProgram, BackendError> {
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let missing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());

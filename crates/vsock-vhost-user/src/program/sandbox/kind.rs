@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Kinds of threads.
+//! The kinds of threads in the program.
 
 use vsock_vhost_user::DeviceThread;
 
-/// A kind of thread: those of one kind may do the same.
+/// A kind of thread. All threads of one kind have the same rights.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ThreadKind {
     /// Waits for signals and for devices to end, and removes sockets.
     Main,
-    /// Moves a guest's bytes.
+    /// Moves bytes between a guest and the host.
     Data,
-    /// Answers a VMM.
+    /// Answers a VMM's requests.
     Requests,
     /// Writes the log.
     Log,
-    /// Closes what host processes have passed.
+    /// Closes descriptors that host processes have passed.
     Closer,
-    /// Answers those that watch the program.
+    /// Serves the control socket.
     Control,
     /// Writes reports to the log.
     Report,
     /// Writes packets to a file.
     Capture,
-    /// Reads and writes what host processes have passed, and starts the threads that do.
+    /// Reads and writes descriptors that host processes have passed, and starts threads that do.
     Passed,
 }
 
@@ -40,7 +40,7 @@ impl ThreadKind {
         Self::Passed,
     ];
 
-    /// What a person calls it.
+    /// Returns the name of this kind for messages.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Main => "main",
@@ -60,7 +60,8 @@ impl From<DeviceThread> for ThreadKind {
     fn from(thread: DeviceThread) -> Self {
         match thread {
             DeviceThread::Data => Self::Data,
-            // A kind that this program does not know yet drops backends, too, as far as it knows.
+            // The enum is not exhaustive. A kind that is added later gets the rights of this one,
+            // which include dropping backends.
             _ => Self::Requests,
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the program uses once it serves.
+//! The files and ports that the program still needs while it serves guests.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,22 @@ use vsock_vhost_user::{ExposedAt, ForwardTarget};
 
 use crate::program::args::Vm;
 
-/// The files, directories and ports that the program needs once it serves.
+/// The files, directories and ports that the program still needs while it serves guests.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
-    /// Where sockets are removed at the end.
+    /// The directories of sockets, which are removed at the end.
     pub(super) directories: BTreeSet<PathBuf>,
     /// Files that are read.
     pub(super) read: Vec<PathBuf>,
-    /// Where a build that measures coverage writes what it has counted.
+    /// The directory to which a coverage build writes its counters.
     #[cfg(coverage)]
     pub(super) profile: Option<PathBuf>,
-    /// Ports of TCP, of any address, that guests are connected to.
+    /// TCP ports, at any address, to which guests are connected.
     pub(super) connect_tcp: BTreeSet<u16>,
 }
 
 impl Needs {
-    /// What the devices of these virtual machines need, and those that watch the program at this
-    /// socket.
+    /// Returns the needs of these virtual machines' devices and of the control socket.
     pub(crate) fn of(vms: &[Vm], control: Option<&Path>) -> Self {
         let mut needs = Self::default();
         needs.directories.extend(control.map(directory));
@@ -34,7 +33,7 @@ impl Needs {
                 ExposedAt::Unix(path) => Some(path),
                 _ => None,
             });
-            // A socket that was passed by number is nowhere.
+            // An inherited socket is not removed.
             let socket = vm.fd.is_none().then_some(&vm.socket);
             let sockets = socket.into_iter().chain([&vm.uds_path]).chain(exposed);
             needs
@@ -55,7 +54,7 @@ impl Needs {
         needs
     }
 
-    /// What a panic reads to name the functions that led to it, if it is asked to.
+    /// Adds the files that a panic reads for its backtrace, if one was asked for.
     fn read_for_backtraces(&mut self) {
         let is_wanted = |name| std::env::var_os(name).is_some_and(|value| value != "0");
         if is_wanted("RUST_BACKTRACE") || is_wanted("RUST_LIB_BACKTRACE") {
@@ -65,7 +64,7 @@ impl Needs {
     }
 }
 
-/// The directory of a socket.
+/// Returns the directory of a socket.
 fn directory(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -81,7 +80,7 @@ mod tests {
     use crate::program::args::Args;
 
     #[test]
-    fn a_machine_needs_the_directories_of_its_sockets_and_the_ports_of_its_targets() {
+    fn a_virtual_machine_needs_socket_directories_and_target_ports() {
         let vm = "guest-cid=3,socket=/run/a/s,uds-path=u,forward=1=tcp:127.0.0.1:80,\
                   forward=2=unix:/run/b/db,expose=unix:/run/c/ssh=22,expose=tcp:127.0.0.1:2222=22";
         let args = Args::try_parse_from(["vsock-vhost-user", "--vm", vm]).unwrap();
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_passed_by_number_needs_no_directory() {
+    fn an_inherited_socket_needs_no_directory() {
         let args = ["vsock-vhost-user", "--fd=3", "--uds-path=/run/a/u"];
         let args = Args::try_parse_from(args).unwrap();
         let needs = Needs::of(&args.vms().unwrap(), None);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a confined thread may do, each in a process of its own: the test's program, started again.
+//! Tests of confined threads. Each case runs in a process of its own, for which the test program
+//! starts itself again.
 
 use std::backtrace::Backtrace;
 use std::env;
@@ -18,11 +19,11 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Says to the program that was started again which case it is, and where.
+/// Environment variables that give the restarted program its case and its directory.
 const CASE: &str = "VSOCK_SANDBOX_CASE";
 const PLACE: &str = "VSOCK_SANDBOX_PLACE";
 
-/// Runs this test alone in another process, with this case.
+/// Runs one case of a test in another process.
 fn again(test: &str, case: &str, place: &Path) -> Output {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "--nocapture", "--test-threads=1"])
@@ -38,7 +39,7 @@ fn case() -> Option<String> {
     env::var(CASE).ok()
 }
 
-/// Does something on a confined thread.
+/// Runs `body` on a confined thread.
 fn confined<T: Send + 'static>(
     mode: SandboxMode,
     needs: &Needs,
@@ -57,7 +58,7 @@ fn confined<T: Send + 'static>(
     })
 }
 
-/// Calls that no thread may make, whatever kind it is.
+/// Makes a call that no kind of thread is allowed to make.
 fn attack(call: &str) {
     match call {
         "socket" => drop(socket(AddressFamily::NETLINK, SocketType::RAW, None)),
@@ -68,7 +69,7 @@ fn attack(call: &str) {
             "/nowhere",
             Permissions::from_mode(0o600),
         )),
-        // A build that measures coverage may write files.
+        // A coverage build is allowed to write files.
         "create" if cfg!(coverage) => attack("link"),
         "create" => drop(File::create("/dev/null")),
         other => panic!("{other}"),
@@ -78,7 +79,7 @@ fn attack(call: &str) {
 const ATTACKS: [&str; 6] = ["socket", "process", "thread", "link", "mode", "create"];
 
 #[test]
-fn a_forbidden_call_is_told_and_kills_the_program() {
+fn a_forbidden_call_is_reported_and_kills_the_program() {
     if let Some(case) = case() {
         let (kind, call) = case.split_once(' ').unwrap();
         let kind = ThreadKind::ALL
@@ -99,18 +100,19 @@ fn a_forbidden_call_is_told_and_kills_the_program() {
     for kind in ThreadKind::ALL {
         for call in ATTACKS {
             if (kind, call) == (ThreadKind::Passed, "thread") {
-                // It may; what it starts is confined, too.
+                // This kind is allowed to; the threads that it starts are confined too.
                 continue;
             }
             let case = format!("{} {call}", kind.name());
             let ended = again(
-                "a_forbidden_call_is_told_and_kills_the_program",
+                "a_forbidden_call_is_reported_and_kills_the_program",
                 &case,
                 Path::new(""),
             );
             let said = String::from_utf8_lossy(&ended.stderr);
             assert_eq!(ended.status.signal(), Some(libc::SIGSYS), "{case}: {said}");
-            // The C library blocks every signal while it starts one: then no handler can run.
+            // The C library blocks all signals while it starts a thread or a process, so the
+            // handler cannot run.
             if matches!(call, "process" | "thread") {
                 continue;
             }
@@ -125,7 +127,7 @@ fn a_forbidden_call_is_told_and_kills_the_program() {
 }
 
 #[test]
-fn a_call_that_is_only_logged_is_carried_out() {
+fn in_log_mode_forbidden_calls_are_carried_out() {
     if case().is_some() {
         let attacker = confined(SandboxMode::Log, &Needs::default(), ThreadKind::Log, || {
             ATTACKS.into_iter().for_each(attack);
@@ -134,7 +136,7 @@ fn a_call_that_is_only_logged_is_carried_out() {
         return;
     }
     let ended = again(
-        "a_call_that_is_only_logged_is_carried_out",
+        "in_log_mode_forbidden_calls_are_carried_out",
         "log",
         Path::new(""),
     );
@@ -143,7 +145,7 @@ fn a_call_that_is_only_logged_is_carried_out() {
 }
 
 #[test]
-fn files_and_ports_that_are_not_needed_cannot_be_used() {
+fn only_the_needed_files_and_ports_can_be_used() {
     if case().is_some() {
         let place = env::var_os(PLACE).unwrap();
         let place = Path::new(&place).to_owned();
@@ -166,7 +168,7 @@ fn files_and_ports_that_are_not_needed_cannot_be_used() {
             refused(fs::read(place.join("other")).map(drop));
             refused(fs::remove_file(place.join("other")));
             refused(fs::read("/etc/passwd").map(drop));
-            // The listeners have gone, but the port is allowed.
+            // The port is allowed, although its listener has gone.
             let refusal = TcpStream::connect(near).unwrap_err().kind();
             assert_eq!(refusal, io::ErrorKind::ConnectionRefused);
             refused(TcpStream::connect(far).map(drop));
@@ -182,7 +184,7 @@ fn files_and_ports_that_are_not_needed_cannot_be_used() {
         fs::write(dir.path().join(name), "").unwrap();
     }
     let ended = again(
-        "files_and_ports_that_are_not_needed_cannot_be_used",
+        "only_the_needed_files_and_ports_can_be_used",
         "files",
         dir.path(),
     );
@@ -199,7 +201,7 @@ fn a_panic_of_a_confined_thread_has_its_backtrace() {
         });
         let trace = trace.join().unwrap();
         assert!(trace.contains("a_panic_of_a_confined_thread"), "{trace}");
-        // An abort, as of a panic in a destructor, is no forbidden call.
+        // An abort, such as after a panic in a destructor, is not a forbidden call.
         let abort = || std::process::abort();
         confined(SandboxMode::Enforce, &needs, ThreadKind::Log, abort)
             .join()

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Sockets that listen already when the program starts, as systemd hands them over
-//! (`sd_listen_fds`): each has a number, from 3 on, and a name.
+//! Listening sockets that the service manager passes to the program at its start, as systemd does
+//! (`sd_listen_fds`). Each has a descriptor number, from 3 on, and a name.
 //!
-//! A socket is for what its name says: `frontend`, `uds` or `seqpacket`, with `-CID` after it where
-//! there are several guests. A socket with any other name is for what its path and its type say:
-//! all sockets of one `.socket` unit have one name.
+//! The name decides the purpose of a socket: `frontend`, `uds` or `seqpacket`, followed by `-CID`
+//! if there are several guests. With any other name, the path and the type of the socket decide,
+//! because all sockets of a `.socket` unit have the same name.
 
 use std::env;
 use std::ffi::OsStr;
@@ -21,22 +21,23 @@ use rustix::net::{SocketAddrUnix, SocketType, getsockname};
 use thiserror::Error;
 use vsock_vhost_user::SocketNames;
 
+use crate::program::counted::counted;
 use crate::program::passed_fd;
 
-/// The number of the first.
+/// The number of the first descriptor.
 const FIRST: RawFd = 3;
 
-/// The most that there can be: three for each guest, and no process has more guests.
+/// The maximum number of sockets: three for each of 4,096 guests, far more than a process serves.
 const MOST: RawFd = 3 * 4096;
 
-/// What a socket is for.
+/// The purpose of a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Role {
-    /// For the VMM.
+    /// Connections from the VMM.
     Frontend,
-    /// For host processes that want a stream.
+    /// Streams of host processes.
     Uds,
-    /// For host processes that want messages.
+    /// Messages of host processes.
     Seqpacket,
 }
 
@@ -49,7 +50,7 @@ impl Role {
         }
     }
 
-    /// The name for one of several guests.
+    /// Returns the name of the socket for one of several guests.
     fn name_for(self, cid: u64) -> String {
         format!("{}-{cid}", self.name())
     }
@@ -62,61 +63,65 @@ impl Role {
     }
 }
 
-/// What is wrong with the sockets that were handed over.
+/// An error with the sockets that the service manager passed.
 #[derive(Debug, Error)]
 pub(crate) enum HandedOverError {
-    #[error("LISTEN_FDS is {0:?}: expected a number from 0 to {MOST}")]
+    #[error("invalid value {0:?} for LISTEN_FDS: expected a number from 0 to {MOST}")]
     Count(String),
     #[error(
-        "LISTEN_FDNAMES has {names} names for LISTEN_FDS={count}: expected one for each socket"
+        "LISTEN_FDNAMES has {} and LISTEN_FDS is {count}: expected a name for each socket",
+        counted(names, "name")
     )]
     Names { names: usize, count: usize },
     #[error(
-        "descriptor {0}, which LISTEN_FDS counts, is not open: unset LISTEN_FDS, or hand it over"
+        "descriptor {0} is not open, although LISTEN_FDS includes it; pass a socket with this \
+         number, or unset LISTEN_FDS"
     )]
     Closed(RawFd),
-    #[error("descriptor {number}, which LISTEN_FDS counts, cannot be taken over")]
+    #[error("cannot take over descriptor {number} from LISTEN_FDS")]
     Failed { number: RawFd, source: io::Error },
     #[error(
-        "the socket {name} of the service manager is no Unix socket that listens: expected ListenStream= or \
+        "the socket named {name} is not a listening Unix socket: expected ListenStream= or \
          ListenSequentialPacket= with a path, and Accept=no"
     )]
     NoListener { name: String },
     #[error(
-        "the service manager has handed over a socket named {name}, which is for no guest: expected \
-         FileDescriptorName=frontend, uds or seqpacket, with -CID after it for one of several guests, or the path \
-         of a guest's --socket, --uds-path, or --uds-path and _seqpacket (ListenSequentialPacket=)"
+        "the socket named {name} belongs to no guest: expected FileDescriptorName=frontend, uds or \
+         seqpacket, followed by -CID if there are several guests; or the path of a guest's \
+         --socket, its --uds-path, or its --uds-path followed by _seqpacket \
+         (ListenSequentialPacket=)"
     )]
     Unused { name: String },
 }
 
-/// A socket that was handed over.
+/// A socket that was passed.
 #[derive(Debug)]
 struct Socket {
     name: String,
-    /// `None`: it has no file.
+    /// The path, if the socket has one in the file system.
     path: Option<PathBuf>,
     socket_type: SocketType,
     fd: OwnedFd,
 }
 
-/// For whom a socket is wanted.
+/// The guest for which a socket is wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Guest {
-    /// The only one of the program, with this CID.
+    /// The program's only guest, with this CID.
     Only(u64),
+    /// One of several guests, with this CID.
     OneOfSeveral(u64),
 }
 
-/// The sockets that no guest has taken so far.
+/// The passed sockets that no device has taken yet.
 #[derive(Debug, Default)]
 pub(crate) struct HandedOver {
     sockets: Vec<Socket>,
 }
 
 impl HandedOver {
-    /// Takes those that the environment speaks of, if it speaks to this process. To be called
-    /// before the program opens anything.
+    /// Takes the sockets that the environment announces, if `LISTEN_PID` names this process. Call
+    /// this before the program opens any file: see [`passed_fd::take`].
     pub(crate) fn from_env() -> Result<Self, HandedOverError> {
         let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let pid = variable("LISTEN_PID").and_then(|pid| pid.parse().ok());
@@ -132,8 +137,8 @@ impl HandedOver {
         })
     }
 
-    /// The socket for this purpose of a guest, if one was handed over: by its name, or as the one
-    /// that listens on `path`.
+    /// Returns the socket for a guest and a purpose, if one was passed. It has the right name, or
+    /// listens on `path`.
     pub(crate) fn take(&mut self, role: Role, guest: Guest, path: &Path) -> Option<OwnedFd> {
         let named = |socket: &Socket| match guest {
             Guest::Only(cid) => socket.name == role.name() || socket.name == role.name_for(cid),
@@ -151,7 +156,7 @@ impl HandedOver {
         Some(sockets.remove(found).fd)
     }
 
-    /// Checks that each socket was taken.
+    /// Checks that all sockets were taken: clients of an unused one would never be answered.
     pub(crate) fn finish(self) -> Result<(), HandedOverError> {
         match self.sockets.into_iter().next() {
             None => Ok(()),
@@ -177,7 +182,7 @@ impl Socket {
     }
 }
 
-/// The numbers of this many descriptors, from the first that is handed over.
+/// Parses the number of sockets; returns their descriptor numbers.
 fn numbers(count: &str) -> Result<Range<RawFd>, HandedOverError> {
     let parsed = count.parse().ok();
     let parsed: RawFd = parsed
@@ -186,11 +191,11 @@ fn numbers(count: &str) -> Result<Range<RawFd>, HandedOverError> {
     Ok(FIRST..FIRST + parsed)
 }
 
-/// A name for each socket.
+/// Parses the names of the sockets.
 fn names(text: Option<&str>, count: usize) -> Result<Vec<String>, HandedOverError> {
     let names: Vec<String> = match text {
         Some(text) => text.split(':').map(str::to_owned).collect(),
-        // As the manager's own programs call them.
+        // The name that systemd gives to sockets without one.
         None => vec!["unknown".to_owned(); count],
     };
     if names.len() == count || (count == 0 && text == Some("")) {
@@ -201,7 +206,7 @@ fn names(text: Option<&str>, count: usize) -> Result<Vec<String>, HandedOverErro
     }
 }
 
-/// The descriptor of this number, which the manager has opened for the program.
+/// Takes the descriptor with this number, which the service manager passed.
 fn take(number: RawFd) -> Result<OwnedFd, HandedOverError> {
     let taken = passed_fd::take(number);
     let taken = taken.map_err(|source| HandedOverError::Failed { number, source })?;
@@ -222,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_for_what_its_name_says_and_else_for_its_path() {
+    fn the_name_or_the_path_decides_the_purpose_of_a_socket() {
         let dir = TempDir::new().unwrap();
         let mut all = HandedOver {
             sockets: vec![
@@ -253,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_listen_is_refused() {
+    fn a_socket_that_does_not_listen_is_refused() {
         let (connected, _peer) = UnixStream::pair().unwrap();
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         for socket in [OwnedFd::from(connected), tcp.into()] {
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_names_that_do_not_fit_are_refused() {
+    fn invalid_counts_and_names_are_refused() {
         assert_eq!(numbers("2").unwrap(), 3..5);
         for text in ["", "-1", "x", "99999999", "12289"] {
             assert!(

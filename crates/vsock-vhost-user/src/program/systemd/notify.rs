@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the service manager is told (`sd_notify`): datagrams to the socket that `NOTIFY_SOCKET`
+//! Notifications to the service manager (`sd_notify`): datagrams to the socket that `NOTIFY_SOCKET`
 //! names.
 
 use std::env;
@@ -12,26 +12,26 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long the manager may take to make room for a message.
+/// How long to wait until the manager's socket has room for a message.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A service manager that wants to be told.
+/// A service manager that accepts notifications.
 #[derive(Debug)]
 pub(crate) struct Manager {
-    /// Connected at the start: later the program has no right to connect.
+    /// Connected at the start, because the sandbox forbids it later.
     socket: UnixDatagram,
 }
 
 impl Manager {
-    /// The one that has started the program, if it wants to be told. What is wrong with its socket
-    /// is logged: the program serves without it.
+    /// Connects to the service manager that started the program, if it asks for notifications. If
+    /// this fails, the program logs a warning and runs without notifications.
     pub(crate) fn from_env() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         match Self::connect(&name) {
             Ok(manager) => Some(manager),
             Err(error) => {
                 log::warn!(
-                    "cannot tell the service manager at {} (NOTIFY_SOCKET) anything: {error}",
+                    "cannot notify the service manager at {} (NOTIFY_SOCKET): {error}",
                     Path::new(&name).display()
                 );
                 None
@@ -44,7 +44,7 @@ impl Manager {
             [b'/', ..] => SocketAddr::from_pathname(name)?,
             [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
             _ => {
-                let message = "expected a path, or @ and an abstract name";
+                let message = "expected an absolute path, or @ and an abstract name";
                 return Err(io::Error::new(ErrorKind::InvalidInput, message));
             }
         };
@@ -54,24 +54,24 @@ impl Manager {
         Ok(Self { socket })
     }
 
-    /// All guests can be served.
+    /// Reports that all guests can be served.
     pub(crate) fn ready(&self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={status}"));
+        self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// The program ends.
+    /// Reports that the program is ending.
     pub(crate) fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=Stopping");
+        self.send("STOPPING=1\nSTATUS=Stopping");
     }
 
-    /// What the program does now.
+    /// Reports the status line.
     pub(crate) fn status(&self, status: &str) {
-        self.tell(&format!("STATUS={status}"));
+        self.send(&format!("STATUS={status}"));
     }
 
-    fn tell(&self, message: &str) {
+    fn send(&self, message: &str) {
         if let Err(error) = self.socket.send(message.as_bytes()) {
-            log::debug!("the service manager does not listen: {error}");
+            log::debug!("cannot notify the service manager: {error}");
         }
     }
 }
@@ -82,14 +82,14 @@ mod tests {
 
     use super::*;
 
-    fn told(manager: &UnixDatagram) -> String {
+    fn received(manager: &UnixDatagram) -> String {
         let mut message = [0; 200];
         let len = manager.recv(&mut message).unwrap();
         String::from_utf8(message[..len].to_vec()).unwrap()
     }
 
     #[test]
-    fn a_manager_is_told_at_a_path_or_an_abstract_name() {
+    fn a_manager_has_a_path_or_an_abstract_name() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("notify");
         let own = format!("vsock-notify-{}", std::process::id());
@@ -105,7 +105,7 @@ mod tests {
             manager.ready("guest 3");
             manager.status("busy");
             manager.stopping();
-            let all = [(); 3].map(|()| told(&socket));
+            let all = [(); 3].map(|()| received(&socket));
             let expected = [
                 "READY=1\nSTATUS=guest 3",
                 "STATUS=busy",
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_of_this_machine_is_refused() {
+    fn an_invalid_or_missing_socket_is_refused() {
         for name in ["vsock:2:1024", "notify", "@", "/nowhere/at/all"] {
             let refused = Manager::connect(OsStr::new(name));
             assert!(name == "@" || refused.is_err(), "{name}");

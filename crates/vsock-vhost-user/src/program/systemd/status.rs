@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The line that a service manager shows of the program.
+//! The status line that a service manager shows for the program.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -10,35 +10,36 @@ use std::time::Duration;
 use vsock_vhost_user::{DeviceStatus, StatusHandle};
 
 use super::notify::Manager;
+use crate::program::counted::counted;
 
-/// How often the line is looked at.
+/// How often the line is updated.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What each guest's device does, in one line.
+/// The state of each guest's device, in one line.
 #[derive(Debug)]
 pub(crate) struct StatusLine {
     devices: Vec<(u64, StatusHandle)>,
 }
 
 impl StatusLine {
-    /// Of these devices, by the CIDs of their guests.
+    /// Creates the status line of these devices, each with its guest's CID.
     pub(crate) const fn new(devices: Vec<(u64, StatusHandle)>) -> Self {
         Self { devices }
     }
 
-    /// Tells the manager of each change, until there is no sender any more.
-    pub(crate) fn tell_while(&self, manager: &Manager, serving: &Receiver<Infallible>) {
-        let mut told = String::new();
+    /// Reports changes to the manager, until the sender of `serving` is dropped.
+    pub(crate) fn report_while(&self, manager: &Manager, serving: &Receiver<Infallible>) {
+        let mut reported = String::new();
         while serving.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
             let text = self.text();
-            if text != told {
+            if text != reported {
                 manager.status(&text);
-                told = text;
+                reported = text;
             }
         }
     }
 
-    /// The line as it is now.
+    /// Returns the current line.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for (cid, device) in &self.devices {
@@ -54,9 +55,8 @@ fn describe(status: Option<DeviceStatus>) -> String {
     match status {
         None => "ended".to_owned(),
         Some(DeviceStatus { has_vmm: false, .. }) => "waiting for a VMM".to_owned(),
-        Some(DeviceStatus { connections: 1, .. }) => "VMM connected, 1 connection".to_owned(),
         Some(DeviceStatus { connections, .. }) => {
-            format!("VMM connected, {connections} connections")
+            format!("VMM connected, {}", counted(connections, "connection"))
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections between two guests, with both of their ends.
+//! Connections between two siblings, with both of their ends.
 
 use anyhow::Context;
 use vsock_guest_program::job::{Content, GuestSocket, Job, Options};
@@ -19,14 +19,14 @@ pub(super) struct Side<'a> {
     pub(super) cid: u32,
 }
 
-/// Who does something to whom.
+/// The direction of a connection: the side that acts and its peer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route<'a> {
     pub(super) from: Side<'a>,
     pub(super) to: Side<'a>,
 }
 
-/// From the first guest to the second, and back.
+/// Returns the route from the first guest to the second, and its reverse.
 pub(super) fn routes(machine: &Machine) -> anyhow::Result<[Route<'_>; 2]> {
     let from = Side {
         guest: machine.guest(),
@@ -51,13 +51,13 @@ impl Route<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link<'a> {
     pub(super) route: Route<'a>,
-    /// The end of the one, and that of the other.
+    /// The sockets of the two sides.
     pub(super) from: GuestSocket,
     pub(super) to: GuestSocket,
 }
 
 impl<'a> Link<'a> {
-    /// The one connects, the other accepts.
+    /// Opens a connection from `route.from` to `route.to`.
     pub(super) fn open(route: Route<'a>, port: u32, options: Options) -> anyhow::Result<Self> {
         let Route { from, to } = route;
         let listener = to.guest.listen_with(port, options)?;
@@ -71,7 +71,7 @@ impl<'a> Link<'a> {
         })
     }
 
-    /// As the other side sees it.
+    /// The connection from the peer's point of view.
     pub(super) const fn back(self) -> Self {
         Self {
             route: self.route.back(),
@@ -86,8 +86,8 @@ impl<'a> Link<'a> {
     }
 }
 
-/// Tries something on a connection that the first guest has opened, then on one that the second
-/// has.
+/// Runs a test on a connection that the first guest opened, then on one that the second guest
+/// opened.
 pub(super) fn each(
     machine: &mut Machine,
     options: Options,
@@ -102,7 +102,7 @@ pub(super) fn each(
     Ok(Outcome::Passed)
 }
 
-/// What one side sends and the other receives.
+/// A transfer from one side to the other.
 #[derive(Debug)]
 pub(super) struct Flow {
     content: Content,
@@ -121,19 +121,19 @@ impl Flow {
         })
     }
 
-    /// Waits until all has arrived, unchanged.
+    /// Waits until everything has arrived unchanged.
     pub(super) fn complete(self) -> anyhow::Result<()> {
         complete(self.sent.moved()?, &self.content).context("sending")?;
         complete(self.received.moved()?, &self.content).context("receiving")
     }
 }
 
-/// Waits until the one side's sockets take no more bytes; how many each has taken.
+/// Waits until the sending sockets accept no more bytes. Returns how many each has accepted.
 pub(super) fn at_rest(links: &[Link<'_>]) -> anyhow::Result<Vec<u64>> {
     let ask = |link: &Link<'_>| link.route.from.guest.start(Job::Progress(link.from.socket));
     let (mut last, mut same) = (Vec::new(), 0);
     let taken = wait_until(LIMIT, || {
-        // All are asked before the first has answered.
+        // Ask all sockets before waiting for the first answer.
         let asked = links.iter().map(ask).collect::<anyhow::Result<Vec<_>>>()?;
         let now = asked.into_iter().map(|asked| Ok(asked.moved()?.count));
         let now = now.collect::<anyhow::Result<Vec<u64>>>()?;
@@ -141,5 +141,5 @@ pub(super) fn at_rest(links: &[Link<'_>]) -> anyhow::Result<Vec<u64>> {
         last.clone_from(&now);
         Ok((same == 20).then_some(now))
     })?;
-    taken.context("bytes are taken without end")
+    taken.context("bytes are accepted without limit")
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One of two guests goes while they talk: the other learns of it on every connection, keeps those
-//! that it has with the host, and talks to the next one.
+//! One of two siblings ends during transfers. The other learns of it on every connection, keeps its
+//! connections with the host, and can talk to the next guest.
 
 use anyhow::{Context, ensure};
 use vsock_guest_program::job::{End, Options};
@@ -28,19 +28,19 @@ pub(in crate::suite) const TESTS: &[Test] = &[
     .of_siblings(),
 ];
 
-/// Who has opened a connection.
+/// The guest that opened a connection.
 #[derive(Clone, Copy, Debug)]
 enum Opener {
     Leaves,
     Stays,
 }
 
-/// More than can arrive before the end.
+/// More than can arrive before the connection ends.
 const ENDLESS: u64 = 1 << 40;
-/// Bytes that the guest that stays has moved on each connection by then.
+/// Bytes that the remaining guest has moved on each connection before the end.
 const BEFORE: u64 = 256 << 10;
 
-/// The first guest goes amid transfers and comes back.
+/// The first guest ends during transfers and boots again.
 fn goes(
     machine: &mut Machine,
     go: impl FnOnce(&mut Machine) -> anyhow::Result<()>,
@@ -48,7 +48,9 @@ fn goes(
     let jobs = under_way(machine)?;
     go(machine)?;
     for (what, job) in jobs {
-        let moved = job.moved().with_context(|| format!("{what} goes on"))?;
+        let moved = job
+            .moved()
+            .with_context(|| format!("{what} does not end"))?;
         let is_over = matches!(moved.end, End::Closed | End::Error(_));
         ensure!(is_over && moved.wrong.is_none(), "{what}: {moved:?}");
     }
@@ -57,15 +59,15 @@ fn goes(
     Ok(Outcome::Passed)
 }
 
-/// Three connections opened by each guest, on which the one that stays sends, receives and waits:
-/// its jobs.
+/// Opens three connections from each guest, on which the remaining guest sends, receives and waits.
+/// Returns its jobs.
 fn under_way(machine: &mut Machine) -> anyhow::Result<Vec<(&'static str, Pending)>> {
     let ports = [(); 3].map(|()| machine.port());
     let [leaving, staying] = routes(machine)?;
     let endless = range(95, ENDLESS, 64 << 10);
     let (mut jobs, mut busy) = (Vec::new(), Vec::new());
     for opener in [Opener::Leaves, Opener::Stays] {
-        // Each as the guest that stays sees it.
+        // Each link is from the remaining guest's point of view.
         let open = |port| match opener {
             Opener::Leaves => Link::open(leaving, port, Options::default()).map(Link::back),
             Opener::Stays => Link::open(staying, port, Options::default()),
@@ -81,7 +83,7 @@ fn under_way(machine: &mut Machine) -> anyhow::Result<Vec<(&'static str, Pending
             "a reader that waits",
             stays.guest.receive(idle.from, endless)?,
         ));
-        // These go with their guest.
+        // These jobs end with their guest.
         drop(leaves.guest.receive(up.to, endless)?);
         drop(leaves.guest.send(down.to, endless)?);
         busy.extend([up.from, down.from]);
@@ -91,6 +93,6 @@ fn under_way(machine: &mut Machine) -> anyhow::Result<Vec<(&'static str, Pending
         let moved: Vec<u64> = moved.collect::<anyhow::Result<_>>()?;
         Ok(moved.iter().all(|moved| *moved >= BEFORE).then_some(()))
     })?;
-    far.context("the transfers do not begin")?;
+    far.context("the transfers do not start")?;
     Ok(jobs)
 }

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! `features` and `minimal`: what the manifests of the published crates promise besides the usual
+//! build.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use xshell::cmd;
+
+use crate::shell::Env;
+
+/// Checks every crate without features, and with each of its features alone.
+///
+/// # Errors
+///
+/// Some of them do not compile; all have been tried.
+pub(crate) fn features(env: &Env) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    let metadata = env.metadata()?;
+    for name in env.crates()? {
+        for feature in std::iter::once("").chain(features_of(&metadata, &name)) {
+            let options = ["--locked", "--no-default-features", "--package", &name];
+            let check = cmd!(env.sh, "cargo check {options...} --features {feature}")
+                .env("RUSTFLAGS", "--deny warnings");
+            if check.run().is_err() {
+                failed.push(format!("{name} with {feature:?}"));
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("these do not compile: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// The names of a package's features.
+fn features_of<'a>(metadata: &'a Value, name: &str) -> impl Iterator<Item = &'a str> {
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let features = packages
+        .filter(move |package| package["name"] == name)
+        .filter_map(|package| package["features"].as_object());
+    features
+        .flat_map(|features| features.keys())
+        .map(String::as_str)
+        .filter(|feature| *feature != "default")
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// Checks the published crates with the oldest versions that their manifests allow of what they
+/// name.
+///
+/// # Errors
+///
+/// A lower bound is too low: the crate uses what a later version has.
+pub(crate) fn minimal(env: &Env) -> anyhow::Result<()> {
+    let copy = env.target.join("minimal/tree");
+    copy_tree(env, &copy)?;
+    for name in env.crates()? {
+        let manifest = copy.join("crates").join(name).join("Cargo.toml");
+        let text = without_tests(&fs::read_to_string(&manifest)?);
+        fs::write(&manifest, text)?;
+    }
+    let manifest = copy.join("Cargo.toml");
+    fs::write(&manifest, only_crates(&fs::read_to_string(&manifest)?))?;
+    let _directory = env.sh.push_dir(&copy);
+    // The option is unstable, and what it does is not: it chooses versions.
+    cmd!(env.sh, "cargo update -Z direct-minimal-versions")
+        .env("RUSTC_BOOTSTRAP", "1")
+        .run()?;
+    let packages = env.crates()?;
+    let packages = packages.iter().flat_map(|name| ["--package", name]);
+    let target = env.target.join("minimal/target");
+    cmd!(env.sh, "cargo check {packages...} --all-features --locked")
+        .env("CARGO_TARGET_DIR", target)
+        .run()?;
+    Ok(())
+}
+
+/// A crate's manifest without the dependencies of its tests, which allow fewer versions.
+fn without_tests(manifest: &str) -> String {
+    let mut kept = true;
+    let lines = manifest.lines().filter(|line| {
+        if line.starts_with('[') {
+            kept = !line.contains("dev-dependencies");
+        }
+        kept
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// The workspace's manifest with the published crates as its only members.
+fn only_crates(manifest: &str) -> String {
+    let lines = manifest
+        .lines()
+        .filter(|line| !line.starts_with("    \"tests") && *line != "    \"xtask\",");
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Copies the files that belong to the repository, so that its lock file stays as it is.
+fn copy_tree(env: &Env, to: &Path) -> anyhow::Result<()> {
+    env.sh.remove_path(to)?;
+    let list = cmd!(env.sh, "git ls-files -z").quiet().read()?;
+    for path in list.split('\0').filter(|path| !path.is_empty()) {
+        let from = env.root.join(path);
+        let to = to.join(path);
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        // A link to a file of the repository is copied as that file.
+        if from.is_file() {
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {path}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_feature_is_named_but_the_default() {
+        let metadata = serde_json::json!({"packages": [
+            {"name": "a", "features": {"default": ["x"], "x": [], "y": []}},
+            {"name": "b", "features": {"z": []}},
+        ]});
+        let features: Vec<&str> = features_of(&metadata, "a").collect();
+        assert_eq!(features, ["x", "y"]);
+    }
+
+    #[test]
+    fn the_dependencies_of_tests_are_left_out() {
+        let manifest =
+            "[dependencies]\na = 1\n[target.x.dev-dependencies]\nb = 2\n[lints]\nc = 3\n";
+        let expected = "[dependencies]\na = 1\n[lints]\nc = 3\n";
+        assert_eq!(without_tests(manifest), expected);
+    }
+
+    #[test]
+    fn the_crates_are_the_only_members() {
+        let manifest = "members = [\n    \"crates/*\",\n    \"tests\",\n    \"xtask\",\n]\n";
+        let expected = "members = [\n    \"crates/*\",\n]\n";
+        assert_eq!(only_crates(manifest), expected);
+    }
+}
