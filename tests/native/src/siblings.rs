@@ -155,7 +155,7 @@ fn send(mut sender: Guest, receiver: Guest, load: Load) -> Result<f64> {
     let began = clock::now()?;
     for position in (0..load.bytes).step_by(load.piece) {
         sender.send_all(id, pattern.at(position, load.piece))?;
-        sender.hear()?;
+        sender.handle_interrupts()?;
     }
     sender.close(id)?;
     let ended = receiving.join();
