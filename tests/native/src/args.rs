@@ -45,6 +45,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "REV")]
     pub(crate) baseline: Option<String>,
 
+    /// Only bulk between two guests: directly, and by a relay between two devices
+    #[arg(long)]
+    pub(crate) siblings: bool,
+
     /// The directory for the JSON file and the charts
     #[arg(long, value_name = "DIR", default_value = "target/bench/native")]
     pub(crate) out: PathBuf,

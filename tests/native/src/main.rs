@@ -28,6 +28,7 @@ mod report;
 mod results;
 mod row;
 mod shape;
+mod siblings;
 mod work;
 
 use std::fs::File;
@@ -79,6 +80,9 @@ fn main() -> Result<()> {
         Place::OneCore.take(Side::Left)?;
     }
     allow_descriptors(DESCRIPTORS)?;
+    if args.siblings {
+        return siblings::measure(args.rounds(), &mut out);
+    }
     let revision = args
         .baseline
         .as_deref()
