@@ -97,6 +97,8 @@ fn the_end_of_an_only_vmm_does_not_affect_other_guests() {
         in_dir("--vm=guest-cid=4,socket={d}/vmm,uds-path={d}/4"),
     ];
     let child = start(device.into(), &args);
+    let other = dir.path().join("vmm");
+    wait_until(Deadline::after(GENEROUS), || other.exists()).unwrap();
     // The device disconnects a VMM that breaks the rules. The program has no other descriptor of
     // the connection.
     vmm.write_all(&[0xff; 12]).unwrap();
@@ -105,7 +107,7 @@ fn the_end_of_an_only_vmm_does_not_affect_other_guests() {
     let uds = dir.path().join("3");
     // This socket was created before the device, and is removed with it.
     wait_until(Deadline::after(GENEROUS), || !uds.exists()).unwrap();
-    Guest::boot(&dir.path().join("vmm"), 4).assert_refused();
+    Guest::boot(&other, 4).assert_refused();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let (code, said) = end(child);
     assert_eq!(code, Some(0), "{said}");

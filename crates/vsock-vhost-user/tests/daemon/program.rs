@@ -492,7 +492,7 @@ fn t118_replaced_kicks_are_not_watched_even_if_the_front_end_keeps_them() {
 fn a_front_end_is_served_once_a_descriptor_is_available() {
     let program = Program::start(&["--log-level=error"]);
     // The program is running once it answers.
-    drop(program.vmm());
+    let vmm = program.vmm();
     let pid = Pid::from_child(&program.child);
     let limit = |limit| {
         let limits = Rlimit {
@@ -502,6 +502,8 @@ fn a_front_end_is_served_once_a_descriptor_is_available() {
         prlimit(Some(pid), Resource::Nofile, limits).unwrap();
     };
     limit(3);
+    // Also the end of a session takes no descriptor.
+    drop(vmm);
     let mut waiting = UnixStream::connect(program.socket(3)).unwrap();
     waiting.set_read_timeout(Some(GENEROUS)).unwrap();
     waiting
