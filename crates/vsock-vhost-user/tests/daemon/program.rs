@@ -491,8 +491,11 @@ fn t118_replaced_kicks_are_not_watched_even_if_the_front_end_keeps_them() {
 #[test]
 fn a_front_end_is_served_once_a_descriptor_is_available() {
     let program = Program::start(&["--log-level=error"]);
-    // The program is running once it answers.
     let vmm = program.vmm();
+    // Confining the main thread is the last step of the start. Earlier ones need descriptors.
+    let status = || std::fs::read_to_string(program.proc("status")).unwrap();
+    let confined = || status().lines().any(|line| line == "Seccomp:\t2");
+    wait_until(Deadline::after(GENEROUS), confined).unwrap();
     let pid = Pid::from_child(&program.child);
     let limit = |limit| {
         let limits = Rlimit {
