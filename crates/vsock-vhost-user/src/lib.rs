@@ -33,9 +33,9 @@
 //! }
 //! ```
 //!
-//! Each guest needs socket paths of its own. A process cannot have two backends or devices of which
-//! one has the socket of the other at the path for one of its ports, such as `vm.vsock_1024`: the
-//! second one is refused with `AddrInUse`.
+//! Each guest needs its own socket paths. Within a process, the socket of a backend or device must
+//! not have the path of another guest's port, such as `vm.vsock_1024`: creating the second of the
+//! two fails with `AddrInUse`.
 //!
 //! `default-features = false` omits the dependencies of the program. This crate re-exports all
 //! types that an embedder needs: limits, counters and errors, in-process streams and listeners,
