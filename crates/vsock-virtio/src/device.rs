@@ -172,7 +172,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.phase = Phase::Inactive;
     }
 
-    /// Closes every connection, and sends the guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
+    /// Closes every connection of which the guest has a record, and sends the guest
+    /// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`. Has no effect if there is no driver.
     ///
     /// [`process`](Self::process) publishes the event as soon as the guest provides a buffer for
     /// it. After that, the guest gets no packet until it acknowledges the event by making another
