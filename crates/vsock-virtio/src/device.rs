@@ -182,9 +182,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// The event also closes connections that the guest opens before it gets the event, and some
     /// front-ends start the event queue after the others. So both other queues wait for a buffer
     /// for the event, for at most 100 ms from the next [`process`](Self::process) on. A guest that
-    /// has provided none by then is served, and gets the event later.
-    ///
-    /// A guest that is [paused](Self::pause) and resumed in the same process does not need this.
+    /// has provided none by then is served, and gets the event later. A guest that is
+    /// [paused](Self::pause) and resumed in the same process does not need this.
     pub fn transport_reset(&mut self, now: Tick) {
         if self.has_driver() {
             self.muxer.transport_reset(now);
