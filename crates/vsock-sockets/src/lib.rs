@@ -109,8 +109,8 @@
 //! - a path is too long to leave room for the suffix of a port;
 //! - another process does not release the lock of a directory.
 //!
-//! It logs harmless failures at the debug level. A guest or a host process cannot cause repeated
-//! messages above that level.
+//! It logs failures without consequences and refused clients of a [`PassFdBackend`] at the debug
+//! level. A guest or a host process cannot cause repeated messages above that level.
 
 #![deny(unsafe_code)]
 
