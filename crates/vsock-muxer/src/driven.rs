@@ -91,7 +91,8 @@ pub enum NextCall {
         /// nothing; work extends it.
         until: Tick,
     },
-    /// After all other work of this thread: the device has used up its budget before it was done,
-    /// and no notification will follow for the rest. The loop must not sleep.
+    /// After the guest is notified, and after all other work of this thread: the device has used up
+    /// its budget, or has let a packet for the guest go first. No notification will follow for the
+    /// rest. The loop must not sleep.
     Immediately,
 }

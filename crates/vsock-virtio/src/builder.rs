@@ -68,6 +68,9 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// A packet from the guest counts as at least 2 KiB, and as at least 64 bytes for each of its
     /// descriptors. By default, a call thus takes at most 256 small packets. A call always moves
     /// something if it can: 0 counts as 1.
+    ///
+    /// A call also ends after 128 KiB of the guest's payload if a packet for the guest is waiting,
+    /// so that the guest gets credit before all of its window is taken.
     #[must_use]
     pub const fn budget(mut self, bytes: usize) -> Self {
         self.budget = if bytes == 0 { 1 } else { bytes };

@@ -9,33 +9,33 @@ use clap::Parser;
 use crate::runner::Effort;
 use vsock_report::Place;
 
-/// Rounds where nothing else is said: enough for a median that means something.
+/// The default number of rounds: enough for a meaningful median.
 const ROUNDS: usize = 7;
 const QUICK_ROUNDS: usize = 3;
 const RUN: Duration = Duration::from_millis(100);
 const QUICK_RUN: Duration = Duration::from_millis(15);
 
-/// Measures vsock-inner beside its peers, all in the same run.
+/// Compares vsock-inner with sockets, pipes, channels and tokio's streams, in one run.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 pub(crate) struct Args {
-    /// Only cells whose name (workload/case/row) contains TEXT; their reference runs with them
+    /// Run only cells whose name (workload/case/row) contains TEXT, and their references
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) filter: String,
 
-    /// Runs of each row; figures to rely on take 7 or more
+    /// Runs of each row; reliable figures need 7 or more [default: 7, with --quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 
-    /// Short runs and few of them: shows that all works, not how fast it is
+    /// A few short runs: shows that everything works, not how fast it is
     #[arg(long)]
     quick: bool,
 
-    /// Pin the two threads of a run to different cores, but for what belongs on one core
+    /// Pin the two threads of a run to different cores, except in the workloads for one core
     #[arg(long)]
     apart: bool,
 
-    /// Only the muxer, between a bare guest and bare streams: the cost of a packet
+    /// Measure only the muxer, between a bare guest and bare streams: the cost of a packet
     #[arg(long)]
     pub(crate) muxer: bool,
 
@@ -43,25 +43,29 @@ pub(crate) struct Args {
     #[arg(long, value_name = "REV")]
     pub(crate) baseline: Option<String>,
 
-    /// Where the JSON file and the charts go
+    /// The directory for the JSON file and the charts
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub(crate) out: PathBuf,
 
-    /// List the names of all cells and measure nothing
+    /// Write the results of the last run into docs/benchmarks.md and docs/pictures; measure nothing
+    #[arg(long, conflicts_with_all = ["filter", "muxer", "baseline", "list"])]
+    pub(crate) publish: bool,
+
+    /// List the names of all cells; measure nothing
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Idle connections of a row, held by a process of its own (the bench calls itself)
+    /// Hold idle connections of ROW (the bench starts itself with this)
     #[arg(long, value_name = "ROW", hide = true)]
     pub(crate) idle: Option<String>,
 
-    /// How many idle connections
+    /// The number of idle connections
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) connections: u64,
 }
 
 impl Args {
-    /// How much to measure.
+    /// Returns how much to measure.
     pub(crate) fn effort(&self) -> Effort {
         let (rounds, run) = if self.quick {
             (QUICK_ROUNDS, QUICK_RUN)
@@ -74,7 +78,7 @@ impl Args {
         }
     }
 
-    /// The words that make a bench measure the same, once.
+    /// Returns the arguments that make a bench measure the same in one round.
     pub(crate) fn for_one_round(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = ["--rounds", "1", "--filter"].map(Into::into).into();
         words.push((&self.filter).into());
@@ -83,7 +87,7 @@ impl Args {
         words
     }
 
-    /// Where the two threads of a run may run.
+    /// Returns the cores that the two threads of a run use.
     pub(crate) fn place(&self) -> Place {
         if self.apart {
             Place::Apart

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! This revision beside another one: each with the bench of its own, in turn, round after round.
+//! Compares this revision with another one: each has its own bench, and they run in turn.
 
 use std::fs::File;
 use std::io::Write;
@@ -17,12 +17,12 @@ use crate::report::{rate, ratio};
 use crate::results::{Results, SCHEMA};
 use crate::suite::cell_name;
 
-/// Measures both and writes how many times as fast this revision is, cell by cell.
+/// Measures both, and writes the ratio of their rates for each cell.
 pub(crate) fn compare(args: &Args, revision: &str, out: &mut impl Write) -> Result<()> {
     let directory = std::path::absolute(args.out.join("baseline"))?;
     let revision = Revision::find(revision, &directory)?;
     let theirs = revision.build("vsock-bench")?;
-    let ours = env::current_exe().context("the bench cannot find itself")?;
+    let ours = env::current_exe().context("cannot find the bench's own program")?;
     let mut rounds = Vec::new();
     for round in 0..args.effort().rounds {
         let here = || one_round(&ours, args, &directory.join("ours"));
@@ -39,7 +39,7 @@ pub(crate) fn compare(args: &Args, revision: &str, out: &mut impl Write) -> Resu
     Ok(())
 }
 
-/// Runs a bench for one round and reads what it has kept.
+/// Runs a bench for one round and reads its results.
 fn one_round(bench: &Path, args: &Args, kept: &Path) -> Result<Results> {
     let status = Command::new(bench)
         .args(args.for_one_round())
@@ -51,7 +51,7 @@ fn one_round(bench: &Path, args: &Args, kept: &Path) -> Result<Results> {
     let results: Results = serde_json::from_reader(File::open(kept.join(RESULTS_FILE))?)?;
     ensure!(
         results.schema == SCHEMA,
-        "the other revision keeps its results in another shape"
+        "cannot compare: the other revision writes its results in another format"
     );
     Ok(results)
 }
@@ -61,7 +61,7 @@ fn write_table(
     commit: &str,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let mut table = empty(&["cell", "here", "x baseline"]);
+    let mut table = empty(&["cell", "this revision", "times baseline"]);
     for cell in rounds.first().map_or(&[][..], |(here, _)| &here.cells) {
         let rates = |results: &Results| {
             let same = results.cell(cell.workload, &cell.case, &cell.row)?;
@@ -83,7 +83,7 @@ fn write_table(
     }
     writeln!(
         out,
-        "This revision beside {commit}, {} rounds of each in turn\n\n{table}",
+        "This revision compared with {commit}, {} rounds of each in turn\n\n{table}",
         rounds.len()
     )
 }
@@ -121,6 +121,6 @@ mod tests {
         let mut text = Vec::new();
         write_table(&rounds, "abc", &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("3.00 x (2.00 .. 4.00)"), "{text}");
+        assert!(text.contains("3.00 (2.00..4.00)"), "{text}");
     }
 }

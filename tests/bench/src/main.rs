@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The transport beside its peers: the same jobs, in the same run, on the same machine.
+//! Compares the transport with its alternatives: the same jobs, in one run, on one machine.
 //!
-//! A *workload* (a stream, a ping-pong, connections) has *cases* (the size of a write), and in each
-//! case every *row* (a transport, or a limit) does the same job. A cell runs once per round; all
-//! cells of a case run right after each other, and only ratios within a round are compared, because
-//! a machine's mood changes from one second to the next.
+//! A *workload* (a stream, round trips, connections) has *cases* (the size of a write), and in each
+//! case every *row* (a transport, or a limit) does the same job. A *cell* is one row of one case
+//! and runs once per round. All cells of a case run one after the other, and ratios are taken
+//! within a round, because a machine's speed changes from one second to the next.
 
 mod args;
 mod baseline;
@@ -20,7 +20,9 @@ mod transport;
 mod workload;
 
 use std::env;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -29,16 +31,16 @@ use clap::Parser;
 use vsock_report::{allowed_cores, figures, keep};
 
 use crate::args::Args;
-use crate::report::{chart, table};
+use crate::report::{chart, page, table};
 use crate::results::{IdleRow, Results};
 use crate::suite::{Group, IDLE_LOOP_ROWS, IDLE_ROWS, Workload};
 use crate::workload::idle::Idle;
 
-/// The file with everything that was measured.
+/// The file with all results.
 const RESULTS_FILE: &str = "results.json";
 /// How many streams an idle loop has.
 const IDLE_STREAMS: usize = 10_000;
-/// How long it is watched.
+/// How long the loop is observed.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
 fn main() -> Result<()> {
@@ -47,6 +49,9 @@ fn main() -> Result<()> {
         let idle = suite::hold_idle(row, args.connections)?;
         serde_json::to_writer(io::stdout(), &idle)?;
         return Ok(());
+    }
+    if args.publish {
+        return publish(&args.out);
     }
     if args.muxer {
         return muxer::run(args.effort(), &args.out);
@@ -66,7 +71,7 @@ fn main() -> Result<()> {
     }
     ensure!(
         !(groups.is_empty() && idle_rows.is_empty() && idle_loops.is_empty()),
-        "no cell's name contains {:?}; --list shows them all",
+        "no cell's name contains {:?}; --list shows all names",
         args.filter
     );
     if let Some(revision) = &args.baseline {
@@ -79,8 +84,20 @@ fn main() -> Result<()> {
     let json = serde_json::to_vec_pretty(&results)?;
     let charts = Workload::ALL
         .iter()
-        .filter_map(|workload| Some((workload.name(), chart::svg(&results, *workload)?)));
+        .filter_map(|workload| Some((workload.name(), chart::svg(&results, *workload, |_| true)?)));
     writeln!(out, "\n{}", keep(&args.out, RESULTS_FILE, &json, charts)?)?;
+    Ok(())
+}
+
+/// Writes the results of the last run into the documentation.
+fn publish(kept: &Path) -> Result<()> {
+    let file = kept.join(RESULTS_FILE);
+    let open = File::open(&file);
+    let open =
+        open.with_context(|| format!("cannot read {}: run the bench first", file.display()))?;
+    let results: Results = serde_json::from_reader(BufReader::new(open))?;
+    let written = page::write(&results, Path::new(vsock_report::DOCS))?;
+    writeln!(io::stdout(), "{written}")?;
     Ok(())
 }
 
@@ -142,13 +159,13 @@ fn measure(
     })
 }
 
-/// Holds idle connections in a process that has done nothing else.
+/// Measures idle connections in a new process, whose memory nothing else has used.
 fn idle_in_a_child(row: &str, connections: u64) -> Result<IdleRow<Idle>> {
-    let bench = env::current_exe().context("the bench cannot find itself")?;
+    let bench = env::current_exe().context("cannot find the bench's own program")?;
     let output = Command::new(bench)
         .args(["--idle", row, "--connections", &connections.to_string()])
         .output()
-        .context("the bench cannot call itself")?;
+        .context("cannot start the bench's own program")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "idle/{row} failed: {said}");
     Ok(IdleRow {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a packet costs in the muxer, beyond the copy that it needs anyway.
+//! Measures what a packet costs in the muxer, beyond the copy of its payload.
 //!
-//! Each cell is measured beside the same copies without a muxer, in turn with them, and the
-//! difference is the muxer's. Guest and streams are bare: no event loop, no queue, no lock.
+//! Each cell runs in turn with the same copies without a muxer, and the difference is the muxer's
+//! cost. Guest and streams are bare: no event loop, no queue, no lock.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -21,9 +21,9 @@ const PAYLOADS: [(&str, usize); 3] = [("64 B", 64), ("4 KiB", 4096), ("64 KiB", 
 const CONNECTIONS: [usize; 3] = [1, 100, 1000];
 /// Connections whose memory is measured.
 const IDLE: usize = 10_000;
-/// The goal: nanoseconds of a packet beyond its copy.
+/// The aim: nanoseconds of a packet beyond its copy.
 const GOAL: f64 = 250.0;
-/// The goal: how much more a packet may cost with a thousand connections than with one.
+/// The aim: the cost of a packet with a thousand connections, compared with one.
 const FLAT: f64 = 1.5;
 
 /// Medians of one cell, in nanoseconds for each packet.
@@ -36,7 +36,7 @@ struct Cell {
     packet: f64,
     /// The copy alone.
     copy: f64,
-    /// What the muxer adds.
+    /// The muxer's share.
     beyond: f64,
 }
 
@@ -45,7 +45,7 @@ struct Figures {
     cells: Vec<Cell>,
     /// Connects and closes in a second, by number of other connections.
     connects: Vec<(usize, f64)>,
-    /// Resident bytes of a connection that has carried nothing, with its entry and without a
+    /// Resident bytes of a connection that has carried nothing: the muxer's entry, without a
     /// stream.
     idle_bytes: f64,
 }
@@ -84,7 +84,7 @@ pub(crate) fn run(effort: Effort, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Both ways of one case.
+/// Measures both directions of one case.
 fn cells(
     effort: Effort,
     (payload, bytes): (&'static str, usize),
@@ -123,9 +123,9 @@ fn cells(
     )
 }
 
-/// Works for about so long; returns how much was done in which time.
+/// Works for about the time `run`. Returns how much was done, and in which time.
 fn timed(run: Duration, mut work: impl FnMut(u64) -> u64) -> (u64, Duration) {
-    work(64); // wakes caches up, and is not counted
+    work(64); // fills caches, and is not counted
     let start = Instant::now();
     let mut done = 0;
     loop {
@@ -137,7 +137,7 @@ fn timed(run: Duration, mut work: impl FnMut(u64) -> u64) -> (u64, Duration) {
     }
 }
 
-/// Resident bytes for each of many connections.
+/// Returns resident bytes per connection.
 fn idle() -> Result<f64> {
     let warm = Bare::idle(100)?;
     let before = resident_bytes()?;
@@ -150,7 +150,7 @@ fn idle() -> Result<f64> {
 fn write(figures: &Figures) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let mut table = empty_table(&[
-        "way",
+        "direction",
         "payload",
         "connections",
         "packets/s",
@@ -194,8 +194,8 @@ fn write(figures: &Figures) -> io::Result<()> {
         let (one, many) = (small(way, 1), small(way, 1000));
         writeln!(
             out,
-            "{way}: {:.0} ns beyond the copy, goal {GOAL:.0}; \
-             with a thousand connections {:.2} x, goal {FLAT}",
+            "{way}: {:.0} ns beyond the copy (aim: {GOAL:.0}); with 1,000 connections {:.2} times \
+             the cost of one (aim: {FLAT})",
             one.1,
             many.0 / one.0
         )?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Everything that was measured, as it is kept in the JSON file.
+//! What was measured, as the JSON file contains it.
 
 use serde::{Deserialize, Serialize};
 use vsock_report::{kernel, processor};
@@ -10,16 +10,16 @@ use crate::suite::Workload;
 use crate::workload::event_loop::IdleLoop;
 use crate::workload::idle::Idle;
 
-/// The shape of this file; a comparison of two needs the same.
+/// The version of the file's format. Only files of one version can be compared.
 pub(crate) const SCHEMA: u32 = 1;
 
 /// What one call of the bench measured.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Results {
     pub(crate) schema: u32,
-    /// The processor, by the name it gives itself.
+    /// The processor's name.
     pub(crate) processor: String,
-    /// The cores that the bench could use.
+    /// The cores that the bench was permitted to use.
     pub(crate) cores: usize,
     pub(crate) kernel: String,
     /// How system calls were counted, or why they were not.
@@ -51,7 +51,7 @@ pub(crate) struct Run {
     pub(crate) context_switches: u64,
 }
 
-/// What is idle of one row: connections, or a loop of streams.
+/// The idle connections, or the loop of idle streams, of one row.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct IdleRow<T> {
     pub(crate) row: String,
@@ -79,19 +79,19 @@ impl Cell {
         });
     }
 
-    /// Adds what a run has counted that is not one of the rounds.
+    /// Adds the system calls of a run that is not one of the rounds.
     pub(crate) fn count(&mut self, sample: Sample) {
         let units = sample.units.max(1) as f64;
         self.system_calls = sample.system_calls.map(|calls| calls as f64 / units);
     }
 
-    /// Units per second, round by round.
+    /// Returns units per second, round by round.
     pub(crate) fn rates(&self) -> Vec<f64> {
         let rate = |run: &Run| run.units as f64 / run.seconds;
         self.runs.iter().map(rate).collect()
     }
 
-    /// Context switches per unit, over all rounds.
+    /// Returns context switches per unit, over all rounds.
     pub(crate) fn context_switches(&self) -> f64 {
         let switches: u64 = self.runs.iter().map(|run| run.context_switches).sum();
         let units: u64 = self.runs.iter().map(|run| run.units).sum();
@@ -100,7 +100,7 @@ impl Cell {
 }
 
 impl Results {
-    /// Of nothing yet, on this machine.
+    /// Returns results without cells, of this machine.
     pub(crate) fn new(counted: String, cores: usize) -> Self {
         Self {
             schema: SCHEMA,
@@ -114,14 +114,19 @@ impl Results {
         }
     }
 
-    /// The cells of one workload, in the order of its table.
+    /// Returns how many rounds every row has run.
+    pub(crate) fn rounds(&self) -> usize {
+        self.cells.first().map_or(0, |cell| cell.runs.len())
+    }
+
+    /// Returns the cells of one workload, in the order of its table.
     pub(crate) fn of(&self, workload: Workload) -> impl Iterator<Item = &Cell> {
         self.cells
             .iter()
             .filter(move |cell| cell.workload == workload)
     }
 
-    /// One cell, if it was measured.
+    /// Returns one cell, if it was measured.
     pub(crate) fn cell(&self, workload: Workload, case: &str, row: &str) -> Option<&Cell> {
         self.of(workload)
             .find(|cell| cell.case == case && cell.row == row)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Rounds: in each of them every row runs once, so that all see the same machine.
+//! Runs the rows in rounds: each row once per round, so that all rows have the same conditions.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use crate::suite::{Group, Job};
 pub(crate) struct Effort {
     /// Runs of each row.
     pub(crate) rounds: usize,
-    /// How long one of them takes, about.
+    /// About how long one run takes.
     pub(crate) run: Duration,
 }
 
 /// Units that a row does in the first, shortest try.
 const FIRST_TRY: u64 = 256;
-/// The most units of a run, whatever a row's first tries promise.
+/// The most units of one run.
 const MOST_UNITS: u64 = 1 << 40;
 
 /// Runs all groups, round after round.
 ///
-/// The rows of a group run one after the other; each round begins with another of them, so none
-/// always profits from what the one before it left behind.
+/// The rows of a group run one after the other. Each round begins with another row, so that no row
+/// always runs after the same one.
 pub(crate) fn run(groups: &[Group], effort: Effort) -> Result<Vec<Cell>> {
     let watchdog = Watchdog::start();
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
@@ -70,7 +70,7 @@ pub(crate) fn run(groups: &[Group], effort: Effort) -> Result<Vec<Cell>> {
     Ok(cells.map(|(cell, _)| cell).collect())
 }
 
-/// The units that `job` does in about the time `run`.
+/// Returns the units that `job` does in about the time `run`.
 fn fitting(job: &Job, run: Duration) -> Result<u64> {
     let mut units = FIRST_TRY;
     loop {

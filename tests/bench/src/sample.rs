@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One run of one row: two threads, what they did, and what it cost them.
+//! One run of one row: two threads, their work, and its cost.
 
 use std::io;
 use std::sync::Barrier;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use vsock_report::{Place, Side, SystemCallCounter, thread_switches};
 
-/// What one run cost.
+/// The work and cost of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     /// Bytes carried, or operations done.
     pub(crate) units: u64,
     /// From the start of the first thread to the end of the last one.
     pub(crate) elapsed: Duration,
-    /// Of both threads; `None` where they were not counted.
+    /// Of both threads; `None` if they were not counted.
     pub(crate) system_calls: Option<u64>,
     /// Of both threads.
     pub(crate) switches: u64,
@@ -27,8 +27,8 @@ pub(crate) struct Sample {
 /// Whether runs count their system calls.
 static COUNTING: AtomicBool = AtomicBool::new(false);
 
-/// Does something in which runs count their system calls. What is timed is not counted: the kernel
-/// takes longer for a call that it counts.
+/// Runs `work`, in which runs count their system calls. Timed runs do not count, because counting
+/// slows the kernel down.
 pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> T {
     // ORDER: Relaxed; partner: `counter`, on this thread or on one that it starts.
     COUNTING.store(true, Ordering::Relaxed);
@@ -38,7 +38,7 @@ pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// How system calls are counted here, or why they are not.
+/// Returns how system calls are counted here, or why they are not.
 pub(crate) fn counting() -> String {
     match SystemCallCounter::open() {
         Ok(_) => "counted by the kernel, tracepoint raw_syscalls:sys_enter".to_owned(),
@@ -52,7 +52,7 @@ fn counter() -> Option<SystemCallCounter> {
     counting.then(|| SystemCallCounter::open().ok()).flatten()
 }
 
-/// What one thread of a run cost.
+/// The cost of one thread of a run.
 struct Spent {
     begin: Instant,
     end: Instant,
@@ -60,9 +60,9 @@ struct Spent {
     switches: u64,
 }
 
-/// Runs `left` and `right` at the same time, each on a thread of its own, where `place` says.
+/// Runs `left` and `right` at the same time, each on its own thread, on the cores of `place`.
 ///
-/// What the sides return is dropped when both are done, so closing is no part of the measurement.
+/// The results are dropped after both are done, so closing is not part of the measurement.
 /// A side that fails drops its end, which ends the other one.
 pub(crate) fn together<L: Send, R: Send>(
     units: u64,
@@ -100,7 +100,7 @@ pub(crate) fn alone(units: u64, work: impl FnOnce() -> io::Result<()>) -> io::Re
     })
 }
 
-/// As [`alone`], for work that other threads of the process do; their system calls are not counted.
+/// Runs `work` as [`alone`] does, if other threads do the work; their system calls are not counted.
 pub(crate) fn of_process(units: u64, work: impl FnOnce() -> io::Result<()>) -> io::Result<Sample> {
     let switches = || -> io::Result<u64> {
         let usage = getrusage(UsageWho::RUSAGE_SELF)?;
@@ -126,7 +126,7 @@ fn measured<T>(
 ) -> io::Result<(Spent, T)> {
     let placed = place.take(side);
     let counter = counter();
-    gate.wait(); // before any return, or the other side waits for ever
+    gate.wait(); // before any return, or the other side blocks indefinitely
     placed?;
     spend(counter, work)
 }

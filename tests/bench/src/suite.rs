@@ -19,7 +19,7 @@ pub(crate) use tasks::TOKIO;
 
 use crate::sample::Sample;
 
-/// What is to be done.
+/// A kind of job.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Workload {
@@ -39,13 +39,13 @@ pub(crate) enum Workload {
     OneCoreStream,
     /// [`Self::PingPong`] with both threads on one core.
     OneCorePingPong,
-    /// Messages of ten among many streams of an event loop.
+    /// Echoes of ten streams among many on one event loop.
     LoopEvents,
     /// Clients of an echo on an event loop.
     LoopEcho,
     /// A stream between two tasks of a runtime.
     AsyncStream,
-    /// Requests and answers between two tasks.
+    /// Measures round trips between two tasks.
     AsyncPingPong,
     /// Connections with two tasks and one request each.
     AsyncConnections,
@@ -78,17 +78,17 @@ impl Workload {
         Self::AsyncConnections,
     ];
 
-    /// The name in filters and file names.
+    /// Returns the name in filters and file names.
     pub(crate) fn name(self) -> &'static str {
         self.facts().0
     }
 
-    /// The headline of its table and chart.
+    /// Returns the headline of its table and chart.
     pub(crate) fn title(self) -> &'static str {
         self.facts().1
     }
 
-    /// What its runs count.
+    /// Returns what its runs count.
     pub(crate) fn unit(self) -> Unit {
         self.facts().2
     }
@@ -113,29 +113,29 @@ impl Workload {
             ),
             Self::PingPong => (
                 "ping-pong",
-                "Ping-pong of 64 bytes, both ends blocking",
+                "Round trips of 64 bytes, both ends blocking",
                 Operations,
             ),
             Self::PingPongEpoll => (
                 "ping-pong-epoll",
-                "Ping-pong of 64 bytes, one end on epoll",
+                "Round trips of 64 bytes, one end on epoll",
                 Operations,
             ),
             Self::Connect => ("connect", "Connect, accept, drop", Operations),
             Self::OneCoreStream => ("one-core-stream", "Stream, both threads on one core", Bytes),
             Self::OneCorePingPong => (
                 "one-core-ping-pong",
-                "Ping-pong of 64 bytes, both threads on one core",
+                "Round trips of 64 bytes, both threads on one core",
                 Operations,
             ),
             Self::LoopEvents => (
                 "loop-events",
-                "Echoes of ten streams among so many on one event loop",
+                "Echoes of ten streams on one event loop, by number of streams",
                 Operations,
             ),
             Self::LoopEcho => (
                 "loop-echo",
-                "Echoes of 64 bytes, by clients of one event loop",
+                "Echoes of 64 bytes on one event loop, by number of clients",
                 Operations,
             ),
             Self::AsyncStream => (
@@ -145,39 +145,39 @@ impl Workload {
             ),
             Self::AsyncPingPong => (
                 "async-ping-pong",
-                "Ping-pong of 64 bytes between two tasks",
+                "Round trips of 64 bytes between two tasks",
                 Operations,
             ),
             Self::AsyncConnections => (
                 "async-connections",
-                "A request on each of 1,000 connections, between two tasks each",
+                "One request on each of 1,000 connections between two tasks",
                 Operations,
             ),
         }
     }
 }
 
-/// Does this many units, and tells what that cost.
+/// Does a number of units, and returns what that cost.
 pub(crate) type Job = Box<dyn Fn(u64) -> io::Result<Sample>>;
 
 /// One case of a workload, for every row that can do it.
 pub(crate) struct Group {
-    /// What is to be done.
+    /// The kind of job.
     pub(crate) workload: Workload,
-    /// The case: the size of a write, or how connections are noticed.
+    /// The case: the size of a write, for example.
     pub(crate) case: &'static str,
-    /// By name, the reference first.
+    /// The rows by name, the reference first.
     pub(crate) rows: Vec<(&'static str, Job)>,
 }
 
 impl Group {
-    /// The name of a cell, as filters and messages have it.
+    /// Returns the name of a cell in filters and messages.
     pub(crate) fn cell_name(&self, row: &str) -> String {
         cell_name(self.workload, self.case, row)
     }
 }
 
-/// The name of a cell, as filters and messages have it.
+/// Returns the name of a cell in filters and messages.
 pub(crate) fn cell_name(workload: Workload, case: &str, row: &str) -> String {
     format!("{}/{case}/{row}", workload.name())
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The figures that the transport is meant to reach, and whether it did.
+//! The aims of the transport, and whether a run reaches them.
 //!
-//! They hold on two cores that have nothing else to do.
+//! They apply to two cores that are otherwise idle.
 
 use vsock_report::{Spread, Verdict};
 
@@ -12,12 +12,12 @@ use crate::suite::{
 };
 
 /// The sizes of a write, as the cases are named.
-const SIZES: [&str; 4] = ["64 B", "1 KiB", "4 KiB", "64 KiB"];
-/// Of the bare ring, at every size.
+pub(crate) const SIZES: [&str; 4] = ["64 B", "1 KiB", "4 KiB", "64 KiB"];
+/// Times the bare ring, at every size.
 const OF_THE_RING: f64 = 0.9;
 /// Times the Unix pair on one core.
 const ON_ONE_CORE: f64 = 1.2;
-/// How much an event may cost with many streams, as against few.
+/// The most that an event costs with many streams, compared with few.
 const FLAT: f64 = 1.5;
 /// System calls per MiB of a stream, at every size.
 const SYSTEM_CALLS: f64 = 20.0;
@@ -26,11 +26,10 @@ const IDLE_BYTES: f64 = 4096.0;
 /// Descriptors of an idle connection both ends of which are polled.
 const IDLE_DESCRIPTORS: f64 = 2.0;
 
-/// Microseconds of processor time of an idle loop in a second, which is none but for the measuring
-/// itself.
+/// Microseconds of CPU time that an idle loop uses in a second: the wait itself, begun and ended.
 const IDLE_LOOP: f64 = 100.0;
 
-/// What is measured, and what it should be.
+/// What an aim demands.
 #[derive(Clone, Copy, Debug)]
 enum Goal {
     /// At least this many times the rate of another row.
@@ -41,7 +40,7 @@ enum Goal {
     CostOfCase(f64, &'static str),
 }
 
-/// A figure to reach.
+/// An aim.
 #[derive(Clone, Copy, Debug)]
 struct Target {
     workload: Workload,
@@ -50,7 +49,7 @@ struct Target {
     goal: Goal,
 }
 
-/// Holds `results` against every figure that they have measured.
+/// Compares `results` with each aim for which they have figures.
 pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
     let mut verdicts: Vec<Verdict> = targets()
         .iter()
@@ -64,7 +63,7 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
                 IDLE_BYTES,
             )),
             "vsock-inner, both poll" => verdicts.push(at_most(
-                "idle: descriptors per connection, both ends polled",
+                "idle: descriptors per connection",
                 cell.idle.descriptors_each(),
                 IDLE_DESCRIPTORS,
             )),
@@ -74,7 +73,7 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
     for cell in results.idle_loops.iter().filter(|cell| cell.row == INNER) {
         let share = cell.idle.processor_seconds / cell.idle.seconds;
         verdicts.push(at_most(
-            "idle loop: microseconds of processor time per second",
+            "idle loop: us of CPU time per second",
             share * 1e6,
             IDLE_LOOP,
         ));
@@ -89,6 +88,19 @@ fn at_most(what: &str, measured: f64, limit: f64) -> Verdict {
         measured: format!("{measured:.1}"),
         reached: measured <= limit,
     }
+}
+
+/// Returns the aim for a row's rate as a multiple of another row's, if there is one.
+pub(crate) fn least_times(workload: Workload, case: &str, row: &str, against: &str) -> Option<f64> {
+    targets().iter().find_map(|target| match target.goal {
+        Goal::Times(factor, reference)
+            if (target.workload, target.case, target.row, reference)
+                == (workload, case, row, against) =>
+        {
+            Some(factor)
+        }
+        _ => None,
+    })
 }
 
 fn targets() -> Vec<Target> {
@@ -148,7 +160,7 @@ fn targets() -> Vec<Target> {
     targets
 }
 
-/// Those of tasks on a runtime.
+/// Returns the aims of tasks on a tokio runtime.
 fn of_tasks() -> Vec<Target> {
     let times = |workload, case, factor, against| Target {
         workload,
@@ -167,21 +179,21 @@ fn of_tasks() -> Vec<Target> {
 }
 
 impl Target {
-    /// `None` if what it needs was not measured.
+    /// Returns `None` if a row that it compares was not measured.
     fn judge(&self, results: &Results) -> Option<Verdict> {
         let cell = results.cell(self.workload, self.case, self.row)?;
         let (goal, measured, reached) = match self.goal {
             Goal::Times(factor, against) => {
                 let reference = results.cell(self.workload, self.case, against)?;
                 let ratio = Spread::of_ratios(&cell.rates(), &reference.rates())?.median;
-                let goal = format!(">= {factor} x {against}");
-                (goal, format!("{ratio:.2} x"), ratio >= factor)
+                let goal = format!(">= {factor} times {against}");
+                (goal, format!("{ratio:.2}"), ratio >= factor)
             }
             Goal::CostOfCase(limit, case) => {
                 let reference = results.cell(self.workload, case, self.row)?;
                 let ratio = Spread::of_ratios(&reference.rates(), &cell.rates())?.median;
-                let goal = format!("<= {limit} x the cost with {case}");
-                (goal, format!("{ratio:.2} x"), ratio <= limit)
+                let goal = format!("<= {limit} times that of {case}");
+                (goal, format!("{ratio:.2}"), ratio <= limit)
             }
             Goal::SystemCallsPerMib(limit) => {
                 let per_mib = cell.system_calls? * f64::from(1 << 20);
@@ -234,7 +246,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                (">= 30 x unix pair", "31.00 x", true),
+                (">= 30 times unix pair", "31.00", true),
                 ("<= 20 system calls per MiB", "21.0", false),
             ]
         );

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The rows of every table: ways to carry bytes between two threads of one process.
+//! The rows of the tables: ways to carry bytes between two threads of one process.
 
 mod channel;
 mod guest;
@@ -22,14 +22,14 @@ pub(crate) use tasks::{AsyncTransport, Duplex, TokioInner, TokioUnixPair};
 pub(crate) use unix::{UnixEndpoint, UnixPair};
 use vsock_backend_api::VsockStream;
 
-/// A way to make two connected ends.
+/// Makes two connected ends.
 ///
-/// The workloads are generic over it, so every row is called as directly as its users call it.
+/// The workloads are generic over it, so each row is called as directly as its users call it.
 pub(crate) trait Transport {
     /// One end: a byte stream in both directions.
     type End: Read + Write + Send;
 
-    /// Makes a connected pair of blocking ends: the application's, and the device's.
+    /// Makes a connected pair of blocking ends: the application end and the device end.
     fn pair(&self) -> io::Result<(Self::End, Self::End)>;
 }
 
@@ -38,10 +38,10 @@ pub(crate) trait Pollable {
     /// Makes this end return `WouldBlock` instead of waiting.
     fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()>;
 
-    /// The descriptor to poll for `EPOLLIN`.
+    /// Returns the descriptor to poll for `EPOLLIN`.
     fn readable_fd(&self) -> RawFd;
 
-    /// The descriptor to poll for `EPOLLOUT`.
+    /// Returns the descriptor to poll for `EPOLLOUT`.
     fn writable_fd(&self) -> io::Result<RawFd>;
 }
 
@@ -59,7 +59,7 @@ impl<S: VsockStream> Pollable for S {
     }
 }
 
-/// Where connections are made and accepted.
+/// Opens and accepts connections.
 pub(crate) trait Endpoint {
     /// The end that connected.
     type Near;
@@ -69,9 +69,9 @@ pub(crate) trait Endpoint {
     /// Opens a connection.
     fn connect(&mut self) -> io::Result<Self::Near>;
 
-    /// Accepts the connection that waits.
+    /// Accepts the pending connection.
     fn accept(&mut self) -> io::Result<Self::Far>;
 
-    /// The descriptor that is readable while a connection waits.
+    /// Returns the descriptor that is readable while a connection is pending.
     fn waiting_fd(&self) -> RawFd;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the rows have to do.
+//! The jobs that the rows do.
 
 pub(crate) mod connect;
 pub(crate) mod copies;

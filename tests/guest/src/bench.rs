@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Our devices beside the peer, with the same guest, by turns.
+//! Compares our devices with vhost-device-vsock, in turn, with the same Linux guest.
 //!
-//! Under software emulation the guest dominates the time of the wall, so what counts is the time
-//! that the device spends on a core, as a ratio to the peer's of the same round.
+//! Under software emulation the guest dominates elapsed time. So the figure to look at is the CPU
+//! time of the device, as a ratio to that of vhost-device-vsock in the same round.
 
 mod memory;
 mod report;
@@ -22,7 +22,7 @@ use crate::machine::{Guests, Machine, Parts};
 use crate::place::Place;
 use crate::processes::Processes;
 
-/// Runs all workloads on each device in turn, as many rounds as asked for, and reports.
+/// Runs all workloads on each device in turn for a number of rounds, and reports.
 pub(crate) fn run(place: &Place, parts: &[Parts], rounds: u32, filter: &str) -> anyhow::Result<()> {
     let works: Vec<Work> = Work::ALL
         .into_iter()
@@ -31,7 +31,7 @@ pub(crate) fn run(place: &Place, parts: &[Parts], rounds: u32, filter: &str) -> 
     let mut results = Results::new(parts.iter().map(|parts| parts.kind.name()));
     for round in 0..rounds {
         for turn in 0..parts.len() {
-            // Whoever is first in one round is last in another.
+            // The first device in one round is the last in another.
             let parts = &parts[(turn + round as usize) % parts.len()];
             let name = parts.kind.name();
             println!("round {} of {rounds}: {name}", round + 1);
@@ -45,7 +45,7 @@ pub(crate) fn run(place: &Place, parts: &[Parts], rounds: u32, filter: &str) -> 
     let verdicts = targets::verdicts(&results);
     print!("{}", report::text(&results, &verdicts));
     let file = write(place, &results)?;
-    println!("\nAll of it: {}", file.display());
+    println!("\nresults: {}", file.display());
     Ok(())
 }
 
@@ -59,8 +59,8 @@ fn one_round(parts: &Parts, works: &[Work], results: &mut Results) -> anyhow::Re
     Ok(())
 }
 
-/// Each on a machine of its own: memory that an allocator keeps of one would be missing in the
-/// next.
+/// Measures idle connections, each kind on a new machine: memory that the allocator keeps after
+/// one would be missing from the next.
 fn measure_idle(parts: &Parts, filter: &str, results: &mut Results) -> anyhow::Result<()> {
     for (what, measure) in memory::ALL {
         if what.contains(filter) {

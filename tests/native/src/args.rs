@@ -7,20 +7,21 @@ use clap::Parser;
 use crate::device::Named;
 use crate::row::{self, Row};
 
-/// Compares our devices with vhost-device-vsock, under a Linux-like driver in this process
+/// Compares our devices with vhost-device-vsock, under a driver in this process that does what
+/// Linux's driver does.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench --native")]
 pub(crate) struct Args {
-    /// Run only the rows whose names contain one of these, separated by commas
+    /// Run only rows whose name contains one of these texts, separated by commas
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
     rows: Vec<String>,
 
-    /// The devices to measure, separated by commas
+    /// The devices to compare, separated by commas
     #[arg(
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "program,library,peer"
+        default_value = "program,library,vhost-device-vsock"
     )]
     pub(crate) devices: Vec<Named>,
 
@@ -28,35 +29,43 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 
-    /// Make short runs, which show that everything works but not how fast it is
+    /// Short runs: shows that everything works, not how fast it is
     #[arg(long)]
     quick: bool,
 
-    /// Run all threads on one core: the guest's, the device's and the host component's
+    /// Pin all threads to one core: the guest's, the device's and the host component's
     #[arg(long)]
     pub(crate) one_core: bool,
 
-    /// How long our devices poll before they sleep, in microseconds
+    /// How long our devices poll for work before they sleep, in microseconds
     #[arg(long, value_name = "N")]
     pub(crate) poll_us: Option<u32>,
 
-    /// Also measure our program as of another revision of this repository
+    /// Add our program of another revision of this repository as a device
     #[arg(long, value_name = "REV")]
     pub(crate) baseline: Option<String>,
+
+    /// Only bulk between two guests: directly, and by a relay between two devices
+    #[arg(long)]
+    pub(crate) siblings: bool,
 
     /// The directory for the JSON file and the charts
     #[arg(long, value_name = "DIR", default_value = "target/bench/native")]
     pub(crate) out: PathBuf,
 
-    /// List the names of the rows without measuring
+    /// Write the results of the last run into docs/benchmarks.md and docs/pictures; measure nothing
+    #[arg(long, conflicts_with_all = ["rows", "quick", "baseline", "list"])]
+    pub(crate) publish: bool,
+
+    /// List the names of the rows; measure nothing
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Embed the library for a guest with this CID (internal: the bench starts itself with it)
+    /// Embed the library for a guest with this CID (the bench starts itself with this)
     #[arg(long, value_name = "CID", requires = "directory", hide = true)]
     pub(crate) serve: Option<u32>,
 
-    /// The directory of the embedded device's socket
+    /// The directory for its socket
     #[arg(long, value_name = "DIR", hide = true)]
     pub(crate) directory: Option<PathBuf>,
 }

@@ -30,11 +30,14 @@ pub(crate) enum Named {
     /// Our library, with the host component in its process.
     Library,
     /// `vhost-device-vsock` 0.3.0, over Unix sockets.
-    Peer,
+    VhostDeviceVsock,
 }
 
+/// The names of our devices.
+pub(crate) const PROGRAM: &str = "program";
+pub(crate) const LIBRARY: &str = "library";
 /// The names of the devices that ours are compared with.
-pub(crate) const PEER: &str = "peer";
+pub(crate) const VHOST_DEVICE_VSOCK: &str = "vhost-device-vsock";
 pub(crate) const BASELINE: &str = "baseline";
 
 /// A device to measure, and how to start it.
@@ -58,11 +61,14 @@ impl Contender {
     pub(crate) fn new(named: Named, place: &Place, poll_us: Option<u32>) -> Result<Self> {
         let installed = |kind| daemon::program(kind, place)?.context("a device without a program");
         let polling = poll_us.map(|micros| format!("--poll-us={micros}"));
-        let words = Vec::from_iter(polling.filter(|_| named != Named::Peer));
+        let words = Vec::from_iter(polling.filter(|_| named != Named::VhostDeviceVsock));
         let (name, cid, program, start): (_, _, _, Starter) = match named {
-            Named::Program => ("program", 3, installed(Kind::Ours)?, start_daemon),
-            Named::Library => ("library", 4, env::current_exe()?, start_embedder),
-            Named::Peer => (PEER, 5, installed(Kind::Peer)?, start_daemon),
+            Named::Program => (PROGRAM, 3, installed(Kind::Ours)?, start_daemon),
+            Named::Library => (LIBRARY, 4, env::current_exe()?, start_embedder),
+            Named::VhostDeviceVsock => {
+                let program = installed(Kind::Peer)?;
+                (VHOST_DEVICE_VSOCK, 5, program, start_daemon)
+            }
         };
         Ok(Self {
             name,
@@ -86,7 +92,7 @@ impl Contender {
 
     /// Returns whether the device is built from this revision.
     pub(crate) fn is_ours(&self) -> bool {
-        ![PEER, BASELINE].contains(&self.name)
+        ![VHOST_DEVICE_VSOCK, BASELINE].contains(&self.name)
     }
 
     /// Starts the device and a guest on it.

@@ -43,6 +43,8 @@ pub(crate) enum Event {
 pub(crate) struct Guest {
     pub(crate) driver: Driver,
     cid: u64,
+    /// The CID at the other end of its connections: the host's, or another guest's.
+    peer: u64,
     credit_updates: CreditUpdates,
     sockets: HashMap<Id, Credit>,
     /// The connections that were read from since the last interrupt.
@@ -56,11 +58,20 @@ impl Guest {
         Ok(Self {
             driver: Driver::start(socket, shape)?,
             cid: cid.into(),
+            peer: HOST_CID,
             credit_updates: shape.credit_updates,
             sockets: HashMap::new(),
             readers: Vec::new(),
             next_port: FIRST_PORT,
         })
+    }
+
+    /// Connects with another guest, of this CID, instead of the host.
+    pub(crate) fn with_sibling(self, cid: u32) -> Self {
+        Self {
+            peer: cid.into(),
+            ..self
+        }
     }
 
     /// Connects to a port of the host and waits until it is connected.
@@ -185,7 +196,7 @@ impl Guest {
     /// Handles a packet.
     fn receive(&mut self, header: &Header) -> Result<Option<Event>> {
         ensure!(
-            (header.src_cid, header.dst_cid) == (HOST_CID, self.cid),
+            (header.src_cid, header.dst_cid) == (self.peer, self.cid),
             "the device sent a packet for another guest: {header:?}"
         );
         let op = Op::try_from(header.op)
@@ -262,7 +273,7 @@ impl Guest {
     fn transmit(&mut self, id: Id, op: Op, flags: u32, payload: &[u8]) -> Result<()> {
         let header = Header {
             src_cid: self.cid,
-            dst_cid: HOST_CID,
+            dst_cid: self.peer,
             src_port: id.guest_port,
             dst_port: id.host_port,
             len: u32::try_from(payload.len())?,

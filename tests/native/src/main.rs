@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "a program for people")]
 
+mod aims;
 mod args;
 mod clock;
 mod credit;
@@ -27,26 +28,29 @@ mod report;
 mod results;
 mod row;
 mod shape;
+mod siblings;
 mod work;
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use vsock_guest::place::Place as Repository;
 use vsock_report::{
-    Place, Progress, Revision, Side, Watchdog, allow_descriptors, allowed_cores, keep, kernel,
-    processor,
+    DOCS, Place, Progress, Revision, Side, Watchdog, allow_descriptors, allowed_cores, keep,
+    kernel, processor,
 };
 
 use crate::args::Args;
-use crate::device::{BASELINE, Contender, Machine, PEER};
+use crate::device::{BASELINE, Contender, Machine, VHOST_DEVICE_VSOCK};
 use crate::results::{Cell, Results, Sample};
 use crate::row::Row;
 use crate::shape::Shape;
 
 /// The version of the JSON file's format.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// More than the largest row needs, which takes one or two descriptors for each connection.
 const DESCRIPTORS: u64 = 1 << 16;
 /// The name of the file with all measurements.
@@ -58,6 +62,9 @@ fn main() -> Result<()> {
         return device::embed(cid, directory, args.poll_us);
     }
     let rows = args.selected_rows();
+    if args.publish {
+        return publish(&args.out, &rows);
+    }
     let mut out = io::stdout().lock();
     if args.list {
         for row in &rows {
@@ -73,24 +80,23 @@ fn main() -> Result<()> {
         Place::OneCore.take(Side::Left)?;
     }
     allow_descriptors(DESCRIPTORS)?;
+    if args.siblings {
+        return siblings::measure(args.rounds(), &mut out);
+    }
     let revision = args
         .baseline
         .as_deref()
         .map(|name| Revision::find(name, &args.out.join("baseline")))
         .transpose()?;
     let contenders = contenders(&args, revision.as_ref())?;
-    let place = if args.one_core {
-        "all threads on one core".to_owned()
-    } else {
-        format!("{} cores", allowed_cores()?.len())
-    };
+    let reference = revision.as_ref().map_or(VHOST_DEVICE_VSOCK, |_| BASELINE);
     let mut results = Results {
         schema: SCHEMA,
         processor: processor(),
         kernel: kernel(),
-        place,
+        place: place(&args)?,
         guest: Shape::USUAL,
-        reference: if revision.is_some() { BASELINE } else { PEER },
+        reference: reference.to_owned(),
         baseline: revision.map(|revision| revision.commit().to_owned()),
         cells: Vec::new(),
     };
@@ -108,6 +114,27 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes the results of the last run into the documentation.
+fn publish(kept: &Path, rows: &[Row]) -> Result<()> {
+    let file = kept.join(RESULTS_FILE);
+    let open = File::open(&file);
+    let open =
+        open.with_context(|| format!("cannot read {}: run the bench first", file.display()))?;
+    let results: Results = serde_json::from_reader(BufReader::new(open))?;
+    let written = report::publish(&results, rows, Path::new(DOCS))?;
+    writeln!(io::stdout(), "{written}")?;
+    Ok(())
+}
+
+/// Returns where the threads run, as the report says it.
+fn place(args: &Args) -> Result<String> {
+    Ok(if args.one_core {
+        "all threads on one core".to_owned()
+    } else {
+        format!("{} cores", allowed_cores()?.len())
+    })
 }
 
 fn contenders(args: &Args, revision: Option<&Revision>) -> Result<Vec<Contender>> {

@@ -1,153 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The tables of a run, and its charts.
+//! What was measured, for people: tables for a terminal, charts, and the parts of the page in the
+//! documentation.
 
-use vsock_report::chart::{Bar, Case, Chart, OURS, PEER as PEER_COLOUR};
-use vsock_report::{Spread, digits, empty_table};
+mod chart;
+mod page;
+mod sheets;
 
-use crate::device::{BASELINE, PEER};
+use vsock_report::{GroupedTable, Spread, digits};
+
+pub(crate) use self::chart::all as charts;
+pub(crate) use self::page::write as publish;
+use self::sheets::{Column, SHEETS, Sheet};
+use crate::aims::AimOf;
+use crate::device::BASELINE;
 use crate::results::{Cell, Figure, Results};
-use crate::row::{Row, Work};
+use crate::row::Row;
 
-const MIB: f64 = 1_048_576.0;
-const GIB: f64 = 1_073_741_824.0;
+/// Where a number was not measured.
+const NONE: &str = "-";
 
-/// A column of a table, and whether one with the ratio to the reference follows.
-#[derive(Clone, Copy)]
-enum Column {
-    Plain(&'static str, Figure),
-    Compared(&'static str, Figure),
-}
-
-use Column::{Compared, Plain};
-
-/// A table, and its chart, which shows the first column that is compared.
-struct Sheet {
-    title: &'static str,
-    /// The rows that are in it.
-    holds: fn(&Work) -> bool,
-    /// The file of its chart, and how to read that.
-    chart: &'static str,
-    note: &'static str,
-    columns: &'static [Column],
-}
-
-/// Microseconds, of nanoseconds.
-fn micros(nanos: Option<u64>) -> Option<f64> {
-    Some(nanos? as f64 / 1e3)
-}
-
-const PER_SECOND: Figure = |it| Some(it.units / it.seconds);
-const CPU_EACH: Column = Compared("CPU us each", |it| Some(it.device.cpu * 1e6 / it.units));
-const KICKS_EACH: Column = Plain("kicks each", |it| Some(it.kicks / it.units));
-const INTERRUPTS_EACH: Column = Plain("interrupts each", |it| Some(it.interrupts / it.units));
-const SWITCHES_EACH: Column = Plain("switches each", |it| Some(it.device.switches / it.units));
-const P50: Figure = |it| micros(it.latencies.packets.map(|packets| packets.median));
-const P99: Figure = |it| micros(it.latencies.packets.map(|packets| packets.p99));
-
-const SHEETS: [Sheet; 4] = [
-    Sheet {
-        title: "Bulk",
-        holds: |work| matches!(work, Work::Bulk { .. }),
-        chart: "bulk",
-        note: "longer is faster",
-        columns: &[
-            Compared("MB/s", |it| Some(it.units / it.seconds / 1e6)),
-            Compared("CPU s/GiB", |it| Some(it.device.cpu * GIB / it.units)),
-            Plain("kicks/MiB", |it| Some(it.kicks * MIB / it.units)),
-            Plain("interrupts/MiB", |it| Some(it.interrupts * MIB / it.units)),
-            Plain("switches/MiB", |it| {
-                Some(it.device.switches * MIB / it.units)
-            }),
-        ],
-    },
-    Sheet {
-        title: "Round trips, requests and connections",
-        holds: |work| {
-            use Work::{Connects, Requests, Turns};
-            matches!(work, Turns { .. } | Requests { .. } | Connects { .. })
-        },
-        chart: "operations",
-        note: "longer is faster",
-        columns: &[
-            Compared("per second", PER_SECOND),
-            CPU_EACH,
-            KICKS_EACH,
-            INTERRUPTS_EACH,
-            SWITCHES_EACH,
-            Plain("p50 us", P50),
-            Compared("p99 us", P99),
-            Plain("bulk beside, MB/s", |it| {
-                Some(it.beside? / it.seconds / 1e6)
-            }),
-        ],
-    },
-    Sheet {
-        title: "Packets that come when they come",
-        holds: |work| matches!(work, Work::Packets { .. }),
-        chart: "packets",
-        note: "99 of 100 took no longer; shorter is better",
-        columns: &[
-            Compared("p99 us", P99),
-            Compared("p50 us", P50),
-            Plain("max us", |it| {
-                micros(it.latencies.packets.map(|packets| packets.most))
-            }),
-            Plain("over 1 ms, %", |it| {
-                Some(it.latencies.packets?.slow * 100.0)
-            }),
-            Plain("burst p50 us", |it| {
-                micros(it.latencies.bursts.map(|bursts| bursts.median))
-            }),
-            Plain("burst p99 us", |it| {
-                micros(it.latencies.bursts.map(|bursts| bursts.p99))
-            }),
-            CPU_EACH,
-            KICKS_EACH,
-            INTERRUPTS_EACH,
-            SWITCHES_EACH,
-        ],
-    },
-    Sheet {
-        title: "Idle connections, and round trips of 64 B among them",
-        holds: |work| matches!(work, Work::Idle { .. }),
-        chart: "idle",
-        note: "longer is faster",
-        columns: &[
-            Plain("core while idle, %", |it| Some(it.idle_core? * 100.0)),
-            Compared("trips per second", PER_SECOND),
-            CPU_EACH,
-            Plain("p50 us", P50),
-            Compared("p99 us", P99),
-        ],
-    },
-];
-
-/// Everything, as a person reads it.
+/// Returns all tables, at most 100 columns wide.
 pub(crate) fn text(results: &Results, rows: &[Row]) -> String {
     let mut text = format!(
-        "{}, {}, {}\nThe guest: {:?}.\n\
-         Medians of the rounds; ratios (x) are to the device \"{}\" in the same round: the \
-         median, with the least and the greatest.\n",
-        results.processor, results.kernel, results.place, results.guest, results.reference
+        "{}, {}, {}\nFigures are medians of {} rounds. \"times\" compares a figure with that of \
+         {}\nin the same round: the median of the ratios, with the smallest and the largest. A \
+         star marks a\nmissed aim.\n",
+        results.processor,
+        results.kernel,
+        results.place,
+        results.rounds(),
+        results.reference
     );
     if let Some(commit) = &results.baseline {
         text += &format!("The device \"{BASELINE}\" is our program of {commit}.\n");
     }
     for sheet in &SHEETS {
-        text += &sheet.table(results, rows);
+        let table = sheet.table(results, rows);
+        if !table.is_empty() {
+            text += &format!("\n{}\n\n{table}\n", sheet.title);
+        }
+    }
+    let failed = results.cells.iter().filter(|cell| cell.failures() > 0);
+    for cell in failed {
+        text += &format!(
+            "\nfailed: {}, {}, in {} of {} rounds",
+            cell.device,
+            cell.row,
+            cell.failures(),
+            results.rounds()
+        );
     }
     text
-}
-
-/// A chart for each table that has rows, with the name of its file.
-pub(crate) fn charts(results: &Results, rows: &[Row]) -> Vec<(&'static str, String)> {
-    let charts = SHEETS
-        .iter()
-        .map(|sheet| (sheet, sheet.chart(results, rows)));
-    charts
-        .filter_map(|(sheet, chart)| Some((sheet.chart, chart?.svg()?)))
-        .collect()
 }
 
 impl Sheet {
@@ -156,85 +60,120 @@ impl Sheet {
         rows.iter().filter(move |row| holds(&row.work))
     }
 
-    fn table(&self, results: &Results, rows: &[Row]) -> String {
-        let mut head = vec!["row", "device"];
+    fn table(&self, results: &Results, rows: &[Row]) -> GroupedTable {
+        let mut head = Vec::new();
         for column in self.columns {
             match *column {
-                Plain(name, _) => head.push(name),
-                Compared(name, _) => head.extend([name, "x"]),
+                Column::Plain(name, _) => head.push(name),
+                Column::Compared(name, ..) => head.extend([name, "times"]),
             }
         }
-        head.push("failed");
-        let mut table = empty_table(&head);
+        let mut table = GroupedTable::new(&head);
         for row in self.rows(rows) {
-            let is_reference = |cell: &&Cell| cell.device == results.reference;
-            let reference = results.of_row(&row.name).find(is_reference);
-            for cell in results.of_row(&row.name) {
-                table.add_row(self.line(cell, reference));
+            let cells: Vec<&Cell> = results.of_row(&row.name).collect();
+            if !cells.is_empty() {
+                table.group(&row.name);
+            }
+            for cell in cells {
+                table.line(self.line(results, row, cell));
             }
         }
-        if table.row_count() == 0 {
-            return String::new();
-        }
-        format!("\n{}\n\n{table}\n", self.title)
+        table
     }
 
-    fn line(&self, cell: &Cell, reference: Option<&Cell>) -> Vec<String> {
-        let reference = reference.filter(|reference| reference.device != cell.device);
-        let mut line = vec![Some(cell.row.clone()), Some(cell.device.to_owned())];
+    fn line(&self, results: &Results, row: &Row, cell: &Cell) -> Vec<String> {
+        let mut line = vec![Some(cell.device.clone())];
         for column in self.columns {
-            let (Plain(_, figure) | Compared(_, figure)) = *column;
+            let (Column::Plain(_, figure) | Column::Compared(_, figure, _)) = *column;
             line.push(cell.median(figure).map(digits));
-            if let Compared(..) = column {
-                line.push(reference.and_then(|other| Some(spread(cell.ratio(other, figure)?))));
+            if let Column::Compared(_, figure, aim) = *column {
+                let ratio = compared(results, cell, figure);
+                let text = |ratio: Spread| {
+                    let Spread { least, most, .. } = ratio;
+                    format!("{} ({least:.2}..{most:.2})", starred(row, cell, ratio, aim))
+                };
+                line.push(ratio.map(text));
             }
         }
-        let failures = cell.failures();
-        line.push((failures > 0).then(|| failures.to_string()));
         let filled = line.into_iter();
         filled
-            .map(|figure| figure.unwrap_or_else(|| "-".to_owned()))
+            .map(|figure| figure.unwrap_or_else(|| NONE.to_owned()))
             .collect()
-    }
-
-    fn chart(&self, results: &Results, rows: &[Row]) -> Option<Chart> {
-        let (head, figure) = self.columns.iter().find_map(|column| match *column {
-            Compared(head, figure) => Some((head, figure)),
-            Plain(..) => None,
-        })?;
-        let bar = |cell: &Cell| {
-            let value = cell.median(figure)?;
-            Some(Bar {
-                label: cell.device.to_owned(),
-                value,
-                figure: digits(value),
-                colour: match cell.device {
-                    PEER | BASELINE => PEER_COLOUR,
-                    _ => OURS,
-                },
-            })
-        };
-        let cases = self.rows(rows).map(|row| Case {
-            name: row.name.clone(),
-            bars: results.of_row(&row.name).filter_map(bar).collect(),
-        });
-        Some(Chart {
-            title: self.title.to_owned(),
-            note: format!(
-                "{head}: {}; logarithmic scale, medians; {}, {}",
-                self.note, results.processor, results.place
-            ),
-            mark: |value| value.to_string(),
-            cases: cases.collect(),
-        })
     }
 }
 
-fn spread(spread: Spread) -> String {
-    let Spread {
-        least,
-        median,
-        most,
-    } = spread;
-    format!("{median:.2} ({least:.2}..{most:.2})")
+/// Returns the ratio of a figure to that of the reference, which itself has none.
+fn compared(results: &Results, cell: &Cell, figure: Figure) -> Option<Spread> {
+    let reference = results.find(&cell.row, &results.reference)?;
+    if reference.device == cell.device {
+        return None;
+    }
+    cell.ratio(reference, figure)
+}
+
+/// Returns the median of a ratio, with a star if it misses its aim.
+fn starred(row: &Row, cell: &Cell, ratio: Spread, aim: AimOf) -> String {
+    let median = ratio.median;
+    let reached = aim(row.work, &cell.device).is_none_or(|aim| aim.is_reached(median));
+    format!("{median:.2}{}", if reached { "" } else { "*" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+    use crate::device::{LIBRARY, PROGRAM, VHOST_DEVICE_VSOCK};
+    use crate::latency::{Latencies, Latency};
+    use crate::results::{Results, Sample};
+    use crate::row::{self, Row};
+    use crate::shape::Shape;
+
+    /// Every row on three devices, ours `factor` times as fast as vhost-device-vsock.
+    pub(super) fn measured(rows: &[Row], factor: f64) -> Results {
+        let latency = Latency {
+            median: 98_700,
+            p99: 12_345_000,
+            most: 98_765_000,
+            slow: 0.123,
+        };
+        let mut results = Results {
+            schema: 0,
+            processor: String::new(),
+            kernel: String::new(),
+            place: String::new(),
+            guest: Shape::USUAL,
+            baseline: None,
+            reference: VHOST_DEVICE_VSOCK.to_owned(),
+            cells: Vec::new(),
+        };
+        for row in rows {
+            for device in [PROGRAM, LIBRARY, VHOST_DEVICE_VSOCK] {
+                let is_reference = device == VHOST_DEVICE_VSOCK;
+                let sample = Sample {
+                    units: 1e6,
+                    seconds: if is_reference { 10.0 * factor } else { 10.0 },
+                    device: Default::default(),
+                    kicks: 123_456.0,
+                    interrupts: 123_456.0,
+                    latencies: Latencies {
+                        packets: Some(latency),
+                        bursts: Some(latency),
+                    },
+                    beside: Some(1e9),
+                    idle_core: Some(0.01),
+                };
+                results.add(&row.name, device, Some(sample));
+            }
+        }
+        results
+    }
+
+    #[test]
+    fn tables_are_at_most_100_columns_wide() {
+        let rows = row::all(1);
+        let text = text(&measured(&rows, 12.34), &rows);
+        for line in text.lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+        assert!(text.contains("12.34 (12.34..12.34)"), "{text}");
+    }
 }

@@ -2,7 +2,7 @@
 
 //! The measurements, in the form in which they are saved.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vsock_guest::usage::Usage;
 use vsock_report::{Spread, median};
 
@@ -10,7 +10,7 @@ use crate::latency::Latencies;
 use crate::shape::Shape;
 
 /// One run of a row on a device.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Sample {
     /// Bytes or operations.
     pub(crate) units: f64,
@@ -27,15 +27,15 @@ pub(crate) struct Sample {
 }
 
 /// A row on a device, with a sample for each round. A round that failed is `None`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Cell {
     pub(crate) row: String,
-    pub(crate) device: &'static str,
+    pub(crate) device: String,
     pub(crate) samples: Vec<Option<Sample>>,
 }
 
 /// All measurements of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Results {
     pub(crate) schema: u32,
     pub(crate) processor: String,
@@ -47,7 +47,7 @@ pub(crate) struct Results {
     /// The revision of the device "baseline".
     pub(crate) baseline: Option<String>,
     /// The device that the others are compared with.
-    pub(crate) reference: &'static str,
+    pub(crate) reference: String,
     pub(crate) cells: Vec<Cell>,
 }
 
@@ -55,19 +55,29 @@ pub(crate) struct Results {
 pub(crate) type Figure = fn(&Sample) -> Option<f64>;
 
 impl Results {
-    /// Returns the row's cells on all devices.
+    /// Returns how many rounds were run.
+    pub(crate) fn rounds(&self) -> usize {
+        self.cells.first().map_or(0, |cell| cell.samples.len())
+    }
+
+    /// Returns the row on one device, if it was measured.
+    pub(crate) fn find(&self, row: &str, device: &str) -> Option<&Cell> {
+        self.of_row(row).find(|cell| cell.device == device)
+    }
+
+    /// Returns the row on all devices.
     pub(crate) fn of_row(&self, row: &str) -> impl Iterator<Item = &Cell> {
         self.cells.iter().filter(move |cell| cell.row == row)
     }
 
-    /// Adds a round's sample.
-    pub(crate) fn add(&mut self, row: &str, device: &'static str, sample: Option<Sample>) {
+    /// Adds the sample of a round.
+    pub(crate) fn add(&mut self, row: &str, device: &str, sample: Option<Sample>) {
         let mut cells = self.cells.iter_mut();
         match cells.find(|cell| cell.row == row && cell.device == device) {
             Some(cell) => cell.samples.push(sample),
             None => self.cells.push(Cell {
                 row: row.to_owned(),
-                device,
+                device: device.to_owned(),
                 samples: vec![sample],
             }),
         }
@@ -115,7 +125,7 @@ mod tests {
         };
         Cell {
             row: String::new(),
-            device: "",
+            device: String::new(),
             samples: units.iter().map(|units| units.map(sample)).collect(),
         }
     }

@@ -140,9 +140,9 @@ fn turns(share: u32, from: End) -> Row {
 
 fn requests(share: u32, beside_bulk: bool) -> Row {
     let count = part(20_000, share);
-    let mut name = "requests of 1 KiB, 8 under way on each of 16".to_owned();
+    let mut name = "requests of 1 KiB, 8 in flight on each of 16".to_owned();
     if beside_bulk {
-        name += " beside bulk to the guest";
+        name += " during bulk to guest";
     }
     Row::new(name, Work::Requests { count, beside_bulk })
 }
@@ -155,7 +155,7 @@ fn packets(share: u32, from: End, (burst, kib, micros): (u32, usize, u32)) -> Ro
         every: u64::from(micros) * MILLISECOND / 1_000,
         bursts: (TIME / micros / share).max(2),
     };
-    let name = format!("{burst} x {kib} KiB each {micros} us, {}", way(from));
+    let name = format!("{burst} x {kib} KiB every {micros} us, {}", way(from));
     Row::new(name, Work::Packets { from, plan })
 }
 

@@ -2,10 +2,10 @@
 
 //! How a guest's kernel configures its driver.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The buffers that the driver offers for packets to the guest.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum RxBuffer {
     /// One piece of 3,776 bytes for header and payload, in a page with the kernel's own data.
     Page,
@@ -14,7 +14,7 @@ pub(crate) enum RxBuffer {
 }
 
 /// When the guest sends a credit update for what its programs have read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum CreditUpdates {
     /// When the device believes that less than one packet's room is left: before Linux 6.8.
     LittleRoom,
@@ -23,7 +23,7 @@ pub(crate) enum CreditUpdates {
 }
 
 /// The configuration of a guest's driver.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Shape {
     /// Entries of a queue: a power of two, at most 256.
     pub(crate) queue_size: u16,

@@ -18,7 +18,7 @@ fn every_row_is_measured() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(
-        out.path().join("bulk.svg").exists(),
+        out.path().join("bench-device-bulk.svg").exists(),
         "the chart was not written"
     );
     let text = String::from_utf8(output.stdout).unwrap();

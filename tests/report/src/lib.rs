@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the benches, the demos and the guest suite have in common: progress, tables, charts,
-//! figures to reach; where a bench runs, what it is compared with, and what ends it; the file that
-//! the demos send; and what a job costs, measured without disturbing it. What cannot be counted is
-//! an error that says why, never a number.
+//! The code that benches, demos and the guest suite share.
+//!
+//! It shows progress, tables and charts, compares figures with their aims, and writes them into the
+//! documentation. It places threads, builds other revisions, and ends a bench that hangs. It makes
+//! the file that the demos send, and measures what a job costs without disturbing it. A quantity
+//! that cannot be counted is an error with its cause, never a number.
 
 #![forbid(unsafe_code)]
 
 pub mod chart;
+mod page;
 mod payload;
 mod place;
 mod process;
@@ -27,6 +30,7 @@ use std::{fs, io};
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+pub use page::{DOCS, publish};
 pub use payload::Payload;
 pub use place::{Place, Side, allowed_cores};
 pub use process::{Usage, open_descriptors, resident_bytes, usage};
@@ -34,13 +38,13 @@ pub use progress::{Progress, step};
 pub use revision::Revision;
 pub use spread::{Spread, median};
 pub use system_calls::{SystemCallCounter, SystemCallError};
-pub use table::{Table, digits, empty_table};
+pub use table::{GroupedTable, Table, digits, empty_table};
 pub use thread::{thread_processor_time, thread_switches};
 pub use trip::{Digest, Trip, expect_end, there_and_back};
 pub use verdict::{Verdict, figures};
 pub use watchdog::Watchdog;
 
-/// The processor, by the name it gives itself.
+/// Returns the processor's name, as the kernel reports it.
 #[must_use]
 pub fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -50,7 +54,7 @@ pub fn processor() -> String {
         .to_owned()
 }
 
-/// The kernel's release.
+/// Returns the kernel's release.
 #[must_use]
 pub fn kernel() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -60,12 +64,13 @@ pub fn kernel() -> String {
     }
 }
 
-/// Writes the results and charts of a bench, by the names of their files; what a person is told of
-/// that.
+/// Writes the results and charts of a bench, each by the name of its file.
+///
+/// Returns a line for a person that says where they are.
 ///
 /// # Errors
 ///
-/// The directory cannot be made or written to.
+/// The directory cannot be created or written to.
 pub fn keep<'a>(
     directory: &Path,
     file: &str,
@@ -79,16 +84,17 @@ pub fn keep<'a>(
         fs::write(directory.join(name).with_extension("svg"), svg).with_context(cannot)?;
     }
     Ok(format!(
-        "Kept in {}: {file} and charts",
+        "results: {}; charts: {}/*.svg",
+        directory.join(file).display(),
         directory.display()
     ))
 }
 
-/// Raises the limit of open descriptors to `wanted`, or as far as this process may.
+/// Raises the limit of open descriptors to `wanted`, or as far as the process is permitted to.
 ///
 /// # Errors
 ///
-/// What the operating system answers.
+/// The operating system's error.
 pub fn allow_descriptors(wanted: u64) -> io::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_ok() {

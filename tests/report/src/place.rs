@@ -1,38 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where the two threads of a run may run.
+//! The cores that the two threads of a run use.
 
 use std::io;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Where the two threads of a run may run.
+/// The cores that the two threads of a run use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Place {
-    /// Wherever the scheduler puts them.
+    /// Any: the scheduler decides.
     Free,
-    /// Each on a core of its own.
+    /// A different core for each.
     Apart,
-    /// Both on the first core.
+    /// The first core for both.
     OneCore,
 }
 
 /// One of the two threads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
-    /// The one that writes first: the application's, but for a device that writes.
+    /// The one that writes first: the application's, except with a device that writes.
     Left,
     /// The other one.
     Right,
 }
 
 impl Place {
-    /// Puts the calling thread where `side` belongs; the threads that it starts later stay with it.
+    /// Pins the calling thread to the core of `side`. The threads that it starts later inherit
+    /// that.
     ///
     /// # Errors
     ///
-    /// What the operating system answers.
+    /// The operating system's error.
     pub fn take(self, side: Side) -> io::Result<()> {
         let turn = match (self, side) {
             (Self::Free, _) => return Ok(()),
@@ -50,11 +51,11 @@ impl Place {
     }
 }
 
-/// The cores that this process may use.
+/// Returns the cores that this process is permitted to use.
 ///
 /// # Errors
 ///
-/// What the operating system answers.
+/// The operating system's error.
 pub fn allowed_cores() -> io::Result<Vec<usize>> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let cores = 0..CpuSet::count();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How far a long job is: a bar on a terminal, some lines elsewhere. All of it on standard error.
+//! Shows on standard error how far a long job is: a bar on a terminal, lines elsewhere.
 
 #![expect(clippy::print_stderr, reason = "the plain form of a bar")]
 
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar, which draws nothing where there is no terminal.
+/// A bar, which draws nothing without a terminal.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
     start: Instant,
-    /// Whether each quarter has a line of its own where there is no bar.
+    /// Whether each quarter gets a line if there is no bar.
     quarters: bool,
 }
 
 impl Progress {
-    /// Of a number of bytes. Elsewhere than on a terminal: a line for each quarter.
+    /// Returns the progress of a number of bytes. Without a terminal, each quarter gets a line.
     #[must_use]
     pub fn of_bytes(total: u64) -> Self {
         Self {
@@ -31,7 +31,8 @@ impl Progress {
         }
     }
 
-    /// Of a number of runs, in phases. Elsewhere than on a terminal: a line for each phase.
+    /// Returns the progress of a number of runs, in phases. Without a terminal, each phase gets a
+    /// line.
     #[must_use]
     pub fn of_runs(total: usize) -> Self {
         Self::new(
@@ -53,7 +54,7 @@ impl Progress {
         }
     }
 
-    /// The phase that begins now.
+    /// Begins a phase.
     pub fn phase(&self, name: &str) {
         if stderr().is_terminal() {
             self.bar.set_prefix(name.to_owned());
@@ -62,12 +63,12 @@ impl Progress {
         }
     }
 
-    /// The run that begins now.
+    /// Shows the name of the run that begins.
     pub fn doing(&self, name: &str) {
         self.bar.set_message(name.to_owned());
     }
 
-    /// This many more bytes or runs are done.
+    /// Counts bytes or runs that are done.
     pub fn advance(&self, count: u64) {
         let total = self.bar.length().unwrap_or_default();
         let quarter = || self.bar.position() * 4 / total.max(1);
@@ -79,14 +80,14 @@ impl Progress {
         }
     }
 
-    /// All is done: the bar goes.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// Does something that a person has to wait for: on a terminal with the time it takes, elsewhere
-/// with a line.
+/// Runs something that a person waits for. A terminal shows the time that it takes, anything else
+/// gets a line.
 pub fn step<T>(what: &str, work: impl FnOnce() -> T) -> T {
     if !stderr().is_terminal() {
         eprintln!("{what}");

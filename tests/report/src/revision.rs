@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Programs of another revision of this repository, to be measured in turn with this one's.
+//! Programs of another revision of this repository, which are measured in turn with this one's.
 
 use std::env;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// A revision, and where its files and build products are kept.
+/// A revision, and the directory with its files and build products.
 #[derive(Clone, Debug)]
 pub struct Revision {
     commit: String,
@@ -17,11 +17,11 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// What git understands by `name`; everything is kept below `directory`.
+    /// Finds the commit that git calls `name`. Its files will be below `directory`.
     ///
     /// # Errors
     ///
-    /// Git knows no such commit.
+    /// Git finds no such commit.
     pub fn find(name: &str, directory: &Path) -> Result<Self> {
         let commit = said(
             Command::new("git")
@@ -35,7 +35,7 @@ impl Revision {
         })
     }
 
-    /// The full name of the commit.
+    /// Returns the full name of the commit.
     #[must_use]
     pub fn commit(&self) -> &str {
         &self.commit
@@ -45,7 +45,7 @@ impl Revision {
     ///
     /// # Errors
     ///
-    /// The files cannot be copied, or it does not build.
+    /// The files cannot be copied, or the build fails.
     pub fn build(&self, package: &str) -> Result<PathBuf> {
         let tree = self.tree()?;
         let target = self.directory.join("target");
@@ -60,7 +60,7 @@ impl Revision {
         Ok(target.join("release").join(package))
     }
 
-    /// The directory with the revision's files, unpacked if need be.
+    /// Returns the directory with the revision's files. Unpacks them if they are missing.
     fn tree(&self) -> Result<PathBuf> {
         let tree = self.directory.join(&self.commit);
         if tree.exists() {
@@ -89,7 +89,7 @@ impl Revision {
     }
 }
 
-/// What a program writes to its output.
+/// Returns what a program writes to its standard output.
 fn said(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "{command:?} failed");

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a few runs say together.
+//! The median of some runs, and how far they differ.
 
-/// The middle of some runs, and how far they lie apart.
+/// The median of some runs, and how far they differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// The least of them.
+    /// The smallest value.
     pub least: f64,
-    /// The middle one; of an even number, between the two in the middle.
+    /// The middle value. Of an even number of values, the mean of the two in the middle.
     pub median: f64,
-    /// The greatest of them.
+    /// The largest value.
     pub most: f64,
 }
 
 impl Spread {
-    /// Of `values`, in any order; `None` if there are none.
+    /// Returns the spread of `values`, in any order; `None` if there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -33,7 +33,8 @@ impl Spread {
         })
     }
 
-    /// Of `value / reference`, run by run: what the machine did to both of a round cancels out.
+    /// Returns the spread of `value / reference`, run by run. What slowed both runs of a round down
+    /// cancels out.
     #[must_use]
     pub fn of_ratios(values: &[f64], references: &[f64]) -> Option<Self> {
         let pairs = values.iter().zip(references);
@@ -41,7 +42,7 @@ impl Spread {
     }
 }
 
-/// The middle of some values; none of none.
+/// Returns the median of `values`; `None` if there are none.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Spread::of(values).map(|spread| spread.median)
 }

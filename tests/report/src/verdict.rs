@@ -1,33 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Figures to reach, and whether they were.
+//! Aims, and whether they are reached.
 
-use crate::table::empty_table;
+use crate::table::GroupedTable;
 
-/// A figure that was to be reached, and what was measured.
+/// An aim, and what was measured.
 #[derive(Debug)]
 pub struct Verdict {
-    /// Which figure.
-    pub what: String,
-    /// What it should be.
-    pub goal: String,
     /// What was measured.
+    pub what: String,
+    /// The aim.
+    pub goal: String,
+    /// The result.
     pub measured: String,
-    /// Whether that is as good.
+    /// Whether the result reaches the aim.
     pub reached: bool,
 }
 
-/// How many were reached, and a table of all.
+/// Returns how many aims are reached, and a table of all.
 #[must_use]
 pub fn figures(verdicts: &[Verdict]) -> String {
     let reached = verdicts.iter().filter(|verdict| verdict.reached).count();
-    let mut table = empty_table(&["figure", "goal", "measured", ""]);
+    let mut table = GroupedTable::new(&["aim", "measured", ""]);
     for verdict in verdicts {
         let word = if verdict.reached { "reached" } else { "MISSED" };
-        table.add_row([&verdict.what, &verdict.goal, &verdict.measured, word]);
+        let cells = [&verdict.what, &verdict.goal, &verdict.measured, word];
+        table.line(cells.map(str::to_owned));
     }
-    format!(
-        "Figures to reach: {reached} of {}\n\n{table}",
-        verdicts.len()
-    )
+    format!("Aims reached: {reached} of {}\n\n{table}", verdicts.len())
 }

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A run that never ends must not look like one that takes long.
+//! Ends a bench that hangs, which a person cannot tell from one that takes long.
 
 use std::process;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// Longer than any run that makes progress.
+/// Longer than any run that makes progress takes.
 const LONGEST_SILENCE: Duration = Duration::from_secs(90);
-/// The exit code of a bench that got stuck.
+/// The exit code of a bench that hangs.
 const STUCK: i32 = 3;
 
-/// Ends the process with a message when nothing is reported for too long.
+/// Ends the process with a message if no run is reported for too long.
 #[derive(Debug)]
 pub struct Watchdog(Sender<String>);
 
@@ -34,9 +34,9 @@ impl Watchdog {
         Self(reports)
     }
 
-    /// Reports what is done from now on.
+    /// Reports the run that begins.
     pub fn doing(&self, what: String) {
-        drop(self.0.send(what)); // nobody listens only when the process ends
+        drop(self.0.send(what)); // fails only while the process ends
     }
 }
 

@@ -23,6 +23,10 @@ use crate::{DeviceFault, Outcome, PacketDirection, QueueName, Queues};
 /// The minimum cost of a packet from the guest, charged to the budget of a call.
 const LEAST_COST: usize = 2048;
 
+/// The payload that a call takes while a packet for the guest is waiting: half of the default
+/// window. That packet is mostly a credit update, without which the guest soon has to stop.
+const TURN: usize = 128 * 1024;
+
 /// The remaining budgets of a call, and its counts.
 struct Call {
     tx_budget: usize,
@@ -39,7 +43,7 @@ enum Rest {
     /// The transmit queue waits because the muxer has too many replies that wait for buffers, or
     /// the receive queue has no buffer for a packet that waits.
     Starved,
-    /// The budget is used up.
+    /// The budget is used up, or, of the transmit queue, something for the guest comes first.
     Spent,
 }
 
@@ -184,6 +188,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     ) -> Result<Rest, DeviceFault> {
         let mut slices = Slices::<M>::new();
         let mut is_batch = false;
+        let mut payload_taken = 0;
         loop {
             let follows = tx.has_seen_more();
             // The batch is complete: its payload goes out before the next look at the queue.
@@ -193,7 +198,8 @@ impl<M: GuestMemory> VsockDevice<M> {
             if !self.muxer.can_take_packet() {
                 return Ok(Rest::Starved);
             }
-            if call.tx_budget == 0 {
+            let is_turn_over = payload_taken >= TURN && self.muxer.wants_transmit();
+            if call.tx_budget == 0 || is_turn_over {
                 return Ok(Rest::Spent);
             }
             slices.clear();
@@ -210,6 +216,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 Ok((header, cursor)) => {
                     let carried = header.len as usize;
                     cost = cost.max(carried);
+                    payload_taken += carried;
                     self.tap.pass(PacketDirection::FromGuest, &header, &slices);
                     let mut payload = TxPayload {
                         slices: &slices,

@@ -15,7 +15,7 @@ use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op};
 use vsock_virtio::{VsockDevice, VsockDeviceBuilder};
 
-use crate::rig::{CID, Rig, SIZE, packet};
+use crate::rig::{CID, Rig, SIZE, has_more, packet};
 
 /// The bytes of each write.
 type Writes = Arc<Mutex<Vec<Vec<u8>>>>;
@@ -147,4 +147,19 @@ fn packets_before_a_fault_of_the_queue_are_written() {
     rig.tx.offer(&rig.memory, SIZE);
     rig.try_process().unwrap_err();
     assert_eq!(sink.writes(), [b"one two"]);
+}
+
+#[test]
+fn the_guest_gets_credit_before_all_of_its_window_is_taken() {
+    let (mut rig, sink) = connected(Config::default(), |builder| builder);
+    for _ in 0..4 {
+        rig.send(packet(Op::ReadWrite, 1024, 80), &[0; 64 * 1024]);
+    }
+    let outcome = rig.process();
+    assert!(has_more(outcome) && outcome.notify_rx, "{outcome:?}");
+    let (update, _) = &rig.received()[0];
+    assert_eq!(update.op, u16::from(Op::CreditUpdate));
+    assert_eq!((update.fwd_cnt, sink.writes().len()), (128 * 1024, 2));
+    let _ = rig.process();
+    assert_eq!(sink.writes().len(), 2);
 }

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+//! The tables for a terminal, at most 100 columns wide.
+
 use std::io::{self, Write};
 
-use vsock_report::{Spread, Table, digits, empty_table as empty};
+use vsock_report::{GroupedTable, Spread, Table, digits, empty_table as empty};
 
-use crate::report::{rate, ratio};
+use crate::report::{compared, rate, ratio};
 use crate::results::{Cell, Results};
 use crate::suite::{DUPLEX, INNER_1M, INNER_256K, RING_1M, RING_256K, TOKIO, UNIX, Unit, Workload};
 
 /// Where a number was not measured.
 const NONE: &str = "-";
-/// Bytes of the unit in which costs of a stream are told.
+/// The bytes for which the costs of a stream are counted.
 const MIB: f64 = 1_048_576.0;
 
 /// Writes a table per workload.
@@ -23,7 +25,9 @@ pub(crate) fn write_results(out: &mut impl Write, results: &Results) -> io::Resu
     writeln!(out, "System calls: {}.", results.counted)?;
     writeln!(
         out,
-        "Ratios are medians of the rounds' ratios, with the least and the greatest."
+        "Figures are medians of {} rounds. \"times\" compares rates of the same round:\n\
+         the median of the ratios, with the smallest and the largest.",
+        results.rounds()
     )?;
     for workload in Workload::ALL {
         if results.of(workload).next().is_some() {
@@ -36,45 +40,48 @@ pub(crate) fn write_results(out: &mut impl Write, results: &Results) -> io::Resu
         writeln!(out, "\n{title}\n\n{table}")?;
     }
     if !results.idle_loops.is_empty() {
-        let (title, table) = ("A loop all of whose streams are idle", idle_loops(results));
+        let (title, table) = ("An event loop with idle streams", idle_loops(results));
         writeln!(out, "\n{title}\n\n{table}")?;
     }
     Ok(())
 }
 
-fn table(results: &Results, workload: Workload) -> Table {
+fn table(results: &Results, workload: Workload) -> GroupedTable {
     let unit = workload.unit();
-    let (measure, calls, switches) = match unit {
-        Unit::Bytes => ("speed", "calls/MiB", "switches/MiB"),
-        Unit::Operations => ("each", "calls each", "switches each"),
+    let (measure, calls, switches, per) = match unit {
+        Unit::Bytes => ("speed", "calls\nper MiB", "switches\nper MiB", MIB),
+        Unit::Operations => ("time", "calls\neach", "switches\neach", 1.0),
     };
     let limit = match workload {
-        Workload::AsyncStream | Workload::AsyncPingPong | Workload::AsyncConnections => "x duplex",
-        _ => "x ring",
+        Workload::AsyncStream | Workload::AsyncPingPong | Workload::AsyncConnections => {
+            "times the\ntokio duplex"
+        }
+        _ => "times the\nbare ring",
     };
-    let mut table = empty(&["case", "row", measure, "x unix", limit, calls, switches]);
-    let per = match unit {
-        Unit::Bytes => MIB,
-        Unit::Operations => 1.0,
-    };
-    for cell in results.of(workload) {
-        let speed = Spread::of(cell.rates()).map(|spread| rate(unit, spread.median));
-        let system_calls = cell.system_calls.map(|calls| digits(calls * per));
-        table.add_row([
-            cell.case.clone(),
-            cell.row.clone(),
-            speed.unwrap_or_else(|| NONE.to_owned()),
-            against(results, cell, Some(UNIX)),
-            against(results, cell, own_limit(&cell.row)),
-            system_calls.unwrap_or_else(|| NONE.to_owned()),
-            digits(cell.context_switches() * per),
-        ]);
+    let headings = [measure, "times the\nunix pair", limit, calls, switches];
+    let mut table = GroupedTable::new(&headings);
+    let cells: Vec<&Cell> = results.of(workload).collect();
+    for cells in cells.chunk_by(|a, b| a.case == b.case) {
+        table.group(&cells[0].case);
+        for cell in cells {
+            let speed = Spread::of(cell.rates()).map(|spread| rate(unit, spread.median));
+            let calls = cell.system_calls.map(|calls| digits(calls * per));
+            let line = [
+                Some(cell.row.clone()),
+                speed,
+                against(results, cell, Some(UNIX)),
+                against(results, cell, own_limit(&cell.row)),
+                calls,
+                Some(digits(cell.context_switches() * per)),
+            ];
+            let filled = line.into_iter();
+            table.line(filled.map(|figure| figure.unwrap_or_else(|| NONE.to_owned())));
+        }
     }
     table
 }
 
-/// The bare ring of the same capacity, and for tasks the stream of tokio that never leaves the
-/// process.
+/// Returns the bare ring of the same capacity, or for tasks tokio's in-process stream.
 fn own_limit(row: &str) -> Option<&'static str> {
     match row {
         INNER_256K => Some(RING_256K),
@@ -84,12 +91,9 @@ fn own_limit(row: &str) -> Option<&'static str> {
     }
 }
 
-fn against(results: &Results, cell: &Cell, reference: Option<&str>) -> String {
-    let spread = reference
-        .filter(|reference| *reference != cell.row)
-        .and_then(|reference| results.cell(cell.workload, &cell.case, reference))
-        .and_then(|reference| Spread::of_ratios(&cell.rates(), &reference.rates()));
-    spread.map_or_else(|| NONE.to_owned(), ratio)
+fn against(results: &Results, cell: &Cell, reference: Option<&str>) -> Option<String> {
+    let reference = reference.filter(|reference| *reference != cell.row)?;
+    compared(results, cell, reference).map(ratio)
 }
 
 fn idle(results: &Results) -> Table {
@@ -112,7 +116,7 @@ fn idle(results: &Results) -> Table {
 }
 
 fn idle_loops(results: &Results) -> Table {
-    let mut table = empty(&["row", "streams", "processor time per second", "wake-ups"]);
+    let mut table = empty(&["row", "streams", "CPU time per second", "wake-ups"]);
     for cell in &results.idle_loops {
         let share = cell.idle.processor_seconds / cell.idle.seconds;
         table.add_row([

@@ -26,7 +26,7 @@ pub(crate) const IDLE_ROWS: [&str; 9] = [
     "vsock-tokio",
 ];
 
-/// Holds this many idle connections of a row, in this process, and tells what they cost.
+/// Measures the cost of `connections` idle connections of a row in this process.
 pub(crate) fn hold_idle(row: &str, connections: u64) -> Result<Idle> {
     let config = VsockInnerConfig::default();
     match row {

@@ -17,13 +17,13 @@ const CLIENTS: [(&str, usize); 3] = [("1", 1), ("64", 64), ("1024", 1024)];
 /// The rows of the table of idle loops.
 pub(crate) const IDLE_LOOP_ROWS: [&str; 2] = [UNIX, INNER];
 
-/// Runs a loop of idle streams of a row, for so long.
+/// Observes a loop of idle streams of a row for `time`.
 pub(crate) fn idle_loop(row: &str, streams: usize, time: Duration) -> io::Result<IdleLoop> {
     let make: Make = if row == UNIX { unix } else { inner };
     event_loop::idle(make, streams, time)
 }
 
-/// Every case of both workloads.
+/// Returns every case of both workloads.
 pub(crate) fn groups(place: Place) -> Vec<Group> {
     let events = STREAMS.into_iter().map(|(case, streams)| {
         let job =

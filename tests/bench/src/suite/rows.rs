@@ -39,7 +39,7 @@ pub(crate) const SIZES: [(&str, usize); 4] = [
     ("64 KiB", 64 << 10),
 ];
 
-/// Everything, in the order of the tables; `place` is where the two threads of a run may run.
+/// Returns everything, in the order of the tables. `place` selects the cores of a run's threads.
 pub(crate) fn all_groups(place: Place) -> Vec<Group> {
     let mut groups = Vec::new();
     let mut group = |workload, case, rows| {
@@ -86,7 +86,7 @@ fn inner(capacity: usize) -> Inner {
     Inner(config(capacity))
 }
 
-/// Of 256 KiB, with a device that serves guest memory.
+/// Returns a stream of 256 KiB with a device that moves the bytes to and from guest memory.
 fn guest(bounce: bool) -> Guest {
     Guest {
         config: config(KIB_256),
@@ -104,7 +104,7 @@ fn no_spin() -> Inner {
     Inner(VsockInnerConfig::default().spin_budget(Duration::ZERO))
 }
 
-/// What two blocking ends do.
+/// The job of two blocking ends.
 #[derive(Clone, Copy)]
 enum Blocking {
     Stream(usize),
@@ -118,7 +118,7 @@ fn blocking<T: Transport + 'static>(work: Blocking, transport: T, place: Place) 
     })
 }
 
-/// The products, which sleep when there is nothing to do; ours with 256 KiB.
+/// Returns the rows that users could choose, which sleep when they have nothing to do.
 fn products(work: Blocking, place: Place) -> Rows {
     let transport = Duplex(KIB_256);
     let duplex = move |units| match work {
@@ -161,7 +161,7 @@ fn ping_pongs(place: Place) -> Rows {
     rows
 }
 
-/// What an end on epoll does.
+/// The job of an end on epoll.
 #[derive(Clone, Copy)]
 enum OnEpoll {
     Reader(usize),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks of tokio: each case on a runtime of one thread and on one of two.
+//! Tokio tasks: each case on a runtime with one thread and on one with two.
 
 use vsock_report::allow_descriptors;
 
@@ -9,7 +9,7 @@ use crate::suite::{Group, Job, Workload};
 use crate::transport::{AsyncTransport, Duplex, TokioInner, TokioUnixPair};
 use crate::workload::tasks::{self, CONNECTIONS, Flavour};
 
-/// What these tables are about.
+/// The row of the adapter for tokio.
 pub(crate) const TOKIO: &str = "vsock-tokio";
 
 /// Descriptors of the connections of a round, and those of the rest of the process.
@@ -37,7 +37,7 @@ const STREAMS: [(Flavour, [&str; 4]); 2] = [
     ),
 ];
 
-/// What two tasks do.
+/// The job of two tasks.
 #[derive(Clone, Copy)]
 enum Work {
     Stream(usize),

@@ -10,23 +10,23 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_SEMAPHORE, EventFd};
 
 use crate::transport::{Endpoint, Pollable, Transport};
 
-/// The classic design of an in-process vsock backend: a `Vec` per write over an unbounded channel
-/// of the standard library, and one tick of a semaphore eventfd per message.
+/// The usual design of an in-process vsock backend: a `Vec` per write over an unbounded channel of
+/// the standard library, and one tick of a semaphore eventfd per message.
 ///
 /// Written for this bench, and correct: an end's eventfd counts exactly the messages that are not
 /// read to their end, so nothing is lost, nothing is duplicated, and a level-triggered loop sees
-/// every byte. A write never waits, so its memory is bounded by the driver alone.
+/// every byte. A write never blocks, so only the driver bounds the memory.
 pub(crate) struct Channel;
 
 /// One end of two channels.
 pub(crate) struct ChannelEnd {
     messages: Receiver<Vec<u8>>,
-    /// Counts the messages that came in; blocking, for the reader that overtakes the tick.
+    /// Counts the messages that arrived. Blocking, because the reader can overtake the tick.
     ticks: Arc<EventFd>,
-    /// `None` once dropped, which is how the peer sees the end of the stream.
+    /// `None` once dropped, which the peer sees as the end of the stream.
     outgoing: Option<Sender<Vec<u8>>>,
     peer_ticks: Arc<EventFd>,
-    /// The message that is being read, and how much of it was.
+    /// The message that is being read, and how much of it was read.
     current: Vec<u8>,
     read: usize,
     nonblocking: bool,
@@ -69,7 +69,7 @@ impl ChannelEnd {
         }
     }
 
-    /// Makes `current` the next message; `false` at the end of the stream.
+    /// Makes the next message `current`. Returns `false` at the end of the stream.
     fn next_message(&mut self, may_wait: bool) -> io::Result<bool> {
         let next = match self.messages.try_recv() {
             Ok(message) => Some(message),
@@ -82,14 +82,14 @@ impl ChannelEnd {
         Ok(!self.current.is_empty())
     }
 
-    /// Copies from the current message, and takes its tick when nothing is left of it.
+    /// Copies from the current message, and consumes its tick after the last byte.
     fn take(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let rest = self.current.get(self.read..).unwrap_or_default();
         let length = rest.len().min(buf.len());
         buf[..length].copy_from_slice(&rest[..length]);
         self.read += length;
         if self.read == self.current.len() {
-            self.ticks.read()?; // it comes: the writer sends first and ticks then
+            self.ticks.read()?; // cannot block for long: the writer ticks right after it sends
             drop(mem::take(&mut self.current));
             self.read = 0;
         }
@@ -136,7 +136,7 @@ impl Write for ChannelEnd {
 impl Drop for ChannelEnd {
     fn drop(&mut self) {
         self.outgoing = None;
-        // So that the peer's descriptor is readable; nothing is left to do where it cannot be.
+        // Makes the peer's descriptor readable. If that fails, the peer is gone.
         drop(self.peer_ticks.write(1));
     }
 }
@@ -158,11 +158,11 @@ impl Pollable for ChannelEnd {
     }
 
     fn writable_fd(&self) -> io::Result<RawFd> {
-        Ok(self.ticks.as_raw_fd()) // never waited for: a write is never refused
+        Ok(self.ticks.as_raw_fd()) // never polled: a write always succeeds
     }
 }
 
-/// Where the classic design makes connections: a channel of ends, and an eventfd that counts them.
+/// The endpoint of that design: a channel of ends, and an eventfd that counts them.
 pub(crate) struct ChannelEndpoint {
     queue: Sender<ChannelEnd>,
     waiting: Receiver<ChannelEnd>,
@@ -170,7 +170,7 @@ pub(crate) struct ChannelEndpoint {
 }
 
 impl ChannelEndpoint {
-    /// An endpoint with no connection waiting.
+    /// Returns an endpoint without pending connections.
     pub(crate) fn open() -> io::Result<Self> {
         let (queue, waiting) = channel();
         let ticks = EventFd::new(EFD_CLOEXEC | EFD_SEMAPHORE)?;

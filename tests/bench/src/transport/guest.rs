@@ -12,16 +12,16 @@ use crate::workload::stream::READ_SIZE;
 /// A device that moves bytes between the stream and the memory of its guest.
 pub(crate) struct Guest {
     pub(crate) config: VsockInnerConfig,
-    /// By a buffer in between, as with a stream that knows nothing of guest memory.
+    /// Whether it copies through a buffer, as with a stream that does not support guest memory.
     pub(crate) bounce: bool,
 }
 
-/// The application's end, which is a stream, or the device's.
+/// The application end, which is a stream, or the device end.
 pub(crate) struct GuestEnd {
     stream: VsockInnerStream,
-    /// What the guest offers for a packet; the application's end has none.
+    /// The guest's buffer for a packet; the application end has none.
     memory: Option<Vec<u8>>,
-    /// The buffer in between.
+    /// The buffer to copy through.
     between: Vec<u8>,
     bounce: bool,
 }
@@ -52,7 +52,8 @@ fn io_error(error: VolatileMemoryError) -> io::Error {
 }
 
 impl Read for GuestEnd {
-    /// At the device's end into guest memory; `buf` is the buffer in between, or says how much.
+    /// At the device end, reads into guest memory. `buf` is the buffer to copy through, or only
+    /// gives the length.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(memory) = &mut self.memory else {
             return self.stream.read(buf);
@@ -68,7 +69,7 @@ impl Read for GuestEnd {
 }
 
 impl Write for GuestEnd {
-    /// At the device's end from guest memory; `buf` only says how much.
+    /// At the device end, writes from guest memory. `buf` only gives the length.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let Some(memory) = &mut self.memory else {
             return self.stream.write(buf);

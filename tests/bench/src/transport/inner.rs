@@ -8,7 +8,7 @@ use vsock_inner::{VsockInnerBackend, VsockInnerConfig, VsockInnerConnector, Vsoc
 
 use crate::transport::{Endpoint, Transport};
 
-/// What this bench is about.
+/// The stream that this bench is for.
 pub(crate) struct Inner(pub(crate) VsockInnerConfig);
 
 impl Transport for Inner {
@@ -19,14 +19,14 @@ impl Transport for Inner {
     }
 }
 
-/// The backend and its connector, as a device and a host component hold them.
+/// The backend and its connector, which a device and a host component have.
 pub(crate) struct InnerEndpoint {
     backend: VsockInnerBackend,
     connector: VsockInnerConnector,
 }
 
 impl InnerEndpoint {
-    /// A backend that nobody has connected to.
+    /// Returns a backend without connections.
     pub(crate) fn open(config: VsockInnerConfig) -> io::Result<Self> {
         let backend = VsockInnerBackend::with_config(config)?;
         let connector = backend.get_connector();
@@ -51,7 +51,7 @@ impl Endpoint for InnerEndpoint {
     }
 }
 
-/// The device's end.
+/// The device end.
 pub(crate) struct Accepted(Box<dyn VsockStream>);
 
 impl AsRawFd for Accepted {

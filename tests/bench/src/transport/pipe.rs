@@ -9,7 +9,7 @@ use nix::unistd::pipe2;
 
 use crate::transport::{Pollable, Transport};
 
-/// Two pipes, one per direction, with the 64 KiB that the kernel gives by default.
+/// Two pipes, one per direction, with the kernel's default capacity of 64 KiB.
 pub(crate) struct Pipe;
 
 /// One end of two pipes.

@@ -7,9 +7,9 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::transport::Transport;
 
-/// The limit of a stream over a ring: two bare `rtrb` rings whose users never sleep.
+/// The limit of a stream over a ring: two bare `rtrb` rings, whose users spin and never sleep.
 ///
-/// There is no end, no readiness and no wake-up, so nothing built on such a ring is faster.
+/// There is no end of stream, no readiness and no wake-up, which a usable stream would add.
 pub(crate) struct BareRing {
     /// Bytes that each direction holds.
     pub(crate) capacity: usize,
@@ -39,10 +39,10 @@ impl Transport for BareRing {
     }
 }
 
-/// Polls in vain before the spinning side looks whether its peer is still there.
+/// Failed polls after which the spinning side checks whether its peer is still there.
 const PATIENCE: u32 = 1 << 16;
 
-/// Repeats `attempt` until it does something. A limit may burn a core: it is not a product.
+/// Repeats `attempt` until it succeeds. A limit is permitted to keep a core busy.
 fn spin(
     gone: impl Fn() -> bool,
     mut attempt: impl FnMut() -> io::Result<usize>,

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio::net::UnixStream;
 use vsock_tokio::AsyncStream;
 
-/// A way to make two connected ends for tasks, on a runtime of tokio.
+/// Makes two connected ends for tasks on a tokio runtime.
 pub(crate) trait AsyncTransport: Copy + Send + 'static {
     /// One end: a byte stream in both directions.
     type End: AsyncRead + AsyncWrite + Send + Unpin + 'static;
@@ -27,7 +27,7 @@ impl AsyncTransport for Duplex {
     }
 }
 
-/// `tokio::net::UnixStream::pair`, with the socket buffers that the kernel gives by default.
+/// `tokio::net::UnixStream::pair`, with the kernel's default socket buffers.
 #[derive(Clone, Copy)]
 pub(crate) struct TokioUnixPair;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::transport::{Endpoint, Transport};
 
-/// A Unix socket pair with the socket buffers that the kernel gives by default.
+/// A Unix socket pair, with the kernel's default socket buffers.
 pub(crate) struct UnixPair;
 
 impl Transport for UnixPair {
@@ -20,17 +20,17 @@ impl Transport for UnixPair {
     }
 }
 
-/// A Unix listener on an abstract address: no file system is in the way.
+/// A Unix listener on an abstract address, which involves no file system.
 pub(crate) struct UnixEndpoint {
     listener: UnixListener,
     address: SocketAddr,
 }
 
 impl UnixEndpoint {
-    /// Listens on an address that nobody else uses.
+    /// Listens on a new address.
     pub(crate) fn open() -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        // ORDER: a number that is not used twice is all that is wanted.
+        // ORDER: Relaxed; partner: none, the number only has to be unique.
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("vsock-bench-{}-{count}", process::id());
         let address = SocketAddr::from_abstract_name(name)?;

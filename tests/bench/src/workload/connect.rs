@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections that are made, accepted and dropped, one after the other, on one thread.
+//! Connections that are opened, accepted and dropped, one after the other, on one thread.
 
 use std::hint::black_box;
 use std::io;
@@ -10,7 +10,7 @@ use crate::sample::{Sample, alone};
 use crate::transport::Endpoint;
 use crate::workload::wait::Wait;
 
-/// Connect, accept, drop both ends.
+/// Connects, accepts, and drops both ends.
 pub(crate) fn bare<D: Endpoint>(mut endpoint: D, connections: u64) -> io::Result<Sample> {
     alone(connections, || {
         for _ in 0..connections {
@@ -22,8 +22,8 @@ pub(crate) fn bare<D: Endpoint>(mut endpoint: D, connections: u64) -> io::Result
     })
 }
 
-/// The same with an event loop: it learns of each connection from the endpoint's descriptor, and
-/// registers the descriptor of each accepted end.
+/// Does the same with an event loop, which polls the endpoint's descriptor and registers the
+/// descriptor of each accepted end.
 pub(crate) fn with_epoll<D: Endpoint>(mut endpoint: D, connections: u64) -> io::Result<Sample> {
     let events = Wait::readable(endpoint.waiting_fd())?;
     alone(connections, || {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The limit of memory: what one core needs to copy every byte in, and out again.
+//! The limit that memory sets: one core copies every byte in, and out again.
 
 use std::hint::black_box;
 use std::io;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The jobs of two threads as futures, for the row that knows nothing else: each end of a
-//! `tokio::io::duplex` is driven by a runtime of its own on a thread of its own.
+//! The jobs of two threads as futures, for `tokio::io::duplex`, which supports nothing else. Each
+//! end is driven by its own runtime on its own thread.
 //!
-//! It has no descriptor and no blocking call, so it takes part where a future can do the job.
+//! It has no descriptor and no blocking call, so it is missing from the workloads with epoll.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use crate::workload::stream;
 use crate::workload::tasks::{answer, ask, read_all, write_all};
 use vsock_report::Place;
 
-/// [`stream::blocking`] with an awaiting writer and an awaiting reader.
+/// Does the job of [`stream::blocking`] with a writer and a reader that await.
 pub(crate) fn stream(
     transport: Duplex,
     place: Place,
@@ -33,7 +33,8 @@ pub(crate) fn stream(
     )
 }
 
-/// [`ping_pong::blocking`](crate::workload::ping_pong::blocking) with two awaiting ends.
+/// Does the job of [`ping_pong::blocking`](crate::workload::ping_pong::blocking) with two ends that
+/// await.
 pub(crate) fn ping_pong(transport: Duplex, place: Place, rounds: u64) -> io::Result<Sample> {
     let (near, far) = transport.pair()?;
     let (asking, answering) = (runtime()?, runtime()?);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! An echo on an event loop, with many streams.
+//! An echo service on an event loop, with many streams.
 
 use std::hint::black_box;
 use std::io;
@@ -18,26 +18,26 @@ use crate::sample::{Sample, alone, together};
 use crate::workload::ping_pong::SIZE;
 use vsock_report::{Place, allow_descriptors, thread_processor_time};
 
-/// Both ends of a connection, the device's second.
+/// Both ends of a connection; the device end is the second one.
 type Pair = (Box<dyn VsockStream>, Box<dyn VsockStream>);
-/// Makes a connection.
+/// Opens a connection.
 pub(crate) type Make = fn() -> io::Result<Pair>;
 
 /// How many of the streams are busy.
 const BUSY: usize = 10;
-/// Descriptors that are left for everything else.
+/// Descriptors that remain for the rest of the process.
 const SPARE_DESCRIPTORS: usize = 200;
 
-/// What a loop costs while none of its streams does anything.
+/// The cost of a loop whose streams are all idle.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct IdleLoop {
-    /// How many there were: as many as asked for, or as the limit of descriptors lets be.
+    /// How many there were: the requested number, or fewer if the limit of descriptors is lower.
     pub(crate) streams: usize,
-    /// How long it was watched.
+    /// How long it was observed.
     pub(crate) seconds: f64,
-    /// Processor time of the loop's thread meanwhile.
+    /// CPU time of the loop's thread in that time.
     pub(crate) processor_seconds: f64,
-    /// How often the streams were looked at meanwhile.
+    /// How often the streams were woken in that time.
     pub(crate) wakeups: u64,
 }
 
@@ -53,21 +53,22 @@ pub(crate) fn inner() -> io::Result<Pair> {
     Ok((Box::new(host), Box::new(device)))
 }
 
-/// The loop, as a VMM has it.
+/// The loop, as in a VMM.
 struct Loop {
     manager: EventManager<StreamSubscriber<Echo>>,
     id: SubscriberId,
 }
 
 impl Loop {
-    /// With this many streams, or as many as there are descriptors for; and their other ends.
+    /// Returns a loop with `streams` streams, or fewer if descriptors run out, and the other
+    /// ends.
     fn with(make: Make, streams: usize) -> io::Result<(Self, Vec<Box<dyn VsockStream>>)> {
         let echo = StreamSubscriber::new(Echo::new(), StreamLimits::default());
         let mut echo = echo.map_err(io::Error::other)?;
         allow_descriptors((2 * streams + SPARE_DESCRIPTORS) as u64)?;
         let mut hosts = Vec::new();
         for _ in 0..streams {
-            // At the limit of descriptors there are fewer, which shows a slope as well.
+            // Fewer streams than requested show the same slope.
             let (host, device) = match make() {
                 Err(_) if hosts.len() > streams / 2 => break,
                 made => made?,
@@ -77,7 +78,7 @@ impl Loop {
             hosts.push(host);
         }
         if hosts.len() < streams {
-            hosts.truncate(hosts.len() - SPARE_DESCRIPTORS / 2); // what follows needs some
+            hosts.truncate(hosts.len() - SPARE_DESCRIPTORS / 2); // the loop needs some
         }
         let mut manager = EventManager::new().map_err(io::Error::other)?;
         let id = manager.add_subscriber(echo);
@@ -98,7 +99,7 @@ impl Loop {
         self.manager.run().map(drop).map_err(io::Error::other)
     }
 
-    /// For so long, whatever happens.
+    /// Runs for `time`.
     fn rest(&mut self, time: Duration) -> io::Result<()> {
         let begin = Instant::now();
         let mut left = time;
@@ -111,7 +112,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Until this many bytes were echoed, or nobody is there.
+    /// Runs until `bytes` bytes were echoed, or all clients are gone.
     fn run_until(&mut self, bytes: u64) -> io::Result<()> {
         loop {
             let echo = self.echo()?;
@@ -123,7 +124,8 @@ impl Loop {
     }
 }
 
-/// Messages to ten of this many streams, and their echoes, on one thread: what an event costs.
+/// Sends messages to ten of `streams` streams and reads the echoes, on one thread: the cost of an
+/// event.
 pub(crate) fn events(make: Make, streams: usize, units: u64) -> io::Result<Sample> {
     let (mut looping, mut hosts) = Loop::with(make, streams)?;
     let step = (hosts.len() / BUSY).max(1);
@@ -142,11 +144,10 @@ pub(crate) fn events(make: Make, streams: usize, units: u64) -> io::Result<Sampl
     })
 }
 
-/// This many streams that do nothing, for so long.
+/// Observes `streams` idle streams for `time`.
 pub(crate) fn idle(make: Make, streams: usize, time: Duration) -> io::Result<IdleLoop> {
     let (mut looping, hosts) = Loop::with(make, streams)?;
-    // With what the kernel has put off while streams were made.
-    looping.rest(Duration::from_millis(50))?;
+    looping.rest(Duration::from_millis(50))?; // for work that the kernel has deferred
     let wakeups = looping.echo()?.counters().wakeups;
     let processor_time = thread_processor_time()?;
     let begin = Instant::now();
@@ -163,7 +164,7 @@ pub(crate) fn idle(make: Make, streams: usize, time: Duration) -> io::Result<Idl
     Ok(idle)
 }
 
-/// Round trips of this many clients, all of whom ask before the first one looks for its answer.
+/// Measures round trips of `clients` clients. All of them send before the first one reads.
 pub(crate) fn echoes(make: Make, place: Place, clients: usize, units: u64) -> io::Result<Sample> {
     let (mut looping, mut hosts) = Loop::with(make, clients)?;
     let rounds = units.div_ceil(clients as u64);

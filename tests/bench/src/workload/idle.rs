@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections that have carried nothing: what each of them costs the process that holds both ends.
+//! The cost of connections that have carried nothing, in the process that has both ends.
 
 use std::hint::black_box;
 use std::io;
@@ -9,37 +9,37 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use vsock_report::{allow_descriptors, open_descriptors, resident_bytes};
 
-/// Descriptors that the process may need beside those of the connections.
+/// Descriptors that the process may need in addition to those of the connections.
 const SPARE_DESCRIPTORS: u64 = 64;
-/// Descriptors of the greediest row, two pipes.
+/// The most descriptors per connection: those of two pipes.
 const DESCRIPTORS_EACH: u64 = 4;
 
-/// What idle connections cost.
+/// The cost of idle connections.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Idle {
-    /// How many there were: as many as asked for, or as the limit of descriptors lets be.
+    /// How many there were: the requested number, or fewer if the limit of descriptors is lower.
     pub(crate) connections: u64,
-    /// Resident memory of the process that they added.
+    /// How much the resident memory of the process grew.
     pub(crate) resident_bytes: u64,
-    /// Descriptors that they hold.
+    /// Their descriptors.
     pub(crate) descriptors: u64,
 }
 
 impl Idle {
-    /// Resident bytes per connection.
+    /// Returns resident bytes per connection.
     pub(crate) fn bytes_each(&self) -> f64 {
         self.resident_bytes as f64 / self.connections.max(1) as f64
     }
 
-    /// Descriptors per connection.
+    /// Returns descriptors per connection.
     pub(crate) fn descriptors_each(&self) -> f64 {
         self.descriptors as f64 / self.connections.max(1) as f64
     }
 }
 
-/// Makes `connections` with `make`, holds them, and tells what they cost.
+/// Opens `connections` connections with `make`, and measures their cost.
 ///
-/// To be called in a process that has done nothing else, or freed memory hides what is taken.
+/// The process must be new: memory that was freed before would hide what is allocated.
 pub(crate) fn hold<T>(connections: u64, mut make: impl FnMut() -> io::Result<T>) -> Result<Idle> {
     let wanted = connections * DESCRIPTORS_EACH + SPARE_DESCRIPTORS;
     allow_descriptors(wanted).context("the limit of open descriptors cannot be told")?;
@@ -49,11 +49,11 @@ pub(crate) fn hold<T>(connections: u64, mut make: impl FnMut() -> io::Result<T>)
     for _ in 0..connections {
         match make() {
             Ok(connection) => held.push(connection),
-            Err(_) => break, // out of descriptors: the count tells
+            Err(_) => break, // out of descriptors: there are fewer
         }
     }
     let connections = held.len() as u64;
-    drop(black_box(held.pop())); // to have a descriptor left to read /proc with
+    drop(black_box(held.pop())); // leaves a descriptor to read /proc with
     let idle = Idle {
         connections: connections.saturating_sub(1),
         resident_bytes: resident_bytes()?.saturating_sub(memory),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A request of 64 bytes, and an answer of 64 bytes, one at a time.
+//! Round trips: a request of 64 bytes and an answer of 64 bytes, one at a time.
 
 use std::hint::black_box;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,7 +14,7 @@ use vsock_report::Place;
 /// Bytes of a request, and of its answer.
 pub(crate) const SIZE: usize = 64;
 
-/// Both ends blocking.
+/// Measures round trips with both ends blocking.
 pub(crate) fn blocking<T: Transport>(
     transport: &T,
     place: Place,
@@ -29,7 +29,7 @@ pub(crate) fn blocking<T: Transport>(
     )
 }
 
-/// The application blocks, the device serves a level-triggered epoll.
+/// Measures round trips of a blocking application end with a device end on level-triggered epoll.
 pub(crate) fn with_epoll<T>(transport: &T, place: Place, rounds: u64) -> io::Result<Sample>
 where
     T: Transport<End: Pollable>,

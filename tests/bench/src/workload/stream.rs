@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A stream in one direction: the writer has the message ready, the reader a buffer of 64 KiB.
+//! A stream in one direction. The writer has its message ready, and the reader a buffer of 64 KiB.
 
 use std::hint::black_box;
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,14 +13,14 @@ use vsock_report::Place;
 /// The reader's buffer: the largest packet that a Linux guest sends.
 pub(crate) const READ_SIZE: usize = 64 * 1024;
 
-/// Whole messages of `size` bytes that make at least `bytes`: their number, and their bytes.
+/// Returns the number of messages of `size` bytes that contain at least `bytes`, and their bytes.
 pub(crate) fn messages(size: usize, bytes: u64) -> (u64, u64) {
     let size = size as u64;
     let count = bytes.div_ceil(size).max(1);
     (count, count * size)
 }
 
-/// Application to device, both blocking.
+/// Measures a stream from application to device, both blocking.
 pub(crate) fn blocking<T: Transport>(
     transport: &T,
     place: Place,
@@ -37,8 +37,8 @@ pub(crate) fn blocking<T: Transport>(
     )
 }
 
-/// Application to device: a blocking writer, and a reader that serves a level-triggered epoll with
-/// one read per event, as a muxer does.
+/// Measures a stream from application to device: a blocking writer, and a reader on level-triggered
+/// epoll with one read per event, as in a muxer.
 pub(crate) fn to_epoll<T>(
     transport: &T,
     place: Place,
@@ -60,8 +60,8 @@ where
     )
 }
 
-/// Device to application: a non-blocking writer that waits for `EPOLLOUT` when it is refused, as a
-/// muxer does, and a blocking reader.
+/// Measures a stream from device to application: a non-blocking writer that waits for `EPOLLOUT`
+/// when the stream is full, as in a muxer, and a blocking reader.
 pub(crate) fn from_epoll<T>(
     transport: &T,
     place: Place,
@@ -127,8 +127,8 @@ fn serve<R: Read>(mut reader: R, readable: &Wait, mut bytes: u64) -> io::Result<
     Ok(reader)
 }
 
-/// Reads once. The buffer goes through `black_box`, or the optimiser could leave out the copy into
-/// a buffer that nobody looks at, and a limit would be no limit.
+/// Reads once. Without `black_box` the optimiser could remove the copy into a buffer that is never
+/// used.
 fn read_some(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<u64> {
     let got = reader.read(buf)?;
     black_box(&mut buf[..got]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The same jobs as tasks, on a runtime of tokio.
+//! The same jobs as tasks on a tokio runtime.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -14,10 +14,10 @@ use crate::sample::{self, Sample};
 use crate::transport::AsyncTransport;
 use crate::workload::{ping_pong, stream};
 
-/// Which runtime has the tasks, as users make it: with all of its drivers.
+/// The runtime of the tasks. It has all drivers enabled, as usual.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Flavour {
-    /// `current_thread`: all tasks on the thread that waits for them.
+    /// `current_thread`: all tasks run on the calling thread.
     OneThread,
     /// `multi_thread`, with two workers.
     TwoThreads,
@@ -37,7 +37,7 @@ impl Flavour {
         }
     }
 
-    /// Runs `work` on a runtime of its own, and tells what that cost.
+    /// Runs `work` on a new runtime, and measures its cost.
     fn run(self, units: u64, work: impl Future<Output = io::Result<()>>) -> io::Result<Sample> {
         let runtime = self.runtime()?;
         match self {
@@ -47,7 +47,7 @@ impl Flavour {
     }
 }
 
-/// A stream in one direction, from one task to another.
+/// Measures a stream from one task to another.
 pub(crate) fn stream<T: AsyncTransport>(
     transport: T,
     flavour: Flavour,
@@ -65,7 +65,7 @@ pub(crate) fn stream<T: AsyncTransport>(
     })
 }
 
-/// Requests and answers between two tasks.
+/// Measures round trips between two tasks.
 pub(crate) fn ping_pong<T: AsyncTransport>(
     transport: T,
     flavour: Flavour,
@@ -81,7 +81,7 @@ pub(crate) fn ping_pong<T: AsyncTransport>(
     })
 }
 
-/// [`CONNECTIONS`] at a time, each with two tasks, one request and one answer.
+/// Opens [`CONNECTIONS`] connections at a time, each with two tasks, one request and one answer.
 pub(crate) fn connections<T: AsyncTransport>(
     transport: T,
     flavour: Flavour,

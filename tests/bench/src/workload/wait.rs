@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-/// A level-triggered epoll on one descriptor, as an event loop with one connection has it.
+/// A level-triggered epoll on one descriptor, as in an event loop with one connection.
 pub(crate) struct Wait(Epoll);
 
 impl Wait {
@@ -26,13 +26,13 @@ impl Wait {
         Ok(wait)
     }
 
-    /// Registers one more descriptor, for `EPOLLIN`.
+    /// Registers another descriptor, for `EPOLLIN`.
     pub(crate) fn also(&self, fd: RawFd) -> io::Result<()> {
         let event = EpollEvent::new(EventSet::IN, 1);
         self.0.ctl(ControlOperation::Add, fd, event)
     }
 
-    /// Returns when a descriptor is ready.
+    /// Waits until a descriptor is ready.
     pub(crate) fn wait(&self) -> io::Result<()> {
         let mut events = [EpollEvent::default(); 4];
         while self.0.wait(-1, &mut events)? == 0 {}

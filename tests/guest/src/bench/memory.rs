@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a device holds for connections that wait.
+//! Measures the memory and CPU time that a device needs for connections that carry nothing.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::suite::many::crowd;
 use crate::suite::pairs::{Opener, connect};
 use crate::suite::slow::at_rest;
 
-/// A measurement by its name.
+/// A measurement and its name.
 type Measure = (&'static str, fn(&mut Machine) -> anyhow::Result<IdleCost>);
 
-/// All of them.
+/// All measurements.
 pub(super) const ALL: [Measure; 3] = [
     ("1,000 idle connections, guest connects", |machine| {
         idle(machine, Opener::Guest)
@@ -28,7 +28,7 @@ pub(super) const ALL: [Measure; 3] = [
 
 const IDLE: u32 = 1_000;
 const STALLED: u32 = 50;
-/// How long the device is watched while nothing happens.
+/// How long the device is observed while nothing happens.
 const WATCHED: Duration = Duration::from_secs(1);
 
 fn idle(machine: &mut Machine, opener: Opener) -> anyhow::Result<IdleCost> {
@@ -48,7 +48,7 @@ fn never_read(machine: &mut Machine) -> anyhow::Result<IdleCost> {
             len: 16 << 20,
             piece: 64 << 10,
         };
-        // Never done: it is the machine's end that ends it.
+        // Never completes; it ends with the machine.
         drop(machine.guest().send(pair.guest, range)?);
         pairs.push(pair);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The tables of a run.
+//! The tables of a run, at most 100 columns wide.
 
-use vsock_report::{Table, Verdict, digits, empty_table as empty, figures, median};
+use vsock_report::{GroupedTable, Table, Verdict, digits, empty_table as empty, figures, median};
 
 use super::results::{Results, Sample};
 use super::targets::ratio;
@@ -12,12 +12,13 @@ use crate::device::Kind;
 const GIB: f64 = 1_073_741_824.0;
 const MIB: f64 = 1_048_576.0;
 
-/// Everything, as a person reads it.
+/// Returns all tables.
 pub(crate) fn text(results: &Results, verdicts: &[Verdict]) -> String {
     format!(
-        "\n{}, {}\nMedians of the rounds; ratios (x) are medians of the rounds' ratios to {}.\n\n\
+        "\n{}, {}\nFigures are medians of the rounds. \"times\" is the median of the ratios to \
+         {}\nin the same round.\n\n\
          Bulk\n\n{}\n\nRound trips and connections\n\n{}\n\n\
-         Connections that wait (anonymous memory, without the guest's)\n\n{}\n\n\
+         Idle connections (anonymous memory without the guest's)\n\n{}\n\n\
          {}\n",
         results.processor,
         results.kernel,
@@ -29,7 +30,7 @@ pub(crate) fn text(results: &Results, verdicts: &[Verdict]) -> String {
     )
 }
 
-/// A column's heading, and its figure: of the device's samples, or as a ratio to the peer's.
+/// A column's heading, and its figure: of the device, or its ratio to that of vhost-device-vsock.
 type Column = (&'static str, Figure);
 
 #[derive(Clone, Copy)]
@@ -40,48 +41,48 @@ enum Figure {
 
 const BULK: [Column; 8] = [
     ("MB/s", Figure::Median(|sample| sample.rate() / 1e6)),
-    ("x", Figure::Ratio(Sample::rate)),
-    ("CPU s/GiB", Figure::Median(|sample| sample.cpu() * GIB)),
-    ("x", Figure::Ratio(Sample::cpu)),
+    ("times", Figure::Ratio(Sample::rate)),
+    ("CPU\ns/GiB", Figure::Median(|sample| sample.cpu() * GIB)),
+    ("times", Figure::Ratio(Sample::cpu)),
     (
-        "user s/GiB",
+        "user\ns/GiB",
         Figure::Median(|sample| sample.device.user / sample.units * GIB),
     ),
     (
-        "system s/GiB",
+        "system\ns/GiB",
         Figure::Median(|sample| sample.device.system / sample.units * GIB),
     ),
     (
-        "switches/MiB",
+        "switches\n/MiB",
         Figure::Median(|sample| sample.device.switches / sample.units * MIB),
     ),
     (
-        "host CPU s/GiB",
+        "host CPU\ns/GiB",
         Figure::Median(|sample| sample.host.cpu / sample.units * GIB),
     ),
 ];
 
 const OPERATIONS: [Column; 6] = [
-    ("per second", Figure::Median(Sample::rate)),
-    ("x", Figure::Ratio(Sample::rate)),
-    ("CPU us each", Figure::Median(|sample| sample.cpu() * 1e6)),
-    ("x", Figure::Ratio(Sample::cpu)),
+    ("per\nsecond", Figure::Median(Sample::rate)),
+    ("times", Figure::Ratio(Sample::rate)),
+    ("CPU\nus each", Figure::Median(|sample| sample.cpu() * 1e6)),
+    ("times", Figure::Ratio(Sample::cpu)),
     (
-        "switches each",
+        "switches\neach",
         Figure::Median(|sample| sample.device.switches / sample.units),
     ),
     (
-        "host CPU us each",
+        "host CPU\nus each",
         Figure::Median(|sample| sample.host.cpu / sample.units * 1e6),
     ),
 ];
 
 /// A line for each workload of a unit and each device that has done it.
-fn table(results: &Results, unit: Unit, columns: &[Column]) -> Table {
-    let headings = columns.iter().map(|(heading, _)| *heading);
-    let headings: Vec<_> = ["workload", "device"].into_iter().chain(headings).collect();
-    let mut table = empty(&headings);
+fn table(results: &Results, unit: Unit, columns: &[Column]) -> GroupedTable {
+    let headings: Vec<_> = columns.iter().map(|(heading, _)| *heading).collect();
+    let mut table = GroupedTable::new(&headings);
     for work in Work::ALL.into_iter().filter(|work| work.unit() == unit) {
+        table.group(work.name());
         for kind in Kind::MEASURED {
             let Some(cell) = results.find(work.name(), kind.name()) else {
                 continue;
@@ -93,8 +94,7 @@ fn table(results: &Results, unit: Unit, columns: &[Column]) -> Table {
                 }
             });
             let figures = figures.map(|figure| figure.unwrap_or_else(|| "-".to_owned()));
-            let names = [work.name().to_owned(), kind.name().to_owned()];
-            table.add_row(names.into_iter().chain(figures));
+            table.line([kind.name().to_owned()].into_iter().chain(figures));
         }
     }
     table

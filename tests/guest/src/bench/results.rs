@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What was measured, as it is kept.
+//! What was measured, as the JSON file contains it.
 
 use serde::Serialize;
 use vsock_report::{kernel, processor};
@@ -13,18 +13,18 @@ pub(crate) struct Sample {
     /// Bytes, or operations.
     pub(crate) units: f64,
     pub(crate) seconds: f64,
-    /// What the device used for it.
+    /// What the device used.
     pub(crate) device: Usage,
-    /// What the host component used for it.
+    /// What the host component used.
     pub(crate) host: Usage,
 }
 
-/// What connections that wait cost.
+/// The cost of idle connections.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct IdleCost {
-    /// Anonymous memory of the device, for each.
+    /// Anonymous memory of the device, per connection.
     pub(crate) bytes_each: f64,
-    /// Share of a core while nothing happens.
+    /// The share of a core that the device uses while nothing happens.
     pub(crate) core: f64,
 }
 
@@ -65,7 +65,7 @@ impl Results {
         }
     }
 
-    /// The cell, made if need be.
+    /// Returns the cell, and creates it if it is missing.
     pub(crate) fn cell(&mut self, work: &'static str, device: &'static str) -> &mut Cell {
         let known = |cell: &Cell| cell.work == work && cell.device == device;
         let place = self
@@ -96,19 +96,19 @@ impl Results {
 }
 
 impl Cell {
-    /// Of each round.
+    /// Returns a figure of each round.
     pub(crate) fn each(&self, figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
         self.samples.iter().map(figure).collect()
     }
 }
 
 impl Sample {
-    /// Units per second.
+    /// Returns units per second.
     pub(crate) fn rate(&self) -> f64 {
         self.units / self.seconds
     }
 
-    /// Seconds of the device on a core, per unit.
+    /// Returns the device's CPU time in seconds per unit.
     pub(crate) fn cpu(&self) -> f64 {
         self.device.cpu / self.units
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The figures that our devices are meant to reach, as ratios to the peer's.
+//! The aims of our devices, as ratios to vhost-device-vsock.
 
 use vsock_report::{Spread, Verdict};
 
@@ -8,7 +8,7 @@ use super::results::{Results, Sample};
 use super::work::Work;
 use crate::device::Kind;
 
-/// At most so much of the peer's time on a core.
+/// Returns the most CPU time, as a multiple of that of vhost-device-vsock.
 fn most_cpu(kind: Kind, work: Work) -> Option<f64> {
     match (kind, work) {
         (Kind::Peer, _) => None,
@@ -20,10 +20,10 @@ fn most_cpu(kind: Kind, work: Work) -> Option<f64> {
     }
 }
 
-/// Everything is at least as fast as the peer's.
+/// The least rate, as a multiple of that of vhost-device-vsock.
 const LEAST_RATE: f64 = 1.0;
 
-/// Holds what was measured against every figure.
+/// Compares the results with each aim.
 pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for kind in Kind::MEASURED {
@@ -31,9 +31,9 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
             if let Some(most) = most_cpu(kind, work) {
                 if let Some(ratio) = ratio(results, kind, work, Sample::cpu) {
                     verdicts.push(Verdict {
-                        what: format!("{}, {}: time on a core", kind.name(), work.name()),
-                        goal: format!("<= {most} x"),
-                        measured: format!("{ratio:.2} x"),
+                        what: format!("{}, {}: CPU time", kind.name(), work.name()),
+                        goal: format!("<= {most}"),
+                        measured: format!("{ratio:.2}"),
                         reached: ratio <= most,
                     });
                 }
@@ -42,8 +42,8 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
                 if let Some(ratio) = ratio(results, kind, work, Sample::rate) {
                     verdicts.push(Verdict {
                         what: format!("{}, {}: rate", kind.name(), work.name()),
-                        goal: format!(">= {LEAST_RATE} x"),
-                        measured: format!("{ratio:.2} x"),
+                        goal: format!(">= {LEAST_RATE}"),
+                        measured: format!("{ratio:.2}"),
                         reached: ratio >= LEAST_RATE,
                     });
                 }
@@ -53,7 +53,7 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
     verdicts
 }
 
-/// A figure as a ratio to the peer's, if both were measured.
+/// Returns the median ratio of a figure to that of vhost-device-vsock, if both were measured.
 pub(crate) fn ratio(
     results: &Results,
     kind: Kind,
@@ -61,8 +61,8 @@ pub(crate) fn ratio(
     figure: fn(&Sample) -> f64,
 ) -> Option<f64> {
     let ours = results.find(work.name(), kind.name())?.each(figure);
-    let peers = results.find(work.name(), Kind::Peer.name())?.each(figure);
-    Spread::of_ratios(&ours, &peers).map(|spread| spread.median)
+    let theirs = results.find(work.name(), Kind::Peer.name())?.each(figure);
+    Spread::of_ratios(&ours, &theirs).map(|spread| spread.median)
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
             .into_iter()
             .map(|verdict| (verdict.goal, verdict.measured, verdict.reached))
             .collect();
-        let expected = [("<= 0.75 x", "0.50 x", true), (">= 1 x", "0.50 x", false)];
+        let expected = [("<= 0.75", "0.50", true), (">= 1", "0.50", false)];
         let expected = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c));
         assert_eq!(verdicts, expected);
     }

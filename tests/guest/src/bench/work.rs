@@ -22,12 +22,12 @@ const BULK: u64 = 192 << 20;
 const TURNS: u32 = 2_000;
 const PIPELINED: u32 = 10_000;
 const CONNECTS: u32 = 1_000;
-/// Bytes of a message that goes there and back.
+/// Bytes of a message of a round trip.
 const MESSAGE: u32 = 64;
-/// Bytes of a request and of its answer, and how many are under way.
+/// Bytes of a request and of its answer, and how many are in flight.
 const REQUEST: u32 = 1024;
 const WINDOW: u32 = 32;
-/// A workload that takes longer is stuck.
+/// A workload that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What is measured.
@@ -38,13 +38,13 @@ pub(crate) enum Work {
     ToGuest(u32),
     /// Round trips of a message, by the side that begins.
     Turns(Opener),
-    /// Requests of the guest, many under way.
+    /// Requests of the guest, many in flight.
     Requests,
     /// Connections that carry nothing.
     Connects(Opener),
 }
 
-/// In which unit a workload's figures are told.
+/// The unit of a workload's figures.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Unit {
     Bytes,
@@ -72,7 +72,7 @@ impl Work {
             Self::ToGuest(_) => "host to guest, writes of 4 KiB",
             Self::Turns(Opener::Guest) => "round trips of 64 bytes, guest asks",
             Self::Turns(Opener::Host) => "round trips of 64 bytes, host asks",
-            Self::Requests => "requests of 1 KiB, 32 under way, guest asks",
+            Self::Requests => "requests of 1 KiB, 32 in flight, guest asks",
             Self::Connects(Opener::Guest) => "connect and close, guest connects",
             Self::Connects(Opener::Host) => "connect and close, host connects",
         }
