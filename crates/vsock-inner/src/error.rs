@@ -99,3 +99,27 @@ impl From<StreamError> for io::Error {
         Self::new(kind, error)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::StreamError;
+
+    #[test]
+    fn each_message_begins_with_what_failed() {
+        let (call, fd) = ("read from", 7);
+        let errors = [
+            StreamError::Reset { call, fd },
+            StreamError::Refused { call, fd },
+            StreamError::BadAnswer { call, fd },
+            StreamError::ShutDown { call, fd },
+            StreamError::TimedOut { call, fd },
+            StreamError::Cancelled { call, fd },
+        ];
+        for text in errors.map(|error| error.to_string()) {
+            assert!(
+                text.starts_with("cannot read from the stream of fd 7: "),
+                "{text}"
+            );
+        }
+    }
+}
