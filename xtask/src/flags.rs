@@ -7,10 +7,10 @@ use std::ffi::OsString;
 xflags::xflags! {
     /// The tasks of this repository.
     cmd xtask {
-        /// Everything that a change must pass: setup, tidy, spell, workflows, deny, unused, lint,
-        /// the tests under coverage, a replay of the fuzz targets, the documentation, the public
-        /// interface, models, a short demo, the guest suite and the package. Steps run side by
-        /// side; the output of each is shown when it ends, and until then is in target/ci.
+        /// Runs everything that a change must pass: setup, tidy, spell, workflows, deny, unused,
+        /// lint, the tests under coverage, a replay of the fuzz targets, the documentation, the
+        /// public interface, models, a short demo, the guest suite and the package. Steps run side
+        /// by side; the output of each is shown when it ends, and until then is in target/ci.
         /// Continues after a failure and ends with a table. A step is left out if its tool is not
         /// available.
         cmd ci {
@@ -74,7 +74,7 @@ xflags::xflags! {
         }
         /// Checks licences, sources and versions of all dependencies, with cargo-deny.
         cmd deny {
-            /// Checks the database of advisories too, which needs its server.
+            /// Checks the database of advisories too, which needs network access.
             optional --advisories
         }
         /// Runs the fuzz targets on random inputs, 30 s each. An input that makes a target fail is
@@ -93,17 +93,17 @@ xflags::xflags! {
         cmd doc {}
         /// Writes the public interface of each crate to docs/api. ci compares the two.
         cmd api {}
-        /// The main job: a file through the transport and back, with a table of figures. With
-        /// --guest: to an echo service in a Linux guest and back.
+        /// Sends a file through the transport and back, and prints a table of figures. With
+        /// --guest: sends it to an echo service in a Linux guest and back.
         cmd demo {
-            /// The file, and what else the demo understands: `cargo xtask demo --help`.
+            /// The file, and other options: `cargo xtask demo --help` lists them.
             repeated args: OsString
         }
-        /// A stock Linux guest under QEMU on our device: the guest suite. With --kernel-tests:
-        /// Linux's own tests of vsock between two guests.
+        /// Runs the guest suite: a stock Linux guest under QEMU on our device. With --kernel-tests:
+        /// runs Linux's own vsock tests between two guests.
         cmd guest {
-            /// A part of a test's name, --list, --kernel all, and what else the suite understands:
-            /// `cargo xtask guest --help`.
+            /// A part of a test's name, --list, --kernel all, and other options: `cargo xtask guest
+            /// --help` lists them.
             repeated args: OsString
         }
         /// Tries the documented command lines of vhost-device-vsock with that program, which it
@@ -114,9 +114,9 @@ xflags::xflags! {
         cmd package {}
         /// Compares the transport with Unix sockets and others. With --guest: compares our devices
         /// with vhost-device-vsock, with a Linux guest. With --native: does so without an emulator,
-        /// under a driver of our own.
+        /// with our own driver.
         cmd bench {
-            /// What the bench understands: `cargo xtask bench --help`.
+            /// The options of the bench: `cargo xtask bench --help` lists them.
             repeated args: OsString
         }
         /// Finds misspelled words, with typos.

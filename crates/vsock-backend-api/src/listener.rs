@@ -48,7 +48,7 @@ pub trait VsockListener: AsRawFd + Send {
     ///
     /// # Errors
     ///
-    /// Those of the operating system.
+    /// Errors of the operating system.
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
 }
 

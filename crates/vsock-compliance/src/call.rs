@@ -67,8 +67,8 @@ impl<T: Send + 'static> Call<T> {
     ///
     /// # Errors
     ///
-    /// `TimedOut` if the call is still running at the deadline, and `NotFound` if it has returned
-    /// instead.
+    /// `TimedOut` if the call is still running at the deadline, and `NotFound` if it has already
+    /// returned.
     pub fn asleep(&self, deadline: Deadline) -> io::Result<()> {
         let mut returned = false;
         wait_until(deadline, || match fs::read_to_string(&self.state_file) {

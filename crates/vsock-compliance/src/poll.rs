@@ -149,7 +149,7 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// The same as [`level`](Self::level).
+    /// As for [`level`](Self::level).
     pub fn edges(fd: RawFd, interest: PollInterest) -> io::Result<Self> {
         Self::register(fd, interest, EventSet::EDGE_TRIGGERED)
     }
@@ -226,7 +226,7 @@ fn millis(wait: Duration) -> i32 {
 ///
 /// # Errors
 ///
-/// The same as [`Watch::level`].
+/// As for [`Watch::level`].
 pub fn is_ready(fd: RawFd, interest: PollInterest) -> io::Result<bool> {
     let report = Watch::level(fd, interest)?.now()?;
     Ok(report.is_some_and(|report| match interest {
@@ -239,7 +239,7 @@ pub fn is_ready(fd: RawFd, interest: PollInterest) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// The same as [`Watch::level`].
+/// As for [`Watch::level`].
 pub fn is_readable(fd: RawFd) -> io::Result<bool> {
     is_ready(fd, PollInterest::Read)
 }
@@ -248,7 +248,7 @@ pub fn is_readable(fd: RawFd) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// The same as [`Watch::level`].
+/// As for [`Watch::level`].
 pub fn is_writable(fd: RawFd) -> io::Result<bool> {
     is_ready(fd, PollInterest::Write)
 }
@@ -257,7 +257,7 @@ pub fn is_writable(fd: RawFd) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// The same as [`Watch::level`] and [`Watch::wait`].
+/// As for [`Watch::level`] and [`Watch::wait`].
 pub fn wait_ready(fd: RawFd, interest: PollInterest, deadline: Deadline) -> io::Result<()> {
     Watch::level(fd, interest)?.wait(deadline).map(drop)
 }

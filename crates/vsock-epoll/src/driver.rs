@@ -42,8 +42,8 @@ pub enum Handover {
     /// A stream that is no longer watched. Dropping this closes it. That may wake the peer and may
     /// block (`SO_LINGER`, a file on a network file system), so it can be done on another thread.
     Close(ClosingStream),
-    /// The kernel rejected something; to be logged. The loop continues. A descriptor that the
-    /// kernel had no room for (`ENOSPC`, `ENOMEM`) is tried again after 100 ms.
+    /// The kernel rejected a call. The loop continues; the embedder should log the error. A
+    /// descriptor that the kernel had no room for (`ENOSPC`, `ENOMEM`) is tried again after 100 ms.
     Failed(LoopError),
 }
 
@@ -129,7 +129,7 @@ impl MuxerDriver {
         self.waker.clone()
     }
 
-    /// Creates an event, for a loop that polls [`as_raw_fd`](AsRawFd::as_raw_fd) and whose device
+    /// Triggers an event, for a loop that polls [`as_raw_fd`](AsRawFd::as_raw_fd) and whose device
     /// must not sleep. The device continues after the loop has served its other descriptors. A loop
     /// that waits with [`DriverEvents::wait`] uses [`DriverEvents::set_next_call`] instead, which
     /// costs no system call.

@@ -20,7 +20,7 @@ pub enum LoopError {
     #[error(transparent)]
     Limit(#[from] LimitError),
     /// An epoll, timer or eventfd could not be created.
-    #[error("cannot create the loop's {what}; raise the limit of open descriptors")]
+    #[error("cannot create the loop's {what}; raise the limit on open descriptors")]
     Descriptor {
         /// The kind of descriptor.
         what: &'static str,

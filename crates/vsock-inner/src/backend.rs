@@ -64,7 +64,7 @@ impl VsockInnerBackend {
     ///
     /// # Errors
     ///
-    /// Those of `eventfd(2)`: a backend needs a descriptor.
+    /// Errors of `eventfd(2)`: a backend needs a descriptor.
     pub fn new() -> io::Result<Self> {
         Self::with_config(VsockInnerConfig::default())
     }
@@ -75,7 +75,7 @@ impl VsockInnerBackend {
     ///
     /// - `InvalidInput`: the configuration is not valid; the source is a
     ///   [`VsockInnerConfigError`](crate::VsockInnerConfigError).
-    /// - Those of `eventfd(2)`.
+    /// - Errors of `eventfd(2)`.
     pub fn with_config(config: VsockInnerConfig) -> io::Result<Self> {
         let hub = Arc::new(Hub::new(config)?);
         let fd = Arc::new(EventFd::new()?);
@@ -94,7 +94,7 @@ impl VsockInnerBackend {
     ///
     /// - `AddrInUse`: the port already has a listener.
     /// - `InvalidInput`: the port is 0 or `u32::MAX`.
-    /// - Those of `eventfd(2)`: a listener needs a descriptor.
+    /// - Errors of `eventfd(2)`: a listener needs a descriptor.
     pub fn listen(&self, port: u32) -> io::Result<VsockInnerListener> {
         VsockInnerListener::new(&self.hub, port)
     }

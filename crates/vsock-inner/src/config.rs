@@ -84,8 +84,8 @@ pub struct VsockInnerConfig {
     /// How long [`connect_to`](crate::VsockInnerConnector::connect_to) waits for the guest to
     /// confirm; must not be zero. Default: 5 s.
     ///
-    /// The muxer has its own limits for an unresponsive guest, `deliver_timeout` (3 s) and
-    /// `connect_timeout` (2 s) in its `Config`. Whichever expires first applies.
+    /// The muxer has its own limits for an unresponsive guest, `deliver_timeout` (3 s by default)
+    /// and `response_timeout` (2 s) in its `Config`. Whichever expires first applies.
     pub connect_timeout: Duration,
     /// How long a blocking call polls before its thread sleeps. Waking a polling thread takes no
     /// system call, but polling uses processor time. Polling that repeatedly finds nothing is tried

@@ -52,7 +52,7 @@ impl VsockInnerConnector {
     ///
     /// - `ConnectionRefused`: the backlog is full, or the backend has been dropped. The source is a
     ///   [`ConnectError`](crate::ConnectError).
-    /// - Those of `eventfd(2)`: a connection needs two descriptors.
+    /// - Errors of `eventfd(2)`: a connection needs two descriptors.
     pub fn connect(&self) -> io::Result<Box<dyn VsockStream>> {
         Ok(Box::new(self.connect_stream()?))
     }
@@ -79,7 +79,7 @@ impl VsockInnerConnector {
     ///
     /// - `ConnectionRefused`: the muxer ended the connection. The guest refused it, a limit of the
     ///   muxer is reached, or the guest was too slow to take the request (`deliver_timeout` of the
-    ///   muxer, 3 s by default) or to answer it (`connect_timeout` of the muxer, 2 s).
+    ///   muxer, 3 s by default) or to answer it (`response_timeout`, 2 s by default).
     /// - `TimedOut`: the muxer did not answer within this backend's
     ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout) (5 s by default).
     ///   No VMM serves the backend, no guest driver is ready, or this timeout is shorter than the
@@ -130,8 +130,8 @@ impl VsockInnerConnector {
     /// [`write_ready_fd`](VsockStream::write_ready_fd) becomes ready (a new edge),
     /// [`is_connected`](VsockInnerStream::is_connected) returns `true`, and the stream is like one
     /// that [`connect_to`](Self::connect_to) returns. If the muxer refuses, both descriptors become
-    /// ready, and reads and writes fail with `ConnectionRefused`. If the muxer's answer is
-    /// malformed, they fail with `InvalidData`.
+    /// ready, and from then on reads and writes fail with `ConnectionRefused`, or with
+    /// `InvalidData` if the muxer's answer is malformed.
     ///
     /// Only the muxer's timeouts apply. To stop waiting, drop the stream. The request itself may
     /// exceed the capacity [`to_device`](crate::VsockInnerConfig#structfield.to_device), by at most
@@ -230,7 +230,7 @@ impl VsockInnerConnector {
     /// - `AddrInUse`: the port already has a listener.
     /// - `InvalidInput`: the port is 0 or `u32::MAX`.
     /// - `ConnectionRefused`: the backend has been dropped.
-    /// - Those of `eventfd(2)`: a listener needs a descriptor.
+    /// - Errors of `eventfd(2)`: a listener needs a descriptor.
     pub fn listen(&self, port: u32) -> io::Result<VsockInnerListener> {
         VsockInnerListener::new(&self.hub, port)
     }

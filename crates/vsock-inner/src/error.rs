@@ -37,7 +37,7 @@ pub enum StreamError {
         fd: RawFd,
     },
     /// The device refused the connection, or closed it without an answer: `ConnectionRefused`.
-    #[error("{call} the stream of fd {fd}: the connection was refused")]
+    #[error("cannot {call} the stream of fd {fd}: the connection was refused")]
     Refused {
         /// The call that failed.
         call: &'static str,
@@ -45,7 +45,7 @@ pub enum StreamError {
         fd: RawFd,
     },
     /// The device's answer was not `OK <number>`: `InvalidData`.
-    #[error("{call} the stream of fd {fd}: the answer to its request is no `OK <number>`")]
+    #[error("cannot {call} the stream of fd {fd}: the muxer's answer is not `OK <number>`")]
     BadAnswer {
         /// The call that failed.
         call: &'static str,
@@ -54,7 +54,9 @@ pub enum StreamError {
     },
     /// This end has shut down writing, or the peer has shut down reading or was dropped:
     /// `BrokenPipe`.
-    #[error("{call} the stream of fd {fd}: the direction was shut down, or the peer dropped")]
+    #[error(
+        "cannot {call} the stream of fd {fd}: the direction was shut down, or the peer dropped"
+    )]
     ShutDown {
         /// The call that failed.
         call: &'static str,
@@ -62,7 +64,7 @@ pub enum StreamError {
         fd: RawFd,
     },
     /// The timeout expired before anything was transferred: `TimedOut`.
-    #[error("{call} the stream of fd {fd}: the timeout has expired")]
+    #[error("cannot {call} the stream of fd {fd}: the timeout has expired")]
     TimedOut {
         /// The call that failed.
         call: &'static str,
@@ -71,7 +73,7 @@ pub enum StreamError {
     },
     /// A [`Canceller`](crate::Canceller) ended the wait before anything was transferred:
     /// `Interrupted`.
-    #[error("{call} the stream of fd {fd}: the wait was cancelled")]
+    #[error("cannot {call} the stream of fd {fd}: the wait was cancelled")]
     Cancelled {
         /// The call that failed.
         call: &'static str,
@@ -79,7 +81,7 @@ pub enum StreamError {
         fd: RawFd,
     },
     /// The timeout is zero: `InvalidInput`.
-    #[error("invalid timeout: expected more than zero; use non-blocking mode to not wait")]
+    #[error("cannot set a timeout of zero: use non-blocking mode instead")]
     ZeroTimeout,
 }
 
@@ -95,5 +97,29 @@ impl From<StreamError> for io::Error {
             StreamError::ZeroTimeout => ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::StreamError;
+
+    #[test]
+    fn each_message_begins_with_what_failed() {
+        let (call, fd) = ("read from", 7);
+        let errors = [
+            StreamError::Reset { call, fd },
+            StreamError::Refused { call, fd },
+            StreamError::BadAnswer { call, fd },
+            StreamError::ShutDown { call, fd },
+            StreamError::TimedOut { call, fd },
+            StreamError::Cancelled { call, fd },
+        ];
+        for text in errors.map(|error| error.to_string()) {
+            assert!(
+                text.starts_with("cannot read from the stream of fd 7: "),
+                "{text}"
+            );
+        }
     }
 }

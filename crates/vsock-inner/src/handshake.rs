@@ -32,7 +32,9 @@ pub enum HandshakeError {
         timeout: Duration,
     },
     /// The timeout is zero: `InvalidInput`.
-    #[error("cannot connect to guest port {port} with a timeout of zero: expected more")]
+    #[error(
+        "cannot connect to guest port {port} with a timeout of zero: use `start_connect_to` instead"
+    )]
     ZeroTimeout {
         /// The guest's port.
         port: u32,

@@ -56,7 +56,8 @@
 //! end left bytes unread, was dropped while its thread panicked, or was
 //! [aborted](VsockInnerStream::abort), and had not shut down writing before. A byte that is written
 //! while the peer is being dropped either counts as left unread or comes after the drop; the two
-//! directions always end alike. A direction that either side had already shut down keeps that end.
+//! directions always end in the same way. A direction that either side had already shut down keeps
+//! that end.
 //!
 //! Dropping a [half](VsockInnerStream::into_split) closes only its direction, by the same rules.
 //! The reading half resets what the peer writes if it left bytes unread; the writing half resets

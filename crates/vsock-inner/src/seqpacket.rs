@@ -159,8 +159,8 @@ impl VsockMessages for VsockInnerSeqpacket {
 impl Read for VsockInnerSeqpacket {
     /// # Errors
     ///
-    /// Those of [`VsockMessages::receive_message`], and `InvalidData` if the message was longer
-    /// than the buffer. That message has been discarded.
+    /// As for [`VsockMessages::receive_message`], and `InvalidData` if the message was longer than
+    /// the buffer. That message has been discarded.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.receive_message(buf)? {
             Received::Message { len, .. } => Ok(len),

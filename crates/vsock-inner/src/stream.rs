@@ -80,7 +80,7 @@ impl VsockInnerStream {
     ///
     /// # Errors
     ///
-    /// Those of `eventfd(2)`: a connection needs two descriptors.
+    /// Errors of `eventfd(2)`: a connection needs two descriptors.
     pub fn pair() -> io::Result<(Self, Self)> {
         Self::pair_with(&VsockInnerConfig::default())
     }
@@ -91,7 +91,7 @@ impl VsockInnerStream {
     /// # Errors
     ///
     /// - `InvalidInput`: the configuration is not valid.
-    /// - Those of `eventfd(2)`.
+    /// - Errors of `eventfd(2)`.
     pub fn pair_with(config: &VsockInnerConfig) -> io::Result<(Self, Self)> {
         config.check()?;
         Self::connection(config, None)

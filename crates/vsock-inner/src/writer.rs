@@ -58,7 +58,7 @@ impl VsockInnerWriter {
     ///
     /// # Errors
     ///
-    /// Those of `eventfd(2)`, including `EMFILE`. The half is then unchanged.
+    /// Errors of `eventfd(2)`, including `EMFILE`. The half is then unchanged.
     pub fn write_ready_fd(&self) -> io::Result<RawFd> {
         Ok(self.take_fd()?.as_raw_fd())
     }

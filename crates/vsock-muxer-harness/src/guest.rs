@@ -95,7 +95,7 @@ pub struct Guest {
     tx: VecDeque<SentPacket>,
     replies: usize,
     rx_queue: GuestRxQueue,
-    /// Whether the driver has stopped to provide buffers.
+    /// Whether the driver has stopped providing buffers.
     starving: bool,
 }
 

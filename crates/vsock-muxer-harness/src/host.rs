@@ -134,7 +134,7 @@ impl HostBackend {
     ///
     /// # Errors
     ///
-    /// The same as [`connect_stream`](Self::connect_stream).
+    /// As for [`connect_stream`](Self::connect_stream).
     pub fn connect_to(&self, port: u32) -> io::Result<HostEnd> {
         self.connect_as(SocketType::Stream, RequestForm::OutOfBand, port)
     }
@@ -143,7 +143,7 @@ impl HostBackend {
     ///
     /// # Errors
     ///
-    /// The same as [`connect_stream`](Self::connect_stream).
+    /// As for [`connect_stream`](Self::connect_stream).
     pub fn connect_as(
         &self,
         socket_type: SocketType,

@@ -78,7 +78,7 @@ impl<'a> Lockstep<'a> {
     ///
     /// # Errors
     ///
-    /// The errors of [`PairSource::pair`], and `Unsupported` if the capacity is not promised.
+    /// As for [`PairSource::pair`], and `Unsupported` if the capacity is not promised.
     pub fn new(source: &'a dyn PairSource) -> io::Result<Self> {
         let (application, device) = source.pair()?;
         let local = |stream, end, start| {

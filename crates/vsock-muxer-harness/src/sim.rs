@@ -142,7 +142,7 @@ impl Sim<Muxer> {
     ///
     /// # Errors
     ///
-    /// The errors of [`Muxer::add_backend`].
+    /// As for [`Muxer::add_backend`].
     pub fn add_backend(
         &mut self,
         kind: StreamKind,
@@ -223,7 +223,7 @@ impl<D: DeviceUnderTest> Sim<D> {
     ///
     /// # Errors
     ///
-    /// The same as [`settle`](Self::settle).
+    /// As for [`settle`](Self::settle).
     pub fn pass(&mut self, time: Duration) -> Result<(), SimFailure> {
         let end = self.now.saturating_add(time);
         self.settle()?;
@@ -240,7 +240,7 @@ impl<D: DeviceUnderTest> Sim<D> {
     ///
     /// # Errors
     ///
-    /// The same as [`settle`](Self::settle), and `done` does not become true within `bound`.
+    /// As for [`settle`](Self::settle), and `done` does not become true within `bound`.
     pub fn drive_until(
         &mut self,
         bound: Duration,
@@ -295,7 +295,7 @@ impl<D: DeviceUnderTest> Sim<D> {
         Ok(())
     }
 
-    /// Shuts the device down and replaces it by another one for the same guest.
+    /// Shuts the device down and replaces it with another one for the same guest.
     ///
     /// If the guest has buffers, it must have learned by then that every connection has ended.
     /// Otherwise, a transport reset tells it.

@@ -31,10 +31,10 @@
 //! [`can_take_packet`](Muxer::can_take_packet). If the queue holds several packets, pass them as a
 //! [batch](Muxer::on_packet_of_batch), which saves system calls.
 //!
-//! Register descriptors edge-triggered if possible. During a steady transfer, the muxer then
-//! requests nothing of the event loop: a stream stays registered while it is read, and while it
-//! cannot be read. Only an event that the muxer cannot use makes it drop the watch, until a read
-//! finds nothing; for this reason a level-triggered loop does not spin either.
+//! Register descriptors edge-triggered if possible. During a steady transfer, the muxer then has no
+//! actions for the event loop: a stream stays registered while it is read, and while it cannot be
+//! read. Only an event that the muxer cannot use makes it drop the watch, until a read finds
+//! nothing; for this reason a level-triggered loop does not spin either.
 //!
 //! # Connections
 //!

@@ -203,6 +203,6 @@ pub enum CidError {
     #[error("invalid CID {0:#x}: expected zeros in the reserved upper 32 bits")]
     UpperBits(u64),
     /// The CID is reserved for a special purpose and cannot identify a guest.
-    #[error("invalid guest CID {0}: expected 3 to 4,294,967,294")]
+    #[error("invalid guest CID {0}: expected 3 to 4294967294")]
     Reserved(u64),
 }

@@ -139,7 +139,7 @@ pub enum LineError {
     #[error("malformed line: expected a keyword and a port")]
     Malformed,
     /// The second word is not a port number, written in decimal digits.
-    #[error("invalid port: expected a number from 0 to 4,294,967,294")]
+    #[error("invalid port: expected a number from 0 to 4294967294")]
     BadPort,
 }
 

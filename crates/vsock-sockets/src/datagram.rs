@@ -40,7 +40,7 @@ impl DatagramStream {
     ///
     /// - `NotFound`, `ConnectionRefused`: there is no receiver at `path`.
     /// - `EPROTOTYPE`: the socket is of another type.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     ///
     /// ```
     /// use std::io::Write;

@@ -121,7 +121,7 @@ impl ExposeBackend {
     /// - `InvalidInput`: `port` is 4294967295 (`VMADDR_PORT_ANY`).
     /// - `AddrInUse`: a socket already listens there, or a guest of this process can connect to
     ///   this address.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     pub fn bind(at: &ExposedAt, port: u32) -> io::Result<Self> {
         Self::bind_with(at, port, SocketAccess::default())
     }
@@ -130,8 +130,8 @@ impl ExposeBackend {
     ///
     /// # Errors
     ///
-    /// The errors of [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors
-    /// of the operating system when it sets the permissions.
+    /// As for [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors of the
+    /// operating system when it sets the permissions.
     pub fn bind_with(at: &ExposedAt, port: u32, access: SocketAccess) -> io::Result<Self> {
         let named = Path::new("").join(at.to_string());
         Self::listen(at, port, access).map_err(|reason| at_path(&named, reason))
@@ -191,7 +191,7 @@ impl VsockBackend for ExposeBackend {
     ///
     /// - `WouldBlock`: no client is waiting.
     /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.acceptor.accept()?;
         Ok(match self.at {

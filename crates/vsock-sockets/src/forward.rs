@@ -73,7 +73,7 @@ impl ForwardBackend {
     /// - `InvalidInput`: a port appears twice.
     /// - `AddrInUse`: this process itself listens on a target, for another purpose or another
     ///   guest.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     pub fn new(targets: impl IntoIterator<Item = (u32, ForwardTarget)>) -> io::Result<Self> {
         let mut listed = HashMap::new();
         let mut names = Vec::new();
@@ -93,7 +93,7 @@ impl ForwardBackend {
     /// # Errors
     ///
     /// - `AddrInUse`: this process itself listens on one of these names.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     pub fn each_port(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let claim = NameClaim::new([SocketNames::each_port(path)])?;
@@ -150,7 +150,7 @@ impl VsockBackend for ForwardBackend {
     /// - `NotFound`, `ConnectionRefused`: the target does not listen, the port has no target, or
     ///   its target only takes messages.
     /// - `WouldBlock`: the backlog of the target's Unix socket is full; try again later.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         match self.target(dst_port) {
             Some(ForwardTarget::Unix(path)) => {
@@ -174,7 +174,7 @@ impl VsockBackend for ForwardBackend {
 
     /// # Errors
     ///
-    /// The errors of [`connect`](Self::connect). Also `ConnectionRefused` for a TCP target, and
+    /// As for [`connect`](Self::connect). Also `ConnectionRefused` for a TCP target, and
     /// `EPROTOTYPE` if the target's socket has another type.
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         match self.target(dst_port) {

@@ -69,8 +69,8 @@
 //!   there.
 //! - No socket can also be a port of another guest. Within a process this is checked
 //!   ([`SocketNames`]), including the program's own sockets ([`NamedListener`]). Between processes,
-//!   give each guest a directory of its own: a process that can write to the directory speaks for
-//!   the guest.
+//!   give each guest its own directory: a process that can write to the directory can impersonate
+//!   the guest and its services.
 //! - The permissions of the file decide who can connect. They follow the process's `umask`, or a
 //!   [`SocketAccess`].
 //! - A service manager can create a socket and pass it to the process (`from_socket`). Its file
@@ -109,8 +109,8 @@
 //! - a path is too long to leave room for the suffix of a port;
 //! - another process does not release the lock of a directory.
 //!
-//! It logs harmless failures at the debug level. A guest or a host process cannot cause repeated
-//! messages above that level.
+//! It logs failures without consequences and refused clients of a [`PassFdBackend`] at the debug
+//! level. A guest or a host process cannot cause repeated messages above that level.
 
 #![deny(unsafe_code)]
 

@@ -17,8 +17,8 @@ impl Listener for AsyncListener {
     type Io = AsyncStream;
     type Addr = Option<VsockAddr>;
 
-    /// Waits forever once no more connections can arrive: after the backend has been dropped, or
-    /// after a cancellation.
+    /// Waits indefinitely once no more connections can arrive: after the backend has been dropped,
+    /// or after a cancellation.
     async fn accept(&mut self) -> (AsyncStream, Option<VsockAddr>) {
         match Self::accept(self).await {
             Ok(accepted) => accepted,

@@ -61,7 +61,7 @@ impl AsyncConnector {
     ///   full, or the backend has been dropped.
     /// - `InvalidData`: the device's answer was not `OK <number>\n`.
     /// - `Interrupted`: a [`Canceller`](vsock_inner::Canceller) has cancelled the wait.
-    /// - Those of `eventfd(2)`: a connection needs two descriptors.
+    /// - Errors of `eventfd(2)`: a connection needs two descriptors.
     pub async fn connect_to(&self, port: u32) -> io::Result<AsyncStream> {
         Attempt(Some(self.inner.start_connect_to(port)?)).await
     }
@@ -70,7 +70,7 @@ impl AsyncConnector {
     ///
     /// # Errors
     ///
-    /// Those of [`VsockInnerConnector::listen`]: `AddrInUse`, `InvalidInput` for the ports 0 and
+    /// As for [`VsockInnerConnector::listen`]: `AddrInUse`, `InvalidInput` for the ports 0 and
     /// `u32::MAX`, `ConnectionRefused` after the backend's drop, and those of `eventfd(2)`.
     pub fn listen(&self, port: u32) -> io::Result<AsyncListener> {
         self.inner.listen(port).map(AsyncListener::from)

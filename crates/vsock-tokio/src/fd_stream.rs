@@ -69,10 +69,10 @@ impl AsyncFdStream {
     ///
     /// # Errors
     ///
-    /// - Those of [`set_nonblocking`](VsockStream::set_nonblocking), except `Unsupported`: a stream
+    /// - As for [`set_nonblocking`](VsockStream::set_nonblocking), except `Unsupported`: a stream
     ///   with only one mode is non-blocking.
-    /// - Those of [`write_ready_fd`](VsockStream::write_ready_fd).
-    /// - Those of `epoll_ctl(2)`: for example `EPERM` for a descriptor that cannot be polled,
+    /// - As for [`write_ready_fd`](VsockStream::write_ready_fd).
+    /// - Errors of `epoll_ctl(2)`: for example `EPERM` for a descriptor that cannot be polled,
     ///   `EEXIST` for one that is registered already.
     ///
     /// # Panics

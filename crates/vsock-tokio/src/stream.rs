@@ -59,7 +59,7 @@ impl AsyncStream {
     ///
     /// # Errors
     ///
-    /// Those of `eventfd(2)`: a connection needs two descriptors.
+    /// Errors of `eventfd(2)`: a connection needs two descriptors.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (near, far) = VsockInnerStream::pair()?;
         Ok((near.into(), far.into()))

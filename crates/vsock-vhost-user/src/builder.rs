@@ -239,7 +239,7 @@ impl VhostUserVsockBuilder {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`VsockInnerBackend::new`].
+    /// As for [`VsockInnerBackend::new`].
     pub fn in_process(self) -> io::Result<(Self, VsockInnerConnector)> {
         let backend = VsockInnerBackend::new()?;
         let connector = backend.get_connector();
@@ -251,7 +251,7 @@ impl VhostUserVsockBuilder {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`VsockInnerBackend::new`].
+    /// As for [`VsockInnerBackend::new`].
     pub fn in_process_for(self, ports: &[u32]) -> io::Result<(Self, VsockInnerConnector)> {
         let backend = VsockInnerBackend::new()?;
         let connector = backend.get_connector();

@@ -96,8 +96,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Starts a capture into a file. A new file is readable only for its owner, because it contains
-    /// the guest's data. An existing file is overwritten, and keeps its permissions.
+    /// Starts a capture into a file. Only the owner can read a new file, because it contains the
+    /// guest's data. An existing file is overwritten, and keeps its permissions.
     ///
     /// The file may be a FIFO with a reader, such as `wireshark -k -i FIFO`.
     ///
@@ -113,8 +113,7 @@ impl Capture {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`create`](Self::create). [`CaptureError::Thread`] may contain the
-    /// error of `first`.
+    /// As for [`create`](Self::create). [`CaptureError::Thread`] may contain the error of `first`.
     pub fn create_with(
         path: &Path,
         config: CaptureConfig,
@@ -128,7 +127,7 @@ impl Capture {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`create_with`](Self::create_with). If the path exists, the source of
+    /// As for [`create_with`](Self::create_with). If the path exists, the source of
     /// [`CaptureError::Open`] is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
     pub fn create_new_with(
         path: &Path,

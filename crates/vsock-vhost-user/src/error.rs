@@ -12,7 +12,7 @@ use vsock_proto::{CidError, GuestCid};
 #[non_exhaustive]
 pub enum VhostUserError {
     /// The CID is not valid for a guest.
-    #[error("invalid guest CID: expected 3 to 4294967294")]
+    #[error("cannot create a device for a guest with this CID")]
     Cid(#[source] CidError),
     /// Another device of this process has the CID.
     #[error("another device of this process has the guest CID {0}")]

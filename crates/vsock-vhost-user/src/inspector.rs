@@ -40,7 +40,7 @@ pub struct DeviceReport {
     pub queues: DeviceCounters,
     /// How many chains wait in the queues.
     pub depths: QueueDepths,
-    /// How often kicks from the guest woke the device; simultaneous kicks count once.
+    /// How many times kicks from the guest woke the device; simultaneous kicks count once.
     pub kicks: u64,
 }
 

@@ -33,9 +33,9 @@
 //! }
 //! ```
 //!
-//! Each guest needs socket paths of its own. A process cannot have two backends or devices of which
-//! one has the socket of the other at the path for one of its ports, such as `vm.vsock_1024`: the
-//! second one is refused with `AddrInUse`.
+//! Each guest needs its own socket paths. Within a process, the socket of a backend or device must
+//! not have the path of another guest's port, such as `vm.vsock_1024`: creating the second of the
+//! two fails with `AddrInUse`.
 //!
 //! `default-features = false` omits the dependencies of the program. This crate re-exports all
 //! types that an embedder needs: limits, counters and errors, in-process streams and listeners,
@@ -210,8 +210,9 @@
 //! accumulate up to ten. Suppressed messages are counted. The count is logged with the next message
 //! of the kind, or separately if none follows within ten seconds of its turn, or when the device is
 //! dropped. A suppressed message is not formatted, and a message that the logger does not want is
-//! not counted. Of the crates that the library uses, only `vsock_sockets` logs, and no guest or
-//! host process can repeat its messages.
+//! not counted. Of the crates that the library uses, only `vsock_sockets` logs. No guest or host
+//! process can repeat its messages, except that a client of a [`PassFdBackend`] can repeat those at
+//! the debug level.
 //!
 //! A logger that blocks also blocks the device that calls it. The program's logger does not: up to
 //! 256 KiB of messages wait for a thread that writes to standard error. It counts and reports

@@ -172,7 +172,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.phase = Phase::Inactive;
     }
 
-    /// Closes every connection, and sends the guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
+    /// Closes every connection of which the guest has a record, and sends the guest
+    /// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`. Has no effect if there is no driver.
     ///
     /// [`process`](Self::process) publishes the event as soon as the guest provides a buffer for
     /// it. After that, the guest gets no packet until it acknowledges the event by making another
@@ -181,9 +182,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// The event also closes connections that the guest opens before it gets the event, and some
     /// front-ends start the event queue after the others. So both other queues wait for a buffer
     /// for the event, for at most 100 ms from the next [`process`](Self::process) on. A guest that
-    /// has provided none by then is served, and gets the event later.
-    ///
-    /// A guest that is [paused](Self::pause) and resumed in the same process does not need this.
+    /// has provided none by then is served, and gets the event later. A guest that is
+    /// [paused](Self::pause) and resumed in the same process does not need this.
     pub fn transport_reset(&mut self, now: Tick) {
         if self.has_driver() {
             self.muxer.transport_reset(now);

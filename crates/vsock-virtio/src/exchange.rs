@@ -62,7 +62,7 @@ pub struct DeviceCounters {
 pub struct QueueCounters {
     /// Chains given back to the driver.
     pub chains_used: u64,
-    /// How often an [`Outcome`] requested a notification of the guest.
+    /// How many times an [`Outcome`] requested a notification of the guest.
     pub notifications_sent: u64,
     /// Chains given back without a notification of their own, because the driver did not want one
     /// or one notification covered several chains.

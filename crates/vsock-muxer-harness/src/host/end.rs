@@ -83,7 +83,7 @@ impl HostEnd {
     ///
     /// # Errors
     ///
-    /// The same as [`write`](Self::write).
+    /// As for [`write`](Self::write).
     pub fn send(&self, message: &[u8], end: MessageFlags) -> io::Result<bool> {
         let sent = self.with(|conn| {
             let pipe = &mut conn.to_device;

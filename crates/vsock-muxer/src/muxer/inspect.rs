@@ -36,7 +36,7 @@ impl Muxer {
     }
 
     /// Lists a part of the connections, for a thread that cannot pause for all of them. Checks at
-    /// most `most` places and returns where to continue, or `None` at the end.
+    /// most `most` slots and returns where to continue, or `None` at the end.
     ///
     /// A connection that exists throughout is listed exactly once. One that begins or ends between
     /// two calls may be missing.

@@ -117,7 +117,7 @@ impl SendWindow {
     ///
     /// # Errors
     ///
-    /// The same as [`update`](Self::update).
+    /// As for [`update`](Self::update).
     pub(crate) fn on_credit_update(&mut self, credit: Credit) -> Result<CreditChange, Violation> {
         if credit.fwd_cnt == self.acked && credit.buf_alloc == self.peer_buf_alloc {
             return Ok(CreditChange::more_if(self.empties.repeated()));

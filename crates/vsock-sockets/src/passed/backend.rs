@@ -312,7 +312,7 @@ impl VsockBackend for PassFdBackend {
     /// - `Interrupted`: there may be more work, but other streams get their turn first; call this
     ///   again.
     /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         for _ in 0..EVENTS {
             let mut event = [Event {
@@ -345,7 +345,7 @@ impl VsockBackend for PassFdBackend {
 
     /// # Errors
     ///
-    /// The errors of [`UnixBackend`].
+    /// As for [`UnixBackend`].
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         self.backend.connect(dst_port)
     }

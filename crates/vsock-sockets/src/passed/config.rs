@@ -43,13 +43,17 @@ impl Default for PassFdConfig {
 /// The error for a field that is out of range.
 #[derive(Clone, Copy, Debug, Error)]
 enum ConfigError {
-    #[error("invalid value {value} for {field}: expected {} to {}", range.start(), range.end())]
+    #[error(
+        "invalid value for `{field}`: expected {} to {}, found {value}",
+        range.start(),
+        range.end()
+    )]
     Count {
         field: &'static str,
         value: usize,
         range: &'static RangeInclusive<usize>,
     },
-    #[error("invalid value {0:?} for command_timeout: expected 1 ms to one day")]
+    #[error("invalid value for `command_timeout`: expected 1 ms to one day, found {0:?}")]
     Timeout(Duration),
 }
 
@@ -114,14 +118,17 @@ mod tests {
         let default = PassFdConfig::default();
         default.check().unwrap();
         for (config, named) in [
-            (default.max_streams(0), "invalid value 0 for max_streams"),
+            (
+                default.max_streams(0),
+                "invalid value for `max_streams`: expected 1 to 65536, found 0",
+            ),
             (
                 default.max_waiting(65_537),
-                "invalid value 65537 for max_waiting",
+                "invalid value for `max_waiting`: expected 1 to 65536, found 65537",
             ),
             (
                 default.command_timeout(Duration::ZERO),
-                "invalid value 0ns for command_timeout",
+                "invalid value for `command_timeout`: expected 1 ms to one day, found 0ns",
             ),
         ] {
             let error = config.check().unwrap_err();

@@ -38,7 +38,7 @@ impl Starter {
         first: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
         let ended =
-            || io::Error::other("the thread that starts those of passed descriptors panicked");
+            || io::Error::other("the thread that starts threads for passed descriptors panicked");
         let (report, done) = sync_channel(1);
         let first = move || {
             // The receiver exists: the caller waits for it.
@@ -55,7 +55,7 @@ impl Starter {
     pub(super) fn start(&self, task: Task) {
         let unsent = self.0.send(Request::Start(task)).err();
         if let Some(Request::Start(task)) = unsent.map(|unsent| unsent.0) {
-            log::error!("the thread that starts those of passed descriptors panicked");
+            log::error!("the thread that starts threads for passed descriptors panicked");
             closer::close(task.into_file());
         }
     }

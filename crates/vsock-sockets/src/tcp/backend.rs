@@ -59,7 +59,7 @@ impl TcpBackend {
     ///
     /// - `AddrInUse`: a socket already listens there, or a guest of this process can connect to
     ///   this address.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let (acceptor, address) = listen(address)?;
         let claim = NameClaim::new([SocketNames::tcp_listener(address)])?;
@@ -111,7 +111,7 @@ impl VsockBackend for TcpBackend {
     ///
     /// - `WouldBlock`: no client is waiting.
     /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.acceptor.accept()?;
         Ok(Box::new(TcpVsockStream::accepted(socket)))
@@ -123,7 +123,7 @@ impl VsockBackend for TcpBackend {
     /// # Errors
     ///
     /// - `ConnectionRefused`: the port is not mapped to an address.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         let address = self
             .targets

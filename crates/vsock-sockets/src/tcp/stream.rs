@@ -166,7 +166,7 @@ impl VsockStream for TcpVsockStream {
     /// # Errors
     ///
     /// - `WouldBlock`: the peer has not answered yet.
-    /// - Anything else comes from the operating system, such as `ConnectionRefused`.
+    /// - Any other error comes from the operating system, such as `ConnectionRefused`.
     fn finish_connect(&mut self) -> io::Result<()> {
         if self.link == Link::Up {
             return Ok(());

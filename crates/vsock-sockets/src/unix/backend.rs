@@ -69,7 +69,7 @@ impl UnixBackend {
     /// - `AddrInUse`: another process listens on the path, or the path exists and is not a socket.
     ///   Also if another backend or listener of this process is bound to one of this guest's ports,
     ///   or if `path` would be a port of another guest of this process.
-    /// - Anything else comes from the operating system, for example `NotFound` if the directory
+    /// - Any other error comes from the operating system, for example `NotFound` if the directory
     ///   does not exist, or `InvalidInput` if the path is longer than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default())
@@ -79,8 +79,8 @@ impl UnixBackend {
     ///
     /// # Errors
     ///
-    /// The errors of [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors
-    /// of the operating system when it sets the permissions.
+    /// As for [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors of the
+    /// operating system when it sets the permissions.
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
         Self::open(path.as_ref(), Source::Bind(access))
     }
@@ -172,7 +172,7 @@ impl VsockBackend for UnixBackend {
     ///
     /// - `WouldBlock`: no client is waiting.
     /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.accept_client()?;
         Ok(Box::new(UnixVsockStream::over(socket)))
@@ -182,7 +182,7 @@ impl VsockBackend for UnixBackend {
     ///
     /// - `NotFound`, `ConnectionRefused`: no process serves the port.
     /// - `WouldBlock`: the backlog of the host process is full; try again later.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         let socket = GuardedSocket::dial(&self.service_path(dst_port), SocketType::STREAM)?;
         Ok(Box::new(UnixVsockStream::over(socket)))

@@ -75,7 +75,7 @@ fn thread() -> thread::Builder {
 ///
 /// - `AlreadyExists`: the thread is already running.
 /// - The error of `begin`; the thread does not run then.
-/// - Anything else comes from the operating system.
+/// - Any other error comes from the operating system.
 pub fn start_closer(begin: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
     CLOSER.start(begin, |run| thread().spawn(run).map(|_detached| ()))
 }

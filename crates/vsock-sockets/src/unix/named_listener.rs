@@ -77,8 +77,8 @@ impl NamedListener {
     ///
     /// # Errors
     ///
-    /// The errors of [`UnixBackend::bind`](crate::UnixBackend::bind), except that the message does
-    /// not name the path.
+    /// As for [`UnixBackend::bind`](crate::UnixBackend::bind), except that the message does not
+    /// name the path.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default())
     }
@@ -87,8 +87,8 @@ impl NamedListener {
     ///
     /// # Errors
     ///
-    /// The errors of [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors
-    /// of the operating system when it sets the permissions.
+    /// As for [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors of the
+    /// operating system when it sets the permissions.
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
         let path = path.as_ref();
         let claim = NameClaim::new([SocketNames::one(path)])?;
@@ -126,7 +126,7 @@ impl NamedListener {
     /// - `InvalidInput`: `socket` is not a listening Unix stream socket.
     /// - `AddrInUse`: `path` would be a port of a guest of this process, or another listener of
     ///   this process has the path.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let claim = NameClaim::new([SocketNames::one(path)])?;

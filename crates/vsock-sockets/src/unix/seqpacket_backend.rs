@@ -54,8 +54,8 @@ impl UnixSeqpacketBackend {
     ///
     /// # Errors
     ///
-    /// The errors of [`UnixBackend::bind`](crate::UnixBackend::bind). The limit of 107 bytes
-    /// applies to the path including the suffix.
+    /// As for [`UnixBackend::bind`](crate::UnixBackend::bind). The limit of 107 bytes applies to
+    /// the path including the suffix.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default())
     }
@@ -64,7 +64,7 @@ impl UnixSeqpacketBackend {
     ///
     /// # Errors
     ///
-    /// The errors of [`UnixBackend::bind_with`](crate::UnixBackend::bind_with).
+    /// As for [`UnixBackend::bind_with`](crate::UnixBackend::bind_with).
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
         Self::open(path.as_ref(), Source::Bind(access))
     }
@@ -74,7 +74,7 @@ impl UnixSeqpacketBackend {
     ///
     /// # Errors
     ///
-    /// The errors of [`UnixBackend::from_socket`](crate::UnixBackend::from_socket), for a seqpacket
+    /// As for [`UnixBackend::from_socket`](crate::UnixBackend::from_socket), for a seqpacket
     /// socket.
     pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
         Self::open(path.as_ref(), Source::Socket(socket))
@@ -115,7 +115,7 @@ impl VsockBackend for UnixSeqpacketBackend {
     ///
     /// - `WouldBlock`: no client is waiting.
     /// - `EMFILE`, `ENFILE`: no descriptor is left, and waiting clients were refused.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.clients.accept()?;
         Ok(Box::new(UnixSeqpacketStream::over(socket)?))
@@ -137,7 +137,7 @@ impl VsockBackend for UnixSeqpacketBackend {
     /// - `NotFound`, `ConnectionRefused`: no process serves the port.
     /// - `EPROTOTYPE`: a process serves the port for streams.
     /// - `WouldBlock`: the backlog of the host process is full; try again later.
-    /// - Anything else comes from the operating system.
+    /// - Any other error comes from the operating system.
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         let socket = GuardedSocket::dial(&self.service_path(dst_port), SocketType::SEQPACKET)?;
         Ok(Box::new(UnixSeqpacketStream::over(socket)?))

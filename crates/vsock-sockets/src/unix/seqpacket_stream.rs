@@ -170,8 +170,8 @@ impl VsockMessages for UnixSeqpacketStream {
 impl Read for UnixSeqpacketStream {
     /// # Errors
     ///
-    /// The errors of [`VsockMessages::receive_message`], and `InvalidData` if the message was
-    /// longer than the buffer; it is lost then.
+    /// As for [`VsockMessages::receive_message`], and `InvalidData` if the message was longer than
+    /// the buffer; it is lost then.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.receive_message(buf)? {
             Received::Message { len, .. } => Ok(len),

@@ -10,7 +10,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum CaptureError {
     /// A limit is out of its range.
-    #[error("invalid value {value} for {field}: expected {least} to {most}")]
+    #[error("invalid value for `{field}`: expected {least} to {most}, found {value}")]
     Limit {
         /// The field of [`CaptureConfig`](crate::CaptureConfig).
         field: &'static str,

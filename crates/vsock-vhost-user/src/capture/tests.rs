@@ -292,15 +292,15 @@ fn invalid_limits_and_paths_are_errors() {
     for (config, text) in [
         (
             config.payload_bytes(65_537),
-            "invalid value 65537 for payload_bytes: expected 0 to 65536",
+            "invalid value for `payload_bytes`: expected 0 to 65536, found 65537",
         ),
         (
             config.queue_bytes(1),
-            "invalid value 1 for queue_bytes: expected 131072 to 1073741824",
+            "invalid value for `queue_bytes`: expected 131072 to 1073741824, found 1",
         ),
         (
             config.file_bytes(4095),
-            "invalid value 4095 for file_bytes: expected 4096 to 18446744073709551615",
+            "invalid value for `file_bytes`: expected 4096 to 18446744073709551615, found 4095",
         ),
     ] {
         let error = Capture::to_writer(io::sink(), config).unwrap_err();

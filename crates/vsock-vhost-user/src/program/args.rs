@@ -39,7 +39,7 @@ pub(crate) use self::logging::LogArgs;
 pub(crate) use self::operation::{OperationArgs, SandboxMode};
 pub(crate) use self::vm::Vm;
 
-/// A vsock device for virtual machines that runs outside the VMM.
+/// A vsock device for virtual machines, in a process outside the VMM.
 ///
 /// The VMM connects to SOCKET, the path given by --socket, and shares the guest's memory. Host
 /// processes use UDS_PATH, the path given by --uds-path. To reach port P of the guest, a host

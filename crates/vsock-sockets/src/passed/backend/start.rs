@@ -23,7 +23,7 @@ impl PassFdBackend {
     /// # Errors
     ///
     /// - `InvalidInput`: a field of `config` is out of range. The message names the field.
-    /// - The errors of [`UnixBackend::bind`].
+    /// - As for [`UnixBackend::bind`].
     pub fn bind(path: impl AsRef<Path>, config: PassFdConfig) -> io::Result<Self> {
         Self::bind_with(path, SocketAccess::default(), config)
     }
@@ -32,7 +32,7 @@ impl PassFdBackend {
     ///
     /// # Errors
     ///
-    /// The errors of [`bind`](Self::bind) and of [`UnixBackend::bind_with`].
+    /// As for [`bind`](Self::bind) and [`UnixBackend::bind_with`].
     pub fn bind_with(
         path: impl AsRef<Path>,
         access: SocketAccess,
@@ -48,7 +48,7 @@ impl PassFdBackend {
     /// # Errors
     ///
     /// - `InvalidInput`: a field of `config` is out of range. The message names the field.
-    /// - The errors of [`UnixBackend::from_socket`].
+    /// - As for [`UnixBackend::from_socket`].
     pub fn from_socket(
         socket: OwnedFd,
         path: impl AsRef<Path>,

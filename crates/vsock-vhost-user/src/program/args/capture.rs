@@ -19,8 +19,9 @@ pub(crate) struct CaptureArgs {
     /// Write the packets of all guests to FILE in pcapng format, for Wireshark and tshark.
     ///
     /// The capture has one interface for each guest. It contains what guests send and receive, so
-    /// only its owner can read it. An existing FILE is overwritten; a FIFO needs a reader before
-    /// the program starts. Packets are dropped if FILE is too slow, and the capture counts them.
+    /// only the owner can read a new FILE. An existing FILE is overwritten and keeps its
+    /// permissions; a FIFO needs a reader before the program starts. Packets are dropped if FILE is
+    /// too slow, and the capture counts them.
     #[arg(long, value_name = "FILE")]
     pub(crate) capture: Option<PathBuf>,
 

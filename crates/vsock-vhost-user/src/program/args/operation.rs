@@ -11,8 +11,8 @@ use vsock_vhost_user::SocketAccess;
 /// Options for the program as a service.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct OperationArgs {
-    /// The permissions of the sockets that the program creates, in octal such as 0660 [default:
-    /// 0777 less the umask].
+    /// The permissions of the sockets that the program creates, in octal, such as 0660 [default:
+    /// 0777 less the umask]
     ///
     /// A process needs write permission to connect.
     #[arg(long, value_name = "MODE", value_parser = mode)]
