@@ -25,6 +25,7 @@ mod regressions;
 mod seqpacket;
 mod tasks;
 mod tasks_connecting;
+mod tasks_renewed;
 mod two_threads;
 
 use std::time::Duration;

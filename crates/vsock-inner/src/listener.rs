@@ -146,8 +146,12 @@ impl VsockInnerListener {
     /// `Pending`, and wakes the task when one arrives.
     ///
     /// Several tasks may wait. A connection wakes all of them, and those that find none poll again;
-    /// so a dropped future takes no wake-up away from the others. At most 1,024 tasks can wait: one
-    /// more wakes the task that has waited longest, to poll again.
+    /// so a dropped future takes no wake-up away from the others. At most 1,024 wakers are kept:
+    /// one more wakes all the others, to poll again.
+    ///
+    /// A task whose wakers share neither their data nor [`will_wake`](std::task::Waker::will_wake)
+    /// from poll to poll does not learn of a cancellation that was resumed before it polled again.
+    /// It is woken as usual.
     ///
     /// ```
     /// use std::task::{Context, Poll, Waker};

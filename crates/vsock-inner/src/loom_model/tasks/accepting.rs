@@ -3,7 +3,7 @@
 //! Tasks that accept, concurrent with new connections, other tasks and threads, and closing.
 
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Wake, Waker};
 
 use loom::thread;
 
@@ -36,6 +36,46 @@ fn each_of_two_tasks_that_accept_gets_its_connection() {
         for accepting in accepting {
             accepting.join().unwrap();
         }
+    });
+}
+
+/// A waker that no other one of its task equals.
+struct Renewed(Arc<Executor>);
+
+impl Wake for Renewed {
+    fn wake(self: Arc<Self>) {
+        Arc::clone(&self.0).wake();
+    }
+}
+
+#[test]
+fn a_task_that_is_not_recognised_gets_its_connection_and_leaves_no_waker() {
+    explore(|| {
+        let backlog = loom::sync::Arc::new(Backlog::new(2));
+        let (executor, connection) = (Executor::new(), connection());
+        let pushing = {
+            let backlog = loom::sync::Arc::clone(&backlog);
+            thread::spawn(move || {
+                backlog.cancel();
+                backlog.resume();
+                backlog.push(connection).unwrap();
+            })
+        };
+        let accepted = executor.run(|_| {
+            let waker = Waker::from(Arc::new(Renewed(Arc::clone(&executor))));
+            match backlog.poll_pop(&waker) {
+                // It can miss that its wait was cancelled, or hear of it if it still lasts.
+                Poll::Ready(Err(PopError::Cancelled)) => {
+                    waker.wake();
+                    Poll::Pending
+                }
+                polled => polled,
+            }
+        });
+        drop(accepted.unwrap());
+        pushing.join().unwrap();
+        backlog.close();
+        assert_eq!(Arc::strong_count(&executor), 1, "a waker was leaked");
     });
 }
 
