@@ -18,7 +18,7 @@ use vsock_muxer_harness::scenario::{
     Delivery, LinkStep, Scenario, ScenarioStep, calm, from_seed, rough,
 };
 use vsock_muxer_harness::sim::{Arrival, SimConfig, SimTrigger, TracedPacket};
-use vsock_proto::{Config, ShutdownFlags, SocketType};
+use vsock_proto::{Config, Header, Op, ShutdownFlags, SocketType};
 
 use crate::cases;
 
@@ -201,6 +201,30 @@ fn many_ready_streams_do_not_spin_while_the_guest_has_no_buffers() {
     ops.extend((0..6).map(|at| ScenarioStep::On(at, LinkStep::HostWrites(1))));
     ops.push(ScenarioStep::Steps(10));
     live(config, guest, &ops, Delivery::Complete).unwrap();
+}
+
+#[test]
+fn a_refused_type_does_not_hide_the_answer_to_the_other() {
+    let (_, guest) = narrow();
+    let request = |socket_type: SocketType| {
+        let header = Header {
+            src_cid: 3,
+            dst_cid: 2,
+            socket_type: socket_type.into(),
+            op: Op::Request.into(),
+            ..Header::default()
+        };
+        ScenarioStep::On(0, LinkStep::Raw(header, 0))
+    };
+    // Without a turn in between, the muxer takes all packets before it sends any.
+    let ops = [
+        ScenarioStep::GuestConnects(SocketType::SeqPacket),
+        request(SocketType::Stream),
+        ScenarioStep::On(0, LinkStep::GuestResets),
+        request(SocketType::SeqPacket),
+        request(SocketType::Stream),
+    ];
+    live(SimConfig::default(), guest, &ops, Delivery::Partial).unwrap();
 }
 
 /// The packets between the device and the guest, by the ports of guest and host.

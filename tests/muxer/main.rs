@@ -9,6 +9,7 @@ mod faults;
 mod flow;
 mod hostile;
 mod machine;
+mod types;
 mod window;
 
 use std::env;

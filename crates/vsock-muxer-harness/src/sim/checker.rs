@@ -13,6 +13,10 @@ use super::failure::{SimFailure, require};
 /// Both ports of a connection, the host's first.
 type Tuple = (u32, u32);
 
+/// A tuple and a socket type. While the device has not answered, requests of both types can be
+/// pending for a tuple.
+type Flow = (Tuple, u16);
+
 /// Checks every packet between a device and its guest, in the order in which the device takes and
 /// sends them, and reports packets that the device must not send.
 ///
@@ -23,6 +27,7 @@ type Tuple = (u32, u32);
 /// - payload is sent only on an established connection, before the end of sending, and within the
 ///   credit in the packets that the device has taken; only a message may be empty or have an end;
 /// - after an RST from either side, nothing follows except a new REQUEST;
+/// - a tuple has one connection, and a request of the other socket type gets an RST of that type;
 /// - an RST without a connection answers a packet without a connection, and never an RST;
 /// - `fwd_cnt` never decreases, and never exceeds what the guest has sent;
 /// - a shutdown never revokes an earlier one.
@@ -30,7 +35,9 @@ type Tuple = (u32, u32);
 pub struct Checker {
     guest: u64,
     types: SocketTypes,
-    conns: BTreeMap<Tuple, Seen>,
+    /// A tuple has either one flow that is established or that the host has requested, or the
+    /// guest's pending requests, at most one of each type.
+    conns: BTreeMap<Flow, Seen>,
     /// The RSTs that the device may send, each with whether it must.
     owed: BTreeMap<(u64, Tuple, u16), bool>,
 }
@@ -54,8 +61,6 @@ struct Seen {
     received: u32,
     told: Option<u32>,
     shutdown: ShutdownFlags,
-    /// A request for the same tuple, meanwhile, by a socket of another type.
-    next: Option<Box<Self>>,
 }
 
 impl Seen {
@@ -69,7 +74,6 @@ impl Seen {
             received: 0,
             told: None,
             shutdown: ShutdownFlags::NONE,
-            next: None,
         }
     }
 
@@ -85,9 +89,6 @@ impl Seen {
 
     /// Checks a packet of this connection from the device, other than a REQUEST or an RST.
     fn on_put(&mut self, op: Op, header: &Header) -> Result<(), &'static str> {
-        if self.socket_type != header.socket_type {
-            return Err("a packet with another socket type than its connection");
-        }
         match (op, self.stage) {
             (Op::Response, Stage::GuestAsked) => {
                 self.stage = Stage::Connected;
@@ -204,40 +205,16 @@ impl Checker {
             }
             return;
         }
-        let known = self
-            .conns
-            .get(&tuple)
-            .is_some_and(|conn| conn.socket_type == header.socket_type);
+        let flow = (tuple, header.socket_type);
         match op {
-            Op::Reset => self.on_reset_taken(tuple, owed, known),
-            Op::Request => {
-                let mut conn = Seen::new(Stage::GuestAsked, header.socket_type);
-                conn.begin(header);
-                if let Some(other) = self.conns.get_mut(&tuple).filter(|_| !known) {
-                    // A request of another type does not affect the existing connection. If that is
-                    // already over for the device, the request is accepted after it.
-                    other.next = Some(Box::new(conn));
-                    self.owed.entry(owed).or_insert(false);
-                    return;
-                }
-                if self.conns.insert(tuple, conn).is_some() {
-                    // The device may refuse the new connection, or let it replace the old one.
-                    self.owed.entry(owed).or_insert(false);
-                }
-                // A pending RST for an earlier connection with this tuple would reset the new one.
-                let past = self.owed.iter_mut().filter(|((_, of, _), _)| *of == tuple);
-                past.for_each(|(_, must)| *must = false);
+            Op::Reset => self.on_reset_taken(flow, owed),
+            Op::Request => self.on_request_taken(flow, owed, header),
+            _ if !self.conns.contains_key(&flow) => {
+                self.owed.insert(owed, true);
             }
-            _ if !known => {
-                let next = self
-                    .conns
-                    .get(&tuple)
-                    .is_some_and(|conn| conn.next.is_some());
-                self.owed.insert(owed, !next);
-            }
-            Op::Response => self.on_response(tuple, header),
+            Op::Response => self.on_response(flow, header),
             _ => {
-                if let Some(conn) = self.conns.get_mut(&tuple) {
+                if let Some(conn) = self.conns.get_mut(&flow) {
                     conn.credit(header);
                     conn.received = conn.received.wrapping_add(header.len);
                 }
@@ -245,17 +222,24 @@ impl Checker {
         }
     }
 
-    fn on_reset_taken(&mut self, tuple: Tuple, owed: (u64, Tuple, u16), known: bool) {
-        let ended = self
-            .conns
-            .get(&tuple)
-            .filter(|_| known)
-            .map(|conn| conn.stage);
-        if ended.is_some() {
-            self.end(tuple);
-        } else {
-            self.drop_next(tuple);
+    fn on_request_taken(&mut self, flow: Flow, owed: (u64, Tuple, u16), header: &Header) {
+        if self.is_taken_from(flow) {
+            // A request of another type does not affect the connection, and is refused.
+            self.owed.insert(owed, true);
+            return;
         }
+        // A pending RST for an earlier connection of this flow would reset the new one.
+        self.owed.entry(owed).and_modify(|must| *must = false);
+        let mut conn = Seen::new(Stage::GuestAsked, header.socket_type);
+        conn.begin(header);
+        if self.conns.insert(flow, conn).is_some() {
+            // The device may refuse the new connection, or let it replace the old one.
+            self.owed.entry(owed).or_insert(false);
+        }
+    }
+
+    fn on_reset_taken(&mut self, flow: Flow, owed: (u64, Tuple, u16)) {
+        let ended = self.conns.remove(&flow).map(|conn| conn.stage);
         if ended == Some(Stage::GuestAsked) {
             self.owed.insert(owed, false); // The refusal of its REQUEST may be in flight.
         }
@@ -263,26 +247,32 @@ impl Checker {
         self.owed.entry(owed).and_modify(|must| *must = false);
     }
 
-    /// Ends a connection. A request that waits for its tuple takes its place.
-    fn end(&mut self, tuple: Tuple) {
-        let Some(next) = self.conns.remove(&tuple).and_then(|conn| conn.next) else {
-            return;
-        };
-        // The pending RST may be the refusal of this request.
-        let owed = (u64::from(Cid::HOST), tuple, next.socket_type);
-        self.owed.entry(owed).and_modify(|must| *must = false);
-        self.conns.insert(tuple, *next);
+    /// Returns the flows of other types with the same tuple.
+    fn others(&self, flow: Flow) -> impl Iterator<Item = (&Flow, &Seen)> {
+        let tuple = (flow.0, u16::MIN)..=(flow.0, u16::MAX);
+        self.conns.range(tuple).filter(move |(of, _)| **of != flow)
     }
 
-    /// Drops a request that waits for the tuple: it was refused, or the guest has given up.
-    fn drop_next(&mut self, tuple: Tuple) {
-        if let Some(conn) = self.conns.get_mut(&tuple) {
-            conn.next = None;
+    /// Returns whether the device has a connection of another type with the same tuple. A request of
+    /// the guest does not tell, because the device may have refused it already.
+    fn is_taken_from(&self, flow: Flow) -> bool {
+        self.others(flow)
+            .any(|(_, other)| other.stage != Stage::GuestAsked)
+    }
+
+    /// The device has this flow, so it has refused the guest's pending requests of other types. It
+    /// has not sent their RSTs yet, or they would no longer be pending.
+    fn refuse_others(&mut self, flow: Flow) {
+        let refused: Vec<Flow> = self.others(flow).map(|(other, _)| *other).collect();
+        for (tuple, socket_type) in refused {
+            self.conns.remove(&(tuple, socket_type));
+            let owed = (u64::from(Cid::HOST), tuple, socket_type);
+            self.owed.insert(owed, true);
         }
     }
 
-    fn on_response(&mut self, tuple: Tuple, header: &Header) {
-        if let Some(conn) = self.conns.get_mut(&tuple) {
+    fn on_response(&mut self, flow: Flow, header: &Header) {
+        if let Some(conn) = self.conns.get_mut(&flow) {
             if conn.stage == Stage::HostAsked {
                 conn.stage = Stage::Connected;
                 conn.begin(header);
@@ -315,35 +305,36 @@ impl Checker {
         if op != Op::ReadWrite && header.len != 0 {
             return fail("payload in a packet that must not have any");
         }
+        let flow = (tuple, header.socket_type);
         if op == Op::Request {
-            if self.conns.contains_key(&tuple) {
+            if self.conns.contains_key(&flow) || self.is_taken_from(flow) {
                 return fail("a REQUEST for a tuple that is in use");
             }
             let mut conn = Seen::new(Stage::HostAsked, header.socket_type);
             conn.received = header.fwd_cnt;
             conn.told = Some(header.fwd_cnt);
-            self.conns.insert(tuple, conn);
+            self.conns.insert(flow, conn);
+            self.refuse_others(flow);
             return Ok(());
         }
-        let Some(conn) = self.conns.get_mut(&tuple) else {
-            return fail("a packet without a connection, or after its RST");
+        let Some(conn) = self.conns.get_mut(&flow) else {
+            return fail(match self.others(flow).next() {
+                Some(_) => "a packet with another socket type than its connection",
+                None => "a packet without a connection, or after its RST",
+            });
         };
         conn.on_put(op, header)
-            .map_err(|what| SimFailure::new(format!("{what}: {header:?}")))
+            .map_err(|what| SimFailure::new(format!("{what}: {header:?}")))?;
+        self.refuse_others(flow);
+        Ok(())
     }
 
     fn on_reset_put(&mut self, tuple: Tuple, header: &Header) -> Result<(), SimFailure> {
         let from_host = header.src_cid == u64::from(Cid::HOST);
-        let ends = from_host
-            && self
-                .conns
-                .get(&tuple)
-                .is_some_and(|conn| conn.socket_type == header.socket_type);
-        if ends {
-            self.end(tuple);
+        let flow = (tuple, header.socket_type);
+        if from_host && self.conns.remove(&flow).is_some() {
             return Ok(());
         }
-        self.drop_next(tuple);
         let owed = (header.src_cid, tuple, header.socket_type);
         require(self.owed.remove(&owed).is_some(), || {
             format!("an RST that answers no packet: {header:?}")
