@@ -68,7 +68,10 @@ impl Canceller {
         self.each(Doorbell::cancel, Backlog::cancel);
     }
 
-    /// Lets calls wait again. A wait that was already cancelled still ends.
+    /// Lets calls wait again. A wait that was already cancelled still ends, with one exception:
+    /// [`poll_accept`](crate::VsockInnerListener::poll_accept) cannot recognise a task that passes
+    /// a new waker, with data of its own, to each poll. Such a task continues to wait unless it
+    /// polls between `cancel` and `resume`.
     pub fn resume(&self) {
         self.each(Doorbell::resume, Backlog::resume);
     }

@@ -253,8 +253,8 @@ impl Checker {
         self.conns.range(tuple).filter(move |(of, _)| **of != flow)
     }
 
-    /// Returns whether the device has a connection of another type with the same tuple. A request of
-    /// the guest does not tell, because the device may have refused it already.
+    /// Returns whether the device has a connection of another type with the same tuple. A pending
+    /// request of the guest does not count, because the device may have refused it already.
     fn is_taken_from(&self, flow: Flow) -> bool {
         self.others(flow)
             .any(|(_, other)| other.stage != Stage::GuestAsked)
