@@ -68,28 +68,24 @@ fn number(count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::time::Duration;
 
     use vsock_muxer::MuxerCounters;
-    use vsock_report::{Progress, there_and_back};
+    use vsock_report::{Trip, Usage};
 
     use super::render;
     use crate::job::Outcome;
     use crate::way::Way;
 
     fn outcome(millis: u64) -> Outcome {
-        let nothing = Progress::of_bytes(0);
-        let trip = there_and_back(
-            &mut io::empty(),
-            &mut io::sink(),
-            &mut io::empty(),
-            &nothing,
-        );
-        let mut trip = trip.unwrap();
-        trip.time = Duration::from_millis(millis);
-        trip.usage.cpu = Duration::from_millis(millis);
-        trip.usage.switches = millis;
+        let trip = Trip {
+            time: Duration::from_millis(millis),
+            usage: Usage {
+                cpu: Duration::from_millis(millis),
+                switches: millis,
+            },
+            ..Trip::default()
+        };
         Outcome {
             trip,
             counters: None,

@@ -19,7 +19,7 @@ const PART: u64 = 64 << 20;
 const PIECE: usize = 64 * 1024;
 
 /// A SHA-256 digest, which prints as hexadecimal digits.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Digest([u8; 32]);
 
 impl fmt::Display for Digest {
@@ -29,7 +29,7 @@ impl fmt::Display for Digest {
 }
 
 /// What a trip there and back took.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Trip {
     /// The time in which bytes were under way.
     pub time: Duration,
