@@ -94,7 +94,7 @@ impl Kernel {
     }
 
     fn signal(&mut self, eventfd: &impl AsFd) -> Result<(), SignalError> {
-        // The context has room for only so many completions; further requests would fail.
+        // The context holds a limited number of completions. Beyond it, requests would fail.
         if self.completions == COMPLETIONS {
             self.take_completions().map_err(SignalError::Failed)?;
         }

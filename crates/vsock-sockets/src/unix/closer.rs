@@ -44,7 +44,7 @@ pub(crate) fn is_busy() -> bool {
     CLOSER.state().waiting.len() >= MANY
 }
 
-/// Returns `NOBUFS` if so many files and sockets wait that no other connection can be made.
+/// Returns `NOBUFS` if too many files and sockets wait for another connection to be made.
 pub(super) fn check_room() -> Result<(), Errno> {
     if CLOSER.state().waiting.len() >= MOST {
         return Err(Errno::NOBUFS);
