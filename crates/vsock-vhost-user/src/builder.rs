@@ -55,6 +55,7 @@ pub struct VhostUserVsockBuilder {
     listener: Option<NamedListener>,
     vmm: Option<UnixStream>,
     thread_start: Option<ThreadStart>,
+    is_held: bool,
 }
 
 impl VhostUserVsockBuilder {
@@ -73,6 +74,7 @@ impl VhostUserVsockBuilder {
             listener: None,
             vmm: None,
             thread_start: None,
+            is_held: false,
         }
     }
 
@@ -258,6 +260,33 @@ impl VhostUserVsockBuilder {
         Ok((self.backend_for(Box::new(backend), ports), connector))
     }
 
+    /// Makes VMMs wait until the device is [released](VhostUserVsock::release). Their connections
+    /// succeed in the meantime, but they get no reply. By default, a device serves VMMs as soon as
+    /// it is spawned.
+    ///
+    /// Use this if a process must finish its start before any guest can use its resources. The
+    /// clients of a guest can use up the descriptors, for example.
+    ///
+    /// ```
+    /// use vsock_vhost_user::VhostUserVsockBuilder;
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("vsock-held-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let device = VhostUserVsockBuilder::new(41, directory.join("vhost.sock"))
+    ///     .held()
+    ///     .spawn()?;
+    /// // Open what else the process needs, and then:
+    /// device.release();
+    /// device.stop()?;
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn held(mut self) -> Self {
+        self.is_held = true;
+        self
+    }
+
     /// Creates the socket and starts the device, which waits for a VMM on its own threads.
     ///
     /// # Errors
@@ -275,6 +304,9 @@ impl VhostUserVsockBuilder {
         let mut event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
         let stopper = Stopper::new(handle.clone(), event_loop.waker());
+        if self.is_held {
+            stopper.hold();
+        }
         let inbox = Arc::new(Inbox::new(&mut event_loop)?);
         let file_removers = self
             .backends

@@ -58,6 +58,12 @@ impl VhostUserVsock {
         self.wait()
     }
 
+    /// Lets a [held](crate::VhostUserVsockBuilder::held) device serve VMMs. Otherwise, this has no
+    /// effect.
+    pub fn release(&self) {
+        self.stopper.release();
+    }
+
     /// Returns a handle that stops the device from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {

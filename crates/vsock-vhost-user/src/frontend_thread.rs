@@ -62,6 +62,7 @@ impl FrontendThread {
 
 fn serve_all(shared: &Arc<Shared>, vmms: &mut Vmms, stopper: &Stopper) {
     let journal = &shared.journal;
+    stopper.wait_for_release();
     while let Some(Some(socket)) = retry(journal, stopper, || vmms.next()) {
         let Some(other) = retry(journal, stopper, || socket.try_clone()) else {
             break;

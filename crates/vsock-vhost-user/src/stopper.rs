@@ -52,6 +52,8 @@ struct State {
     /// When the device was stopped, if it was.
     stopped: Option<Instant>,
     stage: StopStage,
+    /// Whether VMMs must wait until the device is released.
+    is_held: bool,
     /// The current connection to a front-end.
     session: Option<Arc<UnixStream>>,
 }
@@ -104,6 +106,23 @@ impl Stopper {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.state().stopped.is_some()
+    }
+
+    /// Makes VMMs wait until the device is [released](Self::release).
+    pub(crate) fn hold(&self) {
+        self.state().is_held = true;
+    }
+
+    /// Lets the device serve VMMs.
+    pub(crate) fn release(&self) {
+        self.state().is_held = false;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits while the device is held, at most until a stop.
+    pub(crate) fn wait_for_release(&self) {
+        let must_wait = |state: &mut State| state.is_held && state.stopped.is_none();
+        drop(self.0.changed.wait_while(self.state(), must_wait));
     }
 
     /// Sets the connection to hang up on when the device ends.

@@ -108,7 +108,8 @@ pub(crate) fn device(
     if vm.fd.is_none() {
         builder = builder.listener(sockets.frontend().map_err(failed)?);
     }
-    let device = builder.spawn().map_err(failed)?;
+    // No guest may use up the descriptors that the rest of the start needs.
+    let device = builder.held().spawn().map_err(failed)?;
     let socket = vm.socket.display();
     if vm.no_connect {
         log::info!("guest {cid}: waiting for a VMM on {socket}");

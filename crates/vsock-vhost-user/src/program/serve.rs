@@ -97,6 +97,8 @@ pub(crate) fn run(
     if let Some(manager) = manager.clone() {
         helpers.start("status", move || status.report_while(&manager, &ending))?;
     }
+    // The rest of the start needs no descriptors, which a guest's clients could use up.
+    devices.iter().for_each(VhostUserVsock::release);
     let ended = helpers.ends(devices, signals, reporter)?;
     sandbox.confine_calls(ThreadKind::Main)?;
     if let Some(manager) = &manager {

@@ -341,10 +341,9 @@ fn t130_a_hard_limit_that_is_too_low_causes_a_warning() {
     }
 }
 
-#[test]
-fn without_descriptors_it_refuses_clients_and_continues() {
-    let program = Program::start_limited("-n 32", &[3], &["--log-level=off"]);
-    let mut guest = program.boot();
+/// Connects host processes to guest 3, until one is refused for lack of descriptors. Returns the
+/// others, which wait for the guest.
+fn use_up_descriptors(program: &Program, guest: &mut Guest) -> Vec<UnixStream> {
     let client = || {
         let mut client = UnixStream::connect(program.dir.path().join("3.vsock")).unwrap();
         client.set_read_timeout(Some(GENEROUS)).unwrap();
@@ -354,7 +353,7 @@ fn without_descriptors_it_refuses_clients_and_continues() {
     // end, or cannot even write.
     let mut open = Vec::new();
     let refused = loop {
-        assert!(open.len() < 32, "the limit is not reached");
+        assert!(open.len() < 100, "the limit is not reached");
         let mut next = match client() {
             Err(error) => break Err(error.kind()),
             Ok(client) => client,
@@ -371,6 +370,14 @@ fn without_descriptors_it_refuses_clients_and_continues() {
         ),
         "{refused:?}"
     );
+    open
+}
+
+#[test]
+fn without_descriptors_it_refuses_clients_and_continues() {
+    let program = Program::start_limited("-n 32", &[3], &["--log-level=off"]);
+    let mut guest = program.boot();
+    let open = use_up_descriptors(&program, &mut guest);
     let _listener = program.listen(5);
     let (_, answer) = guest.connect(1, 5);
     assert_eq!(answer.op, u16::from(Op::Reset));
@@ -380,6 +387,21 @@ fn without_descriptors_it_refuses_clients_and_continues() {
         guest.connect_to(2, 5) == Some(Op::Response)
     })
     .unwrap();
+}
+
+#[test]
+fn a_guest_cannot_use_up_the_descriptors_for_the_start_of_others() {
+    let dir = TempDir::new().unwrap();
+    let others: Vec<_> = (4..8).map(|cid| vm(&dir, cid)).collect();
+    let options: Vec<_> = others.iter().map(String::as_str).collect();
+    // Guest 3 is served as soon as possible.
+    let program = Program::start_limited("-n 100", &[3], &options);
+    let mut guest = program.boot();
+    let _open = use_up_descriptors(&program, &mut guest);
+    for cid in 4..8 {
+        assert!(dir.path().join(format!("{cid}.sock")).exists(), "{cid}");
+    }
+    assert!(program.said().contains("stopping on signal"));
 }
 
 #[test]
