@@ -29,6 +29,10 @@ const BUFFER: usize = 64 * 1024;
 /// How long a rule can wait for an event.
 const SOON: Duration = Duration::from_secs(20);
 
+/// How often a rule may fail before the test does. On a busy machine, the system can deliver bytes
+/// some time after their write has returned, and the rules for streams then see none.
+const ATTEMPTS: usize = 4;
+
 /// Pairs of TCP sockets.
 struct Pairs;
 
@@ -181,9 +185,16 @@ fn tcp_complies_with_all_other_rules() {
             continue;
         }
         for near in ConnectionEnd::BOTH {
-            match rule.check(&Scene::new(&Pairs, near, SOON)) {
-                Ok(()) | Err(RuleBreach::Inapplicable(_)) => {}
-                Err(breach) => panic!("{name}, at {near:?}: {breach}"),
+            let mut breaches = Vec::new();
+            while let Err(breach) = rule.check(&Scene::new(&Pairs, near, SOON)) {
+                if let RuleBreach::Inapplicable(_) = breach {
+                    break;
+                }
+                breaches.push(breach);
+                assert!(
+                    breaches.len() < ATTEMPTS,
+                    "{name}, at {near:?}: {breaches:?}"
+                );
             }
         }
     }
