@@ -284,7 +284,7 @@ mod tests {
     const MISSING: &str = "$ cargo llvm-cov\nllvm-cov is missing; run: get it\n\n";
 
     #[test]
-    fn a_missing_tool_leaves_the_step_out() {
+    fn a_missing_tool_skips_the_step() {
         let reason = "llvm-cov is missing; run: get it".to_owned();
         let outcome = judge(Some(77), MISSING, false);
         assert_eq!(outcome, Outcome::LeftOut(reason));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_code_and_a_signal_fail_the_step() {
+    fn any_other_exit_code_or_signal_fails_the_step() {
         assert_eq!(
             judge(Some(1), "a\nred\n", false),
             Outcome::Failed("red".to_owned())
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn every_step_follows_steps_of_the_table() {
+    fn every_step_follows_steps_in_the_table() {
         let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
         for (index, step) in STEPS.iter().enumerate() {
             for before in step.after {

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_under_its_floor_is_named() {
+    fn a_crate_below_its_minimum_is_named() {
         let rows = |hit| {
             [Row {
                 name: "a".to_owned(),

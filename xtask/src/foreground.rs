@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exit_code_is_the_programs() {
+    fn the_exit_code_is_that_of_the_program() {
         let code = run(Command::new("sh").args(["-c", "exit 77"])).unwrap();
         assert_eq!(code, ExitCode::from(77));
     }

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_feature_is_named_but_the_default() {
+    fn each_feature_but_the_default_is_named() {
         let metadata = serde_json::json!({"packages": [
             {"name": "a", "features": {"default": ["x"], "x": [], "y": []}},
             {"name": "b", "features": {"z": []}},

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_with_all_files_is_fine() {
+    fn a_package_with_all_files_is_accepted() {
         let files = CONTAINED.join("\n");
         assert_eq!(check(&files).count(), 0);
     }

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_reach_over_comments_but_not_over_much_code() {
+    fn a_comment_applies_across_comments_but_not_across_much_code() {
         let source = Source::new(
             "a.rs",
             "// far\na();\n// near\n// and\n// long\nb();\nc();\n",

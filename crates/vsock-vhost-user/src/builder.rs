@@ -402,7 +402,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t98_a_device_that_starts_anew_begins_with_other_ports_than_the_one_before() {
+    fn t98_a_restarted_device_begins_with_other_ports_than_its_predecessor() {
         let cid = GuestCid::try_from(3).unwrap();
         let first = || {
             let muxer = muxer(cid, Config::default(), Vec::new()).unwrap();

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_starts_when_all_that_it_follows_have_ended() {
+    fn a_step_starts_when_all_steps_it_follows_have_ended() {
         let steps = [
             Example("a", Wants::Little, &[]),
             Example("b", Wants::Little, &[]),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn two_steps_that_want_the_processor_run_at_the_same_time() {
+    fn two_steps_that_share_the_processor_run_at_the_same_time() {
         let steps = ["a", "b", "c"].map(|name| Example(name, Wants::Processor, &[]));
         let mut plan = Plan::new(&steps);
         assert_eq!(started(&mut plan), ["a", "b"]);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn one_step_fills_the_processor_beside_two_that_want_time() {
+    fn one_step_fills_the_processor_next_to_two_that_need_time() {
         let steps = [
             Example("work", Wants::Processor, &[]),
             Example("more", Wants::Processor, &[]),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_wants_time_does_not_wait_for_the_processor() {
+    fn a_step_that_needs_time_does_not_wait_for_the_processor() {
         let steps = [
             Example("a", Wants::Processor, &[]),
             Example("b", Wants::Processor, &[]),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_wants_little_starts_beside_any_others() {
+    fn a_light_step_starts_next_to_any_others() {
         let steps = [
             Example("a", Wants::Processor, &[]),
             Example("b", Wants::Time, &[]),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_is_not_in_the_table_holds_nothing_up() {
+    fn a_step_that_is_not_in_the_table_delays_no_other() {
         let steps = [Example("a", Wants::Little, &["setup"])];
         let mut plan = Plan::new(&steps);
         assert_eq!(started(&mut plan), ["a"]);

@@ -131,7 +131,7 @@ mod tests {
     use super::summary;
 
     #[test]
-    fn the_last_figures_of_a_log_count() {
+    fn the_last_figures_in_a_log_count() {
         let log = "#2\tINITED cov: 10 ft: 11 corp: 1/1b exec/s: 0 rss: 34Mb\n\
                    #9\tNEW    cov: 12 ft: 14 corp: 2/3b lim: 4 exec/s: 0 rss: 34Mb\n\
                    Done 15 runs in 2 second(s)\nstat::number_of_executed_units: 15\n";

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_line_of_a_field_is_a_point() {
+    fn an_empty_line_in_a_field_is_a_full_stop() {
         assert_eq!(paragraph("a\n\n  b"), " a\n .\n   b");
     }
 }

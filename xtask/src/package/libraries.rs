@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_tests_need_is_not_inside() {
+    fn files_that_only_tests_need_are_not_inside() {
         let edge = |id: &str, kind: Value| json!({"pkg": id, "dep_kinds": [{"kind": kind}]});
         let metadata = json!({
             "packages": [{"name": NAME, "id": "p"}],

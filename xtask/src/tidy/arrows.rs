@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn arrows_point_down_and_may_skip_a_step() {
+    fn arrows_point_down_and_may_skip_a_layer() {
         let by_path = Dependency {
             versioned: false,
             ..for_tests()
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn crates_that_ask_nothing_of_the_system_take_only_what_is_listed() {
+    fn crates_without_system_calls_use_only_listed_dependencies() {
         for (from, to, found) in [
             ("vsock-backend-api", "log", 1),
             ("vsock-backend-api", "vm-memory", 0),

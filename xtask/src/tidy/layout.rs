@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_files_are_fine() {
+    fn the_usual_files_are_accepted() {
         let paths = [
             "Cargo.toml",
             ".ci/run",
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn something_new_in_the_root_is_found() {
+    fn a_new_file_in_the_root_is_found() {
         assert_eq!(
             findings(&["notes.txt", "scripts/a.sh"]),
             ["notes.txt", "scripts"]
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_twins_among_decisions_are_found() {
+    fn missing_and_duplicate_decision_numbers_are_found() {
         assert_eq!(
             findings(&["docs/adr/0001-a.md", "docs/adr/0003-b.md"]),
             ["docs/adr/0003-b.md"]

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_for_every_number_with_tests_that_exist_is_good() {
+    fn a_row_for_every_number_with_existing_tests_is_accepted() {
         let good = findings(|n| match n {
             1 => "| T1 | x | `t1_header` |\n".to_owned(),
             2 => "| T2 | x | construction: no lock |\n".to_owned(),

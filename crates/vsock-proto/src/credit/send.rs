@@ -262,7 +262,7 @@ mod tests {
     /// Simulates a guest that never reads, and packets that take the most places for the fewest
     /// bytes.
     #[test]
-    fn t128_no_buffer_is_sent_more_packets_than_linux_takes() {
+    fn t128_no_buffer_gets_more_packets_than_linux_accepts() {
         for buf_alloc in (576..20_000)
             .step_by(17)
             .chain((20_000..300_000).step_by(4001))
