@@ -10,7 +10,7 @@ use xshell::cmd;
 use super::{NAME, files};
 use crate::shell::Env;
 
-/// What is known about the package before its files are complete.
+/// The properties of the package that are known before its files are complete.
 #[derive(Debug)]
 pub(super) struct Control {
     version: String,

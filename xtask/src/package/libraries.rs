@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The licences of the libraries that are built into the program.
+//! The licences of the libraries that are linked into the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

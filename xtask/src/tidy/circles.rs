@@ -172,7 +172,7 @@ impl<'a> Crate<'a> {
         self.child(file, name).is_some() || imports.any(|import| import.name == name)
     }
 
-    /// Returns the path that such a name stands for.
+    /// Returns the path to which such a name refers.
     fn member(&self, file: usize, name: &str, depth: usize) -> Option<usize> {
         if let Some(child) = self.child(file, name) {
             return Some(child);

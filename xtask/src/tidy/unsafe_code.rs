@@ -4,7 +4,7 @@
 
 use super::tree::{Finding, Tree};
 
-/// The files and directories that may contain it. A new line needs an ADR.
+/// The files and directories that may contain `unsafe`. A new line needs an ADR.
 const ALLOWED: &[&str] = &[
     "crates/vsock-inner/src/pipe.rs",
     "crates/vsock-inner/src/pipe/",
