@@ -68,7 +68,7 @@ impl Flow {
         }
     }
 
-    /// The host writes. The bytes get a packet of their own if that is allowed.
+    /// The host writes. The bytes get a separate packet if that is allowed.
     fn write(&mut self, len: usize) {
         let written = self.host.write(&self.sent.peek(len)).unwrap();
         assert_eq!(written, len, "the stream is full");

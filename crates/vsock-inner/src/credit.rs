@@ -206,7 +206,7 @@ mod tests {
             assert_eq!(is_ready(&cell), known.is_none());
         }
         cell.report(credit(1));
-        assert!(!is_ready(&cell), "it is no news");
+        assert!(!is_ready(&cell), "nothing has changed");
         cell.report(credit(2));
         cell.report(credit(3));
         assert!(is_ready(&cell));

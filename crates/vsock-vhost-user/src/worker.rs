@@ -370,7 +370,7 @@ impl Worker {
         let journal = &self.journal;
         self.event_loop
             .carry_out(now, &mut self.lifecycle, |handover| match handover {
-                // A socket whose close may block is closed by a thread of its own.
+                // A socket whose close may block is closed by a separate thread.
                 Handover::Close(stream) => drop(stream),
                 Handover::Failed(error) => tell(journal, &error),
             });

@@ -399,7 +399,7 @@ fn the_first_seqpacket_backend_gets_the_unassigned_ports() {
     aloof.guest_sends(&request, b"");
     assert_eq!(aloof.ops(), [Op::Reset]);
     assert_eq!(other.0.lock().unwrap().asked, [52], "by the first guest");
-    // A port with a backend of its own stays with it, whether that supports messages or not.
+    // A port with its own backend stays with it, whether that supports messages or not.
     world.muxer.route_port(53, world.backend_id).unwrap();
     world.guest_sends(&request, b"");
     assert_eq!(world.script().asked, [53]);
