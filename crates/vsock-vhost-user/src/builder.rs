@@ -153,7 +153,7 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// Sets the limits of the guest's connections.
+    /// Sets the limits of the guest's connections. The default is that of [`Config`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
