@@ -42,7 +42,7 @@ pub(crate) fn contents(env: &Env) -> anyhow::Result<()> {
     findings.iter().for_each(|finding| println!("{finding}"));
     ensure!(findings.is_empty(), "{} findings", findings.len());
     println!(
-        "{} packages: all required files, and no others",
+        "{} packages contain the required files and no unwanted ones",
         crates.len()
     );
     Ok(())
