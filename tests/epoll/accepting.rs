@@ -143,7 +143,7 @@ fn assert_pauses_after(error: io::Error) {
 }
 
 #[test]
-fn t69_want_of_descriptors_pauses_accepting_instead_of_spinning() {
+fn t69_a_lack_of_descriptors_pauses_accepting_instead_of_spinning() {
     const EMFILE: i32 = 24;
     assert_pauses_after(io::Error::from_raw_os_error(EMFILE));
     assert_pauses_after(io::Error::other(io::Error::from_raw_os_error(EMFILE)));

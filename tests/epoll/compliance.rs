@@ -62,7 +62,7 @@ fn pump(limits: StreamLimits, writer: WaitStyle, reader: WaitStyle) {
     let source = Inner::holding(5000);
     let (mut near, left) = source.pair().unwrap();
     let (mut far, right) = source.pair().unwrap();
-    // A blocking side has a deadline of its own for each call.
+    // A blocking side has its own deadline for each call.
     near.set_write_timeout(Some(DEADLINE)).unwrap();
     far.set_read_timeout(Some(DEADLINE)).unwrap();
     Proxy::join(proxy.streams(), left, right).unwrap();

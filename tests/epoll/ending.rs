@@ -32,7 +32,7 @@ fn a_drain_delivers_everything_that_was_accepted() {
 }
 
 #[test]
-fn a_drain_that_no_one_reads_ends_at_its_timeout_and_counts_the_loss() {
+fn a_drain_without_a_reader_ends_at_its_timeout_and_counts_the_loss() {
     let (mut subscriber, _host, id) = served(&Inner::holding(10));
     assert_eq!(subscriber.streams().write(id, &[1; 110]), 110);
     subscriber.streams().drain(Some(Duration::from_millis(20)));
@@ -86,7 +86,7 @@ fn a_stream_is_aborted_with_a_reset_or_closed_with_an_end() {
 }
 
 #[test]
-fn a_stop_closes_everything_immediately_and_accepts_nothing_more() {
+fn a_stop_closes_everything_immediately_and_accepts_no_more_connections() {
     let (mut subscriber, mut host, _) = served(&Inner::by(Way::Pair));
     subscriber.streams().stop();
     assert_eq!(host.read(&mut [0]).unwrap(), 0);
@@ -98,7 +98,7 @@ fn a_stop_closes_everything_immediately_and_accepts_nothing_more() {
 }
 
 #[test]
-fn t132_a_stream_that_knows_no_half_close_is_closed_by_its_end() {
+fn t132_a_stream_without_half_close_is_closed_by_its_end() {
     let temper = Temper::default();
     let mut subscriber = reader(StreamLimits::default());
     let (mut host, device) = pair(&Inner::by(Way::Pair));

@@ -67,7 +67,7 @@ fn a_large_echo_comes_back_whole_over_every_transport_and_trigger() {
 }
 
 #[test]
-fn t65_a_descriptor_is_watched_for_space_only_while_something_waits() {
+fn t65_a_descriptor_is_watched_for_space_only_while_bytes_wait() {
     for source in sources() {
         let (mut subscriber, mut host, id) = served(&*source);
         let mut accepted = 0;
@@ -94,7 +94,7 @@ fn t65_a_descriptor_is_watched_for_space_only_while_something_waits() {
 }
 
 #[test]
-fn t71_a_paused_stream_learns_once_that_its_peer_is_gone_and_loses_nothing() {
+fn t71_a_paused_stream_learns_once_that_its_peer_has_gone_and_loses_no_byte() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let mut subscriber = reader(StreamLimits::default().trigger(trigger));
         let (mut host, id) = add(&mut subscriber, &**source);
@@ -120,7 +120,7 @@ fn t71_a_paused_stream_learns_once_that_its_peer_is_gone_and_loses_nothing() {
 }
 
 #[test]
-fn a_stream_that_is_paused_after_its_peer_has_closed_learns_of_it_too() {
+fn a_stream_paused_after_its_peer_has_closed_learns_of_the_close_too() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let mut subscriber = reader(StreamLimits::default().trigger(trigger));
         let (mut host, id) = add(&mut subscriber, &**source);
@@ -157,7 +157,7 @@ fn a_paused_stream_is_not_read_and_resumes_where_it_was() {
 }
 
 #[test]
-fn t85_what_was_written_before_a_drop_or_an_abort_is_read_before_its_end() {
+fn t85_bytes_written_before_a_drop_or_an_abort_are_read_before_its_end() {
     let ends: [(fn(BoxedStream), Told); 2] = [
         (drop, Told::Ended),
         (|host| host.abort(), Told::Failed("read")),
@@ -175,7 +175,7 @@ fn t85_what_was_written_before_a_drop_or_an_abort_is_read_before_its_end() {
 }
 
 #[test]
-fn a_half_closed_stream_that_waits_learns_that_its_peer_is_gone() {
+fn a_half_closed_stream_that_waits_learns_that_its_peer_has_gone() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let limits = StreamLimits::default().trigger(trigger);
         let mut subscriber = recorder(limits, |_, _, _| {}); // its answer is not ready yet
@@ -192,7 +192,7 @@ fn a_half_closed_stream_that_waits_learns_that_its_peer_is_gone() {
 }
 
 #[test]
-fn t72_a_stream_that_is_always_readable_starves_nobody() {
+fn t72_a_stream_that_is_always_readable_starves_no_other() {
     for trigger in TRIGGERS {
         // One event for each wake-up is the hardest case.
         let limits = StreamLimits::default().trigger(trigger).events(1).turn(64);
@@ -224,7 +224,7 @@ fn t76_a_wakeup_reads_no_more_of_a_stream_than_its_turn() {
 }
 
 #[test]
-fn t78_a_slow_reader_costs_its_backlog_and_nobody_elses_time() {
+fn t78_a_slow_reader_fills_its_own_backlog_and_delays_no_other_stream() {
     let limits = StreamLimits::default().backlog(1000);
     let mut echo = StreamSubscriber::new(Echo::new(), limits).unwrap();
     let source = Inner::holding(4096);

@@ -148,7 +148,7 @@ proptest! {
     })]
 
     #[test]
-    fn accepted_bytes_arrive_and_nothing_is_left_whatever_two_threads_do(
+    fn accepted_bytes_arrive_and_no_resource_is_left_whatever_two_threads_do(
         left in ops(),
         right in ops(),
         edge: bool,

@@ -59,7 +59,7 @@ fn waiting(deadline: Deadline, so_far: impl Debug) {
     assert!(!deadline.passed(), "no more progress: {so_far:?}");
 }
 
-/// Runs a blocking call on a thread of its own, and fails if it does not end in time.
+/// Runs a blocking call on a separate thread, and fails if it does not end in time.
 #[track_caller]
 fn in_time<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
     let running = thread::spawn(what);

@@ -23,7 +23,7 @@ use vsock_tests::inner::{Inner, Way};
 use crate::{Told, add, looping, pair, read_all, recorder, rest, soon, waiting};
 
 #[test]
-fn a_panic_closes_only_its_stream_and_leaks_nothing() {
+fn a_panic_closes_only_its_stream_and_leaks_no_resource() {
     let witness = Arc::new(());
     let kept = Arc::clone(&witness);
     let mut victim: Option<StreamId> = None;
@@ -174,7 +174,7 @@ fn split(pairs: [(Box<dyn VsockStream>, Box<dyn VsockStream>); 4]) -> (Streams4,
 }
 
 #[test]
-fn t132_a_stream_that_panics_or_lies_fails_alone_wherever_the_call_came_from() {
+fn t132_a_stream_that_panics_or_lies_fails_alone_whatever_the_call() {
     type Turn = fn(&Temper, Call);
     let mut shown = Vec::new();
     for trigger in [Trigger::Level, Trigger::Edge] {
@@ -304,7 +304,7 @@ fn t132_a_backend_that_panics_is_tried_again_after_a_pause() {
 }
 
 #[test]
-fn t132_what_another_thread_wants_done_panics_there_and_the_loop_goes_on() {
+fn t132_a_command_of_another_thread_panics_there_and_the_loop_continues() {
     let (handle, looping) = looping(|subscriber| subscriber.streams().is_finished());
     let remote = handle(|found| Some(found));
     let asked = catch_unwind(AssertUnwindSafe(|| {

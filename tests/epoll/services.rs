@@ -94,7 +94,7 @@ fn t85_a_proxy_delivers_what_came_before_a_reset() {
 }
 
 #[test]
-fn a_proxy_delivers_the_last_bytes_of_a_side_that_accepts_no_more() {
+fn a_proxy_delivers_the_last_bytes_of_a_side_that_has_stopped_reading() {
     let (mut proxy, mut left, mut right) = proxied(&Inner::by(Way::Pair), &Inner::by(Way::Pair));
     right.write_all(b"last words").unwrap();
     right.shutdown(Shutdown::Both).unwrap();
@@ -169,7 +169,7 @@ fn an_endless_line_closes_its_stream() {
 }
 
 #[test]
-fn requests_wait_while_no_one_reads_their_answers() {
+fn requests_wait_while_their_answers_are_unread() {
     let mut service = lines(StreamLimits::default().backlog(64), 20);
     let mut source = Inner::by(Way::Pair);
     source.config = source.config.to_application(Capacity::Bytes(16));

@@ -14,7 +14,7 @@ const SHORT: Duration = Duration::from_millis(5);
 const NEVER: Duration = Duration::from_secs(1_000_000);
 
 #[test]
-fn t32_a_timer_fires_by_itself_once_and_never_early() {
+fn t32_a_timer_fires_once_and_never_early() {
     let (mut subscriber, _host, id) = served(&Inner::by(Way::Pair));
     subscriber.streams().set_timer(id, Some(NEVER));
     subscriber.streams().set_timer(id, Some(SHORT));

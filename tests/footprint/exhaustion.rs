@@ -42,7 +42,7 @@ fn carries(from: &mut dyn VsockStream, to: &mut dyn VsockStream) {
 }
 
 #[test]
-fn without_descriptors_every_call_that_needs_one_fails_and_nothing_else() {
+fn without_descriptors_only_the_calls_that_need_one_fail() {
     alone(|| {
         let _gaps = fill_gaps();
         let mut backend = VsockInnerBackend::new().unwrap();
@@ -144,7 +144,7 @@ fn a_write_fd_that_failed_once_is_correct_when_taken_later() {
 }
 
 #[test]
-fn connecting_until_there_are_none_left_ends_with_an_error() {
+fn connecting_until_descriptors_run_out_ends_with_an_error() {
     alone(|| {
         let _gaps = fill_gaps();
         let mut backend = VsockInnerBackend::new().unwrap();

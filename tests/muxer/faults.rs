@@ -105,7 +105,7 @@ fn a_write_may_fail_in_every_way_at_every_call() {
 }
 
 #[test]
-fn t64_t68_calls_that_carry_one_byte_or_none_lose_nothing() {
+fn t64_t68_calls_that_move_one_byte_or_none_lose_no_byte() {
     let fail = |host: &HostEnd| {
         for call in 0..3000 {
             let fault = [

@@ -13,7 +13,7 @@ use vsock_proto::{Config, Op};
 use crate::{WAYS, connected, sim, sim_with};
 
 #[test]
-fn t78_a_host_that_does_not_read_stops_the_guest_and_loses_nothing() {
+fn t78_a_host_that_does_not_read_stops_the_guest_and_loses_no_byte() {
     for way in WAYS {
         let (mut sim, backend) = sim(way, 10_000);
         let (socket, host) = connected(&mut sim, &backend, 80);
@@ -125,7 +125,7 @@ fn t72_t73_a_small_stream_is_served_among_busy_ones() {
 }
 
 #[test]
-fn t75_nothing_deadlocks_while_both_rings_are_full() {
+fn t75_no_deadlock_while_both_queues_are_full() {
     let guest = GuestConfig {
         rx_buffers: 2,
         tx_packets: 2,

@@ -94,7 +94,7 @@ fn t74_a_flood_of_questions_and_orphans_without_buffers_is_bounded() {
 }
 
 #[test]
-fn t49_t58_lies_about_credit_open_nothing_and_hurt_nobody_else() {
+fn t49_t58_false_credit_opens_no_window_and_affects_no_other_connection() {
     let (mut sim, backend) = sim(WAYS[0], 1 << 20);
     let (honest, honest_host) = connected(&mut sim, &backend, 80);
     // Sizes and counters at which arithmetic could overflow.
@@ -169,7 +169,7 @@ fn t97_no_guest_has_more_connections_than_the_limit() {
 }
 
 #[test]
-fn t30_a_host_connection_keeps_off_ports_to_which_an_rst_is_owed() {
+fn t30_a_host_connection_avoids_ports_with_a_pending_rst() {
     const PORT: u32 = 1000;
     let config = SimConfig {
         muxer: Config::builder().host_ports(5000..5002).build().unwrap(),

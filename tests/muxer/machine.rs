@@ -102,7 +102,7 @@ proptest! {
     #![proptest_config(cases(6000))]
 
     #[test]
-    fn every_byte_arrives_in_order_and_nothing_is_left(ops in vec(calm(), 1..60)) {
+    fn every_byte_arrives_in_order_and_no_resource_is_left(ops in vec(calm(), 1..60)) {
         live(SimConfig::default(), GuestConfig::default(), &ops, Delivery::Complete)?;
     }
 }
@@ -111,7 +111,7 @@ proptest! {
     #![proptest_config(cases(2000))]
 
     #[test]
-    fn every_guest_and_every_driver_gets_along(
+    fn every_guest_works_with_every_driver(
         config in driver(),
         guest in guest(),
         ops in vec(calm(), 1..60),
@@ -124,7 +124,7 @@ proptest! {
     #![proptest_config(cases(2500))]
 
     #[test]
-    fn nothing_is_left_whatever_happens(
+    fn no_resource_is_left_whatever_happens(
         config in driver(),
         guest in guest(),
         ops in vec(rough(), 1..80),
@@ -153,7 +153,7 @@ fn narrow() -> (SimConfig, GuestConfig) {
 }
 
 #[test]
-fn a_turn_whose_read_finds_nothing_is_not_the_last() {
+fn a_turn_with_an_empty_read_is_not_the_last() {
     let (config, guest) = narrow();
     let ops = [
         ScenarioStep::GuestConnects(SocketType::Stream),

@@ -68,7 +68,7 @@ impl Flow {
         }
     }
 
-    /// The host writes. The bytes get a packet of their own if that is allowed.
+    /// The host writes. The bytes get a separate packet if that is allowed.
     fn write(&mut self, len: usize) {
         let written = self.host.write(&self.sent.peek(len)).unwrap();
         assert_eq!(written, len, "the stream is full");
@@ -187,7 +187,7 @@ fn t128_a_reader_that_pauses_is_not_reset() {
 }
 
 #[test]
-fn t128_small_packets_that_are_read_wait_for_nothing() {
+fn t128_small_packets_that_are_read_do_not_wait() {
     for kernel in kernels() {
         let mut flow = Flow::new(StreamKind::Socket, kernel);
         let start = flow.sim.now();
@@ -278,7 +278,7 @@ fn t129_empty_messages_that_are_not_received_are_bounded() {
 }
 
 #[test]
-fn t129_a_reader_of_nothing_but_empty_messages_goes_on_receiving() {
+fn t129_a_reader_of_only_empty_messages_continues_receiving() {
     for guest in guests(&kernels(), &[256 * 1024, 4096, 600]) {
         let size = guest.buf_alloc;
         let mut messages = Messages::new(guest);
@@ -362,7 +362,7 @@ proptest! {
     /// Messages of any size, most of them empty, for a program that receives now and then. All
     /// arrive, and the queue never holds more than it accepts.
     #[test]
-    fn t129_messages_of_every_size_come_and_never_too_many(
+    fn t129_messages_of_every_size_arrive_and_never_too_many(
         guest in kernel(),
         ops in vec(
             (0..80_usize, select(vec![0, 0, 0, 1, 200, 1000]), 0..90_usize, any::<bool>()),

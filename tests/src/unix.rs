@@ -59,7 +59,7 @@ impl PairSource for SeqpacketSockets {
 pub struct Accepted;
 
 impl Accepted {
-    /// Creates a backend in a directory of its own, which is removed with the second value.
+    /// Creates a backend in a separate directory, which is removed with the second value.
     fn serve() -> io::Result<(UnixBackend, TempDir)> {
         let dir = TempDir::new()?;
         Ok((UnixBackend::bind(dir.path().join("vm.vsock"))?, dir))

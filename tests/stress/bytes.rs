@@ -72,7 +72,7 @@ fn every_mix_of_modes_moves_through_one_byte() {
 }
 
 #[test]
-fn an_unbounded_connection_moves_as_much_as_any() {
+fn an_unbounded_connection_moves_every_byte() {
     let config = VsockInnerConfig::default()
         .to_device(Capacity::Unbounded)
         .to_application(Capacity::Unbounded);

@@ -235,7 +235,7 @@ fn a_task_and_a_thread_move_bytes_through_a_narrow_connection() {
 
 const PORT: u32 = 1024;
 
-/// A task that accepts and serves connections one after the other, as others do at the same time.
+/// A task that accepts and serves connections one after another, as others do at the same time.
 struct Acceptor {
     listener: Arc<VsockInnerListener>,
     /// Ends all acceptors after the last connection.

@@ -17,7 +17,7 @@ fn with_pending(pending: usize) -> VsockInnerBackend {
 }
 
 #[test]
-fn s16_one_connection_too_many_is_refused_and_says_backlog_full() {
+fn s16_a_connection_beyond_the_backlog_is_refused_as_backlog_full() {
     let mut backend = with_pending(2);
     let connector = backend.get_connector();
     let _waiting = [connector.connect().unwrap(), connector.connect().unwrap()];
@@ -66,7 +66,7 @@ fn the_default_backlog_is_1024_connections() {
 }
 
 #[test]
-fn a_client_that_gave_up_is_still_accepted_with_what_it_wrote() {
+fn a_client_that_gave_up_is_still_accepted_with_its_bytes() {
     let mut backend = VsockInnerBackend::new().unwrap();
     let mut client = backend.get_connector().connect().unwrap();
     client.write_all(b"bye").unwrap();

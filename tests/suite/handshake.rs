@@ -321,7 +321,7 @@ fn a_connection_smaller_than_the_handshake_still_connects() {
 }
 
 #[test]
-fn a_stream_that_names_no_port_is_not_asked_for_one() {
+fn a_stream_without_a_port_is_not_asked_for_one() {
     let (mut near, mut far) = VsockInnerStream::pair().unwrap();
     near.write_all(b"CONNECT 52\n").unwrap();
     assert_eq!(far.requested_port(), None);

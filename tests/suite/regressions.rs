@@ -84,7 +84,7 @@ fn accepted() -> (VsockInnerStream, Box<dyn VsockStream>) {
 }
 
 #[test]
-fn s13_a_spoiled_fd_never_makes_a_write_fail_or_repeat() {
+fn s13_a_misused_fd_never_makes_a_write_fail_or_repeat() {
     let (mut application, mut device) = accepted();
     let mut by_hand = fd::duplicate(device.as_raw_fd()).unwrap();
     // The counter is one below its maximum: a doorbell that adds to it would block or fail.
@@ -96,7 +96,7 @@ fn s13_a_spoiled_fd_never_makes_a_write_fail_or_repeat() {
 }
 
 #[test]
-fn s14_whoever_is_woken_by_a_drop_sees_it() {
+fn s14_a_thread_woken_by_a_drop_sees_the_drop() {
     for _ in 0..200 {
         let (application, mut device) = accepted();
         let mut edges = Watch::edges(device.as_raw_fd(), PollInterest::Read).unwrap();
@@ -118,7 +118,7 @@ fn s14_whoever_is_woken_by_a_drop_sees_it() {
 }
 
 #[test]
-fn s20_both_directions_are_used_at_once_from_two_threads() {
+fn s20_two_threads_use_both_directions_at_the_same_time() {
     let (application, mut device) = accepted();
     device.set_nonblocking(false).unwrap();
     let (mut reader, mut writer) = application.into_split();
@@ -151,7 +151,7 @@ fn s20_both_directions_are_used_at_once_from_two_threads() {
 }
 
 #[test]
-fn no_byte_follows_the_end_of_ones_own_reading() {
+fn no_byte_is_read_after_a_shutdown_of_reading() {
     for _ in 0..500 {
         let (mut near, mut far) = VsockInnerStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();

@@ -69,7 +69,7 @@ fn a_task_waits_in_either_mode_with_any_timeout() {
 }
 
 #[test]
-fn calls_without_a_byte_transfer_nothing_and_leave_no_waker() {
+fn calls_without_a_byte_are_ready_and_leave_no_waker() {
     let (mut near, _far) = full(8);
     let (count, waker) = Count::new();
     let cx = &mut Context::from_waker(&waker);
@@ -83,7 +83,7 @@ fn calls_without_a_byte_transfer_nothing_and_leave_no_waker() {
 }
 
 #[test]
-fn a_task_whose_write_was_refused_is_woken_once_there_is_space_worth_it() {
+fn a_task_whose_write_was_refused_is_woken_once_its_share_is_free() {
     let (mut near, mut far) = full(16);
     let (count, waker) = Count::new();
     let cx = &mut Context::from_waker(&waker);
@@ -176,7 +176,7 @@ fn a_read_through_a_callback_is_a_read() {
 }
 
 #[test]
-fn t132_a_read_whose_taker_panics_takes_nothing() {
+fn t132_a_read_whose_callback_panics_takes_no_byte() {
     let (mut near, mut far) = full(40_000);
     far.set_nonblocking(true).unwrap();
     let (count, waker) = Count::new();
@@ -230,7 +230,7 @@ fn leave(stream: &mut VsockInnerStream, waker: impl Wake + Send + Sync + 'static
 }
 
 #[test]
-fn t132_a_waker_that_panics_harms_no_peer() {
+fn t132_a_waker_that_panics_does_not_affect_the_peer() {
     let (mut near, mut far) = full(8);
     let (near_fd, far_fd) = (near.write_ready_fd().unwrap(), far.as_raw_fd());
     for _ in 0..3 {
@@ -249,7 +249,7 @@ fn t132_a_waker_that_panics_harms_no_peer() {
 }
 
 #[test]
-fn t132_a_waker_that_panics_when_it_is_dropped_harms_no_end() {
+fn t132_a_waker_that_panics_when_it_is_dropped_affects_neither_end() {
     let (mut near, mut far) = full(8);
     leave(&mut near, PanicsDropped);
     leave(&mut near, PanicsDropped); // the first waker is replaced
@@ -263,7 +263,7 @@ fn t132_a_waker_that_panics_when_it_is_dropped_harms_no_end() {
 }
 
 #[test]
-fn t132_a_waker_that_panics_while_its_peer_unwinds_ends_no_process() {
+fn t132_a_waker_that_panics_while_its_peer_unwinds_does_not_end_the_process() {
     let (mut near, far) = full(8);
     leave(&mut near, PanicsWoken);
     let unwound = catch_unwind(AssertUnwindSafe(move || {

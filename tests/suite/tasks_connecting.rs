@@ -227,7 +227,7 @@ fn a_task_that_asks_again_is_woken_once() {
 }
 
 #[test]
-fn more_tasks_than_may_sleep_lose_no_wake_up() {
+fn more_tasks_than_waker_slots_lose_no_wake_up() {
     let (backend, listener) = listening();
     let tasks: Vec<_> = (0..5000).map(|_| left(&listener)).collect();
     let kept = tasks.iter().filter(|count| Arc::strong_count(count) > 1);
@@ -279,7 +279,7 @@ fn tasks_that_accept_are_cancelled_even_if_it_is_resumed_immediately() {
 }
 
 #[test]
-fn cancellations_keep_no_more_wakers_than_may_sleep() {
+fn cancellations_keep_no_more_wakers_than_slots() {
     let (_backend, listener) = listening();
     let canceller = listener.canceller();
     let tasks: Vec<_> = (0..3000)
@@ -306,7 +306,7 @@ impl Wake for Panics {
 }
 
 #[test]
-fn t132_a_waker_that_panics_harms_neither_who_connects_nor_other_tasks() {
+fn t132_a_waker_that_panics_affects_neither_the_client_nor_other_tasks() {
     let (backend, listener) = listening();
     let waker = Waker::from(Arc::new(Panics));
     let polled = listener.poll_accept(&mut Context::from_waker(&waker));

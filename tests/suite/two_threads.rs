@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Random operations on both ends at the same time, each end on a thread of its own.
+//! Random operations on both ends at the same time, each end on a separate thread.
 //!
 //! The result of a call depends on the other thread, so no model predicts each step. But all bytes
 //! must arrive in order, each end must be one that the other side made, and after both threads have

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `doc` as `ci` runs it, and `api`: the public interface of each published crate as a text that is
-//! committed, so that a review sees every change of it.
+//! `doc` as `ci` runs it, and `api`: the public interface of each published crate as a committed
+//! text, so that a review shows every change of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub(crate) fn check(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the texts again.
+/// Rewrites the texts.
 pub(crate) fn write(env: &Env) -> anyhow::Result<()> {
     fs::create_dir_all(env.root.join(TEXTS))?;
     for (_, file, text) in interfaces(env)? {
@@ -70,7 +70,7 @@ fn interfaces(env: &Env) -> anyhow::Result<Vec<(String, PathBuf, String)>> {
         .collect()
 }
 
-/// Has rustdoc write its JSON output, with the same lints as for pages.
+/// Makes rustdoc write its JSON output, with the same lints as for its pages.
 fn document(env: &Env) -> anyhow::Result<()> {
     // The output is unstable. If cargo saw the variable, it would build all dependencies again.
     let rustdoc = env.target.join("tools/rustdoc-json");

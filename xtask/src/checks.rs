@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `lint`, `test`, `doc`, `deny`, `unused` and `workflows`: what other projects' tools check.
+//! `lint`, `test`, `doc`, `deny`, `unused` and `workflows`: checks by common tools.
 
 use anyhow::bail;
 use xshell::cmd;
@@ -34,7 +34,7 @@ pub(crate) fn lint(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fixes what the tools can fix.
+/// Applies the fixes that the tools can make.
 pub(crate) fn mend(env: &Env) -> anyhow::Result<()> {
     let what = ["--workspace", "--all-targets", "--all-features", "--locked"];
     let dirty = ["--allow-dirty", "--allow-staged"];
@@ -64,11 +64,11 @@ pub(crate) fn bare_event_loop(env: &Env) -> xshell::Result<()> {
     .run()
 }
 
-/// Builds the tests as `ci` runs them: they count what they reach.
+/// Builds the tests as `ci` runs them, with coverage.
 ///
 /// # Errors
 ///
-/// The tests do not build. Where they cannot count, [`test_and_cover`] says so.
+/// The tests do not build. If coverage is not available, [`test_and_cover`] reports that.
 pub(crate) fn build_tests(env: &Env) -> anyhow::Result<()> {
     match cover::build(env) {
         Err(error) if error.is::<Missing>() => {
@@ -79,12 +79,12 @@ pub(crate) fn build_tests(env: &Env) -> anyhow::Result<()> {
     }
 }
 
-/// Runs all tests once, counting what they reach.
+/// Runs all tests once, with coverage.
 ///
 /// # Errors
 ///
-/// A test failed or a crate is under its floor; [`Missing`] where nothing can be counted, after a
-/// run of the tests alone.
+/// A test failed, or a crate is below its minimum. [`Missing`] if coverage is not available, after
+/// a run of the tests without it.
 pub(crate) fn test_and_cover(env: &Env) -> anyhow::Result<()> {
     match cover::run_built(env) {
         Err(error) if error.is::<Missing>() => {
@@ -121,15 +121,15 @@ pub(crate) fn workflows(env: &Env) -> anyhow::Result<()> {
     syntax
 }
 
-/// The checks of dependencies that need no database of advisories.
+/// The checks that do not need the database of advisories.
 const DENIED: &[&str] = &["--locked", "check", "bans", "licenses", "sources"];
 
-/// Checks licences, sources and versions. Needs no server but the crate registry.
+/// Checks licences, sources and versions. Needs no server except the crate registry.
 pub(crate) fn deny(env: &Env) -> anyhow::Result<()> {
     DENY.run(env, DENIED)
 }
 
-/// The same, and advisories, whose database is on another server.
+/// Also checks advisories, whose database is on another server.
 pub(crate) fn deny_with_advisories(env: &Env) -> anyhow::Result<()> {
     DENY.run(env, &[DENIED, &["advisories"]].concat())
 }

@@ -2,8 +2,8 @@
 
 //! `ci`: everything that a change must pass.
 //!
-//! Each step is a process of its own, this program with the step's name, so that steps can run side
-//! by side and the output of each can be shown whole. [`plan`] decides which run when.
+//! Each step is a separate process, this program with the step's name. So steps can run side by
+//! side, and the output of each is shown in one piece. [`plan`] decides which step runs when.
 
 mod plan;
 mod table;
@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use self::plan::{Plan, Wants};
+use self::plan::{Load, Plan};
 use self::table::{Outcome, Row, table};
 use crate::shell::{Env, Missing};
 use crate::tools::TYPOS;
@@ -28,7 +28,7 @@ use crate::{
 /// A part of the run.
 struct Step {
     name: &'static str,
-    wants: Wants,
+    load: Load,
     /// The steps that must end first: they install or build what this one uses, or would hold the
     /// same build directory.
     after: &'static [&'static str],
@@ -36,8 +36,8 @@ struct Step {
 }
 
 impl plan::Step for Step {
-    fn wants(&self) -> Wants {
-        self.wants
+    fn load(&self) -> Load {
+        self.load
     }
 
     fn after(&self) -> &[&str] {
@@ -51,53 +51,51 @@ impl plan::Step for Step {
 
 const fn step(
     name: &'static str,
-    wants: Wants,
+    load: Load,
     after: &'static [&'static str],
     run: fn(&Env) -> anyhow::Result<()>,
 ) -> Step {
     Step {
         name,
-        wants,
+        load,
         after,
         run,
     }
 }
 
-/// All steps. Of those that can run, the first one starts first: what the long steps wait for.
+/// All steps. The first one that can run starts first, so those before long steps come first.
 const STEPS: &[Step] = &[
-    step("setup", Wants::Little, &[], setup::run),
-    step("tidy", Wants::Little, &["setup"], tidy::run),
-    step("spell", Wants::Little, &["setup"], |env| {
-        TYPOS.run(env, &[])
-    }),
-    step("workflows", Wants::Little, &["setup"], checks::workflows),
-    step("deny", Wants::Little, &["setup"], checks::deny),
-    step("crates", Wants::Little, &["setup"], publish::contents),
-    step("unused", Wants::Little, &["setup"], checks::unused),
-    step("tests", Wants::Processor, &["setup"], checks::build_tests),
-    step("programs", Wants::Processor, &["setup"], programs::build),
-    step("guest", Wants::Time, &["programs"], guest::on_our_program),
-    step("test", Wants::Time, &["tests"], checks::test_and_cover),
-    step("in-process", Wants::Time, &["programs"], guest::in_process),
-    step("demo", Wants::Time, &["programs"], demo::short),
-    step("package", Wants::Time, &["programs"], package::in_ci),
-    step("model", Wants::Processor, &["setup"], model::with_defaults),
-    step("lint", Wants::Processor, &["setup"], checks::lint),
-    step("doc", Wants::Processor, &["lint"], api::check),
-    step("fuzz", Wants::Processor, &["programs"], fuzz::replay),
+    step("setup", Load::Light, &[], setup::run),
+    step("tidy", Load::Light, &["setup"], tidy::run),
+    step("spell", Load::Light, &["setup"], |env| TYPOS.run(env, &[])),
+    step("workflows", Load::Light, &["setup"], checks::workflows),
+    step("deny", Load::Light, &["setup"], checks::deny),
+    step("crates", Load::Light, &["setup"], publish::contents),
+    step("unused", Load::Light, &["setup"], checks::unused),
+    step("tests", Load::Processor, &["setup"], checks::build_tests),
+    step("programs", Load::Processor, &["setup"], programs::build),
+    step("guest", Load::Timed, &["programs"], guest::on_our_program),
+    step("test", Load::Timed, &["tests"], checks::test_and_cover),
+    step("in-process", Load::Timed, &["programs"], guest::in_process),
+    step("demo", Load::Timed, &["programs"], demo::short),
+    step("package", Load::Timed, &["programs"], package::in_ci),
+    step("model", Load::Processor, &["setup"], model::with_defaults),
+    step("lint", Load::Processor, &["setup"], checks::lint),
+    step("doc", Load::Processor, &["lint"], api::check),
+    step("fuzz", Load::Processor, &["programs"], fuzz::replay),
 ];
 
-/// What is not run here.
+/// What `ci` does not run.
 const NIGHTLY: &str = "\
-Left out here, and run every night by the workflow `deep`: slow guest tests on the second device,
-tests with Debian's programs, other kernels, Linux's own tests, drop-in, memcheck, Miri, sanitizers,
+Not run here, but every night by the workflow `deep`: slow guest tests on the second device, tests
+with Debian's programs, other kernels, Linux's own tests, drop-in, memcheck, Miri, sanitizers,
 deeper models, more cases of each property, guided fuzzing, single features, minimal versions,
 packages built as their users build them, and advisories. The workflow `ci` also runs msrv.";
 
-/// What a step's process returns if a tool is missing, as automake has it.
+/// The exit code of a step whose tool is missing, as in automake.
 const LEFT_OUT: u8 = 77;
 
-/// Runs every step, also after one has failed, and ends with a table.
+/// Runs every step, even after one has failed, and prints a table.
 ///
 /// # Errors
 ///
@@ -124,14 +122,11 @@ pub(crate) fn run(env: &Env, options: &flags::Ci) -> anyhow::Result<ExitCode> {
 fn here(env: &Env, name: &str) -> anyhow::Result<ExitCode> {
     let Some(step) = STEPS.iter().find(|step| step.name == name) else {
         let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
-        bail!(
-            "no step of ci is named {name}; expected one of {}",
-            names.join(", ")
-        );
+        bail!("invalid step {name}: expected one of {}", names.join(", "));
     };
     Ok(match (step.run)(env) {
         Ok(()) => ExitCode::SUCCESS,
-        // The last line is the reason that the table shows.
+        // The table shows the last line as the reason.
         Err(error) => {
             println!("{error:#}");
             if error.is::<Missing>() {
@@ -143,7 +138,7 @@ fn here(env: &Env, name: &str) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Runs all steps as the plan has it. The rows are in the order of the table of steps.
+/// Runs all steps as planned. The rows are in the order of the table of steps.
 fn side_by_side(env: &Env, strict: bool) -> anyhow::Result<Vec<Row>> {
     let launcher = Launcher::new(env)?;
     let clock = Instant::now();
@@ -204,18 +199,18 @@ impl Launcher {
         self.logs.join(name).with_extension("log")
     }
 
-    /// All that a step has printed.
+    /// Returns everything that a step has printed.
     fn output(&self, name: &str) -> String {
         let bytes = fs::read(self.log(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Starts a step, whose row is sent when it has ended.
+    /// Starts a step. Its row is sent when it has ended.
     fn start(&self, index: usize, strict: bool, ended: Sender<(usize, Row)>) -> anyhow::Result<()> {
-        let Step { name, wants, .. } = STEPS[index];
+        let Step { name, load, .. } = STEPS[index];
         let start = Instant::now();
         let path = self.log(name);
-        let mut child = command(&self.program, name, wants, &path)?
+        let mut child = command(&self.program, name, load, &path)?
             .spawn()
             .with_context(|| format!("cannot start the step {name}"))?;
         thread::spawn(move || {
@@ -242,20 +237,20 @@ impl Launcher {
     }
 }
 
-/// This program with a step's name. What only wants the processor gives way to what has deadlines.
-fn command(program: &Path, name: &str, wants: Wants, log: &Path) -> anyhow::Result<Command> {
-    let mut command = match wants {
-        Wants::Processor => {
+/// Returns this program with a step's name. A step that only computes gets a low priority.
+fn command(program: &Path, name: &str, load: Load, log: &Path) -> anyhow::Result<Command> {
+    let mut command = match load {
+        Load::Processor => {
             let mut nice = Command::new("nice");
             nice.args(["-n", "10"]).arg(program);
             nice
         }
-        Wants::Little | Wants::Time => Command::new(program),
+        Load::Light | Load::Timed => Command::new(program),
     };
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     command
         .args(["ci", "--step", name])
-        // What is built here is not built again after a change.
+        // `ci` builds each crate once, so incremental builds would gain nothing.
         .env("CARGO_INCREMENTAL", "0")
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
@@ -263,11 +258,11 @@ fn command(program: &Path, name: &str, wants: Wants, log: &Path) -> anyhow::Resu
     Ok(command)
 }
 
-/// What a step's exit code says. The reason is its last line.
+/// Interprets a step's exit code. The reason is the last line of its output.
 fn judge(code: Option<i32>, output: &str, strict: bool) -> Outcome {
     let reason = || {
         let line = output.lines().rfind(|line| !line.trim().is_empty());
-        line.unwrap_or("it printed nothing").trim().to_owned()
+        line.unwrap_or("no output").trim().to_owned()
     };
     match code {
         Some(0) => Outcome::Passed,
@@ -284,7 +279,7 @@ mod tests {
     const MISSING: &str = "$ cargo llvm-cov\nllvm-cov is missing; run: get it\n\n";
 
     #[test]
-    fn a_missing_tool_leaves_the_step_out() {
+    fn a_missing_tool_skips_the_step() {
         let reason = "llvm-cov is missing; run: get it".to_owned();
         let outcome = judge(Some(77), MISSING, false);
         assert_eq!(outcome, Outcome::LeftOut(reason));
@@ -296,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_code_and_a_signal_fail_the_step() {
+    fn any_other_exit_code_or_signal_fails_the_step() {
         assert_eq!(
             judge(Some(1), "a\nred\n", false),
             Outcome::Failed("red".to_owned())
@@ -305,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn every_step_follows_steps_of_the_table() {
+    fn every_step_follows_steps_in_the_table() {
         let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
         for (index, step) in STEPS.iter().enumerate() {
             for before in step.after {

@@ -3,8 +3,8 @@
 //! `cover`: runs all tests, and counts the lines of each crate that they reach, with
 //! cargo-llvm-cov.
 //!
-//! The floors apply to code that ships. A test module is always reached, so its lines and those
-//! after it do not count.
+//! The minimums apply to code that is published. A test module is always reached, so its lines and
+//! those after it do not count.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ const LLVM: [(&str, &str); 2] = [("LLVM_COV", "llvm-cov"), ("LLVM_PROFDATA", "ll
 /// # Errors
 ///
 /// [`Missing`] without LLVM's tools or cargo-llvm-cov; otherwise a test has failed, or a crate is
-/// under its floor.
+/// below its minimum.
 pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
     let _counting = counting(env)?;
     clean(env)?;
@@ -63,7 +63,7 @@ pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// Same as [`run`].
 pub(crate) fn build(env: &Env) -> anyhow::Result<()> {
     let _counting = counting(env)?;
     clean(env)?;
@@ -72,11 +72,11 @@ pub(crate) fn build(env: &Env) -> anyhow::Result<()> {
 }
 
 /// Runs all tests after [`build`], with no page and no list. The examples in the documentation use
-/// what is already built. They run after the report, because no floor counts them.
+/// what is already built. They run after the report, because no minimum counts them.
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// Same as [`run`].
 pub(crate) fn run_built(env: &Env) -> anyhow::Result<()> {
     let _counting = counting(env)?;
     let (html, missed) = (false, false);
@@ -122,7 +122,7 @@ fn run_and_report(env: &Env, options: &Cover) -> anyhow::Result<()> {
     if options.html {
         cmd!(sh, "{tool} llvm-cov report --html").run()?;
     }
-    // A process that a test kills leaves an incomplete profile, which is no failure.
+    // A process that a test kills leaves an incomplete profile, which is not a failure.
     let lcov = cmd!(sh, "{tool} llvm-cov report --lcov --failure-mode all").read()?;
     let rows = rows(env, &lcov)?;
     let low = under_floor(&rows, FLOORS);
@@ -244,7 +244,7 @@ fn files(lcov: &str) -> BTreeMap<&str, BTreeMap<usize, bool>> {
 }
 
 fn table(rows: &[Row], floors: &[(&str, f64)]) -> String {
-    let mut text = format!("{:<22}{:>16}{:>9}", "crate", "lines", "floor");
+    let mut text = format!("{:<22}{:>16}{:>9}", "crate", "lines", "minimum");
     for row in rows {
         let floor = floors.iter().find(|(name, _)| *name == row.name);
         let floor = floor.map_or_else(|| "-".to_owned(), |(_, floor)| format!("{floor:.1} %"));
@@ -254,7 +254,7 @@ fn table(rows: &[Row], floors: &[(&str, f64)]) -> String {
     text
 }
 
-/// Returns a sentence for each crate that is under its floor, or that has a floor but no code.
+/// Returns a sentence for each crate that is below its minimum, or that has a minimum but no code.
 fn under_floor(rows: &[Row], floors: &[(&str, f64)]) -> Vec<String> {
     let complaint = |(name, floor): &(&str, f64)| {
         let share = rows
@@ -262,9 +262,9 @@ fn under_floor(rows: &[Row], floors: &[(&str, f64)]) -> Vec<String> {
             .find(|row| row.name == *name && row.all > 0)
             .map(Row::share);
         match share {
-            None => Some(format!("{name} has a floor but no lines")),
+            None => Some(format!("{name} has a minimum but no lines")),
             Some(share) if share < *floor => Some(format!(
-                "{name} has {share:.2} % of lines, its floor is {floor} %"
+                "{name} has {share:.2} % of lines; expected at least {floor} %"
             )),
             Some(_) => None,
         }
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_under_its_floor_is_named() {
+    fn a_crate_below_its_minimum_is_named() {
         let rows = |hit| {
             [Row {
                 name: "a".to_owned(),
@@ -313,12 +313,12 @@ mod tests {
         };
         assert_eq!(
             under_floor(&rows(94), &[("a", 95.0)]),
-            ["a has 94.00 % of lines, its floor is 95 %"]
+            ["a has 94.00 % of lines; expected at least 95 %"]
         );
         assert_eq!(under_floor(&rows(95), &[("a", 95.0)]), [""; 0]);
         assert_eq!(
             under_floor(&rows(100), &[("b", 95.0)]),
-            ["b has a floor but no lines"]
+            ["b has a minimum but no lines"]
         );
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `demo`: the main job.
+//! `demo`: sends a file through the transport, or through a device and a guest.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::R
     }
 }
 
-/// A short run for `ci`: this very program is the file.
+/// Makes a short run for `ci`, with this program as the file.
 pub(crate) fn short(env: &Env) -> anyhow::Result<()> {
     let file = std::env::current_exe()?;
     let code = programs::run(env, "vsock-demo", &[file.into_os_string()])?;

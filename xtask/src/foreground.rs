@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A program that a person waits for, and may interrupt: nothing of it is left behind.
+//! Runs a program that the user can interrupt. It leaves no process and no file behind.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -15,12 +15,12 @@ use signal_hook::iterator::Signals;
 /// Runs the command without standard input, and returns its exit code.
 ///
 /// The command gets a process group and a temporary directory of its own. SIGINT, SIGTERM and
-/// SIGHUP end the whole group, and a second one of them kills it. However the command ends, what is
-/// left of the group is killed, and the directory removed.
+/// SIGHUP end the whole group, and a second signal kills it. However the command ends, remaining
+/// processes of the group are killed, and the directory is removed.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<ExitCode> {
     // A short name: the programs keep sockets in it, and their paths have at most 107 bytes.
     let directory = tempfile::Builder::new().prefix("vsock-").tempdir()?;
-    // Before there is a child, so that no signal is missed.
+    // Before the child is started, so that no signal is missed.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let handle = signals.handle();
     let mut child = command
@@ -30,7 +30,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<ExitCode> {
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     let group = Pid::from_raw(child.id().try_into()?);
-    // An error: the group is empty, because all have ended already.
+    // An error means that the group is empty: all of its processes have ended.
     let send = move |signal| killpg(group, signal).unwrap_or_default();
     let interrupts = thread::spawn(move || {
         let mut next = Signal::SIGTERM;
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exit_code_is_the_programs() {
+    fn the_exit_code_is_that_of_the_program() {
         let code = run(Command::new("sh").args(["-c", "exit 77"])).unwrap();
         assert_eq!(code, ExitCode::from(77));
     }
@@ -81,7 +81,7 @@ mod tests {
         let (process, directory) = text.trim().split_once(' ').unwrap();
         assert!(!Path::new(directory).exists());
         let process = Path::new("/proc").join(process);
-        // A killed process takes a moment to go, and may stay as a zombie where nothing reaps.
+        // A killed process takes a moment to end, and stays a zombie until its parent waits for it.
         while process.exists() {
             let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
             if stat.contains(") Z ") {

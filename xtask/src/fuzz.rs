@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `fuzz`: drives the fuzz targets for a while. `replay` runs every input that was ever kept, once.
+//! `fuzz`: runs the fuzz targets for some time. `replay` runs every input of the corpus once.
 
 mod guided;
 
@@ -16,7 +16,7 @@ const SECONDS: u64 = 30;
 
 const PACKAGE: [&str; 4] = ["--package", "vsock-fuzz", "--release", "--locked"];
 
-/// Drives one target, or all targets one after the other.
+/// Runs one target, or all targets in turn.
 pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
     let _checked = env.checked();
     let seconds = options.seconds.unwrap_or(SECONDS).to_string();
@@ -38,7 +38,7 @@ pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the tests of the targets: the corpus, and some thousand random inputs.
+/// Runs the tests of the targets: the corpus, and several thousand random inputs.
 pub(crate) fn replay(env: &Env) -> anyhow::Result<()> {
     let _settings = programs::settings(env);
     cmd!(env.sh, "cargo test --quiet {PACKAGES...} --test replay").run()?;

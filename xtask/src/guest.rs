@@ -46,9 +46,9 @@ const SKIPPED: &[&str] = &["ssh_", "tshark"];
 /// our program.
 const SKIPPED_IN_PROCESS: &[&str] = &["rpc_", "siblings", "pause"];
 
-/// Fetches and builds what the guest boots from, for `ci`.
+/// Fetches a kernel and builds the guest's boot image, for `ci`.
 pub(crate) fn prepare(env: &Env) -> anyhow::Result<()> {
-    // Without QEMU the step `guest` is left out, which says so.
+    // Without QEMU the step `guest` is left out, and reports the missing tool.
     if Env::require(QEMU).is_ok() {
         let code = run_built(env, &["prepare"])?;
         ensure!(
@@ -95,7 +95,7 @@ fn suite(env: &Env, device: &str, skipped: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the runner that `ci` has built, with the programs that it has built.
+/// Starts the runner and the programs that `ci` has built.
 fn run_built(env: &Env, words: &[&str]) -> anyhow::Result<ExitCode> {
     // The guest's own programs are built by the runner, which must find their parts built.
     let _settings = programs::settings(env);

@@ -2,7 +2,7 @@
 
 //! The tasks of this repository. `cargo xtask help` lists them.
 //!
-//! Each command is a function that takes a [`shell::Env`], in a file of its own. Tables list the
+//! Each command is a function that takes a [`shell::Env`], in a separate file. Tables list the
 //! steps of [`ci`], the rules of [`tidy`] and the tools that [`setup`] installs.
 
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `features` and `minimal`: what the manifests of the published crates promise besides the usual
-//! build.
+//! `features` and `minimal`: checks of builds that the manifests of the published crates promise in
+//! addition to the usual one.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::shell::Env;
 ///
 /// # Errors
 ///
-/// Some of them do not compile; all have been tried.
+/// A crate does not compile. All crates are tried.
 pub(crate) fn features(env: &Env) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     let metadata = env.metadata()?;
@@ -36,7 +36,7 @@ pub(crate) fn features(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The names of a package's features.
+/// Returns the names of a package's features, without `default`.
 fn features_of<'a>(metadata: &'a Value, name: &str) -> impl Iterator<Item = &'a str> {
     let packages = metadata["packages"].as_array().into_iter().flatten();
     let features = packages
@@ -50,12 +50,12 @@ fn features_of<'a>(metadata: &'a Value, name: &str) -> impl Iterator<Item = &'a 
         .into_iter()
 }
 
-/// Checks the published crates with the oldest versions that their manifests allow of what they
-/// name.
+/// Checks the published crates with the oldest versions of their dependencies that the manifests
+/// allow.
 ///
 /// # Errors
 ///
-/// A lower bound is too low: the crate uses what a later version has.
+/// A lower bound is too low: the crate needs a later version.
 pub(crate) fn minimal(env: &Env) -> anyhow::Result<()> {
     let copy = env.target.join("minimal/tree");
     copy_tree(env, &copy)?;
@@ -67,7 +67,7 @@ pub(crate) fn minimal(env: &Env) -> anyhow::Result<()> {
     let manifest = copy.join("Cargo.toml");
     fs::write(&manifest, only_crates(&fs::read_to_string(&manifest)?))?;
     let _directory = env.sh.push_dir(&copy);
-    // The option is unstable, and what it does is not: it chooses versions.
+    // The option is unstable, but it only chooses versions: the compiler is the stable one.
     cmd!(env.sh, "cargo update -Z direct-minimal-versions")
         .env("RUSTC_BOOTSTRAP", "1")
         .run()?;
@@ -80,7 +80,7 @@ pub(crate) fn minimal(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A crate's manifest without the dependencies of its tests, which allow fewer versions.
+/// Returns a crate's manifest without the dependencies of its tests, which allow fewer versions.
 fn without_tests(manifest: &str) -> String {
     let mut kept = true;
     let lines = manifest.lines().filter(|line| {
@@ -92,7 +92,7 @@ fn without_tests(manifest: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// The workspace's manifest with the published crates as its only members.
+/// Returns the workspace's manifest with the published crates as its only members.
 fn only_crates(manifest: &str) -> String {
     let lines = manifest
         .lines()
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_feature_is_named_but_the_default() {
+    fn each_feature_but_the_default_is_named() {
         let metadata = serde_json::json!({"packages": [
             {"name": "a", "features": {"default": ["x"], "x": [], "y": []}},
             {"name": "b", "features": {"z": []}},

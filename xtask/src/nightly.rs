@@ -8,15 +8,16 @@ use xshell::cmd;
 use crate::flags::Sanitize;
 use crate::shell::{Env, Missing};
 
-/// What Miri can run: tests without system calls, threads that wait, or a guest's mapped memory.
-/// Each is a package, and the options that choose its tests.
+/// The tests that Miri can run: those without system calls, waiting threads or mapped guest memory.
+/// Each entry is a package and the options that select its tests.
 const INTERPRETED: &[(&str, &[&str])] = &[
     ("vsock-backend-api", &["--lib"]),
     ("vsock-proto", &["--lib", "--test", "suite"]),
     ("vsock-muxer", &["--lib", "--test", "suite"]),
 ];
 
-/// Whose tests run under the sanitizers: all that have unsafe code, threads or shared memory.
+/// The packages whose tests run under the sanitizers: those with unsafe code, threads or shared
+/// memory.
 const SANITIZED: &[&str] = &[
     "vsock-backend-api",
     "vsock-epoll",
@@ -28,14 +29,14 @@ const SANITIZED: &[&str] = &[
     "vsock-virtio",
 ];
 
-/// Cases of a property test: each is slow.
+/// The number of cases of a property test: each case is slow.
 const CASES: &str = "4";
 
 /// Runs the tests that Miri can run.
 ///
 /// # Errors
 ///
-/// [`Missing`] without Miri; otherwise a test failed or did what is undefined.
+/// [`Missing`] without Miri. Otherwise a test failed, or its behaviour is undefined.
 pub(crate) fn miri(env: &Env) -> anyhow::Result<()> {
     let probe = cmd!(env.sh, "rustup run nightly cargo miri --version");
     if probe.quiet().ignore_stdout().ignore_stderr().run().is_err() {
@@ -43,7 +44,7 @@ pub(crate) fn miri(env: &Env) -> anyhow::Result<()> {
         return Err(Missing::new("Miri", hint).into());
     }
     let _cases = cases(env);
-    // A property test writes what it has found to a file.
+    // A property test writes a failing case to a file.
     let _flags = env.sh.push_env("MIRIFLAGS", "-Zmiri-disable-isolation");
     let _target = env.sh.push_env("CARGO_TARGET_DIR", env.target.join("miri"));
     let mut failed = Vec::new();
@@ -64,9 +65,9 @@ pub(crate) fn miri(env: &Env) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// [`Missing`] without a nightly compiler; otherwise a test failed or the sanitizer found a defect.
+/// [`Missing`] without a nightly compiler. Otherwise a test failed, or the sanitizer found a defect.
 pub(crate) fn sanitize(env: &Env, options: &Sanitize) -> anyhow::Result<()> {
-    // The thread sanitizer must see what the standard library does, so that is built as well.
+    // The thread sanitizer must also see the accesses of the standard library, so that is built too.
     let (name, std): (_, &[&str]) = match options.sanitizer.as_str() {
         "address" => ("address", &[]),
         "thread" => ("thread", &["-Z", "build-std"]),

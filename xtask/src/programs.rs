@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The programs that `ci` runs and that are built for speed: the demo, the guest suite with its
+//! The optimised programs that `ci` runs: the demo, the guest suite with its
 //! device, and the fuzz targets. One build makes all of them, so that the crates and their
 //! dependencies are compiled once.
 
@@ -14,8 +14,8 @@ use xshell::{PushEnv, cmd};
 use crate::shell::Env;
 use crate::{foreground, guest};
 
-/// Which features a dependency has follows from all packages of a build, so each step names the
-/// same ones.
+/// The features of a dependency depend on all packages of a build, so each step names the same
+/// packages.
 pub(crate) const PACKAGES: [&str; 10] = [
     "--release",
     "--locked",
@@ -41,7 +41,7 @@ const TARGETS: [&str; 8] = [
     "replay",
 ];
 
-/// While the values live, cargo builds as `ci` does: with assertions, and not for figures.
+/// While the values exist, cargo builds as `ci` does: with assertions, and with few optimisations.
 pub(crate) fn settings(env: &Env) -> Vec<PushEnv<'_>> {
     let mut pushed = Vec::from(env.checked());
     // An emulated processor sets the pace of the guest suite, so building quickly matters more.
@@ -50,7 +50,7 @@ pub(crate) fn settings(env: &Env) -> Vec<PushEnv<'_>> {
     pushed
 }
 
-/// Builds everything, and what the guest boots from.
+/// Builds all programs and the guest's boot image.
 pub(crate) fn build(env: &Env) -> anyhow::Result<()> {
     let _settings = settings(env);
     cmd!(env.sh, "cargo build {PACKAGES...} {TARGETS...}").run()?;
@@ -62,7 +62,7 @@ pub(crate) fn directory(env: &Env) -> PathBuf {
     env.target.join("release")
 }
 
-/// Runs one of the programs that [`build`] has made; its exit code.
+/// Runs one of the programs that [`build`] has made, and returns its exit code.
 pub(crate) fn run(env: &Env, name: &str, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let program = directory(env).join(name);
     ensure!(program.exists(), "{} is not built", program.display());

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `publish`: the packages of the registry, built from what is in them. Nothing is uploaded.
+//! `publish`: builds the packages for the registry from their own files. Uploads nothing.
 
 use anyhow::ensure;
 use xshell::cmd;
 
 use crate::shell::Env;
 
-/// What every package contains.
+/// The files that every package contains.
 const CONTAINED: &[&str] = &[
     "CHANGELOG.md",
     "LICENSE-APACHE",
@@ -16,7 +16,7 @@ const CONTAINED: &[&str] = &[
     "src/lib.rs",
 ];
 
-/// Directories of code that is built in this repository only.
+/// Directories of code that can be built only in this repository.
 const LEFT_OUT: &[&str] = &["tests/", "benches/"];
 
 /// Makes each package, and builds it as a user of the registry would.
@@ -30,7 +30,7 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Looks into the packages, as `ci` does.
+/// Checks which files the packages contain, as `ci` does.
 pub(crate) fn contents(env: &Env) -> anyhow::Result<()> {
     let mut findings = Vec::new();
     let crates = env.crates()?;
@@ -41,11 +41,14 @@ pub(crate) fn contents(env: &Env) -> anyhow::Result<()> {
     }
     findings.iter().for_each(|finding| println!("{finding}"));
     ensure!(findings.is_empty(), "{} findings", findings.len());
-    println!("{} packages: each has what it should", crates.len());
+    println!(
+        "{} packages contain the required files and no unwanted ones",
+        crates.len()
+    );
     Ok(())
 }
 
-/// What is wrong with a package's list of files.
+/// Returns the missing files and the unwanted files of a package.
 fn check(files: &str) -> impl Iterator<Item = String> {
     let missing = CONTAINED
         .iter()
@@ -54,7 +57,7 @@ fn check(files: &str) -> impl Iterator<Item = String> {
     let superfluous = files
         .lines()
         .filter(|line| LEFT_OUT.iter().any(|directory| line.starts_with(directory)))
-        .map(|line| format!("{line} cannot be built outside of the repository; exclude it"));
+        .map(|line| format!("{line} cannot be built outside the repository; exclude it"));
     missing.chain(superfluous)
 }
 
@@ -63,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_with_all_files_is_fine() {
+    fn a_package_with_all_files_is_accepted() {
         let files = CONTAINED.join("\n");
         assert_eq!(check(&files).count(), 0);
     }
@@ -74,7 +77,7 @@ mod tests {
         let found: Vec<String> = check(&files).collect();
         let expected = [
             "CHANGELOG.md is missing",
-            "tests/suite/main.rs cannot be built outside of the repository; exclude it",
+            "tests/suite/main.rs cannot be built outside the repository; exclude it",
         ];
         assert_eq!(found, expected);
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `setup`: installs what the other commands need.
+//! `setup`: installs the tools that the other commands need.
 //!
-//! It is quick if everything is installed. It names what it cannot install, and the line to run.
+//! It is quick if everything is installed. For a tool that it cannot install, it prints the command
+//! to run.
 
 use anyhow::ensure;
 use xshell::cmd;
@@ -25,7 +26,7 @@ enum Origin {
     List(Tool),
 }
 
-/// Returns what the commands need, apart from the toolchain and a C linker.
+/// Returns the tools that the commands need, in addition to the toolchain and a C linker.
 fn needs() -> impl Iterator<Item = (&'static str, Origin)> {
     let fixed = [
         ("rustfmt", Origin::Component("rustfmt")),
@@ -38,11 +39,11 @@ fn needs() -> impl Iterator<Item = (&'static str, Origin)> {
         .chain(Tool::ALL.map(|tool| (tool.name, Origin::List(tool))))
 }
 
-/// Installs what is missing.
+/// Installs the missing tools.
 ///
 /// # Errors
 ///
-/// [`Missing`] if something is still missing.
+/// [`Missing`] if a tool is still missing.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     let mut missing = Vec::new();
     for (name, origin) in needs() {
@@ -121,7 +122,7 @@ fn apt(env: &Env, package: &str) -> anyhow::Result<()> {
     ensure!(Env::which("apt-get").is_some(), "apt-get is not installed");
     ensure!(
         cmd!(env.sh, "id -u").quiet().read()? == "0",
-        "only root can install packages"
+        "cannot install {package}: this requires root"
     );
     let _quiet = env.sh.push_env("DEBIAN_FRONTEND", "noninteractive");
     let install = || {

@@ -92,7 +92,7 @@ impl Env {
         foreground::run(command.current_dir(std::env::current_dir()?))
     }
 
-    /// While the values live, release builds keep their assertions and are not optimised as a
+    /// While the values exist, release builds keep their assertions and are not optimised as a
     /// whole, which would take longest. Several commands share the build.
     pub(crate) fn checked(&self) -> [PushEnv<'_>; 5] {
         let release = [

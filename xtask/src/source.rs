@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A Rust file, parsed just far enough for the rules: which text is code, which is comment, and
+//! A Rust file, parsed only as far as the rules need: which text is code, which is comment, and
 //! where the tests begin.
 
 mod scan;
@@ -10,9 +10,9 @@ use std::path::Path;
 /// One line of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// What the compiler reads, without the contents of string and character literals.
+    /// The text that the compiler reads, without the contents of string and character literals.
     pub(crate) code: String,
-    /// What the compiler skips, including the slashes.
+    /// The text that the compiler skips, including the slashes.
     pub(crate) comment: String,
 }
 
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_reach_over_comments_but_not_over_much_code() {
+    fn a_comment_applies_across_comments_but_not_across_much_code() {
         let source = Source::new(
             "a.rs",
             "// far\na();\n// near\n// and\n// long\nb();\nc();\n",

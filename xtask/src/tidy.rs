@@ -2,8 +2,8 @@
 
 //! `tidy`: the rules of this repository that no common tool checks.
 //!
-//! A rule is a function from the [`Tree`] to findings. It has a file of its own, with a test in
-//! which it passes and one in which it fails.
+//! A rule is a function from the [`Tree`] to findings. It has its own file, with a test in which it
+//! passes and one in which it fails.
 
 mod arrows;
 mod circles;

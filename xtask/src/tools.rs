@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tools that come neither with the toolchain nor with the system. Built packages of the versions
-//! and digests in the list are installed from the Python package index, within seconds.
+//! Tools that are part of neither the toolchain nor the system. They are installed within seconds,
+//! from built packages of the Python package index, in the versions and with the digests of a list.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use xshell::cmd;
 
 use crate::shell::{Env, Missing, is_program};
 
-/// The list, from the root of the repository.
+/// The path of the list from the root of the repository.
 const LIST: &str = "xtask/requirements.txt";
 
-/// A program, and the line that installs it.
+/// A program and the command that installs it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
@@ -32,7 +32,7 @@ pub(crate) const DENY: Tool = Tool {
     hint: "cargo install --locked cargo-deny",
 };
 
-/// Builds tests that count what they reach.
+/// Builds tests that record their coverage.
 pub(crate) const LLVM_COV: Tool = Tool {
     name: "cargo-llvm-cov",
     hint: "cargo install --locked cargo-llvm-cov",
@@ -78,7 +78,7 @@ impl Tool {
         found.ok_or_else(|| Missing::new(self.name, self.hint))
     }
 
-    /// Runs it at the root of the repository.
+    /// Runs the tool at the root of the repository.
     pub(crate) fn run(self, env: &Env, words: &[&str]) -> anyhow::Result<()> {
         let program = self.get(env)?;
         cmd!(env.sh, "{program} {words...}")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls that may block, on a thread of their own.
+//! Calls that may block, on a separate thread.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::poll::{Deadline, wait_until};
 
-/// A call on a thread of its own, which can block without blocking the test.
+/// A call on a separate thread, which can block without blocking the test.
 ///
 /// ```
 /// use std::io::{Read, Write};

@@ -55,7 +55,7 @@
 //! # Tools for tests of a transport
 //!
 //! - [`poll`]: readiness of real descriptors, and waits with a deadline.
-//! - [`call`]: calls that may block, on a thread of their own.
+//! - [`call`]: calls that may block, on a separate thread.
 //! - [`fd`]: information about descriptors from `/proc`.
 //! - [`pattern`]: data in which each byte shows its position in the stream; [`transfer`]: sends
 //!   much of it through a connection, with a way of waiting for each side.

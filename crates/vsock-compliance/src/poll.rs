@@ -106,7 +106,7 @@ impl PollReport {
     }
 }
 
-/// A descriptor that is registered in an epoll of its own.
+/// A descriptor that is registered in a separate epoll.
 ///
 /// ```
 /// use std::io::Write;

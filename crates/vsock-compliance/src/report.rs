@@ -227,7 +227,7 @@ mod tests {
     };
 
     #[test]
-    fn a_failure_names_rule_end_sentence_and_both_outcomes() {
+    fn a_failure_names_the_rule_the_end_the_sentence_and_both_outcomes() {
         let report = report(
             &[],
             Some(|| RuleBreach::unmet("a read to return Ok(0)", "it returned Ok(1)")),

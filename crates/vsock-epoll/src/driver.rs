@@ -116,7 +116,7 @@ impl MuxerDriver {
         })
     }
 
-    /// Returns an object that waits for events, possibly on a thread of its own while others use
+    /// Returns an object that waits for events, possibly on a separate thread while others use
     /// the driver. One is enough: each event is reported to only one of them, once.
     #[must_use]
     pub fn events(&self) -> DriverEvents {

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_credit_counts_and_the_largest_buffer_is_reported_as_one_less() {
+    fn the_newest_credit_counts_and_the_largest_buffer_is_reported_minus_one() {
         let cell = CreditCell::new();
         assert_eq!(cell.newest(), None);
         cell.report(credit(1));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_descriptor_is_ready_while_the_credit_is_not_the_known_one() {
+    fn the_descriptor_is_ready_while_the_credit_has_changed() {
         let cell = CreditCell::new();
         let fd = cell.await_change(None).ok();
         assert!(!is_ready(&cell));
@@ -206,7 +206,7 @@ mod tests {
             assert_eq!(is_ready(&cell), known.is_none());
         }
         cell.report(credit(1));
-        assert!(!is_ready(&cell), "it is no news");
+        assert!(!is_ready(&cell), "nothing has changed");
         cell.report(credit(2));
         cell.report(credit(3));
         assert!(is_ready(&cell));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_has_left_receives_nothing_and_has_no_descriptor() {
+    fn a_closed_end_receives_no_bytes_and_has_no_descriptor() {
         let cell = CreditCell::new();
         assert_ne!(cell.await_change(None).ok(), None);
         cell.close();

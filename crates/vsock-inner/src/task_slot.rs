@@ -64,7 +64,7 @@ impl TaskSlot {
     }
 
     /// For the waiting side, after it has [reclaimed](Self::reclaim) the slot: puts a task in. The
-    /// caller then sets the flag, and whoever clears it takes the task.
+    /// caller then sets the flag, and the side that clears it takes the task.
     pub(crate) fn lend(&self, task: Task) {
         // ORDER: Relaxed; partner: `reclaim`, on this side. Setting the flag afterwards publishes
         // this to `give_back`.

@@ -55,19 +55,19 @@ use crate::host::{HostBackend, SimHost, StreamKind};
 /// The configuration of a simulation.
 #[derive(Clone, Debug)]
 pub struct SimConfig {
-    /// The muxer's configuration.
+    /// The muxer's configuration. Default: that of [`Config`].
     pub muxer: Config,
-    /// How the event loop reports readiness.
+    /// How the event loop reports readiness. Default: edge-triggered.
     pub trigger: SimTrigger,
-    /// How the packets of one turn are passed to the device.
+    /// How the packets of one turn are passed to the device. Default: together.
     pub arrival: Arrival,
-    /// The maximum number of packets of the guest per turn.
+    /// The maximum number of packets of the guest per turn. Default: 256.
     pub tx_packets: usize,
-    /// The maximum number of bytes put into the guest's buffers per turn.
+    /// The maximum number of bytes put into the guest's buffers per turn. Default: 512 KiB.
     pub rx_bytes: usize,
-    /// The maximum number of events per wake-up.
+    /// The maximum number of events per wake-up. Default: 64.
     pub events: usize,
-    /// The number of turns after which a simulation that is not finished fails.
+    /// The number of turns after which a simulation that is not finished fails. Default: 100,000.
     pub turns: usize,
 }
 

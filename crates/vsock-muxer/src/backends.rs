@@ -40,7 +40,7 @@ pub(crate) struct Backend {
 pub(crate) enum Serves<'p> {
     /// Connections to these ports only.
     Ports(&'p [u32]),
-    /// Connections to every port without a backend of its own.
+    /// Connections to every port without its own backend.
     Rest,
     /// Connections to siblings.
     Siblings,

@@ -98,7 +98,7 @@ pub trait GuestBuffers {
     /// stream. `Done` contains the total number of bytes. After at least one byte, only a failure
     /// is reported instead, because a stream may report a failure only once.
     ///
-    /// The default implementation reads into memory of its own and then [puts](Self::put_bytes) the
+    /// The default implementation reads into its own memory and then [puts](Self::put_bytes) the
     /// bytes into one buffer after another.
     fn fill(
         &mut self,

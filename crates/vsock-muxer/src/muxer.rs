@@ -129,7 +129,7 @@ impl Muxer {
     }
 
     /// Adds a backend for host-initiated connections, and for guest connections to every port
-    /// without a backend of its own.
+    /// without its own backend.
     ///
     /// If several backends are added in this way, the first one serves these guest connections.
     /// Seqpacket connections go to the first one that [supports them](VsockBackend::has_seqpacket).

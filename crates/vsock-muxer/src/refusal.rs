@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_has_a_name_of_its_own() {
+    fn every_reason_has_a_unique_name() {
         let names: std::collections::BTreeSet<_> = RefusalReason::ALL
             .into_iter()
             .map(RefusalReason::name)

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_never_assigned_belongs_to_nothing() {
+    fn a_number_that_was_never_assigned_has_no_owner() {
         for bits in [0, 1, u64::from(u32::MAX), 1 << 62 | 1 << 32] {
             assert_eq!(Token::from(bits).owner(), None, "{bits:#x}");
         }

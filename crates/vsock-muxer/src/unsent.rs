@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_are_not_kept() {
+    fn an_empty_write_keeps_no_block() {
         assert!(Unsent::bytes(b"").is_none());
     }
 }

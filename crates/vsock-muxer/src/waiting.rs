@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn no_client_goes_while_there_is_room() {
+    fn no_client_is_evicted_while_there_is_room() {
         let mut waiting = Waiting::default();
         slots(&mut waiting, 0..3, Said::Nothing);
         assert_eq!(waiting.first_to_go(4), None);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn each_half_loses_its_oldest_when_it_has_more_than_its_share() {
+    fn each_half_evicts_its_oldest_client_beyond_its_share() {
         for (silent, begun, first) in [(4, 0, 0), (3, 1, 0), (2, 2, 0), (1, 3, 10), (0, 4, 10)] {
             let mut waiting = Waiting::default();
             slots(&mut waiting, 0..silent, Said::Nothing);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_speaks_becomes_the_youngest_of_those_that_have() {
+    fn a_client_that_sends_joins_the_other_half_as_its_youngest() {
         let mut waiting = Waiting::default();
         let early = waiting.add(Slot::new(7), Said::Nothing);
         slots(&mut waiting, 10..12, Said::Part);

@@ -141,7 +141,7 @@ settings! {
     /// Range: more than 0. Default: 2 s. The time starts when the guest receives the REQUEST, or,
     /// for a connection of the guest, when its REQUEST arrives.
     ///
-    /// A host client with a timeout of its own, such as `VsockInnerConfig::connect_timeout` of
+    /// A host client with its own timeout, such as `VsockInnerConfig::connect_timeout` of
     /// `vsock-inner`, learns that the guest does not answer only if that timeout is longer than
     /// this one and [`deliver_timeout`](Self::deliver_timeout) together. Otherwise, its own timeout
     /// expires first.

@@ -155,7 +155,7 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// Sets the limits of the guest's connections.
+    /// Sets the limits of the guest's connections. The default is that of [`Config`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -434,7 +434,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t98_a_device_that_starts_anew_begins_with_other_ports_than_the_one_before() {
+    fn t98_a_restarted_device_begins_with_other_ports_than_its_predecessor() {
         let cid = GuestCid::try_from(3).unwrap();
         let first = || {
             let muxer = muxer(cid, Config::default(), Vec::new()).unwrap();

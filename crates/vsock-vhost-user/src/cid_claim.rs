@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t11_a_cid_belongs_to_one_device_and_is_free_after_it() {
+    fn t11_a_cid_belongs_to_one_device_until_that_device_is_dropped() {
         let cid = GuestCid::try_from(0xFFFF_0001).unwrap();
         let first = CidClaim::new(cid).unwrap();
         assert!(CidClaim::new(cid).is_none());

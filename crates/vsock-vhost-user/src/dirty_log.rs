@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn t123_an_empty_write_and_a_log_that_is_off_mark_nothing() {
+    fn t123_an_empty_write_and_a_disabled_log_mark_no_page() {
         let log = log(1);
         log.mark(0, 0);
         log.switch(Marking::Off);

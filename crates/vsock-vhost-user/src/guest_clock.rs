@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn t108_the_time_of_a_pause_is_none_of_the_guests() {
+    fn t108_the_time_of_a_pause_does_not_count_for_the_guest() {
         let mut clock = GuestClock::default();
         assert_eq!(clock.at(tick(5)), tick(5));
         assert_eq!(clock.when(tick(9)), Some(tick(9)));

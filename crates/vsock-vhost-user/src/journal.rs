@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_a_line_that_is_repeated_goes_out_in_a_burst_and_then_with_the_number_of_the_others() {
+    fn t131_a_repeated_line_is_written_in_a_burst_and_then_with_a_count() {
         let mut journal = journal(3);
         logged();
         let count = Cell::new(0);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_no_line_and_no_guest_silences_another() {
+    fn t131_neither_a_line_nor_a_guest_silences_another() {
         let (noisy, other) = (journal(3), journal(4));
         logged();
         for _ in 0..100 {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_what_was_left_out_is_told_when_it_is_calm_or_the_device_goes() {
+    fn t131_omitted_lines_are_reported_after_a_quiet_interval_or_at_the_end() {
         let mut journal = journal(3);
         logged();
         let flood = |journal: &Journal| {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_a_line_that_is_left_out_wakes_the_teller_if_it_does_not_know_of_one() {
+    fn t131_the_first_omitted_line_wakes_the_reporter() {
         let (mut journal, mut events) = woken_journal(3);
         logged();
         let mut wakes = || events.wait(Some(Duration::ZERO)).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_the_logger_does_not_want_is_not_counted() {
+    fn a_line_that_the_logger_filters_out_is_not_counted() {
         let journal = journal(3);
         logged();
         for _ in 0..100 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A vsock device that runs as a process of its own, outside the VMM.
+//! A vsock device that runs as a separate process, outside the VMM.
 
 #![deny(unsafe_code)]
 

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn t120_a_short_file_is_named_and_nothing_of_its_table_is_mapped() {
+    fn t120_a_short_file_is_named_and_no_region_of_its_table_is_mapped() {
         let table = [region(0, PAGE, 0, 0), region(PAGE, 2 * PAGE, PAGE, 0)];
         let refused = map(&table, [file(PAGE), file(PAGE)], NotRequired);
         let refused = refused.err().unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn t120_a_file_that_may_shrink_is_refused_where_sealed_ones_are_demanded() {
+    fn t120_a_file_that_may_shrink_is_refused_if_sealed_files_are_required() {
         let (open, sealed) = (file(PAGE), file(PAGE));
         fcntl_add_seals(&sealed, SealFlags::SHRINK).unwrap();
         // Regular files have no seals.
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn t120_huge_pages_are_refused_where_they_may_be_missing_or_are_not_whole() {
+    fn t120_huge_pages_that_may_be_missing_or_partial_are_refused() {
         type Check = fn(&FileError) -> bool;
         // More memory than any system has.
         const TOO_MANY: u64 = 1 << 46;

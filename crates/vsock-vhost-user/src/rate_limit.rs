@@ -102,7 +102,7 @@ mod tests {
     const BURST_LEN: usize = BURST as usize;
 
     #[test]
-    fn t131_a_burst_goes_out_then_one_per_interval_which_tells_what_was_left_out() {
+    fn t131_a_burst_is_written_then_one_line_per_interval_with_the_omitted_count() {
         let mut limits = RateLimits::new();
         let now = Duration::from_secs(1);
         for _ in 0..BURST {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_what_was_left_out_is_told_once_when_it_is_calm() {
+    fn t131_omitted_lines_are_reported_once_after_a_quiet_interval() {
         let mut limits = RateLimits::new();
         for _ in 0..BURST + 3 {
             limits.admit(Duration::ZERO, 'a');
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_a_burst_is_saved_again_while_it_is_calm() {
+    fn t131_quiet_time_allows_another_burst() {
         let mut limits = RateLimits::new();
         for round in 0..3 {
             let now = INTERVAL * BURST * round;
@@ -173,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn t131_no_events_exceed_the_bound_and_every_one_is_told_or_counted(events in events()) {
+        fn t131_lines_stay_within_the_bound_and_each_is_written_or_counted(events in events()) {
             let mut limits = RateLimits::new();
             let mut logs: [Log; 3] = Default::default();
             let mut now = Duration::ZERO;

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn t119_a_full_eventfd_that_blocks_is_no_reason_to_wait() {
+    fn t119_a_full_blocking_eventfd_does_not_block_the_device() {
         for mut signaller in ways() {
             let eventfd = blocking();
             rustix::io::write(&eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();

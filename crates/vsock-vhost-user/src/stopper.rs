@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Stops a device, wherever its threads wait, and limits how long that takes.
+//! Stops a device, whatever its threads wait for, and limits how long that takes.
 //!
 //! The threads end one after another, and each notes its progress as a [`StopStage`]. A wait for
 //! the end fails after [`STOP_TIMEOUT`], and the stage then names the obstacle.

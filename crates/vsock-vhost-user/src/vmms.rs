@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use vsock_sockets::ListenerHandle;
 
-/// The VMMs of a device, one after the other.
+/// The VMMs of a device, one after another.
 pub(crate) enum Vmms {
     /// All VMMs that connect, until the device is stopped.
     Listening(ListenerHandle),

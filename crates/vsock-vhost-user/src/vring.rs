@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn t119_what_is_no_eventfd_is_given_up_until_there_is_another() {
+    fn t119_a_file_that_is_not_an_eventfd_is_abandoned_until_it_is_replaced() {
         let mut rig = Rig::new();
         let file = File::options().write(true).open("/dev/null").unwrap();
         drop(rig.vring.set_call(Some(file)));
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn t113_a_queue_goes_on_at_its_used_index() {
+    fn t113_a_queue_continues_at_its_used_index() {
         let mem = mapped(0x3000);
         let mut rig = Rig::new();
         let addresses = |descriptors| Addresses {
@@ -547,7 +547,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn t118_t122_whatever_a_front_end_gives_its_last_kick_is_heard_and_its_last_call_made(
+        fn t118_t122_in_any_order_the_last_kick_is_noticed_and_the_last_call_is_signalled(
             steps in vec(step(), 1..40)
         ) {
             follow(&steps);

@@ -370,7 +370,7 @@ impl Worker {
         let journal = &self.journal;
         self.event_loop
             .carry_out(now, &mut self.lifecycle, |handover| match handover {
-                // A socket whose close may block is closed by a thread of its own.
+                // A socket whose close may block is closed by a separate thread.
                 Handover::Close(stream) => drop(stream),
                 Handover::Failed(error) => tell(journal, &error),
             });
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_for_something_not_due_does_not_look_at_the_queues() {
+    fn a_timer_that_is_not_due_does_not_check_the_queues() {
         let memory = memory();
         let (mut worker, mut events) = running(&memory);
         step(&mut worker, &mut events, Duration::ZERO);
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_the_timer_tells_what_was_left_out_of_the_log() {
+    fn t131_the_timer_reports_lines_omitted_from_the_log() {
         let event_loop = MuxerDriver::new().unwrap();
         let mut journal = journal(&event_loop);
         logged();
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_a_driver_that_sets_up_queues_which_cannot_be_used_does_not_fill_the_log() {
+    fn t131_a_driver_that_sets_up_unusable_queues_does_not_fill_the_log() {
         let memory = memory();
         let (mut worker, mut events) = running(&memory);
         logged();

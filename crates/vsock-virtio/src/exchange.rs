@@ -64,7 +64,7 @@ pub struct QueueCounters {
     pub chains_used: u64,
     /// How many times an [`Outcome`] requested a notification of the guest.
     pub notifications_sent: u64,
-    /// Chains given back without a notification of their own, because the driver did not want one
+    /// Chains given back without a separate notification, because the driver did not want one
     /// or one notification covered several chains.
     pub notifications_spared: u64,
 }

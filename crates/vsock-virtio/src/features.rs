@@ -6,7 +6,7 @@ use thiserror::Error;
 use vsock_muxer::Muxer;
 use vsock_proto::SocketTypes;
 
-/// `VIRTIO_F_INDIRECT_DESC`: a chain may have a descriptor table of its own (virtio 1.3, 2.7.5.3).
+/// `VIRTIO_F_INDIRECT_DESC`: a chain may have its own descriptor table (virtio 1.3, 2.7.5.3).
 pub const F_INDIRECT_DESC: u64 = 1 << 28;
 /// `VIRTIO_F_EVENT_IDX`: each side names the entry for which it wants a notification (virtio 1.3,
 /// 2.7.7).

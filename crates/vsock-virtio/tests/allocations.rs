@@ -25,7 +25,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const LEN: usize = 40_000;
 
 #[test]
-fn no_packet_costs_an_allocation() {
+fn no_packet_allocates() {
     let payload = vec![7; LEN];
     let mut buffer = vec![0; 2 * LEN];
     for direct in [true, false] {

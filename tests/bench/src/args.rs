@@ -15,7 +15,7 @@ const QUICK_ROUNDS: usize = 3;
 const RUN: Duration = Duration::from_millis(100);
 const QUICK_RUN: Duration = Duration::from_millis(15);
 
-/// Compares vsock-inner with sockets, pipes, channels and tokio's streams, in one run.
+/// Compare vsock-inner with sockets, pipes, channels and tokio's streams, in one run
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 pub(crate) struct Args {
@@ -23,11 +23,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) filter: String,
 
-    /// Runs of each row; reliable figures need 7 or more [default: 7, with --quick 3]
+    /// The number of runs of each row; reliable figures need at least 7 [default: 7, or 3 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 
-    /// A few short runs: shows that everything works, not how fast it is
+    /// Make a few short runs, which show that everything works but not how fast it is
     #[arg(long)]
     quick: bool,
 
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long)]
     apart: bool,
 
-    /// Measure only the muxer, between a bare guest and bare streams: the cost of a packet
+    /// Measure only the muxer, between a minimal guest and minimal streams: the cost of a packet
     #[arg(long)]
     pub(crate) muxer: bool,
 
@@ -55,11 +55,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Hold idle connections of ROW (the bench starts itself with this)
+    /// Hold idle connections of ROW (the bench starts itself with this option)
     #[arg(long, value_name = "ROW", hide = true)]
     pub(crate) idle: Option<String>,
 
-    /// The number of idle connections
+    /// The number of idle connections whose cost is measured
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) connections: u64,
 }

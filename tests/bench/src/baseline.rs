@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_as_many_times_as_fast_as_its_median_round() {
+    fn a_cell_shows_the_median_ratio_of_its_rounds() {
         let rounds = [
             (results(10), results(20)),
             (results(10), results(40)),

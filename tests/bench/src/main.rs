@@ -4,7 +4,7 @@
 //!
 //! A *workload* (a stream, round trips, connections) has *cases* (the size of a write), and in each
 //! case every *row* (a transport, or a limit) does the same job. A *cell* is one row of one case
-//! and runs once per round. All cells of a case run one after the other, and ratios are taken
+//! and runs once per round. All cells of a case run one after another, and ratios are taken
 //! within a round, because a machine's speed changes from one second to the next.
 
 mod args;

@@ -166,6 +166,6 @@ mod tests {
         assert_eq!(cell.system_calls, None);
         cell.count(sample(200, Some(50)));
         assert_eq!(cell.system_calls, Some(0.25));
-        assert_eq!(cell.rates(), [200.0], "it is no round");
+        assert_eq!(cell.rates(), [200.0], "it is not a round");
     }
 }

@@ -27,7 +27,7 @@ const MOST_UNITS: u64 = 1 << 40;
 
 /// Runs all groups, round after round.
 ///
-/// The rows of a group run one after the other. Each round begins with another row, so that no row
+/// The rows of a group run one after another. Each round begins with another row, so that no row
 /// always runs after the same one.
 pub(crate) fn run(groups: &[Group], effort: Effort) -> Result<Vec<Cell>> {
     let watchdog = Watchdog::start();

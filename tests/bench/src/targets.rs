@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_reached_or_missed_by_its_median_ratio() {
+    fn the_median_ratio_decides_whether_an_aim_is_reached() {
         let results = Results {
             cells: vec![cell(UNIX, 310), cell(INNER_1M, 10)],
             ..Results::new(String::new(), 2)

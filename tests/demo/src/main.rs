@@ -26,14 +26,14 @@ use vsock_report::{Payload, Progress};
 
 use crate::way::Way;
 
-/// Sends a file to an echo service and back: through the in-process transport, through a Unix
-/// socket pair, and to a simulated guest.
+/// Send a file to an echo service and back: through the in-process transport, through a Unix socket
+/// pair, and to a simulated guest
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask demo", max_term_width = 100)]
 struct Args {
-    /// The file to send; 64 MiB of random bytes if none is named.
+    /// The file to send [default: 64 MiB of random bytes]
     file: Option<PathBuf>,
-    /// How often each way does the job; the table has the medians.
+    /// How many times the file takes each way; the table shows the medians
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 }
@@ -64,7 +64,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
             let first = *digest.get_or_insert(outcome.trip.digest);
             ensure!(
                 first == outcome.trip.digest,
-                "the file has changed meanwhile; send another"
+                "the file changed while it was sent; send another"
             );
             outcomes.push(outcome);
         }

@@ -24,7 +24,7 @@ fn file(name: &str, len: usize) -> PathBuf {
 }
 
 #[test]
-fn a_file_goes_there_and_comes_back_over_every_transport() {
+fn a_file_travels_there_and_back_over_every_transport() {
     let path = file("some", 3_000_001);
     let output = demo(&["--rounds", "1", path.to_str().unwrap()]);
     let said = String::from_utf8(output.stdout).unwrap();

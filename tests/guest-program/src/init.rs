@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The first program of the test guest. It loads the driver's modules, then runs the jobs that
-//! arrive over the second serial port, each in a thread of its own.
+//! arrive over the second serial port, each in a separate thread.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -52,7 +52,7 @@ fn work() -> anyhow::Result<()> {
     anyhow::bail!("the serial port has ended")
 }
 
-/// Runs a job in a thread of its own.
+/// Runs a job in a separate thread.
 fn start(request: Request, sockets: &Arc<Sockets>, output: &Output) -> anyhow::Result<()> {
     if let Job::Reboot = request.job {
         reboot(RebootMode::RB_AUTOBOOT).context("cannot reboot")?;

@@ -2,7 +2,7 @@
 
 //! The jobs that the host sends the guest, as lines of JSON over a serial port.
 //!
-//! Each job runs in a thread of its own, so a job that waits does not delay another. A socket has a
+//! Each job runs in a separate thread, so a job that waits does not delay another. A socket has a
 //! number, and exists from the job that opens it to the job that closes it.
 
 use std::net::Ipv4Addr;
@@ -210,7 +210,7 @@ pub enum Job {
         count: u32,
         window: u32,
     },
-    /// Opens and closes `count` connections to a port of a CID, one after the other. Each echoes
+    /// Opens and closes `count` connections to a port of a CID, one after another. Each echoes
     /// `bytes` bytes, if that is not zero. [`Answer::Moved`].
     Storm {
         cid: u32,

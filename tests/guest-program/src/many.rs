@@ -77,7 +77,7 @@ pub(crate) fn answer_each(sockets: &Sockets, group: Group) -> anyhow::Result<Ans
     Ok(moved(group.count.into(), None, End::Complete))
 }
 
-/// Opens connections one after the other, each closed before the next.
+/// Opens connections one after another, each closed before the next.
 pub(crate) fn storm(cid: u32, port: u32, count: u32, bytes: u32) -> anyhow::Result<Answer> {
     let mut message = vec![0; bytes as usize];
     for index in 0..count {

@@ -26,7 +26,7 @@ use crate::ttrpc::client::TtrpcClient;
 pub enum Work {
     /// This many calls, some of them at the same time, over one client.
     Calls(u32),
-    /// A stream in each direction, one after the other.
+    /// A stream in each direction, one after another.
     Streams {
         /// Bytes in each direction.
         bytes: u64,

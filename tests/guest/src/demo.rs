@@ -39,7 +39,7 @@ pub(crate) fn run(parts: &Parts, file: Option<&Path>, rounds: u32) -> anyhow::Re
             let first = *digest.get_or_insert(round.trip.digest);
             ensure!(
                 first == round.trip.digest,
-                "the file has changed meanwhile; send another"
+                "the file changed while it was sent; send another"
             );
             rounds.push(round);
         }

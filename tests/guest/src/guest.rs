@@ -31,7 +31,7 @@ type Waiting = Arc<Mutex<Table>>;
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    /// `None` once the guest is gone.
+    /// `None` once the guest has ended.
     jobs: Option<HashMap<u64, Sender<Result<Answer, Failure>>>>,
 }
 
@@ -142,7 +142,7 @@ impl Guest {
             let mut table = table(&self.waiting);
             table.next += 1;
             let id = table.next;
-            let jobs = table.jobs.as_mut().context("the guest is gone")?;
+            let jobs = table.jobs.as_mut().context("the guest has ended")?;
             jobs.insert(id, asker);
             id
         };
@@ -152,7 +152,7 @@ impl Guest {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .write_all(&text)
-            .context("the guest is gone")?;
+            .context("the guest has ended")?;
         Ok(Pending { answer, what })
     }
 

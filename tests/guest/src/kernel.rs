@@ -170,7 +170,7 @@ mod tests {
     use super::Version;
 
     #[test]
-    fn all_stands_for_each_debian_kernel_once() {
+    fn all_means_each_debian_kernel_once() {
         use Version::{All, System, V6_1, V6_12, V7};
         assert_eq!(Version::chosen(&[]), [System]);
         assert_eq!(Version::chosen(&[All]), [V6_1, V6_12, V7]);

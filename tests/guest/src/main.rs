@@ -48,13 +48,13 @@ use crate::tool::Missing;
 /// test.
 const LEFT_OUT: u8 = 77;
 
-/// Boots a stock Linux guest on a device and tests the device
+/// Boot a stock Linux guest on a device and test the device
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask guest")]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// What executes the guest's instructions
+    /// The accelerator that executes the guest's instructions
     #[arg(long, global = true, value_enum, default_value_t)]
     accelerator: Accelerator,
     /// The directory that contains our device's program [default: build it]
@@ -64,9 +64,9 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the guest suite
+    /// Run the guest suite
     Suite(Suite),
-    /// Sends a file to an echo service in the guest and back
+    /// Send a file to an echo service in the guest and back
     Demo {
         /// The file to send [default: 64 MiB of random bytes]
         file: Option<PathBuf>,
@@ -77,11 +77,11 @@ enum Command {
         #[arg(long, value_enum, default_value = "ours")]
         device: Kind,
     },
-    /// Downloads the kernel and builds the guest's programs
+    /// Download the kernel and build the guest's programs
     Prepare,
-    /// Installs vhost-device-vsock, which the benchmarks compare with
+    /// Install vhost-device-vsock, with which the benchmarks compare our devices
     Peer,
-    /// Compares our devices with vhost-device-vsock
+    /// Compare our devices with vhost-device-vsock
     Bench {
         /// Run only the workloads whose names contain this text
         #[arg(default_value = "")]
@@ -95,7 +95,7 @@ enum Command {
     },
 }
 
-/// Selects the tests, the devices and the kernels.
+/// The tests, the devices and the kernels of a run.
 #[derive(Debug, clap::Args)]
 struct Suite {
     /// Run only the tests whose names contain this text
@@ -104,15 +104,14 @@ struct Suite {
     /// Skip the tests whose names contain this text (repeatable)
     #[arg(long, value_name = "PART", conflicts_with = "kernel_tests")]
     skip: Vec<String>,
-    /// Run Linux's own vsock tests (`vsock_test`) between two guests, instead of our suite
-    ///
-    /// The kernel is Debian's backports kernel unless `--kernel` names another.
+    /// Run Linux's own vsock tests (`vsock_test`) between two guests instead of our suite, on Debian's
+    /// backports kernel unless `--kernel` names another
     #[arg(long, conflicts_with = "list")]
     kernel_tests: bool,
     /// The devices to test [default: both of ours]
     #[arg(long, value_enum)]
     device: Vec<Kind>,
-    /// The kernels to boot, one after the other
+    /// The kernels to boot, in this order
     #[arg(long, value_enum)]
     kernel: Vec<Version>,
     /// Debian's archive, if this machine's own sources do not name one: `http://HOST/debian`

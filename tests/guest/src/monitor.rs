@@ -74,7 +74,7 @@ impl Monitor {
     /// Runs a command. An error contains QEMU's own message.
     pub(crate) fn run(&mut self, command: &str, arguments: &Value) -> anyhow::Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
-        writeln!(self.output, "{request}").context("QEMU is gone")?;
+        writeln!(self.output, "{request}").context("QEMU has ended")?;
         loop {
             let mut line = self.line().with_context(|| format!("after {command}"))?;
             if let Some(answer) = line.get_mut("return") {
@@ -103,7 +103,7 @@ impl Monitor {
         let mut line = String::new();
         let read = self.input.read_line(&mut line);
         if read.context("QEMU's monitor does not answer")? == 0 {
-            bail!("QEMU is gone");
+            bail!("QEMU has ended");
         }
         Ok(serde_json::from_str(&line)?)
     }

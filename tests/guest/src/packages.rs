@@ -143,7 +143,7 @@ mod tests {
     use super::library;
 
     #[test]
-    fn a_library_is_what_the_loader_has_found() {
+    fn a_library_is_the_file_that_the_loader_found() {
         let line = "\tlibc.so.6 => /r/usr/lib/libc.so.6 (0x00007f)";
         assert_eq!(library(line), Some("/r/usr/lib/libc.so.6"));
         assert_eq!(library("\tlinux-vdso.so.1 (0x00007ffd)"), None);

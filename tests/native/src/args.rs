@@ -7,8 +7,8 @@ use clap::Parser;
 use crate::device::Named;
 use crate::row::{self, Row};
 
-/// Compares our devices with vhost-device-vsock, under a driver in this process that does what
-/// Linux's driver does.
+/// Compare our devices with vhost-device-vsock, under a driver in this process that behaves like
+/// Linux's driver
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench --native")]
 pub(crate) struct Args {
@@ -25,11 +25,11 @@ pub(crate) struct Args {
     )]
     pub(crate) devices: Vec<Named>,
 
-    /// Runs of each row on each device [default: 5, or 1 with --quick]
+    /// The number of runs of each row on each device [default: 5, or 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 
-    /// Short runs: shows that everything works, not how fast it is
+    /// Make short runs, which show that everything works but not how fast it is
     #[arg(long)]
     quick: bool,
 
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "REV")]
     pub(crate) baseline: Option<String>,
 
-    /// Only bulk between two guests: directly, and by a relay between two devices
+    /// Measure only bulk transfers between two guests: directly, and by a relay between two devices
     #[arg(long)]
     pub(crate) siblings: bool,
 
@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Embed the library for a guest with this CID (the bench starts itself with this)
+    /// Embed the library for a guest with this CID (the bench starts itself with this option)
     #[arg(long, value_name = "CID", requires = "directory", hide = true)]
     pub(crate) serve: Option<u32>,
 

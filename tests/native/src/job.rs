@@ -32,7 +32,7 @@ pub(crate) enum Task {
     Echo { connections: u32, flood: bool },
     /// Connect and send messages that the guest echoes.
     Ask { size: usize, count: u64 },
-    /// Accept this many connections one after the other, each until it ends.
+    /// Accept this many connections one after another, each until it ends.
     Accept { count: u64 },
     /// Connect and close this many times.
     Connect { count: u64 },

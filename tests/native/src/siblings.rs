@@ -185,7 +185,7 @@ mod tests {
     use super::{CIDS, Load, between};
 
     #[test]
-    fn what_a_guest_sends_arrives_at_the_other() {
+    fn bytes_that_a_guest_sends_reach_the_other_guest() {
         let directory = tempfile::tempdir().unwrap();
         let device = InProcess::start_siblings(CIDS, directory.path()).unwrap();
         let load = Load {

@@ -149,7 +149,7 @@ fn guest_asks(machine: &mut Machine, port: u32, count: u64) -> Result<Sample> {
     Ok(sample)
 }
 
-/// Runs round trips one after the other.
+/// Runs round trips one after another.
 fn turns(guest: &mut Guest, id: Id, count: u64) -> Result<Latencies> {
     let pattern = Pattern::new();
     let mut durations = Vec::new();

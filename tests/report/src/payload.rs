@@ -48,7 +48,7 @@ impl Payload {
             .with_context(|| format!("cannot read {name}; name a file that you may read"))?;
         ensure!(
             metadata.is_file(),
-            "{name} is not a regular file; name a file that you may read"
+            "{name} is not a regular file; name one that you can read"
         );
         Ok(Self {
             file: Some(path.to_owned()),
@@ -58,7 +58,7 @@ impl Payload {
 
     /// Its length in bytes.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    #[expect(clippy::len_without_is_empty, reason = "no caller needs it")]
     pub fn len(&self) -> u64 {
         self.len
     }

@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_share_the_one_core() {
+    fn both_sides_share_a_single_core() {
         let left = cores_after(Place::OneCore, Side::Left);
         assert_eq!(left.len(), 1);
         assert_eq!(left, cores_after(Place::OneCore, Side::Right));
     }
 
     #[test]
-    fn sides_apart_have_a_core_each_where_there_are_two() {
+    fn separated_sides_have_a_core_each_if_there_are_two() {
         let [left, right] = [Side::Left, Side::Right].map(|side| cores_after(Place::Apart, side));
         assert_eq!((left.len(), right.len()), (1, 1));
         assert_eq!(left == right, allowed_cores().unwrap().len() == 1);

@@ -28,7 +28,7 @@ impl Revision {
                 .args(["rev-parse", "--verify", "--end-of-options"])
                 .arg(format!("{name}^{{commit}}")),
         )
-        .with_context(|| format!("{name:?} is no revision of this repository"))?;
+        .with_context(|| format!("{name:?} is not a revision of this repository"))?;
         Ok(Self {
             commit,
             directory: std::path::absolute(directory)?,

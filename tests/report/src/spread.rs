@@ -52,7 +52,7 @@ mod tests {
     use super::Spread;
 
     #[test]
-    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+    fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
         let spread = Spread::of([4.0, 1.0, 3.0, 2.0]).unwrap();
         assert_eq!((spread.least, spread.median, spread.most), (1.0, 2.5, 4.0));
         assert_eq!(Spread::of([7.0, 9.0, 8.0]).unwrap().median, 8.0);

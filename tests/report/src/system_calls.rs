@@ -16,7 +16,7 @@ const TRACE_ROOTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracin
 #[non_exhaustive]
 pub enum SystemCallError {
     /// The tracepoint's number cannot be read.
-    #[error("cannot read {}; it takes a mounted tracefs and the right to read it", path.display())]
+    #[error("cannot read {}; this requires a mounted tracefs and permission to read it", path.display())]
     Tracepoint {
         /// The file that holds the number.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum SystemCallError {
         source: num::ParseIntError,
     },
     /// The kernel does not let this process count.
-    #[error("perf_event_open is not permitted; it takes root or CAP_PERFMON")]
+    #[error("perf_event_open is not permitted; this requires root or CAP_PERFMON")]
     Open(#[source] io::Error),
     /// The counter cannot be switched or read.
     #[error("a counter of system calls failed")]
@@ -84,7 +84,7 @@ impl SystemCallCounter {
         self.0.enable().map_err(SystemCallError::Counter)
     }
 
-    /// Stops counting and tells how many system calls the thread entered since the start.
+    /// Stops counting and returns how many system calls the thread has entered since the start.
     ///
     /// # Errors
     ///

@@ -98,7 +98,7 @@ mod tests {
     use super::{GroupedTable, digits};
 
     #[test]
-    fn three_digits_are_enough() {
+    fn three_digits_are_shown() {
         assert_eq!(digits(12345.6), "12346");
         assert_eq!(digits(12.345), "12.3");
         assert_eq!(digits(0.9876), "0.988");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_a_line_for_its_name() {
+    fn a_group_has_a_line_with_its_name() {
         let mut table = GroupedTable::new(&["rate\nMB/s"]);
         for group in ["first group, with a long name", "second"] {
             table.group(group);

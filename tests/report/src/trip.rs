@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_that_of_the_standard() {
+    fn the_digest_matches_the_standard() {
         let digest = trip(b"abc", b"abc").unwrap().digest.to_string();
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest, expected);

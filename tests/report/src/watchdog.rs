@@ -44,6 +44,6 @@ impl Watchdog {
 #[expect(clippy::exit, reason = "the stuck threads cannot be joined")]
 fn bark(doing: &str) {
     let seconds = LONGEST_SILENCE.as_secs();
-    eprintln!("the bench sees no end after {seconds} s: {doing}");
+    eprintln!("the bench has not ended after {seconds} s: {doing}");
     process::exit(STUCK);
 }

@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which steps run side by side.
+//! Decides which steps run side by side.
 //!
-//! A step says what it wants of the machine and what must end before it starts. Steps whose tests
-//! have deadlines mostly wait, so two of them share the machine. A step that only wants the
-//! processor fills it meanwhile, at a low priority. While no test runs there are two such steps:
-//! cargo starts a job for each core by itself, but at times it links, or waits for one crate.
+//! A step declares the load that it puts on the machine and the steps that must end before it
+//! starts. Steps whose tests have deadlines mostly wait, so two of them run at the same time. A
+//! step that only computes uses the rest of the processor, at a low priority. While no timed step
+//! runs, two computing steps do: cargo starts a job for each core, but sometimes all jobs wait for
+//! the linker or for one crate.
 
-/// What a step wants of the machine.
+/// The load that a step puts on the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Wants {
-    /// Next to nothing: it runs beside anything.
-    Little,
-    /// Cores, for as long as it takes. It gives way to a step that wants time.
+pub(super) enum Load {
+    /// Almost none: the step runs next to any others.
+    Light,
+    /// Every core, for as long as the step runs. It gives way to a timed step.
     Processor,
-    /// To be on time: its tests have deadlines.
-    Time,
+    /// The step's tests have deadlines, so they need a processor in time.
+    Timed,
 }
 
-/// What the plan must know of a step.
+/// The properties of a step that the plan needs.
 pub(super) trait Step {
-    /// What it wants.
-    fn wants(&self) -> Wants;
-    /// The names of the steps that must end before it starts, whether they pass or fail.
+    /// Returns the step's load.
+    fn load(&self) -> Load;
+    /// Returns the names of the steps that must end before this one starts, whether they pass or
+    /// fail.
     fn after(&self) -> &[&str];
-    /// Its own name.
+    /// Returns the step's name.
     fn name(&self) -> &str;
 }
 
@@ -35,10 +37,10 @@ enum State {
     Ended,
 }
 
-/// How many steps of a kind run at the same time.
+/// The maximum number of steps of one load that run at the same time.
 const SLOTS: usize = 2;
 
-/// The steps, and how far each of them is.
+/// The steps and the state of each.
 #[derive(Debug)]
 pub(super) struct Plan<'a, S> {
     steps: &'a [S],
@@ -53,17 +55,17 @@ impl<'a, S: Step> Plan<'a, S> {
         }
     }
 
-    /// Starts a step: returns the index of the first one in the table that can run now.
+    /// Marks the next step that can run now as running, and returns its index.
     pub(super) fn start(&mut self) -> Option<usize> {
         let next = (0..self.steps.len())
             .filter(|&step| self.states[step] == State::Waits && self.is_ready(step))
-            // These have the longest chain of steps before them.
-            .min_by_key(|&step| self.steps[step].wants() != Wants::Time)?;
+            // Timed steps come first: they end the longest chains of steps.
+            .min_by_key(|&step| self.steps[step].load() != Load::Timed)?;
         self.states[next] = State::Runs;
         Some(next)
     }
 
-    /// Notes that a step has ended.
+    /// Records that a step has ended.
     pub(super) fn end(&mut self, step: usize) {
         self.states[step] = State::Ended;
     }
@@ -74,19 +76,19 @@ impl<'a, S: Step> Plan<'a, S> {
             let find = self.steps.iter().position(|other| other.name() == *name);
             find.is_none_or(|other| self.states[other] == State::Ended)
         };
-        let timed = self.running(Wants::Time);
-        let fits = match step.wants() {
-            Wants::Little => true,
-            Wants::Time => timed < SLOTS,
-            Wants::Processor => self.running(Wants::Processor) < SLOTS - timed.min(1),
+        let timed = self.running(Load::Timed);
+        let fits = match step.load() {
+            Load::Light => true,
+            Load::Timed => timed < SLOTS,
+            Load::Processor => self.running(Load::Processor) < SLOTS - timed.min(1),
         };
         fits && step.after().iter().all(ended)
     }
 
-    fn running(&self, kind: Wants) -> usize {
+    fn running(&self, kind: Load) -> usize {
         let steps = self.steps.iter().zip(&self.states);
         steps
-            .filter(|(step, state)| **state == State::Runs && step.wants() == kind)
+            .filter(|(step, state)| **state == State::Runs && step.load() == kind)
             .count()
     }
 }
@@ -95,10 +97,10 @@ impl<'a, S: Step> Plan<'a, S> {
 mod tests {
     use super::*;
 
-    struct Example(&'static str, Wants, &'static [&'static str]);
+    struct Example(&'static str, Load, &'static [&'static str]);
 
     impl Step for Example {
-        fn wants(&self) -> Wants {
+        fn load(&self) -> Load {
             self.1
         }
 
@@ -120,11 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn a_step_starts_when_all_that_it_follows_have_ended() {
+    fn a_step_starts_when_all_steps_it_follows_have_ended() {
         let steps = [
-            Example("a", Wants::Little, &[]),
-            Example("b", Wants::Little, &[]),
-            Example("c", Wants::Little, &["a", "b"]),
+            Example("a", Load::Light, &[]),
+            Example("b", Load::Light, &[]),
+            Example("c", Load::Light, &["a", "b"]),
         ];
         let mut plan = Plan::new(&steps);
         assert_eq!(started(&mut plan), ["a", "b"]);
@@ -135,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn two_steps_that_want_the_processor_run_at_the_same_time() {
-        let steps = ["a", "b", "c"].map(|name| Example(name, Wants::Processor, &[]));
+    fn two_steps_that_share_the_processor_run_at_the_same_time() {
+        let steps = ["a", "b", "c"].map(|name| Example(name, Load::Processor, &[]));
         let mut plan = Plan::new(&steps);
         assert_eq!(started(&mut plan), ["a", "b"]);
         plan.end(1);
@@ -144,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn one_step_fills_the_processor_beside_two_that_want_time() {
+    fn one_step_fills_the_processor_next_to_two_that_need_time() {
         let steps = [
-            Example("work", Wants::Processor, &[]),
-            Example("more", Wants::Processor, &[]),
-            Example("x", Wants::Time, &[]),
-            Example("y", Wants::Time, &[]),
-            Example("z", Wants::Time, &[]),
+            Example("work", Load::Processor, &[]),
+            Example("more", Load::Processor, &[]),
+            Example("x", Load::Timed, &[]),
+            Example("y", Load::Timed, &[]),
+            Example("z", Load::Timed, &[]),
         ];
         let mut plan = Plan::new(&steps);
         assert_eq!(started(&mut plan), ["x", "y", "work"]);
@@ -161,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_wants_time_does_not_wait_for_the_processor() {
+    fn a_step_that_needs_time_does_not_wait_for_the_processor() {
         let steps = [
-            Example("a", Wants::Processor, &[]),
-            Example("b", Wants::Processor, &[]),
-            Example("c", Wants::Little, &[]),
-            Example("d", Wants::Time, &["c"]),
-            Example("e", Wants::Processor, &[]),
+            Example("a", Load::Processor, &[]),
+            Example("b", Load::Processor, &[]),
+            Example("c", Load::Light, &[]),
+            Example("d", Load::Timed, &["c"]),
+            Example("e", Load::Processor, &[]),
         ];
         let mut plan = Plan::new(&steps);
         assert_eq!(started(&mut plan), ["a", "b", "c"]);
@@ -180,19 +182,19 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_wants_little_starts_beside_any_others() {
+    fn a_light_step_starts_next_to_any_others() {
         let steps = [
-            Example("a", Wants::Processor, &[]),
-            Example("b", Wants::Time, &[]),
-            Example("c", Wants::Little, &[]),
+            Example("a", Load::Processor, &[]),
+            Example("b", Load::Timed, &[]),
+            Example("c", Load::Light, &[]),
         ];
         let mut plan = Plan::new(&steps);
         assert_eq!(started(&mut plan), ["b", "a", "c"]);
     }
 
     #[test]
-    fn a_step_that_is_not_in_the_table_holds_nothing_up() {
-        let steps = [Example("a", Wants::Little, &["setup"])];
+    fn a_step_that_is_not_in_the_table_delays_no_other() {
+        let steps = [Example("a", Load::Light, &["setup"])];
         let mut plan = Plan::new(&steps);
         assert_eq!(started(&mut plan), ["a"]);
     }

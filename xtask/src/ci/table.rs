@@ -8,9 +8,9 @@ use std::time::Duration;
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Outcome {
     Passed,
-    /// With the reason.
+    /// The step failed, for this reason.
     Failed(String),
-    /// For want of a tool, which the reason names.
+    /// A tool is missing, which the reason names.
     LeftOut(String),
 }
 
@@ -19,7 +19,7 @@ pub(super) enum Outcome {
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) outcome: Outcome,
-    /// How long it took, beside the others.
+    /// How long the step took while others ran.
     pub(super) time: Duration,
 }
 
@@ -34,7 +34,7 @@ impl Row {
     }
 }
 
-/// The rows, how long the run took, and how many steps ended in each way.
+/// Returns the rows, the duration of the run, and the number of steps with each outcome.
 pub(super) fn table(rows: &[Row], total: Duration) -> String {
     let mut text = format!("{:<12}{:<10}{:>9}\n", "step", "result", "seconds");
     for row in rows {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The targets under libFuzzer, which records what each input reaches and keeps those that reach
-//! something new.
+//! Runs the targets under libFuzzer, which records the code that each input reaches, and keeps the
+//! inputs that reach new code.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,20 +13,20 @@ use xshell::cmd;
 use super::PACKAGE;
 use crate::shell::Env;
 
-/// The flags with which a stable compiler counts what is reached. libFuzzer itself is a library.
+/// The flags with which a stable compiler records coverage. libFuzzer itself is a library.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 const PROGRAM: &str = "vsock-fuzz-guided";
 /// The compiler that libFuzzer needs.
 const COMPILER: (&str, &str) = ("c++", "g++");
-/// The limits of an input's bytes, of its seconds and of the MiB of memory.
+/// The limits of an input: bytes, seconds, and MiB of memory.
 const LIMITS: [&str; 3] = ["-max_len=2048", "-timeout=60", "-rss_limit_mb=4096"];
 /// The number of lines shown from the log of a failed target.
 const SHOWN: usize = 40;
 
-/// Drives one target, or all targets one after the other. Inputs that reached something new stay in
-/// the build directory, and the next run begins with them.
+/// Runs one target, or all targets in turn. Inputs that reached new code stay in the build
+/// directory, and the next run begins with them.
 pub(super) fn run(
     env: &Env,
     target: Option<&str>,
@@ -40,7 +40,7 @@ pub(super) fn run(
         names.retain(|name| name == target);
         ensure!(
             !names.is_empty(),
-            "no target is named {target}; expected one of {all}"
+            "invalid target {target}: expected one of {all}"
         );
     }
     let directory = env.target.join("fuzz-guided");
@@ -131,7 +131,7 @@ mod tests {
     use super::summary;
 
     #[test]
-    fn the_last_figures_of_a_log_count() {
+    fn the_last_figures_in_a_log_count() {
         let log = "#2\tINITED cov: 10 ft: 11 corp: 1/1b exec/s: 0 rss: 34Mb\n\
                    #9\tNEW    cov: 12 ft: 14 corp: 2/3b lim: 4 exec/s: 0 rss: 34Mb\n\
                    Done 15 runs in 2 second(s)\nstat::number_of_executed_units: 15\n";

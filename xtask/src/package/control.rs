@@ -10,7 +10,7 @@ use xshell::cmd;
 use super::{NAME, files};
 use crate::shell::Env;
 
-/// What is known about the package before its files are complete.
+/// The properties of the package that are known before its files are complete.
 #[derive(Debug)]
 pub(super) struct Control {
     version: String,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_line_of_a_field_is_a_point() {
+    fn an_empty_line_in_a_field_is_a_full_stop() {
         assert_eq!(paragraph("a\n\n  b"), " a\n .\n   b");
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The licences of the libraries that are built into the program.
+//! The licences of the libraries that are linked into the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_tests_need_is_not_inside() {
+    fn files_that_only_tests_need_are_not_inside() {
         let edge = |id: &str, kind: Value| json!({"pkg": id, "dep_kinds": [{"kind": kind}]});
         let metadata = json!({
             "packages": [{"name": NAME, "id": "p"}],

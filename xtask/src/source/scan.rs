@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_ends_in_r_begins_no_string() {
+    fn a_name_that_ends_in_r_does_not_begin_a_string() {
         assert_eq!(code("for\"x\""), ["for\"\""]);
     }
 }

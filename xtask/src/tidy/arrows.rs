@@ -5,7 +5,7 @@
 use super::tree::{Dependency, Finding, Tree};
 
 /// Each library crate, with the crates of this repository that it may depend on. It may also depend
-/// on whatever those depend on.
+/// on the dependencies of those.
 const ARROWS: &[(&str, &[&str])] = &[
     ("vsock-backend-api", &[]),
     ("vsock-proto", &[]),
@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// The crates that make no system calls, with every external crate that they may depend on. In
-/// `vsock-backend-api`, what makes system calls is behind features.
+/// `vsock-backend-api`, the code that makes system calls needs a feature.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("vsock-backend-api", &["vm-memory", "rustix"]),
     ("vsock-proto", &["thiserror"]),
@@ -53,7 +53,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     for package in tree.packages.iter().filter(|package| package.library) {
         let name = &package.name;
         if !ARROWS.iter().any(|(known, _)| known == name) {
-            let text = "this crate has no line in the table of arrows";
+            let text = "this crate has no row in the table of xtask/src/tidy/arrows.rs; add one";
             findings.push(Finding::new(name, text));
         }
         let complaints = package
@@ -65,7 +65,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// Returns what is wrong with a dependency, if anything is.
+/// Returns the error in a dependency, if there is one.
 fn complaint(from: &str, to: &Dependency) -> Option<String> {
     let name = &to.name;
     match (to.local, to.dev) {
@@ -73,11 +73,12 @@ fn complaint(from: &str, to: &Dependency) -> Option<String> {
         // Tests may use any crate. But a dependency with a version must be published first, so two
         // crates that wait for each other could never be published.
         (true, true) if to.versioned && may_point(name, from) => Some(format!(
-            "must name no version of {name}, which depends on it"
+            "must not name a version of {name}, which depends on it"
         )),
         (false, false) => {
             let (_, allowed) = OUTSIDE.iter().find(|(of, _)| *of == from)?;
-            let text = format!("must not depend on {name}, which is not in its table");
+            let text =
+                format!("must not depend on {name}: its table in arrows.rs does not list it");
             (!allowed.contains(&name.as_str())).then_some(text)
         }
         _ => None,
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn arrows_point_down_and_may_skip_a_step() {
+    fn arrows_point_down_and_may_skip_a_layer() {
         let by_path = Dependency {
             versioned: false,
             ..for_tests()
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn crates_that_ask_nothing_of_the_system_take_only_what_is_listed() {
+    fn crates_without_system_calls_use_only_listed_dependencies() {
         for (from, to, found) in [
             ("vsock-backend-api", "log", 1),
             ("vsock-backend-api", "vm-memory", 0),

@@ -172,7 +172,7 @@ impl<'a> Crate<'a> {
         self.child(file, name).is_some() || imports.any(|import| import.name == name)
     }
 
-    /// Returns the path that such a name stands for.
+    /// Returns the path to which such a name refers.
     fn member(&self, file: usize, name: &str, depth: usize) -> Option<usize> {
         if let Some(child) = self.child(file, name) {
             return Some(child);
@@ -227,7 +227,7 @@ mod tests {
     const ROOT: (&str, &str) = ("lib.rs", "mod a;\nmod b;\npub use a::A;\npub use b::B;\n");
 
     #[test]
-    fn arrows_one_way_are_fine() {
+    fn one_way_arrows_are_accepted() {
         let a = ("a.rs", "use crate::b::B;\npub struct A(B);\n");
         let b = (
             "b.rs",
@@ -248,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn the_detour_by_the_root_is_found() {
+    fn a_circle_through_the_root_is_found() {
         let a = ("a.rs", "use crate::{B, Other};\n");
         let b = ("b.rs", "use super::A;\n");
         assert_eq!(circles(&[ROOT, a, b]).len(), 2);
     }
 
     #[test]
-    fn a_child_may_use_its_parent_that_only_hands_it_on() {
+    fn a_child_may_use_a_parent_that_only_re_exports_it() {
         let child = ("a/child.rs", "use super::A;\npub struct C(A);\n");
         let hands_on = ("a.rs", "mod child;\npub use child::C;\npub struct A;\n");
         assert_eq!(circles(&[ROOT, hands_on, child]), [""; 0]);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn crates_from_outside_are_no_files() {
+    fn external_crates_are_not_files() {
         let a = (
             "a.rs",
             "use b::B;\nuse log;\nfn f() { log::info!(); Self::g(); }\n",

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_dependency_is_fine() {
+    fn a_listed_dependency_is_accepted() {
         assert_eq!(
             findings("| crate | for |\n|---|---|\n| `log` | logging |\n"),
             [""; 0]
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_listed_is_found() {
+    fn an_unlisted_dependency_is_found() {
         assert_eq!(
             findings("The word `log` alone.\n"),
             ["has no line for `log`"]

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_head_is_fine() {
+    fn a_valid_head_is_accepted() {
         assert_eq!(
             findings(&format!(
                 "{LICENCE}\n\n//! Good.\n\nuse std::io;\n\n/// Good.\npub mod a;\n"

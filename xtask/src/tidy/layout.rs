@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where files are and what they are called.
+//! The places and names of files.
 
 use std::collections::BTreeSet;
 
 use super::tree::{Finding, Tree};
 
-/// What the root may contain, apart from names that begin with a dot.
+/// The names that the root may contain, in addition to those that begin with a dot.
 const TOP: &[&str] = &[
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -42,7 +42,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         .map(|name| {
             Finding::new(
                 name,
-                "is not on the list of what the root may contain; move it into a directory",
+                "is not in the list of names that the root may contain; move it into a directory",
             )
         })
         .chain(decisions(&paths))
@@ -65,7 +65,7 @@ fn decisions(paths: &[&str]) -> Vec<Finding> {
         .map(|(index, name)| {
             Finding::new(
                 format!("{DECISIONS}{name}"),
-                format!("is not number {}", wanted(index)),
+                format!("expected a name that begins with {}", wanted(index)),
             )
         })
         .collect()
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_files_are_fine() {
+    fn the_usual_files_are_accepted() {
         let paths = [
             "Cargo.toml",
             ".ci/run",
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn something_new_in_the_root_is_found() {
+    fn a_new_file_in_the_root_is_found() {
         assert_eq!(
             findings(&["notes.txt", "scripts/a.sh"]),
             ["notes.txt", "scripts"]
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_twins_among_decisions_are_found() {
+    fn missing_and_duplicate_decision_numbers_are_found() {
         assert_eq!(
             findings(&["docs/adr/0001-a.md", "docs/adr/0003-b.md"]),
             ["docs/adr/0003-b.md"]

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn two_public_types_of_a_name_are_found() {
+    fn two_public_types_with_one_name_are_found() {
         let b = "mod m {\n    pub unsafe trait Limits: Send {}\n}\n";
         assert_eq!(
             findings("pub struct Limits<T>(T);\n", b),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn private_types_re_exports_and_functions_may_share_it() {
+    fn private_types_re_exports_and_functions_may_share_a_name() {
         assert_eq!(
             findings("pub struct Limits;\n", "pub(crate) struct Limits;\n"),
             [""; 0]

@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argued_ordering_is_fine() {
+    fn an_explained_ordering_is_accepted() {
         assert_eq!(
             findings(
                 "use std::sync::atomic::{AtomicBool, Ordering};\n\
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn one_without_an_argument_is_found() {
+    fn an_unexplained_ordering_is_found() {
         assert_eq!(findings("// Not argued.\na.load(Ordering::Acquire);\n"), 1);
         assert_eq!(
             findings(&format!(
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn comparing_is_no_memory_ordering() {
+    fn comparing_is_not_a_memory_ordering() {
         assert_eq!(findings("a.cmp(b) == Ordering::Less;\n"), 0);
     }
 

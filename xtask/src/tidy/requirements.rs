@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tree::{Finding, Tree};
 
-/// Where the table is.
+/// The page that contains the table.
 const TABLE: &str = "docs/requirements.md";
-/// The numbers that must have a row: those of the protocol, and those of defects seen in practice.
+/// Returns the numbers that must have a row: requirements of the protocol, and requirements that
+/// follow from defects found in practice.
 const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=112;
 const FIELD: [u32; 17] = [
     118, 119, 120, 122, 124, 125, 126, 127, 128, 129, 130, 131, 132, 133, 134, 135, 136,
 ];
-/// What may replace the tests' names, followed by the reason why no defect is possible.
+/// The words that can replace the names of tests. The reason why no defect is possible follows them.
 const INSTEAD: &str = "construction: ";
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -67,7 +68,7 @@ fn function(code: &str) -> Option<&str> {
     rest.split_once('(').map(|(name, _)| name)
 }
 
-/// Returns what is wrong with the last column.
+/// Returns the errors in the last column.
 fn complaints(number: u32, shown_by: &str, tests: &BTreeSet<&str>) -> Vec<String> {
     if shown_by.starts_with(INSTEAD) {
         return Vec::new();
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_for_every_number_with_tests_that_exist_is_good() {
+    fn a_row_for_every_number_with_existing_tests_is_accepted() {
         let good = findings(|n| match n {
             1 => "| T1 | x | `t1_header` |\n".to_owned(),
             2 => "| T2 | x | construction: no lock |\n".to_owned(),

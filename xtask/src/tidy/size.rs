@@ -32,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_too_many_is_found() {
+    fn a_file_one_line_too_long_is_found() {
         assert_eq!(
             check(&Tree::new([(
                 "crates/a/src/a.rs",

@@ -4,7 +4,7 @@
 
 use super::tree::{Finding, Tree};
 
-/// The files and directories that may contain it. A new line needs an ADR.
+/// The files and directories that may contain `unsafe`. A new line needs an ADR.
 const ALLOWED: &[&str] = &[
     "crates/vsock-inner/src/pipe.rs",
     "crates/vsock-inner/src/pipe/",
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn argued_and_in_its_place_it_is_fine() {
+    fn explained_unsafe_in_a_listed_file_is_accepted() {
         let text = "// SAFETY: the pointer is ours.\nunsafe { *p };\n\
                     /// # Safety\n///\n/// Ours.\nunsafe fn f() {}\n";
         assert_eq!(findings("crates/vsock-inner/src/pipe.rs", text), 0);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_argument_it_is_found() {
+    fn unexplained_unsafe_is_found() {
         assert_eq!(
             findings("crates/vsock-inner/src/pipe/block.rs", "unsafe { *p };\n"),
             1
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_its_place_it_is_found() {
+    fn unsafe_outside_the_listed_files_is_found() {
         assert_eq!(
             findings(
                 "crates/vsock-inner/src/stream.rs",

@@ -365,7 +365,7 @@ fn a_descriptor_watched_again_or_unwatched_is_not_retried() {
 }
 
 #[test]
-fn t132_a_panic_passes_through_when_everything_is_told() {
+fn t132_a_panic_passes_through_once_everything_is_reported() {
     let mut rig = Rig::new();
     let mut pairs = [(); 2].map(|()| UnixStream::pair().unwrap());
     for (near, far) in &mut pairs {
@@ -378,7 +378,7 @@ fn t132_a_panic_passes_through_when_everything_is_told() {
 }
 
 #[test]
-fn t132_a_panic_passes_through_when_everything_is_carried_out() {
+fn t132_a_panic_passes_through_once_everything_is_done() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut rig = Rig::new();
     let now = rig.driver.now();

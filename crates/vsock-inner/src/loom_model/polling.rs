@@ -157,7 +157,7 @@ fn a_wake_up_in_flight_finds_no_closed_descriptor() {
 }
 
 #[test]
-fn dropping_the_last_half_makes_an_edge_and_the_end_is_gone() {
+fn dropping_the_last_half_makes_an_edge_and_closes_the_end() {
     explore(|| {
         let (near, far) = pair(8);
         let (reader, writer) = near.into_split();

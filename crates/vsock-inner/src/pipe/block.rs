@@ -67,7 +67,7 @@ impl Block {
             handle_alloc_error(layout)
         };
         let first = memory.cast::<Self>();
-        // SAFETY: that number of blocks was allocated, one after the other.
+        // SAFETY: that number of blocks was allocated, one after another.
         (0..Self::SLAB).map(move |at| unsafe { first.add(at) })
     }
 
@@ -76,7 +76,7 @@ impl Block {
     ///
     /// # Safety
     ///
-    /// No one else may be using the block.
+    /// No other thread may be using the block.
     #[cfg(not(all(test, loom)))]
     pub(super) unsafe fn initialise(block: NonNull<Self>) {
         // SAFETY: the memory is large enough, and the caller's alone.
@@ -87,7 +87,7 @@ impl Block {
 
     /// # Safety
     ///
-    /// No one else may be using the block.
+    /// No other thread may be using the block.
     #[cfg(all(test, loom))]
     pub(super) unsafe fn initialise(block: NonNull<Self>) {
         let fresh = Self {

@@ -319,7 +319,7 @@ impl Consumer {
     }
 }
 
-/// Copies the pieces it receives to `part`, one after the other.
+/// Copies the pieces it receives to `part`, one after another.
 fn fill(mut part: &mut [u8]) -> impl FnMut(&[u8]) {
     move |bytes| {
         let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());

@@ -8,36 +8,39 @@ use vsock_proto::{GuestCid, SocketTypes};
 /// default sizes.
 #[derive(Clone, Debug)]
 pub struct GuestConfig {
-    /// The guest's CID.
+    /// The guest's CID. Default: 3.
     pub cid: GuestCid,
-    /// The socket types that the driver has negotiated.
+    /// The socket types that the driver has negotiated. Default: all.
     pub types: SocketTypes,
     /// The receive buffer of a new socket in bytes (`SO_VM_SOCKETS_BUFFER_SIZE`).
+    /// Default: 256 KiB.
     pub buf_alloc: u32,
-    /// How many receive buffers the driver provides.
+    /// How many receive buffers the driver provides. Default: 128.
     pub rx_buffers: usize,
     /// The size of each receive buffer in bytes, including the header. With 44 bytes there is no
-    /// room for payload; with fewer, not even for a header.
+    /// room for payload; with fewer, not even for a header. Default: 4096.
     pub rx_buffer_bytes: usize,
     /// The size of the transmit queue in packets. If this many replies wait for it, the driver
-    /// stops handling received packets.
+    /// stops handling received packets. Default: 128.
     pub tx_packets: usize,
     /// The cost of each received packet in bytes, in addition to its payload. A kernel of 2026
     /// resets a connection whose packets cost more than its buffer holds; 0 simulates an older one.
+    /// Default: 576.
     pub packet_overhead: u32,
     /// Whether a packet of at most 128 bytes is merged into the previous one, if that has room in
     /// its buffer and does not end a message. Every Linux with a packet overhead does this.
+    /// Default: `true`.
     pub merges_small_packets: bool,
     /// Whether a sender never has more in flight than its own receive buffer holds, whatever credit
-    /// the peer gives.
+    /// the peer gives. Default: `true`.
     pub caps_credit: bool,
     /// Whether a reader that has left less than it waits for (`SO_RCVLOWAT`; by default, nothing)
     /// reports credit immediately. Older kernels do so only when less than a packet of 64 KiB is
-    /// left of the window, as far as the peer knows.
+    /// left of the window, as far as the peer knows. Default: `true`.
     pub updates_when_empty: bool,
-    /// How long a connect waits for its answer.
+    /// How long a connect waits for its answer. Default: 2 s.
     pub connect_timeout: Duration,
-    /// How long a closed socket waits for the peer's RST before it sends one.
+    /// How long a closed socket waits for the peer's RST before it sends one. Default: 8 s.
     pub close_timeout: Duration,
 }
 

@@ -9,7 +9,7 @@ use vsock_proto::Port;
 use super::{NoPortLeft, PortAllocator};
 
 #[test]
-fn t94_the_search_ends_when_all_are_taken() {
+fn t94_the_search_ends_when_all_ports_are_taken() {
     let mut ports = PortAllocator::new(10..13);
     let leases: Vec<_> = (0..3).map(|_| ports.lease(|_| false).unwrap()).collect();
     assert_eq!(ports.lease(|_| false).unwrap_err(), NoPortLeft { ports: 3 });
@@ -19,14 +19,14 @@ fn t94_the_search_ends_when_all_are_taken() {
 }
 
 #[test]
-fn t94_a_taken_first_port_is_stepped_over() {
+fn t94_a_first_port_in_use_is_skipped() {
     let mut ports = PortAllocator::new(10..12);
     let lease = ports.lease(|port| port == Port::new(10)).unwrap();
     assert_eq!(lease.port(), Port::new(11));
 }
 
 #[test]
-fn t94_the_range_may_end_at_the_end_of_the_numbers() {
+fn t94_the_range_may_end_at_the_largest_port() {
     let mut ports = PortAllocator::new(u32::MAX - 1..u32::MAX);
     let last = Port::new(u32::MAX - 1);
     let lease = ports.lease(|_| false).unwrap();
@@ -37,7 +37,7 @@ fn t94_the_range_may_end_at_the_end_of_the_numbers() {
 }
 
 #[test]
-fn t95_a_port_that_the_guest_uses_is_neither_given_out_nor_freed() {
+fn t95_a_port_that_the_guest_uses_is_neither_assigned_nor_freed() {
     let mut ports = PortAllocator::new(10..12);
     let in_use = |port| port == Port::new(11);
     let ours = ports.lease(in_use).unwrap();
@@ -60,7 +60,7 @@ fn t98_a_port_is_not_used_again_soon() {
 }
 
 #[test]
-fn t98_a_restored_allocator_goes_on_where_it_was() {
+fn t98_a_restored_allocator_continues_from_its_position() {
     let mut ports = PortAllocator::new(10..20);
     let lease = ports.lease(|_| false).unwrap();
     ports.release(lease);
@@ -104,7 +104,7 @@ proptest! {
 }
 
 #[test]
-fn t132_a_port_that_a_panic_was_to_judge_is_not_leased() {
+fn t132_a_port_whose_check_panics_is_not_leased() {
     let mut ports = PortAllocator::new(5000..5002);
     let leased = catch_unwind(AssertUnwindSafe(|| {
         ports.lease(|_| panic!("this closure panics on purpose"))

@@ -27,7 +27,7 @@ fn reset(port: u32) -> ResetReply {
 }
 
 #[test]
-fn t74_owed_rsts_are_bounded_and_say_so() {
+fn t74_pending_rsts_are_bounded_and_report_the_bound() {
     let mut queue = RxQueue::new(3);
     for port in 0..3 {
         assert!(!queue.is_full());
@@ -70,7 +70,7 @@ fn rsts_and_connections_take_turns() {
 }
 
 #[test]
-fn the_host_has_half_of_the_turns_however_many_connections_others_have() {
+fn the_host_gets_half_of_the_turns_whatever_the_number_of_other_connections() {
     let mut queue = RxQueue::new(8);
     for index in 0..4 {
         queue.push(Slot::new(index), Lane::Guests);
@@ -89,7 +89,7 @@ fn the_host_has_half_of_the_turns_however_many_connections_others_have() {
 }
 
 #[test]
-fn t101_a_cleared_queue_owes_nothing() {
+fn t101_a_cleared_queue_has_no_pending_rsts() {
     let mut queue = RxQueue::new(1);
     queue.push(Slot::new(5), Lane::Host);
     queue.owe_reset(reset(1)).unwrap();

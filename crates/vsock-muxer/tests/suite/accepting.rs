@@ -75,7 +75,7 @@ fn accepting_continues_after_an_error_and_pauses_instead_of_spinning() {
 }
 
 #[test]
-fn a_port_has_one_backend_and_the_first_has_the_rest() {
+fn a_port_has_one_backend_and_the_first_backend_has_all_other_ports() {
     let mut world = World::new();
     let second = Scripted::new(1);
     let id = world.muxer.add_backend(Box::new(second.clone())).unwrap();
@@ -94,7 +94,7 @@ fn a_port_has_one_backend_and_the_first_has_the_rest() {
 }
 
 #[test]
-fn a_backend_that_was_given_with_ports_gets_the_guests_connections_to_these_alone() {
+fn a_backend_added_with_ports_gets_only_connections_to_those_ports() {
     let mut world = World::without_backends();
     let (first, second) = (Scripted::new(1), Scripted::new(2));
     let ports = [52, 53];
@@ -190,7 +190,7 @@ fn t96_a_refused_client_gives_its_port_back() {
 }
 
 #[test]
-fn t95_a_guests_port_in_the_hosts_range_is_not_freed_nor_handed_out() {
+fn t95_a_guests_port_in_the_hosts_range_is_neither_freed_nor_assigned() {
     let mut world = World::limited(|limits| limits.host_ports(100..103));
     // The guest connects from port 7 to what will be the allocator's next port.
     let (guests, header) = world.guest_connects(7, 100);

@@ -57,7 +57,7 @@ fn bytes_of_a_batch_are_written_together() {
 }
 
 #[test]
-fn nothing_waits_longer_than_its_batch() {
+fn no_byte_waits_longer_than_its_batch() {
     let (mut world, host, data) = connected();
     for batch in 1..4 {
         world.batch_goes_on(&[(data, b"one "), (data, b"two")]);
@@ -70,7 +70,7 @@ fn nothing_waits_longer_than_its_batch() {
 }
 
 #[test]
-fn a_batch_that_is_never_ended_is_written_by_time() {
+fn a_batch_that_never_ends_is_written_by_a_timer() {
     let (mut world, host, data) = connected();
     for _ in 0..3 {
         world.batch_goes_on(&[(data, b"one "), (data, b"two")]);
@@ -201,7 +201,7 @@ fn a_large_payload_is_not_copied_and_comes_after_what_is_before_it() {
 }
 
 #[test]
-fn a_packet_alone_takes_along_what_was_gathered() {
+fn a_packet_sent_alone_takes_the_gathered_bytes_along() {
     let (mut world, host, data) = connected();
     world.batch_goes_on(&[(data, b"one "), (data, b"two ")]);
     world.guest_sends(&data, b"three");
@@ -233,7 +233,7 @@ fn a_batch_may_exceed_the_window_as_single_packets_may() {
 }
 
 #[test]
-fn a_device_that_is_reset_during_a_batch_keeps_nothing_of_it() {
+fn a_device_that_is_reset_during_a_batch_discards_the_batch() {
     let (mut world, host, data) = connected();
     world.batch_goes_on(&[(data, b"one "), (data, b"two ")]);
     world.muxer.reset(world.now);

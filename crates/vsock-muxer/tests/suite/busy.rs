@@ -60,7 +60,7 @@ fn told(world: &mut World) -> Vec<(u32, bool)> {
 }
 
 #[test]
-fn t135_a_listener_that_starts_anew_gets_no_connection_that_was_for_the_one_before() {
+fn t135_a_restarted_listener_gets_no_connection_meant_for_its_predecessor() {
     let mut world = world(Some(1));
     for port in 1..=3 {
         asks(&mut world, port);
@@ -76,7 +76,7 @@ fn t135_a_listener_that_starts_anew_gets_no_connection_that_was_for_the_one_befo
 }
 
 #[test]
-fn t135_who_comes_to_the_new_listener_meets_it_immediately() {
+fn t135_a_request_to_a_new_listener_reaches_it_immediately() {
     let mut world = world(Some(1));
     asks(&mut world, 1);
     restarts(&world, 2);
@@ -86,7 +86,7 @@ fn t135_who_comes_to_the_new_listener_meets_it_immediately() {
 }
 
 #[test]
-fn t135_a_listener_that_changes_while_it_is_asked_is_not_the_one_that_was_met() {
+fn t135_a_listener_replaced_during_a_request_is_a_different_listener() {
     let mut world = world(Some(1));
     asks(&mut world, 1);
     asks(&mut world, 2);
@@ -99,7 +99,7 @@ fn t135_a_listener_that_changes_while_it_is_asked_is_not_the_one_that_was_met() 
 }
 
 #[test]
-fn t135_a_listener_that_cannot_be_told_is_asked_again() {
+fn t135_a_listener_that_cannot_be_identified_is_asked_again() {
     let mut world = world(None);
     asks(&mut world, 1);
     takes(&mut world, 1);
@@ -108,7 +108,7 @@ fn t135_a_listener_that_cannot_be_told_is_asked_again() {
 }
 
 #[test]
-fn t135_who_has_waited_for_the_longest_time_is_served_first() {
+fn t135_the_request_that_has_waited_longest_is_served_first() {
     let mut world = world(Some(1));
     for port in 1..=4 {
         asks(&mut world, port);
@@ -129,7 +129,7 @@ fn t135_who_has_waited_for_the_longest_time_is_served_first() {
 }
 
 #[test]
-fn t135_a_guest_that_gives_up_leaves_its_place_to_the_next() {
+fn t135_a_request_that_is_given_up_leaves_its_place_to_the_next() {
     let leave: [fn(&mut World); 4] = [
         |world| world.guest_sends(&op(Op::Reset, &header(Op::Reset, 1, PORT)), b""),
         |world| world.guest_sends(&shutdown(&header(Op::Shutdown, 1, PORT), 3), b""),
@@ -153,7 +153,7 @@ fn t135_a_guest_that_gives_up_leaves_its_place_to_the_next() {
 }
 
 #[test]
-fn t135_a_guest_whose_time_is_up_is_not_served_though_the_clock_has_not_said_so() {
+fn t135_a_request_past_its_deadline_is_not_served_even_before_the_timer_fires() {
     let mut world = world(Some(1));
     asks(&mut world, 1);
     world.now = world.now.saturating_add(Duration::from_secs(2));
@@ -163,7 +163,7 @@ fn t135_a_guest_whose_time_is_up_is_not_served_though_the_clock_has_not_said_so(
 }
 
 #[test]
-fn t135_the_pauses_of_a_component_that_goes_on_begin_anew() {
+fn t135_the_pauses_start_again_for_a_component_that_accepts_again() {
     let mut world = world(Some(1));
     for port in 1..=3 {
         asks(&mut world, port);
@@ -200,7 +200,7 @@ proptest! {
     /// Compared with a model of the waiting connections: those that are served arrived first, are
     /// meant for this listener, and have not waited too long.
     #[test]
-    fn t135_those_that_wait_are_served_in_order_and_by_the_listener_that_they_met(
+    fn t135_waiting_requests_are_served_in_order_by_the_listener_they_reached(
         acts in proptest::collection::vec(act(), 1..60),
     ) {
         let limit = 5;

@@ -37,7 +37,7 @@ fn ports_asked(world: &mut World) -> Vec<u32> {
 }
 
 #[test]
-fn t127_of_a_crowd_that_has_left_before_it_was_accepted_none_is_announced() {
+fn t127_clients_that_leave_before_they_are_accepted_are_not_announced() {
     let mut world = World::new();
     let mut crowd: Vec<_> = (0..300)
         .map(|_| queue_gone(&mut world, b"CONNECT 9\n"))
@@ -96,7 +96,7 @@ fn t127_a_hangup_that_comes_with_the_command_is_not_lost() {
 }
 
 #[test]
-fn t127_a_client_that_only_sends_no_more_is_alive() {
+fn t127_a_client_that_has_only_stopped_sending_is_alive() {
     let mut world = World::new();
     let host = world.client(b"CONNECT 9\n");
     host.state().after = After::End;
@@ -107,7 +107,7 @@ fn t127_a_client_that_only_sends_no_more_is_alive() {
 }
 
 #[test]
-fn t85_t127_what_a_client_has_left_arrives_before_its_end() {
+fn t85_t127_bytes_of_a_client_that_has_left_arrive_before_its_end() {
     for (before, after) in [("early", ""), ("", "late"), ("early, ", "late")] {
         for seen in [None, Some(Op::Request), Some(Op::Response)] {
             let mut world = World::new();
@@ -133,7 +133,7 @@ fn t85_t127_what_a_client_has_left_arrives_before_its_end() {
 }
 
 #[test]
-fn t127_messages_that_were_left_count_even_if_they_are_empty() {
+fn t127_messages_of_a_client_that_has_left_count_even_if_empty() {
     for left in [None, Some(b"".as_slice()), Some(b"late")] {
         let mut world = World::new();
         let host = Host::of_messages(world.host().fd);
@@ -161,7 +161,7 @@ fn t127_messages_that_were_left_count_even_if_they_are_empty() {
 }
 
 #[test]
-fn a_gone_client_that_may_still_have_sent_something_is_announced() {
+fn a_client_that_has_left_and_may_have_sent_bytes_is_announced() {
     let mut world = World::new();
     let host = world.client(b"CONNECT 9\n");
     host.state().peer_gone = true;

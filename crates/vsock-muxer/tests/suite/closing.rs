@@ -26,7 +26,7 @@ fn t82_a_guests_half_close_follows_its_bytes_once() {
 }
 
 #[test]
-fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both() {
+fn t83_t84_a_hosts_half_close_leaves_the_other_direction_open_until_an_rst_ends_both() {
     let (mut world, host, request) = World::connected();
     host.sends(b"request");
     host.state().after = After::End;
@@ -49,7 +49,7 @@ fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both(
 }
 
 #[test]
-fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
+fn t83_a_host_that_has_left_is_one_shutdown_of_both_directions() {
     for hangup in [true, false] {
         let (mut world, host, request) = World::connected();
         host.sends(b"last words");
@@ -73,7 +73,7 @@ fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
 }
 
 #[test]
-fn t83_a_hangup_that_was_to_be_read_out_ends_a_connection_whose_guest_reads_no_more() {
+fn t83_a_hangup_ends_a_connection_whose_guest_stops_reading() {
     let (mut world, host, request) = World::connected();
     host.sends(b"unread");
     host.state().after = After::End;
@@ -85,7 +85,7 @@ fn t83_a_hangup_that_was_to_be_read_out_ends_a_connection_whose_guest_reads_no_m
 }
 
 #[test]
-fn t83_a_hangup_whose_stream_finds_no_end_is_told_once() {
+fn t83_a_hangup_whose_stream_finds_no_end_is_reported_once() {
     let (mut world, host, _) = World::connected();
     world.event(host.fd, HANGUP);
     let packets = world.receive(9);
@@ -95,7 +95,7 @@ fn t83_a_hangup_whose_stream_finds_no_end_is_told_once() {
 }
 
 #[test]
-fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
+fn t85_bytes_sent_before_the_close_arrive_before_the_end() {
     let (mut world, host, mut header) = World::connected();
     let sent: Vec<u8> = (0..1_u32 << 20).map(|i| (i % 253) as u8).collect();
     host.sends(&sent);
@@ -119,7 +119,7 @@ fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
 
 /// A socket reports that it is writable only when much of its buffer is free.
 #[test]
-fn t86_t87_space_that_no_event_told_of_counts_before_a_host_is_given_up() {
+fn t86_t87_space_without_an_event_counts_before_a_host_is_given_up() {
     let (mut world, host, request) = World::connected();
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"abc");
@@ -136,7 +136,7 @@ fn t86_t87_space_that_no_event_told_of_counts_before_a_host_is_given_up() {
 }
 
 #[test]
-fn t89_a_guests_rst_frees_everything_at_once() {
+fn t89_a_guests_rst_frees_everything_immediately() {
     let mut world = World::new();
     let (host, header) = world.host_connects(9);
     world.guest_sends(&op(Op::Reset, &header), b"");
@@ -159,7 +159,7 @@ fn a_guest_that_closes_ends_the_hosts_stream_in_order() {
 }
 
 #[test]
-fn t90_t91_a_broken_stream_is_closed_at_once_and_its_rst_is_the_last_packet() {
+fn t90_t91_a_broken_stream_is_closed_immediately_and_its_rst_is_the_last_packet() {
     let (mut world, host, request) = World::connected();
     world.guest_sends(&op(Op::CreditRequest, &request), b"");
     host.state().after = After::Failure(ErrorKind::ConnectionReset);

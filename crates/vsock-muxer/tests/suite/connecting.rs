@@ -55,7 +55,7 @@ fn bytes_that_arrive_with_the_connection_are_read() {
 }
 
 #[test]
-fn a_stream_that_cannot_be_connected_is_one_rst() {
+fn a_stream_that_cannot_be_connected_causes_one_rst() {
     for late in [true, false] {
         let (mut world, host) = if late {
             let (world, host, _) = pending();
@@ -108,7 +108,7 @@ fn a_guest_that_gives_up_closes_the_stream() {
 }
 
 #[test]
-fn after_a_busy_host_comes_one_that_is_reached_after_a_while() {
+fn a_busy_host_is_asked_again_and_connects_later() {
     let mut world = World::new();
     let host = world.host();
     host.state().unconnected = Some(ErrorKind::WouldBlock);
@@ -127,7 +127,7 @@ fn after_a_busy_host_comes_one_that_is_reached_after_a_while() {
 }
 
 #[test]
-fn without_a_descriptor_to_be_woken_by_time_does_it() {
+fn without_a_descriptor_a_timer_checks_the_stream() {
     let mut world = World::new();
     let host = world.host();
     host.state().unconnected = Some(ErrorKind::WouldBlock);

@@ -18,7 +18,7 @@ fn crowded(places: usize) -> World {
 }
 
 #[test]
-fn t42_a_crowd_that_says_nothing_does_not_lock_out_one_that_speaks() {
+fn t42_many_silent_clients_do_not_lock_out_one_that_sends() {
     let mut world = crowded(8);
     let mut crowd: Vec<_> = (0..20).map(|_| world.client(b"")).collect();
     assert_eq!(world.muxer.handshakes(), 8);
@@ -42,7 +42,7 @@ fn t42_a_crowd_that_says_nothing_does_not_lock_out_one_that_speaks() {
 }
 
 #[test]
-fn t42_a_crowd_that_says_a_little_does_not_lock_out_one_that_speaks() {
+fn t42_many_slow_clients_do_not_lock_out_one_that_sends() {
     let mut world = crowded(8);
     let first = world.client(b"C");
     for _ in 0..20 {
@@ -86,7 +86,7 @@ struct Client {
 
 proptest! {
     #[test]
-    fn t42_however_they_come_the_bound_holds_and_each_that_goes_was_first_in_its_half(
+    fn t42_in_any_order_the_bound_holds_and_each_evicted_client_was_the_oldest_of_its_half(
         places in 1..6_usize,
         acts in proptest::collection::vec(act(), 1..80),
     ) {

@@ -8,7 +8,7 @@ use vsock_muxer::{Allowance, GuestBuffers, Initiator, Op, Progress};
 use crate::world::{Buffers, WRITABLE, World, bytes, header, op, with};
 
 #[test]
-fn t74_bytes_go_both_ways_and_are_counted_and_a_flood_of_questions_is_owed_one_answer() {
+fn t74_bytes_pass_and_are_counted_and_a_flood_of_credit_requests_gets_one_answer() {
     let (mut world, host, request) = World::connected();
     world.guest_sends(&op(Op::ReadWrite, &request), b"ping");
     assert_eq!(host.got(), b"ping");
@@ -31,7 +31,7 @@ fn t74_bytes_go_both_ways_and_are_counted_and_a_flood_of_questions_is_owed_one_a
 }
 
 #[test]
-fn t63_t64_a_short_write_loses_nothing_and_later_bytes_wait_behind_it() {
+fn t63_t64_a_short_write_loses_no_byte_and_later_bytes_queue_after_it() {
     let (mut world, host, request) = World::connected();
     host.state().space = 3;
     world.guest_sends(&op(Op::ReadWrite, &request), b"abcdef");
@@ -63,7 +63,7 @@ fn t68_interrupted_calls_are_repeated() {
 }
 
 #[test]
-fn t72_small_streams_are_served_beside_a_saturated_one() {
+fn t72_small_streams_are_served_despite_a_saturated_one() {
     let mut world = World::new();
     let big_window = with(header(Op::Request, 1, 52), |h| h.buf_alloc = 1 << 24);
     let busy = world.host();
@@ -93,7 +93,7 @@ fn t76_the_budget_bounds_a_call_and_the_rest_is_announced() {
 }
 
 #[test]
-fn t19_a_buffer_without_room_for_payload_is_no_end_and_no_endless_loop() {
+fn t19_a_buffer_without_room_for_payload_is_neither_an_end_nor_an_endless_loop() {
     let mut world = World::new();
     let hosts: Vec<_> = (1..4).map(|port| world.guest_connects(port, 52)).collect();
     for (host, _) in &hosts {

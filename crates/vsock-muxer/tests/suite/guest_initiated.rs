@@ -12,7 +12,7 @@ use crate::stream::Host;
 use crate::world::{GUEST, WRITABLE, World, header, op, seqpacket, shutdown};
 
 #[test]
-fn t26_a_refusal_is_exactly_one_rst_at_once() {
+fn t26_a_refusal_is_exactly_one_rst_immediately() {
     let mut world = World::new();
     for error in [ErrorKind::ConnectionRefused, ErrorKind::Other] {
         world.answer(Err(error));
@@ -43,7 +43,7 @@ fn t28_a_request_for_an_existing_tuple_replaces_the_connection() {
 }
 
 #[test]
-fn t28_what_was_promised_to_the_old_one_still_arrives_while_the_new_one_lives() {
+fn t28_bytes_accepted_from_the_old_connection_still_arrive_while_the_new_one_is_open() {
     let (mut world, old, request) = World::connected();
     old.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"last words");
@@ -80,7 +80,7 @@ fn t30_t31_orphans_get_one_rst_and_an_rst_gets_none() {
 }
 
 #[test]
-fn an_owed_rst_does_not_kill_the_connection_that_comes_after_it() {
+fn a_pending_rst_does_not_end_the_connection_that_follows_it() {
     let mut world = World::new();
     world.guest_sends(&header(Op::ReadWrite, 1, 52), b"orphan");
     let host = world.host();
@@ -90,7 +90,7 @@ fn an_owed_rst_does_not_kill_the_connection_that_comes_after_it() {
 }
 
 #[test]
-fn t35_a_host_that_is_busy_is_asked_again_without_blocking_and_told_who_connects() {
+fn t35_a_busy_host_is_asked_again_without_blocking_and_gets_the_peers_address() {
     for messages in [false, true] {
         let mut world = World::new();
         let mut host = world.host();
@@ -204,7 +204,7 @@ fn t76_no_more_than_the_limit_wait_for_a_busy_host() {
 }
 
 #[test]
-fn t35_a_host_that_refuses_after_it_was_busy_is_an_rst() {
+fn t35_a_host_that_refuses_after_it_was_busy_causes_an_rst() {
     let mut world = World::new();
     world.answer(Err(ErrorKind::WouldBlock));
     world.guest_sends(&header(Op::Request, 1, 52), b"");
@@ -214,7 +214,7 @@ fn t35_a_host_that_refuses_after_it_was_busy_is_an_rst() {
 }
 
 #[test]
-fn t35_t69_a_host_that_stays_busy_is_an_rst_within_the_limit_and_keeps_no_loop_awake() {
+fn t35_t69_a_host_that_stays_busy_causes_an_rst_within_the_limit_and_no_spinning() {
     let mut world = World::new();
     world.is_busy(true);
     world.guest_sends(&header(Op::Request, 1, 52), b"");

@@ -39,7 +39,7 @@ fn t39_a_client_that_leaves_before_the_newline_is_closed() {
 }
 
 #[test]
-fn t41_what_follows_the_line_goes_to_the_guest_first_and_once() {
+fn t41_bytes_after_the_line_reach_the_guest_first_and_once() {
     let mut world = World::new();
     let host = world.client(b"CONNECT 7\nfirst words, ");
     world.host_sends(&host, b"and a lot that comes later");
@@ -51,7 +51,7 @@ fn t41_what_follows_the_line_goes_to_the_guest_first_and_once() {
 }
 
 #[test]
-fn t41_what_follows_the_line_stays_within_credit() {
+fn t41_bytes_after_the_line_stay_within_credit() {
     let mut world = World::new();
     world.client(b"CONNECT 7\n0123456789");
     let request = world.receive(1)[0].0;
@@ -68,7 +68,7 @@ fn t41_what_follows_the_line_stays_within_credit() {
 }
 
 #[test]
-fn t42_a_silent_client_is_closed_in_time_by_itself() {
+fn t42_a_silent_client_is_closed_by_a_timer() {
     let mut world = World::new();
     let host = world.client(b"");
     let deadline = world.muxer.deadline().unwrap();
@@ -82,7 +82,7 @@ fn t42_a_silent_client_is_closed_in_time_by_itself() {
 }
 
 #[test]
-fn t42_silent_clients_are_bounded_and_do_not_shut_out_ports_that_are_named() {
+fn t42_silent_clients_are_bounded_and_do_not_shut_out_clients_that_name_a_port() {
     let mut world = World::limited(|limits| limits.max_handshakes(2));
     let clients: Vec<_> = (0..3).map(|_| world.client(b"")).collect();
     let closed: Vec<_> = clients.iter().map(|host| host.state().closed).collect();
@@ -97,7 +97,7 @@ fn t42_silent_clients_are_bounded_and_do_not_shut_out_ports_that_are_named() {
 }
 
 #[test]
-fn t46_t47_the_answer_bears_the_hosts_port_and_a_refusal_says_nothing() {
+fn t46_t47_the_answer_contains_the_hosts_port_and_a_refusal_sends_no_text() {
     let mut world = World::new();
     let (_, header) = world.host_connects(52);
     assert_eq!(header.dst_port, 1 << 30);
@@ -134,7 +134,7 @@ fn a_port_that_is_requested_out_of_band_needs_no_text() {
 }
 
 #[test]
-fn an_opener_that_left_before_the_confirmation_costs_the_guest_an_rst() {
+fn a_client_that_leaves_before_the_confirmation_causes_an_rst() {
     let mut world = World::new();
     let host = world.host();
     host.state().requested = Some(52);
@@ -147,7 +147,7 @@ fn an_opener_that_left_before_the_confirmation_costs_the_guest_an_rst() {
 }
 
 #[test]
-fn t40_t43_a_line_that_is_no_command_or_names_no_port_is_refused() {
+fn t40_t43_a_line_that_is_not_a_command_or_has_no_port_is_refused() {
     let mut world = World::new();
     for line in [
         "CONNECT 4294967295\n",

@@ -12,7 +12,7 @@ use crate::stream::After;
 use crate::world::{GUEST, READABLE, World, header, op, ready, with};
 
 #[test]
-fn t74_owed_replies_are_bounded_by_taking_no_more_packets() {
+fn t74_pending_replies_are_bounded_by_taking_no_more_packets() {
     let mut world = World::limited(|limits| limits.max_resets(8));
     let mut taken = 0;
     while world.muxer.can_take_packet() {
@@ -27,7 +27,7 @@ fn t74_owed_replies_are_bounded_by_taking_no_more_packets() {
 }
 
 #[test]
-fn t6_t7_a_foreign_address_touches_no_connection() {
+fn t6_t7_a_packet_with_a_foreign_address_affects_no_connection() {
     let (mut world, host, request) = World::connected();
     let reset = op(Op::Reset, &request);
     for foreign in [
@@ -43,7 +43,7 @@ fn t6_t7_a_foreign_address_touches_no_connection() {
 }
 
 #[test]
-fn t8_t9_unknown_types_and_operations_stop_nothing() {
+fn t8_t9_unknown_types_and_operations_stop_no_connection() {
     let (mut world, host, request) = World::connected();
     for unknown in [0, 8, 255, u16::MAX] {
         world.guest_sends(&with(request, |h| h.op = unknown), b"");
@@ -58,7 +58,7 @@ fn t8_t9_unknown_types_and_operations_stop_nothing() {
 }
 
 #[test]
-fn superseded_connections_that_drain_count_against_the_limit() {
+fn replaced_connections_that_drain_count_against_the_limit() {
     let mut world = World::limited(|limits| limits.max_connections(4));
     for _ in 0..10 {
         let host = world.host();
@@ -143,7 +143,7 @@ proptest! {
     /// The actions for the event loop are consistent, which the world checks, and nothing is left
     /// at the end.
     #[test]
-    fn no_mischief_breaks_the_muxer(deeds in collection::vec(deed(), 0..120)) {
+    fn no_guest_behaviour_breaks_the_muxer(deeds in collection::vec(deed(), 0..120)) {
         let mut world = World::limited(|limits| {
             limits.buf_alloc(1000).max_connections(6).max_handshakes(3).max_resets(4)
         });

@@ -79,7 +79,7 @@ fn a_connection_is_listed_as_it_is() {
 }
 
 #[test]
-fn each_standstill_is_counted_once() {
+fn each_stall_is_counted_once() {
     let mut world = World::new();
     let host = world.host();
     world.answer(Ok(&host));
@@ -294,7 +294,7 @@ fn a_connection_that_is_reset_ends_on_both_sides_with_data_in_flight() {
 }
 
 #[test]
-fn a_connection_that_the_guest_does_not_know_is_reset_without_a_word_to_it() {
+fn a_connection_unknown_to_the_guest_is_reset_without_a_packet_to_it() {
     let mut world = World::new();
     let client = world.client(b"CONNECT 9\n");
     assert!(
@@ -309,7 +309,7 @@ fn a_connection_that_the_guest_does_not_know_is_reset_without_a_word_to_it() {
 }
 
 #[test]
-fn a_listing_in_pieces_has_each_connection_that_stays_once() {
+fn a_listing_in_pieces_names_each_lasting_connection_once() {
     let mut world = World::new();
     let connections: Vec<_> = (1..=10)
         .map(|port| world.guest_connects(port, 52))

@@ -35,7 +35,7 @@ fn t101_a_reset_closes_everything_and_a_second_activation_works() {
 }
 
 #[test]
-fn t105_a_transport_reset_says_nothing_and_keeps_the_device_active() {
+fn t105_a_transport_reset_sends_no_packet_and_keeps_the_device_active() {
     let mut world = World::new();
     let silent = world.client(b"CONNECT");
     let (first, header) = world.host_connects(9);
@@ -66,7 +66,7 @@ fn t105_a_transport_reset_keeps_clients_that_the_guest_has_not_heard_of() {
 }
 
 #[test]
-fn t98_a_restore_closes_what_was_there_and_ports_are_not_used_again_soon_after_it() {
+fn t98_a_restore_closes_existing_connections_and_does_not_reuse_ports_soon() {
     let mut world = World::new();
     let (host, first) = world.host_connects(9);
     let state = world.muxer.save();
@@ -90,7 +90,7 @@ fn t98_a_restore_closes_what_was_there_and_ports_are_not_used_again_soon_after_i
 }
 
 #[test]
-fn a_state_of_an_unknown_version_is_refused_and_nothing_is_closed() {
+fn a_state_of_an_unknown_version_is_refused_and_closes_no_connection() {
     let mut world = World::new();
     let (host, _) = world.host_connects(9);
     let mut state = world.muxer.save();

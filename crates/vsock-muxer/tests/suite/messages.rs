@@ -108,7 +108,7 @@ fn t111_records_and_empty_messages_pass_to_the_host() {
 }
 
 #[test]
-fn t111_a_message_that_finds_no_room_waits_whole() {
+fn t111_a_message_without_room_waits_whole() {
     let (mut world, host) = world();
     host.state().space = 6;
     world.guest_sends(&packet(Op::ReadWrite, EOM), b"message");
@@ -253,7 +253,7 @@ fn t72_others_have_their_turn_while_a_message_is_under_way() {
 }
 
 #[test]
-fn t85_the_end_comes_behind_the_rest_of_a_message() {
+fn t85_the_end_comes_after_the_rest_of_a_message() {
     let (mut world, host) = frugal(300);
     host.sends_message(&[7; 200], false);
     host.sends_message(&[8; 200], false);
@@ -270,7 +270,7 @@ fn t85_the_end_comes_behind_the_rest_of_a_message() {
 }
 
 #[test]
-fn t84_the_guests_end_comes_behind_its_messages() {
+fn t84_the_guests_end_comes_after_its_messages() {
     let (mut world, host) = world();
     host.state().space = 0;
     world.guest_sends(&packet(Op::ReadWrite, EOM), b"last");
@@ -284,7 +284,7 @@ fn t84_the_guests_end_comes_behind_its_messages() {
 }
 
 #[test]
-fn t91_a_guest_that_stops_receiving_gets_no_rest() {
+fn t91_a_guest_that_stops_receiving_gets_no_more_of_a_message() {
     let (mut world, host) = frugal(100);
     host.sends_message(&[7; 90], false);
     host.sends_message(&[7; 90], false);
@@ -341,7 +341,7 @@ fn a_seqpacket_client_sends_its_command_in_one_message() {
 }
 
 #[test]
-fn t40_t43_a_message_that_is_no_command_is_refused() {
+fn t40_t43_a_message_that_is_not_a_command_is_refused() {
     let long = [b'x'; 33];
     let bad: [&[u8]; 5] = [b"", b"CONNECT 9", b"CONNECT 9\nmore", b"HELLO 9\n", &long];
     for (number, command) in bad.iter().enumerate() {
@@ -354,7 +354,7 @@ fn t40_t43_a_message_that_is_no_command_is_refused() {
 }
 
 #[test]
-fn t39_a_client_of_messages_that_leaves_is_closed() {
+fn t39_a_seqpacket_client_that_leaves_is_closed() {
     for after in [After::End, After::Failure(ErrorKind::ConnectionReset)] {
         let mut world = World::new();
         let host = message_host(&mut world);
@@ -399,7 +399,7 @@ fn the_first_seqpacket_backend_gets_the_unassigned_ports() {
     aloof.guest_sends(&request, b"");
     assert_eq!(aloof.ops(), [Op::Reset]);
     assert_eq!(other.0.lock().unwrap().asked, [52], "by the first guest");
-    // A port with a backend of its own stays with it, whether that supports messages or not.
+    // A port with its own backend stays with it, whether that supports messages or not.
     world.muxer.route_port(53, world.backend_id).unwrap();
     world.guest_sends(&request, b"");
     assert_eq!(world.script().asked, [53]);
@@ -407,7 +407,7 @@ fn the_first_seqpacket_backend_gets_the_unassigned_ports() {
 }
 
 #[test]
-fn t111_a_stream_of_the_other_sort_is_refused() {
+fn t111_a_stream_of_the_other_type_is_refused() {
     let mut world = World::new();
     world.script().seqpacket = true;
     let (bytes, messages) = (world.host(), message_host(&mut world));
@@ -420,7 +420,7 @@ fn t111_a_stream_of_the_other_sort_is_refused() {
 }
 
 #[test]
-fn t28_a_seqpacket_request_takes_the_place_of_what_had_its_ports() {
+fn t28_a_seqpacket_request_replaces_the_connection_with_its_ports() {
     let (mut world, before) = world();
     let after = connected(&mut world, 64 * 1024);
     assert!(before.state().closed);
@@ -429,7 +429,7 @@ fn t28_a_seqpacket_request_takes_the_place_of_what_had_its_ports() {
 }
 
 #[test]
-fn a_stream_of_messages_that_breaks_is_reset() {
+fn a_seqpacket_stream_that_fails_is_reset() {
     let (mut world, host) = world();
     host.sends_message(b"before", false);
     host.state().after = After::Failure(ErrorKind::ConnectionReset);

@@ -243,7 +243,7 @@ fn t132_a_reset_asks_no_stream_for_anything() {
 }
 
 #[test]
-fn t132_a_backend_that_panics_when_it_is_added_has_no_port_and_no_place() {
+fn t132_a_backend_that_panics_when_it_is_added_holds_no_port_and_no_slot() {
     let temper = Temper::default();
     let mut world = World::new();
     temper.panic_in(Call::AsRawFd);
@@ -281,7 +281,7 @@ fn t132_a_stream_that_counts_more_than_it_was_offered_has_failed() {
 }
 
 #[test]
-fn t132_a_message_longer_than_its_buffer_was_is_none() {
+fn t132_a_message_longer_than_its_buffer_is_a_failure() {
     let temper = Temper::default();
     let mut world = World::with_temper(config(), &temper);
     let client = Host::of_messages(500);

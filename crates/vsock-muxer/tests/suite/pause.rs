@@ -35,7 +35,7 @@ fn t108_a_backend_that_is_added_in_a_pause_is_watched_after_it() {
 }
 
 #[test]
-fn t108_what_a_host_writes_in_a_pause_arrives_after_it() {
+fn t108_bytes_that_a_host_writes_in_a_pause_arrive_after_it() {
     let (mut world, host, _) = World::connected();
     world.receive(8);
     world.muxer.pause();
@@ -47,7 +47,7 @@ fn t108_what_a_host_writes_in_a_pause_arrives_after_it() {
 }
 
 #[test]
-fn t114_another_driver_after_a_pause_finds_nothing_of_the_one_before() {
+fn t114_another_driver_after_a_pause_finds_no_connection_of_its_predecessor() {
     let (mut world, host, _) = World::connected();
     world.muxer.pause();
     world.muxer.cut(world.now);

@@ -62,7 +62,7 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
 }
 
 #[test]
-fn t133_rsts_beyond_every_limit_come_as_buffers_do() {
+fn t133_rsts_beyond_every_limit_are_sent_as_buffers_arrive() {
     let mut world = World::limited(|limits| limits.max_resets(8));
     for port in 0..700 {
         world.guest_connects(port, 52);
@@ -82,7 +82,7 @@ fn t133_rsts_beyond_every_limit_come_as_buffers_do() {
 }
 
 #[test]
-fn t133_after_a_shutdown_nothing_begins() {
+fn t133_no_connection_begins_after_a_shutdown() {
     let mut world = World::new();
     // After a failure, the backend would normally be asked again.
     let failure = Err(ErrorKind::OutOfMemory);
@@ -117,7 +117,7 @@ fn t133_after_a_shutdown_nothing_begins() {
 }
 
 #[test]
-fn t133_a_guest_that_resets_or_asks_anew_is_owed_one_rst_at_most() {
+fn t133_a_guest_that_resets_or_requests_again_gets_at_most_one_rst() {
     let mut world = World::new();
     let (_, first) = world.host_connects(9);
     let (_, second) = world.guest_connects(1, 52);
@@ -131,7 +131,7 @@ fn t133_a_guest_that_resets_or_asks_anew_is_owed_one_rst_at_most() {
 }
 
 #[test]
-fn t133_rsts_that_were_owed_before_are_given_too() {
+fn t133_rsts_that_were_pending_before_are_sent_too() {
     let mut world = World::new();
     world.guest_sends(&header(Op::ReadWrite, 77, 77), b"orphan");
     shut_down(&mut world);
@@ -141,7 +141,7 @@ fn t133_rsts_that_were_owed_before_are_given_too() {
 }
 
 #[test]
-fn a_muxer_without_a_guest_owes_no_reset() {
+fn a_muxer_without_a_guest_sends_no_reset() {
     let mut world = World::asleep(Config::default());
     shut_down(&mut world);
     assert!(!world.muxer.owes_resets());

@@ -96,7 +96,7 @@ fn there_is_one_backend_for_other_guests() {
 }
 
 #[test]
-fn an_accepted_stream_is_a_connection_from_the_address_that_it_names() {
+fn an_accepted_stream_is_a_connection_from_its_peer_address() {
     let mut world = World::of_siblings();
     let host = sibling(&mut world, at(SIBLING, 1000));
     let (request, _) = world.receive(1)[0];
@@ -117,7 +117,7 @@ fn an_accepted_stream_is_a_connection_from_the_address_that_it_names() {
 }
 
 #[test]
-fn t95_addresses_that_nothing_can_have_and_those_in_use_are_refused() {
+fn t95_impossible_addresses_and_addresses_in_use_are_refused() {
     let mut world = World::of_siblings();
     let first = sibling(&mut world, at(SIBLING, 1000));
     for from in [
@@ -215,7 +215,7 @@ fn a_packet_for_a_small_buffer_is_found_past_payload_of_other_peers() {
 }
 
 #[test]
-fn an_rst_that_is_owed_by_one_cid_is_not_forgiven_by_a_request_to_another() {
+fn a_request_to_another_cid_does_not_cancel_a_pending_rst() {
     let mut world = World::of_siblings();
     for cid in [2, SIBLING] {
         world.guest_sends(&to(cid, header(Op::ReadWrite, 1, 52)), b"stray");
@@ -232,7 +232,7 @@ fn an_rst_that_is_owed_by_one_cid_is_not_forgiven_by_a_request_to_another() {
 }
 
 #[test]
-fn a_sibling_that_is_reached_later_is_answered_then() {
+fn the_answer_to_a_sibling_waits_until_its_connection_succeeds() {
     let mut world = World::of_siblings();
     let host = world.host();
     host.state().unconnected = Some(ErrorKind::WouldBlock);
@@ -246,7 +246,7 @@ fn a_sibling_that_is_reached_later_is_answered_then() {
 }
 
 #[test]
-fn a_busy_sibling_does_not_make_the_same_port_of_another_wait() {
+fn a_busy_sibling_does_not_delay_the_same_port_of_another() {
     let mut world = World::of_siblings();
     world.is_busy(true);
     world.guest_sends(&to(SIBLING, header(Op::Request, 1, 52)), b"");
@@ -261,7 +261,7 @@ fn a_busy_sibling_does_not_make_the_same_port_of_another_wait() {
 }
 
 #[test]
-fn t82_a_sibling_that_reads_no_more_is_told_of_by_an_event() {
+fn t82_an_event_reports_that_a_sibling_has_stopped_reading() {
     let mut world = World::of_siblings();
     let host = world.host();
     world.answer(Ok(&host));
@@ -289,7 +289,7 @@ fn t82_a_sibling_that_reads_no_more_is_told_of_by_an_event() {
 }
 
 #[test]
-fn a_host_component_that_reads_no_more_is_not_asked_for() {
+fn a_host_component_is_not_polled_for_the_end_of_its_reading() {
     let (mut world, host, _) = World::connected();
     world.ops();
     host.state().peer_stopped_reading = true;

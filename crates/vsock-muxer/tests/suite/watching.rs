@@ -11,7 +11,7 @@ use crate::stream::After;
 use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op, ready};
 
 #[test]
-fn t57_the_steady_flow_says_nothing_to_the_event_loop() {
+fn t57_a_steady_flow_makes_no_event_loop_request() {
     let (mut world, host, mut request) = World::connected();
     let before = world.changes;
     for round in 1..100 {
@@ -161,7 +161,7 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
 
 /// If space becomes free during a write, the descriptor may stay ready, without another edge.
 #[test]
-fn a_short_write_is_tried_again_where_no_edge_need_come() {
+fn a_short_write_is_tried_again_if_no_edge_is_guaranteed() {
     let mut world = World::new();
     let (host, request) = two_descriptors(&mut world);
     host.state().space = 0;
@@ -176,7 +176,7 @@ fn a_short_write_is_tried_again_where_no_edge_need_come() {
 }
 
 #[test]
-fn without_a_descriptor_for_writing_time_does_it() {
+fn without_a_descriptor_for_writing_a_timer_retries() {
     let mut world = World::new();
     let (host, request) = two_descriptors(&mut world);
     host.state().write_fd_failures = 2;
@@ -199,7 +199,7 @@ fn without_a_descriptor_for_writing_time_does_it() {
 }
 
 #[test]
-fn an_in_process_peer_that_is_gone_is_seen_on_any_event() {
+fn an_in_process_peer_that_has_gone_is_noticed_on_any_event() {
     let mut world = World::new();
     let host = world.client(b"CONNECT 9\n");
     world.receive(1);

@@ -148,7 +148,7 @@ proptest! {
 }
 
 #[test]
-fn t132_a_backlog_that_a_panic_was_to_fill_is_as_it_was() {
+fn t132_a_panic_while_a_backlog_is_filled_leaves_it_unchanged() {
     let mut backlog = Backlog::new(1 << 20);
     backlog.push(b"hello").unwrap();
     let filled = catch_unwind(AssertUnwindSafe(|| {

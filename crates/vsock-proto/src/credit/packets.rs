@@ -56,7 +56,7 @@ impl PacketWindow {
         self.used = self.used.saturating_add(1);
     }
 
-    /// Records that a packet was sent that takes no place of its own, because the peer merges it
+    /// Records that a packet was sent that takes no separate place, because the peer merges it
     /// into the previous one.
     pub(super) fn extend(&mut self, end: u32) {
         match self.used.checked_sub(1) {

@@ -36,7 +36,7 @@ impl CreditChange {
 const CHARGE: u32 = 640;
 
 /// Linux merges a packet of a stream with at most this many bytes into the previous one if that has
-/// room. The packet then takes no place of its own.
+/// room. The packet then takes no separate place.
 const MERGED: u32 = 128;
 
 /// The largest distance between two counters that can be distinguished from a step backwards. No
@@ -145,7 +145,7 @@ impl SendWindow {
     /// Records that an extra packet with `len` bytes of a stream was sent. Returns whether another
     /// may follow, which depends on whether this one was worth its place.
     ///
-    /// A packet with a place of its own is worth it if it has at least its share of the free bytes:
+    /// A packet with a separate place is worth it if it has at least its share of the free bytes:
     /// if all extra packets do, bytes run out before places. A packet that is merged into the
     /// previous one is worth it if it is as long as such a packet can be.
     pub(crate) fn on_sent_extra(&mut self, len: u32) -> ExtraPackets {
@@ -163,7 +163,7 @@ impl SendWindow {
 
     /// Returns how many bytes an extra packet of a stream may have.
     ///
-    /// While extra packets may take a place of their own, the credit is the only limit; after that,
+    /// While extra packets may take a separate place, the credit is the only limit; after that,
     /// the packet must be short enough to be merged. It may have none when Linux has no place left,
     /// because Linux resets the connection before it considers merging.
     pub(crate) fn extra_bytes(&self) -> u32 {
@@ -227,7 +227,7 @@ impl SendWindow {
         self.packets.unacked().saturating_add(self.empties.unread())
     }
 
-    /// Returns the packet limit including extra packets that take a place of their own: three
+    /// Returns the packet limit including extra packets that take a separate place: three
     /// eighths above the normal limit, but always below the number of places that Linux has.
     fn extra_limit(&self) -> u32 {
         let limit = self.packet_limit();
@@ -262,7 +262,7 @@ mod tests {
     /// Simulates a guest that never reads, and packets that take the most places for the fewest
     /// bytes.
     #[test]
-    fn t128_no_buffer_is_sent_more_packets_than_linux_takes() {
+    fn t128_no_buffer_gets_more_packets_than_linux_accepts() {
         for buf_alloc in (576..20_000)
             .step_by(17)
             .chain((20_000..300_000).step_by(4001))

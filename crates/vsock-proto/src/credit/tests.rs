@@ -49,7 +49,7 @@ fn t49_a_fwd_cnt_ahead_of_what_was_sent_is_a_violation() {
 }
 
 #[test]
-fn an_older_fwd_cnt_takes_nothing_back() {
+fn an_older_fwd_cnt_withdraws_no_credit() {
     let mut window = window(0, 4096);
     window.on_sent(3000);
     assert_eq!(window.update(credit(4096, 2000)), Ok(CreditChange::More));
@@ -58,7 +58,7 @@ fn an_older_fwd_cnt_takes_nothing_back() {
 }
 
 #[test]
-fn credit_is_news_only_when_it_lets_us_send_more() {
+fn credit_counts_as_new_only_if_it_allows_more() {
     let mut window = window(0, 4096);
     window.on_sent(4096);
     assert_eq!(window.update(credit(4096, 0)), Ok(CreditChange::None));
@@ -97,7 +97,7 @@ fn t61_counters_wrap() {
 }
 
 #[test]
-fn t53_updates_are_due_when_they_give_back_much_and_the_peer_knows_of_little() {
+fn t53_updates_are_due_when_they_return_much_and_the_peer_has_little_credit() {
     const KIB: u32 = 1024;
     #[rustfmt::skip]
     let cases = [
@@ -241,7 +241,7 @@ proptest! {
     }
 
     #[test]
-    fn t49_no_lie_about_fwd_cnt_opens_the_window(
+    fn t49_no_false_fwd_cnt_opens_the_window(
         start: u32,
         sent in 0_u32..4096,
         lie: u32,
@@ -280,7 +280,7 @@ proptest! {
     /// With a guest at the far end, the peer never knows of more room than that guest has, unless
     /// it has shrunk its buffer, nor of more than our own buffer has; and credit is never revoked.
     #[test]
-    fn t55_credit_of_the_far_guest_is_the_peers_and_ours_stays_the_bound(
+    fn t55_credit_between_guests_is_the_peers_within_our_own_bound(
         buf_alloc in 1_u32..10_000,
         start: u32,
         far_buffer in 0_u32..30_000,
@@ -361,7 +361,7 @@ proptest! {
     /// order. The count is never less than the number of messages in its queue, and equals it when
     /// all reports have arrived.
     #[test]
-    fn t129_what_was_not_received_is_never_taken_for_received(
+    fn t129_an_unreceived_message_is_never_counted_as_received(
         start: u32,
         steps in proptest::collection::vec((0_u8..9, 0_u32..3), 1..300),
     ) {

@@ -31,7 +31,7 @@ fn t27_of_each_pair_the_more_urgent_goes_first() {
 }
 
 #[test]
-fn t74_owing_twice_is_owing_once() {
+fn t74_a_reply_pending_twice_is_sent_once() {
     let mut pending = Pending::NONE;
     pending.insert(Owed::CreditUpdate);
     pending.insert(Owed::CreditUpdate);

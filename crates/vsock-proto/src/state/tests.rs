@@ -104,7 +104,7 @@ fn phases_follow_their_table() {
 }
 
 #[test]
-fn the_way_to_the_host_follows_its_table() {
+fn the_direction_to_the_host_follows_its_table() {
     compare(
         "From the guest to the host",
         &TO_HOST,
@@ -114,7 +114,7 @@ fn the_way_to_the_host_follows_its_table() {
 }
 
 #[test]
-fn the_way_to_the_guest_follows_its_table() {
+fn the_direction_to_the_guest_follows_its_table() {
     compare(
         "From the host to the guest",
         &TO_GUEST,
@@ -148,7 +148,7 @@ fn t30_an_rst_never_leads_to_an_rst() {
 }
 
 #[test]
-fn t91_nothing_comes_after_the_end() {
+fn t91_no_packet_follows_the_end() {
     for event in EVENTS {
         assert_eq!(Phase::Closed.next(event), None);
         let after_reset = Phase::Resetting.next(event);

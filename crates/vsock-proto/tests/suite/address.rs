@@ -37,7 +37,7 @@ fn with(op: Op, change: impl FnOnce(&mut Header)) -> Header {
 }
 
 #[test]
-fn t4_t6_t7_t8_t9_what_concerns_no_connection_gets_its_rst_or_nothing() {
+fn t4_t6_t7_t8_t9_a_packet_without_a_connection_gets_an_rst_or_no_answer() {
     use RejectCause::{ForeignDestination, ForeignSource, UnknownOp, UnknownType};
 
     const OVER: u64 = 1 << 32;
@@ -79,7 +79,7 @@ fn t4_t6_t7_t8_t9_what_concerns_no_connection_gets_its_rst_or_nothing() {
 }
 
 #[test]
-fn t5_reserved_cids_are_no_guests() {
+fn t5_reserved_cids_are_not_guests() {
     for reserved in [0, 1, 2, u64::from(u32::MAX), u64::MAX] {
         let refused = GuestCid::try_from(reserved).unwrap_err();
         assert_eq!(refused, CidError::Reserved(reserved));
@@ -94,7 +94,7 @@ fn t5_reserved_cids_are_no_guests() {
 }
 
 #[test]
-fn t6_replies_bear_the_configured_cids() {
+fn t6_replies_contain_the_configured_cids() {
     let packet = route().parse(&header(Op::Request)).unwrap();
     let response = Packet {
         body: Body::Response,
@@ -110,7 +110,7 @@ fn t6_replies_bear_the_configured_cids() {
 }
 
 #[test]
-fn t4_t6_t7_a_route_to_guests_too_reaches_every_guest_but_its_own() {
+fn t4_t6_t7_a_route_that_includes_guests_reaches_every_guest_but_its_own() {
     let route = route().to_guests_too();
     for cid in [4, 77, 0xffff_fffe] {
         let packet = route
@@ -139,7 +139,7 @@ fn t30_an_rst_without_a_connection_is_not_answered() {
 }
 
 #[test]
-fn t31_everything_else_without_a_connection_is_answered_by_an_rst() {
+fn t31_every_other_packet_without_a_connection_gets_an_rst() {
     use Op::{CreditRequest, CreditUpdate, ReadWrite, Response, Shutdown};
     for op in [Response, Shutdown, ReadWrite, CreditUpdate, CreditRequest] {
         let packet = route().parse(&header(op)).unwrap();
@@ -184,7 +184,7 @@ fn t109_a_type_that_was_not_negotiated_is_unknown() {
 }
 
 #[test]
-fn t112_flags_are_read_as_the_operation_means_them() {
+fn t112_the_operation_decides_the_meaning_of_flags() {
     use Body::{CreditUpdate, Data, Shutdown};
 
     let both = Route::to_guest(guest(), SocketTypes::ALL);

@@ -18,7 +18,7 @@ fn with_backlog() -> Rig {
 }
 
 #[test]
-fn t81_flags_are_remembered_over_packets_and_none_changes_nothing() {
+fn t81_flags_accumulate_over_packets_and_a_shutdown_without_flags_has_no_effect() {
     let none = Body::Shutdown(ShutdownFlags::NONE);
     let mut rig = Rig::connected();
     rig.guest(none);
@@ -53,7 +53,7 @@ fn t82_a_guests_half_close_reaches_the_host_once_and_the_reply_comes_back() {
 }
 
 #[test]
-fn t82_the_end_comes_after_all_that_was_sent() {
+fn t82_the_end_comes_after_all_bytes_sent() {
     let mut rig = with_backlog();
     rig.guest(SEND);
     assert_eq!(rig.host.actions, []);
@@ -75,7 +75,7 @@ fn t82_a_half_close_waits_for_a_slow_reader_without_a_deadline() {
 }
 
 #[test]
-fn t83_a_hosts_half_close_leaves_the_way_to_the_host_open() {
+fn t83_a_hosts_half_close_leaves_the_direction_to_the_host_open() {
     let mut rig = Rig::connected();
     rig.host_sends(b"request");
     rig.host_ends(End::Ended);
@@ -134,7 +134,7 @@ fn t84_the_rst_waits_for_the_backlog() {
 }
 
 #[test]
-fn t84_the_guest_refuses_and_the_host_is_deaf() {
+fn t84_one_rst_ends_a_connection_on_which_neither_side_receives() {
     let mut rig = Rig::connected();
     rig.guest(RECEIVE);
     rig.host.deaf = true;
@@ -144,7 +144,7 @@ fn t84_the_guest_refuses_and_the_host_is_deaf() {
 }
 
 #[test]
-fn t84_late_events_reopen_nothing() {
+fn t84_late_events_do_not_reopen_a_connection() {
     let mut rig = Rig::connected();
     rig.guest(SEND);
     rig.host_ends(End::Ended);
@@ -174,7 +174,7 @@ fn data_after_the_end_is_a_violation() {
 }
 
 #[test]
-fn t85_all_that_the_host_wrote_arrives_before_its_close() {
+fn t85_all_bytes_that_the_host_wrote_arrive_before_its_close() {
     let mut rig = Rig::connected();
     let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 253) as u8).collect();
     rig.host.sends.extend(&bytes);
@@ -192,7 +192,7 @@ fn t85_all_that_the_host_wrote_arrives_before_its_close() {
 }
 
 #[test]
-fn t85_all_that_the_host_wrote_arrives_before_its_reset() {
+fn t85_all_bytes_that_the_host_wrote_arrive_before_its_reset() {
     let mut rig = Rig::connected();
     rig.host_sends(b"last words");
     rig.host.then = End::Broken;
@@ -206,7 +206,7 @@ fn t85_all_that_the_host_wrote_arrives_before_its_reset() {
 }
 
 #[test]
-fn t86_what_a_guest_sent_before_it_closed_is_delivered() {
+fn t86_bytes_that_a_guest_sent_before_it_closed_are_delivered() {
     let mut rig = with_backlog();
     rig.guest(BOTH);
     assert_eq!(rig.drain(), [], "the RST waits for the host");
@@ -234,7 +234,7 @@ fn t86_a_stuck_host_does_not_keep_a_closed_connection() {
 }
 
 #[test]
-fn t87_progress_puts_the_deadline_off_and_a_flush_without_it_does_not() {
+fn t87_only_a_flush_with_progress_extends_the_deadline() {
     let mut rig = with_backlog();
     rig.guest(BOTH);
     for _ in 0..10 {
@@ -287,7 +287,7 @@ fn t88_a_guest_that_never_answers_gets_an_rst_in_the_end() {
 }
 
 #[test]
-fn t88_whatever_close_crosses_ours_one_rst_ends_both() {
+fn t88_one_rst_ends_both_directions_whatever_close_crosses_ours() {
     for theirs in [BOTH, SEND] {
         let mut rig = Rig::connected();
         rig.host_closes();
@@ -311,7 +311,7 @@ fn a_half_close_that_crosses_an_unsent_close_is_answered_by_a_full_close() {
 }
 
 #[test]
-fn bytes_that_cross_our_close_are_thrown_away() {
+fn bytes_that_cross_our_close_are_discarded() {
     let mut rig = Rig::connected_with(buf_alloc(100));
     rig.host_closes();
     rig.drain();

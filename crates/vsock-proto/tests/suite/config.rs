@@ -30,7 +30,7 @@ fn settings(config: &Config) -> ([u64; 9], Range<u32>, [Duration; 6]) {
 }
 
 #[test]
-fn defaults_are_what_the_documentation_says() {
+fn defaults_match_the_documentation() {
     let config = Config::default();
     assert_eq!(config, Config::builder().build().unwrap());
     const KIB: u64 = 1024;
@@ -42,7 +42,7 @@ fn defaults_are_what_the_documentation_says() {
 }
 
 #[test]
-fn values_are_taken_as_they_are_set() {
+fn setters_set_their_values() {
     let second = Duration::from_secs(1);
     let config = Config::builder()
         .buf_alloc(1)

@@ -52,7 +52,7 @@ fn t27_the_response_comes_first_even_when_data_waits() {
 }
 
 #[test]
-fn t27_no_credit_request_comes_before_the_response() {
+fn t27_no_credit_request_precedes_the_response() {
     let mut rig = Rig::accepting_from(Config::default(), SocketType::Stream, Credit::default());
     rig.host_sends(b"early");
     rig.conn.on_host_connected(rig.now);
@@ -60,7 +60,7 @@ fn t27_no_credit_request_comes_before_the_response() {
 }
 
 #[test]
-fn t51_credit_that_comes_before_the_response_is_delivered_counts() {
+fn t51_credit_that_arrives_before_the_response_is_delivered_counts() {
     let mut rig = accepting();
     rig.guest.buf_alloc = 3;
     rig.guest(Body::CreditUpdate);
@@ -120,7 +120,7 @@ fn t29_a_second_response_or_one_on_a_guests_connection_is_ignored() {
 }
 
 #[test]
-fn t32_t33_t35_whatever_is_awaited_before_the_connection_is_there_times_out_by_itself() {
+fn t32_t33_t35_every_wait_before_the_connection_is_open_times_out() {
     let deliver = Config::default().deliver_timeout();
     let connect = Config::default().response_timeout();
     let cases = [
@@ -156,7 +156,7 @@ fn t33_the_guest_has_its_full_time_from_delivery() {
 }
 
 #[test]
-fn t34_a_refusal_closes_the_stream_at_once() {
+fn t34_a_refusal_closes_the_stream_immediately() {
     let mut rig = requested();
     rig.guest(Body::Reset);
     assert_eq!(rig.host.actions, [HostAction::Close]);
@@ -218,7 +218,7 @@ fn t45_a_client_that_does_not_read_still_sends() {
 }
 
 #[test]
-fn a_stream_that_names_its_port_hears_nothing_but_the_guest() {
+fn a_stream_that_names_its_port_reads_only_bytes_of_the_guest() {
     let mut rig = Rig::requesting(Config::default(), Confirmation::OutOfBand);
     rig.next();
     rig.guest(Body::Response);
@@ -228,7 +228,7 @@ fn a_stream_that_names_its_port_hears_nothing_but_the_guest() {
 }
 
 #[test]
-fn data_before_the_connection_is_there_is_a_violation() {
+fn data_before_the_connection_is_open_is_a_violation() {
     for mut rig in [accepting(), responding(), requesting(), requested()] {
         let violation = rig.try_guest(RW, b"x").unwrap_err();
         assert_eq!(violation, Violation::DataTooEarly);
@@ -239,7 +239,7 @@ fn data_before_the_connection_is_there_is_a_violation() {
 }
 
 #[test]
-fn t93_a_close_before_the_connection_is_there_ends_it() {
+fn t93_a_close_before_the_connection_is_open_ends_it() {
     for mut rig in [accepting(), requested()] {
         let phase = rig.conn.phase();
         rig.guest(SEND);
@@ -279,7 +279,7 @@ fn a_shutdown_that_comes_before_the_response_counts_after_it() {
 }
 
 #[test]
-fn t85_a_host_that_writes_and_leaves_before_the_response_is_heard() {
+fn t85_bytes_of_a_host_that_leaves_before_the_response_arrive() {
     let mut rig = responding();
     rig.host.sends.extend(b"motd");
     rig.host_closes();
@@ -287,7 +287,7 @@ fn t85_a_host_that_writes_and_leaves_before_the_response_is_heard() {
 }
 
 #[test]
-fn t133_a_shutdown_is_an_rst_where_the_guest_knows_of_the_connection() {
+fn t133_a_shutdown_sends_an_rst_for_each_connection_known_to_the_guest() {
     let knowing = [requested(), accepting(), responding(), Rig::connected()];
     let cases = knowing.map(|rig| (rig, &[Body::Reset][..])).into_iter();
     for (mut rig, told) in cases.chain([(requesting(), &[][..])]) {
@@ -302,7 +302,7 @@ fn t133_a_shutdown_is_an_rst_where_the_guest_knows_of_the_connection() {
 }
 
 #[test]
-fn t101_an_aborted_connection_says_nothing() {
+fn t101_an_aborted_connection_sends_no_packet() {
     for mut rig in [requesting(), requested(), Rig::connected()] {
         rig.host_sends(b"x");
         rig.conn.abort(rig.now);

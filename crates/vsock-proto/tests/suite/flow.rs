@@ -16,7 +16,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn t19_without_room_there_is_no_grant_but_there_are_packets() {
+fn t19_a_buffer_without_room_gets_other_packets_but_no_grant() {
     let mut rig = Rig::connected();
     rig.host_sends(b"data");
     assert!(rig.transmit(0).is_none());
@@ -77,7 +77,7 @@ fn t51_credit_counts_before_the_packet_is_acted_on() {
 }
 
 #[test]
-fn t52_a_credit_request_gets_one_update_also_after_the_host_has_ended_or_closed() {
+fn t52_a_credit_request_gets_one_update_even_after_the_host_has_ended_or_closed() {
     let ends: [fn(&mut Rig); 3] = [|_| {}, |rig| rig.host_ends(End::Ended), Rig::host_closes];
     for (end, told) in ends.into_iter().zip([None, Some(SEND), Some(BOTH)]) {
         let mut rig = Rig::connected();
@@ -128,7 +128,7 @@ fn t53_updates_are_few() {
 }
 
 #[test]
-fn t54_an_owed_update_goes_with_any_other_packet() {
+fn t54_any_packet_carries_a_pending_update() {
     let mut rig = Rig::connected();
     rig.data(&[0; 100]);
     rig.guest(Body::CreditRequest);
@@ -140,7 +140,7 @@ fn t54_an_owed_update_goes_with_any_other_packet() {
 }
 
 #[test]
-fn t54_an_owed_update_survives_a_read_that_finds_nothing() {
+fn t54_a_pending_update_survives_an_empty_read() {
     let mut rig = Rig::connected();
     rig.guest(Body::CreditRequest);
     rig.conn.on_host_readable(rig.now);
@@ -148,7 +148,7 @@ fn t54_an_owed_update_survives_a_read_that_finds_nothing() {
 }
 
 #[test]
-fn t55_fwd_cnt_counts_what_has_left_for_the_host() {
+fn t55_fwd_cnt_counts_bytes_passed_to_the_host() {
     let mut rig = Rig::connected();
     rig.host.space = 30;
     rig.data(&[1; 100]);
@@ -164,7 +164,7 @@ fn t55_fwd_cnt_counts_what_has_left_for_the_host() {
 }
 
 #[test]
-fn t56_bytes_that_are_thrown_away_are_credited() {
+fn t56_discarded_bytes_are_credited() {
     let mut rig = Rig::connected();
     rig.host.space = 0;
     rig.data(&[1; 100]);
@@ -178,7 +178,7 @@ fn t56_bytes_that_are_thrown_away_are_credited() {
 }
 
 #[test]
-fn t57_without_credit_the_host_is_not_watched_and_the_guest_asked_once() {
+fn t57_without_credit_the_host_is_not_watched_and_the_guest_is_asked_once() {
     let mut rig = Rig::connected();
     assert_eq!(rig.conn.interest(), Interest::READ);
     rig.host_sends(&pattern(70_000));
@@ -216,7 +216,7 @@ fn t58_a_guest_that_overruns_our_buffer_is_reset() {
 }
 
 #[test]
-fn t49_a_guest_that_takes_what_was_never_sent_is_reset() {
+fn t49_a_guest_that_acknowledges_unsent_bytes_is_reset() {
     let mut rig = Rig::connected();
     rig.guest.fwd_cnt = 1;
     let violation = rig.try_guest(Body::CreditUpdate, &[]).unwrap_err();
@@ -228,7 +228,7 @@ fn t49_a_guest_that_takes_what_was_never_sent_is_reset() {
 /// One-byte packets to a guest whose kernel counts only bytes: it has read everything, but sees no
 /// reason to report it.
 #[test]
-fn t59_a_guest_that_reads_small_packets_in_silence_is_asked() {
+fn t59_a_guest_that_reads_small_packets_without_updates_is_asked_for_credit() {
     let mut rig = Rig::connected();
     let mut got = 0_u32;
     for _ in 0..1000 {
@@ -261,7 +261,7 @@ fn t59_a_guest_that_does_not_read_gets_no_more_packets_than_it_can_queue() {
 }
 
 #[test]
-fn t59_t128_while_packets_block_the_guest_is_asked_and_sent_one_ever_more_rarely() {
+fn t59_t128_while_packets_block_requests_and_packets_become_rarer() {
     let mut rig = blocked();
     let mut waits = Vec::new();
     for sent in 1..10 {
@@ -295,7 +295,7 @@ fn blocked() -> Rig {
 }
 
 #[test]
-fn t128_what_waits_for_an_end_of_the_pause_goes_without_another() {
+fn t128_bytes_that_waited_for_one_pause_wait_for_no_other() {
     let mut rig = blocked();
     rig.host_sends(b"1");
     rig.pass_until_deadline();
@@ -310,7 +310,7 @@ fn t128_what_waits_for_an_end_of_the_pause_goes_without_another() {
 }
 
 #[test]
-fn t128_packets_worth_their_place_wait_for_nothing() {
+fn t128_packets_large_enough_for_their_slot_do_not_wait() {
     let mut rig = blocked();
     rig.host_sends(&pattern(100_000));
     rig.pass_until_deadline();
@@ -321,7 +321,7 @@ fn t128_packets_worth_their_place_wait_for_nothing() {
 
 /// A kernel that merges only small packets needs a place in its queue for each of these.
 #[test]
-fn t128_when_no_place_is_left_packets_are_small() {
+fn t128_packets_are_small_when_no_slot_is_left() {
     let mut rig = blocked();
     for times in 0..100 {
         rig.host_sends(&pattern(300));
@@ -339,7 +339,7 @@ fn t128_when_no_place_is_left_packets_are_small() {
 }
 
 #[test]
-fn t128_a_guest_without_another_place_is_asked_and_sent_nothing() {
+fn t128_a_guest_without_a_free_slot_is_asked_and_gets_no_packet() {
     for buf_alloc in [1024, 1279, 1280] {
         let mut rig = Rig::connected_to(Config::default(), room(buf_alloc));
         rig.host_sends(b"x");
@@ -361,7 +361,7 @@ fn t128_a_guest_without_another_place_is_asked_and_sent_nothing() {
 /// The answer to the first request, which was made because of the number of packets, does not cover
 /// what was read since.
 #[test]
-fn t57_when_bytes_run_out_the_guest_is_asked_although_it_was_for_packets() {
+fn t57_a_guest_asked_for_packets_is_asked_again_when_bytes_run_out() {
     let mut rig = Rig::connected();
     for _ in 0..33 {
         rig.host_sends(b"x");
@@ -376,7 +376,7 @@ fn t57_when_bytes_run_out_the_guest_is_asked_although_it_was_for_packets() {
 }
 
 #[test]
-fn t59_bytes_that_block_are_waited_for_in_silence() {
+fn t59_no_request_is_sent_while_bytes_block() {
     let mut rig = Rig::connected();
     rig.host_sends(&pattern(100_000));
     rig.drain();
@@ -384,7 +384,7 @@ fn t59_bytes_that_block_are_waited_for_in_silence() {
 }
 
 #[test]
-fn t60_an_empty_payload_changes_nothing_wherever_the_connection_is() {
+fn t60_an_empty_payload_has_no_effect_in_any_state() {
     let accepting: fn() -> Rig = || Rig::accepting(Config::default());
     let ways: [(_, fn(&mut Rig), _); 5] = [
         (Rig::connected as fn() -> Rig, |_| {}, Phase::Connected),
@@ -430,7 +430,7 @@ fn accepts(rig: &mut Rig) {
 }
 
 #[test]
-fn t60_an_empty_payload_is_no_answer_to_our_request() {
+fn t60_an_empty_payload_does_not_answer_our_request() {
     for sent in [false, true] {
         let mut rig = Rig::requesting(Config::default(), Confirmation::OutOfBand);
         if sent {
@@ -443,7 +443,7 @@ fn t60_an_empty_payload_is_no_answer_to_our_request() {
 }
 
 #[test]
-fn t61_connections_live_on_when_their_counters_wrap() {
+fn t61_connections_survive_the_wrap_of_their_counters() {
     let start = u32::MAX - 100_000;
     let mut guest = GUEST;
     guest.fwd_cnt = start;
@@ -503,7 +503,7 @@ fn a_stream_that_accepts_no_bytes_is_not_retried_indefinitely() {
 }
 
 #[test]
-fn t65_writability_matters_only_while_something_waits() {
+fn t65_writability_is_watched_only_while_bytes_wait() {
     let mut rig = Rig::connected();
     assert!(!rig.conn.interest().write);
     rig.host.space = 1;
@@ -516,7 +516,7 @@ fn t65_writability_matters_only_while_something_waits() {
 }
 
 #[test]
-fn t67_readiness_in_vain_does_no_harm() {
+fn t67_spurious_readiness_has_no_effect() {
     let mut rig = Rig::connected();
     for _ in 0..3 {
         rig.conn.on_host_readable(rig.now);
@@ -551,7 +551,7 @@ fn t72_a_connection_is_scheduled_until_its_stream_is_empty() {
 }
 
 #[test]
-fn t74_no_flood_of_packets_makes_a_connection_owe_more_than_it_can() {
+fn t74_no_flood_of_packets_exceeds_the_bound_of_pending_replies() {
     let mut rig = Rig::connected();
     for _ in 0..10_000 {
         rig.guest(Body::CreditRequest);
@@ -583,7 +583,7 @@ fn t77_t78_a_host_that_does_not_read_costs_no_more_than_the_window() {
 }
 
 #[test]
-fn a_grant_that_is_dropped_has_changed_nothing() {
+fn a_dropped_grant_has_no_effect() {
     let mut rig = Rig::connected();
     rig.host_sends(b"abc");
     for _ in 0..3 {
@@ -620,7 +620,7 @@ fn one_packet_has_no_more_than_its_maximum() {
 }
 
 #[test]
-fn a_guest_without_a_buffer_gets_nothing() {
+fn a_guest_without_a_buffer_gets_no_packet() {
     let mut rig = Rig::connected_to(Config::default(), Credit::default());
     rig.host_sends(b"x");
     assert_eq!(rig.drain(), [Body::CreditRequest]);

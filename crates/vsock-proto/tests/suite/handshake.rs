@@ -47,7 +47,7 @@ fn t40_a_line_of_just_the_limit_is_a_line() {
 }
 
 #[test]
-fn t41_bytes_after_the_newline_are_not_touched() {
+fn t41_bytes_after_the_newline_are_left_in_place() {
     let (port, used) = (Port::new(1234), 13);
     let line = command(b"CONNECT 1234\nHELLO\nWORLD");
     assert_eq!(line, Ok(Parse::Line { port, used }));
@@ -113,7 +113,7 @@ fn an_answer_is_not_a_command() {
 
 proptest! {
     #[test]
-    fn t38_pieces_make_no_difference(
+    fn t38_the_parser_gives_the_same_result_for_any_pieces(
         port in 0..u32::MAX,
         payload in proptest::collection::vec(any::<u8>(), 0..20),
         cuts in proptest::collection::vec(0_usize..40, 0..8),

@@ -38,7 +38,7 @@ fn t1_header_is_44_packed_little_endian_bytes() {
 }
 
 #[test]
-fn t2_a_decoded_header_does_not_follow_its_bytes() {
+fn t2_a_decoded_header_is_independent_of_its_bytes() {
     let mut guest_memory = BYTES;
     let header = Header::decode(&guest_memory);
     guest_memory[24..28].fill(0xff);

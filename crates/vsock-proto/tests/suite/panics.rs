@@ -73,7 +73,7 @@ fn t132_a_write_that_panics_ends_the_connection_as_a_broken_stream_does() {
 }
 
 #[test]
-fn t132_a_count_of_more_than_there_is_is_taken_for_all_of_it() {
+fn t132_a_count_beyond_the_payload_is_limited_to_the_payload() {
     let mut rig = Rig::connected();
     let packet = packet(RW, 5, rig.guest);
     let mut liar = SlicePayload::new(b"hello", |_: &[u8], _| Progress::Done(usize::MAX));

@@ -21,7 +21,7 @@ fn t30_an_rst_is_never_answered_by_an_rst() {
 }
 
 #[test]
-fn t30_an_rst_that_crosses_ours_makes_ours_superfluous() {
+fn t30_an_rst_that_crosses_ours_cancels_ours() {
     let mut rig = Rig::connected_with(buf_alloc(1));
     rig.host.space = 0;
     rig.try_guest(RW, b"too much").unwrap_err();
@@ -32,7 +32,7 @@ fn t30_an_rst_that_crosses_ours_makes_ours_superfluous() {
 }
 
 #[test]
-fn t89_an_rst_frees_everything_at_once() {
+fn t89_an_rst_frees_everything_immediately() {
     let mut rig = Rig::connected();
     rig.host.space = 0;
     rig.data(&[0; 10_000]);
@@ -47,7 +47,7 @@ fn t89_an_rst_frees_everything_at_once() {
 }
 
 #[test]
-fn t70_t90_our_rst_waits_for_a_buffer_but_nothing_else_does_and_nothing_is_watched() {
+fn t70_t90_only_our_rst_waits_for_a_buffer_and_no_descriptor_is_watched() {
     let mut rig = Rig::connected();
     rig.host.space = 0;
     rig.data(&[0; 10_000]);
@@ -68,7 +68,7 @@ fn t70_t90_our_rst_waits_for_a_buffer_but_nothing_else_does_and_nothing_is_watch
 }
 
 #[test]
-fn t91_nothing_follows_our_rst() {
+fn t91_no_packet_follows_our_rst() {
     let mut rig = Rig::connected();
     rig.host_sends(b"never sent");
     rig.guest(Body::CreditRequest);
@@ -83,7 +83,7 @@ fn t91_nothing_follows_our_rst() {
 }
 
 #[test]
-fn t92_a_write_error_is_told_once() {
+fn t92_a_write_error_is_reported_once() {
     let mut rig = Rig::connected();
     rig.host.deaf = true;
     for _ in 0..5 {
@@ -100,7 +100,7 @@ fn t92_a_write_error_is_told_once() {
 }
 
 #[test]
-fn t92_a_read_error_resets_after_what_was_read() {
+fn t92_a_read_error_resets_after_the_bytes_read() {
     let mut rig = Rig::connected();
     rig.host_sends(b"whole");
     rig.host.then = End::Broken;
@@ -109,7 +109,7 @@ fn t92_a_read_error_resets_after_what_was_read() {
 }
 
 #[test]
-fn t111_a_packet_of_another_type_does_not_touch_the_connection() {
+fn t111_a_packet_of_another_type_does_not_affect_the_connection() {
     let mut rig = Rig::connected();
     for body in [RW, SEND, Body::Reset, Body::Request] {
         let strange = Packet {
@@ -126,7 +126,7 @@ fn t111_a_packet_of_another_type_does_not_touch_the_connection() {
 }
 
 #[test]
-fn time_alone_does_nothing_to_a_connection() {
+fn time_alone_does_not_change_a_connection() {
     let mut rig = Rig::connected();
     assert_eq!(rig.conn.deadline(), None);
     rig.pass(Duration::from_secs(1 << 30));

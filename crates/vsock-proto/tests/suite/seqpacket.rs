@@ -47,7 +47,7 @@ fn host_message(rig: &mut Rig, len: usize, end: MessageFlags, room: usize) -> Ve
 }
 
 #[test]
-fn t111_messages_whole_in_pieces_and_empty_keep_their_boundaries() {
+fn t111_whole_partial_and_empty_messages_keep_their_boundaries() {
     #[rustfmt::skip]
     let cases = [
         (&[("one", EOM), ("two", EOR)][..], vec![("one", EOM), ("two", EOR)]),
@@ -192,7 +192,7 @@ fn t111_boundaries_survive_a_small_window() {
 }
 
 #[test]
-fn t111_a_host_message_passes_if_the_guest_can_hold_it_and_else_resets() {
+fn t111_a_host_message_passes_if_the_guest_can_hold_it_and_otherwise_resets() {
     let mut rig = small(1000);
     assert_eq!(host_message(&mut rig, 1000, EOM, 4000), [EOM]);
     assert_eq!(rig.conn.ending(), None);
@@ -239,7 +239,7 @@ fn t111_a_message_alone_is_not_held_back_by_the_number_of_its_packets() {
 }
 
 #[test]
-fn t59_a_message_behind_others_is_held_back_by_the_number_of_packets() {
+fn t59_a_message_after_others_is_held_back_by_the_number_of_packets() {
     let mut rig = small(4096);
     assert_eq!(pieces(&mut rig, 16, 16), 1);
     // The overhead of four packets uses up the buffer.
@@ -285,7 +285,7 @@ fn t129_an_update_makes_room_for_one_empty_message() {
 }
 
 #[test]
-fn t129_nothing_but_an_update_makes_room_for_an_empty_message() {
+fn t129_only_an_update_makes_room_for_an_empty_message() {
     let mut rig = small(16 * 1024);
     empties(&mut rig);
     rig.guest(Body::CreditRequest);
@@ -370,7 +370,7 @@ fn t111_a_message_that_the_host_never_takes_resets() {
 }
 
 #[test]
-fn t111_a_message_that_was_read_too_long_resets() {
+fn t111_a_message_that_is_read_and_too_long_resets() {
     let mut rig = small(4096);
     let Some(Transmit::Data(grant)) = rig.conn.poll_transmit(rig.now, 100) else {
         panic!("no grant");
@@ -381,7 +381,7 @@ fn t111_a_message_that_was_read_too_long_resets() {
 }
 
 #[test]
-fn t56_messages_for_a_deaf_host_are_credited() {
+fn t56_messages_for_a_host_that_has_stopped_reading_are_credited() {
     let mut rig = rig();
     rig.host.deaf = true;
     rig.piece(b"one", EOM);
@@ -392,7 +392,7 @@ fn t56_messages_for_a_deaf_host_are_credited() {
 }
 
 #[test]
-fn a_confirmation_is_a_message_of_its_own() {
+fn a_confirmation_is_a_separate_message() {
     let config = Config::default();
     let mut rig = Rig::requesting_as(config, Confirmation::Line, SocketType::SeqPacket);
     assert_eq!(rig.next(), Some(Body::Request));

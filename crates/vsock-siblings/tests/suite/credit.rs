@@ -219,7 +219,7 @@ fn messages_can_fill_the_other_guests_buffer_even_if_ours_is_smaller() {
 }
 
 #[test]
-fn a_guest_without_credit_learns_that_the_other_one_has_gone() {
+fn a_guest_without_credit_learns_that_its_peer_has_gone() {
     for trigger in BOTH {
         let mut world = world(trigger, guest);
         let (near, far) = world.connected(0, 1, STREAM);

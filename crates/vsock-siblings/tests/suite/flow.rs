@@ -125,7 +125,7 @@ fn each_direction_ends_separately() {
 }
 
 #[test]
-fn t82_a_guest_learns_that_the_other_one_no_longer_reads() {
+fn t82_a_guest_learns_that_its_peer_no_longer_reads() {
     for trigger in [Trigger::Edge, Trigger::Level] {
         for unread in [false, true] {
             let siblings = Siblings::new();

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_abort_counts_as_one() {
+    fn only_an_abort_counts_as_an_abort() {
         let register = Arc::new(Register::default());
         let (stream, pump) = register.enter(1).unwrap();
         assert!(!pump.is_aborted());

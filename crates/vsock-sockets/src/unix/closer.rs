@@ -4,7 +4,7 @@
 //!
 //! Closing a file can block for as long as something else likes: a TCP socket with `SO_LINGER`
 //! waits for its peer, a file of a network or user-space file system for its server. Files that
-//! host processes have passed are therefore closed on this thread, one after the other, and no
+//! host processes have passed are therefore closed on this thread, one after another, and no
 //! other thread blocks.
 //!
 //! The process has one such thread. It starts with the first file, or on request, and keeps

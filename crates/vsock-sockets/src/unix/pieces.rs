@@ -34,7 +34,7 @@ fn taken<'p, 'm, B: BitmapSlice>(
     pieces.iter().filter(|piece| !piece.is_empty()).take(MOST)
 }
 
-/// Receives into the pieces, one after the other. With no room at all, returns 0 whatever the state
+/// Receives into the pieces, one after another. With no room at all, returns 0 whatever the state
 /// of the socket. Files that arrive with the bytes go to the closer thread; if too many wait there,
 /// this returns `ConnectionReset`.
 ///
@@ -105,7 +105,7 @@ fn cut(buffers: &mut Buffers, mut bytes: usize) {
     buffers.retain(|buffer| buffer.iov_len > 0);
 }
 
-/// Sends the contents of the pieces, one after the other. With no bytes to send, returns 0 whatever
+/// Sends the contents of the pieces, one after another. With no bytes to send, returns 0 whatever
 /// the state of the socket. Raises no signal if the peer has gone.
 pub(super) fn send<B: BitmapSlice>(
     socket: &GuardedSocket,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The command line: its grammar and its checks. Each group of options has a file of its own.
+//! The command line: its grammar and its checks. Each group of options has a separate file.
 
 mod capture;
 mod command;
@@ -125,7 +125,7 @@ pub(crate) enum ArgsError {
     File(PathBuf, #[source] FileError),
     #[error(transparent)]
     Vm(#[from] VmError),
-    #[error("two virtual machines have guest CID {0}; give each its own")]
+    #[error("two virtual machines have guest CID {0}; give each a different one")]
     SameCid(u64),
     #[error("{0}, and {1}: two sockets cannot share a name; move one to another path")]
     SameName(SocketUse, SocketUse),

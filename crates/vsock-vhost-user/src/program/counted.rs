@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_is_singular() {
+    fn only_a_count_of_one_is_singular() {
         let texts = [0_u64, 1, 2, 11].map(|count| counted(count, "packet"));
         assert_eq!(texts, ["0 packets", "1 packet", "2 packets", "11 packets"]);
     }

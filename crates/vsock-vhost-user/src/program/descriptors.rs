@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t130_the_needs_of_all_devices_are_added_up() {
+    fn t130_the_descriptors_of_all_devices_are_added_up() {
         assert_eq!(needed([].into_iter()), PROGRAM);
         let config = |connections, handshakes| {
             let config = Config::builder().max_connections(connections);

@@ -103,7 +103,7 @@ fn t115_qemu_reboot_starts_at_zero_and_is_a_reset() {
 }
 
 #[test]
-fn t115_qemu_reboot_by_way_of_reset_device_cuts_first() {
+fn t115_qemu_reboot_through_reset_device_ends_connections_first() {
     let mut rig = Rig::served();
     rig.interrupt(Interruption::Pause);
     assert_eq!(rig.interrupt(Interruption::Reset), Effect::Cut);
@@ -131,7 +131,7 @@ fn t114_cloud_hypervisor_pauses_by_disabling() {
 }
 
 #[test]
-fn t116_cloud_hypervisor_reconnects_under_a_living_guest() {
+fn t116_cloud_hypervisor_reconnects_under_a_running_guest() {
     let mut rig = Rig::served();
     assert_eq!(rig.interrupt(Interruption::Reset), Effect::Cut);
     rig.session.forget_set_up();
@@ -145,7 +145,7 @@ fn t116_cloud_hypervisor_reconnects_under_a_living_guest() {
 }
 
 #[test]
-fn t116_a_program_that_starts_under_a_living_guest_owes_it_a_transport_reset() {
+fn t116_a_program_that_starts_under_a_running_guest_sends_a_transport_reset() {
     for (rx, tx) in [(5, 7), (1, 0), (0, 1)] {
         let mut rig = Rig::new();
         rig.move_on(rx, tx);
@@ -155,7 +155,7 @@ fn t116_a_program_that_starts_under_a_living_guest_owes_it_a_transport_reset() {
 }
 
 #[test]
-fn t116_a_driver_that_has_used_no_ring_is_owed_nothing_wherever_the_one_before_was_cut() {
+fn t116_a_driver_that_has_used_no_ring_needs_no_transport_reset_whatever_its_predecessor_used() {
     for (before, after, expected) in [
         ([0, 0], [0, 0], FRESH),
         ([1, 0], [1, 0], Start::Cut),
@@ -221,7 +221,7 @@ fn t114_each_sign_of_another_driver_suffices() {
 }
 
 #[test]
-fn t123_what_only_the_front_end_knows_of_is_no_sign_of_another_driver() {
+fn t123_a_change_that_only_the_front_end_sees_does_not_indicate_another_driver() {
     let mut rig = Rig::served();
     rig.session.accept_features(FEATURES | 1 << 26);
     rig.interrupt(Interruption::Pause);

@@ -101,7 +101,7 @@ fn uds(program: &Program) -> std::path::PathBuf {
 }
 
 #[test]
-fn bytes_go_both_ways_and_input_ends_first() {
+fn bytes_pass_both_ways_and_input_ends_first() {
     let (_program, mut guest, mut connect, mut socket) = connected();
     guest.write(&socket, b"hello");
     connect.read(b"hello");

@@ -42,7 +42,7 @@ fn uds_path(dir: &TempDir, name: &str) -> String {
 }
 
 #[test]
-fn a_listening_socket_serves_one_vmm_after_the_other() {
+fn a_listening_socket_serves_one_vmm_after_another() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vmm");
     let listener = UnixListener::bind(&path).unwrap();

@@ -235,7 +235,7 @@ fn t99_a_stale_socket_is_replaced_and_a_live_one_is_not() {
 }
 
 #[test]
-fn t99_a_file_that_is_not_a_socket_stays_as_does_the_socket_of_another_process() {
+fn t99_files_that_are_not_sockets_and_sockets_in_use_are_kept() {
     let host = Host::new();
     let file = host.path("notes.txt");
     std::fs::write(&file, "mine").unwrap();

@@ -49,7 +49,7 @@ fn assert_bytes_pass(program: &Program, port: u32) {
 }
 
 #[test]
-fn t131_a_full_standard_error_blocks_nothing() {
+fn t131_a_full_standard_error_does_not_block_the_program() {
     let (_reader, pipe) = full_pipe();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let unwritable = File::open("/dev/null").unwrap();

@@ -151,7 +151,7 @@ fn t85_messages_before_a_close_arrive() {
 }
 
 #[test]
-fn t109_a_driver_without_the_feature_gets_streams_alone() {
+fn t109_a_driver_without_the_feature_gets_only_streams() {
     let host = host();
     let _messages = listening(&host);
     let mut guest = host.boot();

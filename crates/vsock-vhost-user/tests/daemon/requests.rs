@@ -104,7 +104,7 @@ const NOT_OFFERED: [FrontendReq; 12] = [
 ];
 
 #[test]
-fn t122_what_was_not_offered_ends_its_connection_alone() {
+fn t122_a_request_that_was_not_offered_ends_only_its_connection() {
     let host = Host::new();
     for code in NOT_OFFERED {
         let mut vmm = host.vmm();
@@ -223,7 +223,7 @@ fn t120_a_queue_outside_of_memory_is_refused() {
 }
 
 #[test]
-fn t120_where_memory_must_be_sealed_no_other_is_served() {
+fn t120_if_memory_must_be_sealed_other_memory_is_refused() {
     let host = Host::with(|_, builder| builder.sealed_memory(SealedMemory::Required));
     for seals in [SealFlags::empty(), SealFlags::GROW | SealFlags::SEAL] {
         let mut vmm = Vmm::connect_with(&host.socket(), memory(seals));

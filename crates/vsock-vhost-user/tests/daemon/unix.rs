@@ -161,7 +161,7 @@ fn t127_clients_that_have_left_before_the_guest_is_up_are_not_announced() {
 }
 
 #[test]
-fn t135_a_new_server_does_not_meet_the_clients_of_the_one_before() {
+fn t135_a_new_server_does_not_get_the_clients_of_its_predecessor() {
     let host = host();
     let path = host.path("vm.vsock_6");
     let busy = || {

@@ -125,7 +125,7 @@ fn poll_and_sleep(fields: &Fields, suppression: Suppression, polls: usize) -> u1
 }
 
 #[test]
-fn loom_a_chain_is_taken_or_kicked_for() {
+fn loom_a_chain_is_taken_or_causes_a_kick() {
     for suppression in [Suppression::Flags, Suppression::EventIdx] {
         loom::model(move || {
             let fields = Fields::quiet();
@@ -155,7 +155,7 @@ fn loom_a_chain_is_taken_or_kicked_for() {
 }
 
 #[test]
-fn loom_a_used_chain_is_seen_or_interrupted_for() {
+fn loom_a_used_chain_is_noticed_or_causes_an_interrupt() {
     for suppression in [Suppression::Flags, Suppression::EventIdx] {
         // An interrupt for each chain, or one for both.
         for batch in [1, 2] {

@@ -82,7 +82,7 @@ fn t15_t16_a_chain_of_any_layout_is_gathered_whole() {
 }
 
 #[test]
-fn t15_a_range_over_a_hole_spoils_its_chain() {
+fn t15_a_range_over_a_hole_makes_its_chain_unusable() {
     for (addr, len) in [
         (0x1_ff00, 0x200),
         (0x1_ff00, 0x2_8000),
@@ -98,7 +98,7 @@ fn t15_a_range_over_a_hole_spoils_its_chain() {
 }
 
 #[test]
-fn t16_a_wrong_direction_spoils_its_chain() {
+fn t16_a_wrong_direction_makes_its_chain_unusable() {
     let readable = Descriptor::readable(DATA, 8);
     let writable = Descriptor::writable(DATA, 8);
     for (part, [first, second], expected) in [
@@ -115,7 +115,7 @@ fn t16_a_wrong_direction_spoils_its_chain() {
 }
 
 #[test]
-fn t16_a_loop_a_bad_index_or_a_bad_table_spoils_its_chain() {
+fn t16_a_loop_a_bad_index_or_a_bad_table_makes_its_chain_unusable() {
     let piece = Descriptor::readable(DATA, 8);
     let inner = Descriptor::table(TABLE, 16);
     let head = Descriptor::table(TABLE, 32);
@@ -155,7 +155,7 @@ fn fault_of(memory: &Memory, prepare: impl FnOnce(&mut DriverQueue)) -> DeviceFa
 }
 
 #[test]
-fn t23_an_index_that_cannot_be_and_a_queue_that_cannot_be_read_are_faults() {
+fn t23_an_impossible_index_and_an_unreadable_queue_are_faults() {
     let regions = regions();
     // A region may begin anywhere.
     let odd = memory(&[(1, 0x1_0000)]);
@@ -173,7 +173,7 @@ fn t23_an_index_that_cannot_be_and_a_queue_that_cannot_be_read_are_faults() {
 }
 
 #[test]
-fn t15_a_queue_may_lie_across_regions() {
+fn t15_a_queue_may_span_regions() {
     // Each of the queue's parts in turn crosses two regions.
     for before in [0x80, 0x110, 0x140] {
         let memory = regions();
@@ -198,7 +198,7 @@ fn t15_a_queue_may_lie_across_regions() {
 }
 
 #[test]
-fn t23_an_available_index_that_goes_back_is_noticed_when_it_is_needed() {
+fn t23_an_available_index_that_moves_backwards_is_noticed_when_it_is_needed() {
     let memory = regions();
     let mut driver = DriverQueue::new(0x1000, SIZE);
     driver.describe(&memory, 0, Descriptor::writable(DATA, 9));

@@ -204,7 +204,7 @@ fn only_necessary_buffers_are_taken() {
 }
 
 #[test]
-fn t18_a_buffer_too_small_for_a_header_goes_back_and_costs_no_packet() {
+fn t18_a_buffer_too_small_for_a_header_is_returned_and_loses_no_packet() {
     let mut rig = Rig::new();
     let heads = [rig.offer(&[43]), rig.offer(&[20, 30]), rig.offer(&[44])];
     rig.with(|buffers| {
@@ -217,7 +217,7 @@ fn t18_a_buffer_too_small_for_a_header_goes_back_and_costs_no_packet() {
 }
 
 #[test]
-fn t18_small_buffers_met_ahead_go_back_in_their_turn() {
+fn t18_small_buffers_taken_in_advance_are_returned_in_order() {
     let mut rig = Rig::new();
     let heads = [rig.offer(&[54]), rig.offer(&[10]), rig.offer(&[54])];
     let mut stream = counted(b"0123456789abcdefghij");
@@ -230,7 +230,7 @@ fn t18_small_buffers_met_ahead_go_back_in_their_turn() {
 }
 
 #[test]
-fn t19_nothing_is_read_into_a_buffer_with_room_only_for_a_header() {
+fn t19_no_byte_is_read_into_a_buffer_with_room_only_for_a_header() {
     for direct in [true, false] {
         let mut rig = Rig::new();
         rig.offer(&[50]);
@@ -262,7 +262,7 @@ fn t20_the_used_length_is_that_of_header_and_payload() {
 }
 
 #[test]
-fn t21_a_buffer_that_got_nothing_stays_the_next_one() {
+fn t21_an_unused_buffer_stays_the_next_one() {
     let mut rig = Rig::new();
     for _ in 0..4 {
         rig.offer(&[100]);
@@ -278,7 +278,7 @@ fn t21_a_buffer_that_got_nothing_stays_the_next_one() {
 }
 
 #[test]
-fn t21_buffers_that_were_taken_in_advance_are_put_back() {
+fn t21_buffers_taken_in_advance_are_put_back() {
     let mut rig = Rig::new();
     for _ in 0..16 {
         rig.offer(&[100]);
@@ -325,7 +325,7 @@ fn t92_a_failure_is_reported_with_the_bytes_before_it() {
 }
 
 #[test]
-fn unusable_buffers_cost_a_bounded_time() {
+fn unusable_buffers_take_bounded_time() {
     let mut rig = Rig::new();
     for _ in 0..SIZE {
         rig.offer(&[1]);

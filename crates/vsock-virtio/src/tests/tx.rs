@@ -100,7 +100,7 @@ fn t12_header_in_44_descriptors_of_one_byte() {
 }
 
 #[test]
-fn t13_a_chain_shorter_than_it_says_is_no_packet() {
+fn t13_a_chain_shorter_than_its_header_says_is_not_a_packet() {
     let whole = packet(&[7; 100]);
     for len in 0..whole.len() {
         let mut short = whole[..len].to_vec();

@@ -42,7 +42,7 @@ fn t105_without_a_buffer_it_is_remembered() {
 }
 
 #[test]
-fn t105_a_buffer_too_small_goes_back_and_the_next_one_is_taken() {
+fn t105_a_buffer_too_small_is_returned_and_the_next_one_taken() {
     let mut rig = Rig::new();
     rig.post_events(1, 3);
     rig.post_events(1, 4);
@@ -53,7 +53,7 @@ fn t105_a_buffer_too_small_goes_back_and_the_next_one_is_taken() {
 }
 
 #[test]
-fn t106_after_the_event_nothing_is_delivered_before_the_guest_has_seen_it() {
+fn t106_no_packet_is_delivered_until_the_guest_has_seen_the_event() {
     for mut rig in [Rig::new(), Rig::event_idx()] {
         rig.post_events(2, 8);
         told(&mut rig);
@@ -96,7 +96,7 @@ fn t106_an_event_that_was_not_published_holds_packets_back_for_a_bounded_time() 
 }
 
 #[test]
-fn t106_what_came_before_the_buffer_for_the_event_is_served_after_it() {
+fn t106_packets_before_the_buffer_for_the_event_are_served_after_it() {
     let backend = VsockInnerBackend::new().unwrap();
     let _listener = backend.listen(80).unwrap();
     let mut rig = Rig::with(backend, 0);
@@ -114,7 +114,7 @@ fn t106_what_came_before_the_buffer_for_the_event_is_served_after_it() {
 }
 
 #[test]
-fn t106_each_event_that_is_owed_is_waited_for() {
+fn t106_each_pending_event_is_waited_for() {
     let mut rig = Rig::new();
     for _ in 0..2 {
         told(&mut rig);
@@ -151,7 +151,7 @@ fn t105_a_reset_cancels_a_pending_event() {
 }
 
 #[test]
-fn t104_the_event_queue_is_armed_at_the_buffers_that_are_there() {
+fn t104_the_event_queue_asks_for_a_kick_after_its_available_buffers() {
     let mut rig = Rig::event_idx();
     rig.post_events(8, 8);
     rig.device.transport_reset(rig.now);
@@ -160,7 +160,7 @@ fn t104_the_event_queue_is_armed_at_the_buffers_that_are_there() {
 }
 
 #[test]
-fn t117_a_guest_that_never_comes_back_for_its_event_is_served_after_a_bounded_time() {
+fn t117_a_guest_that_never_takes_its_event_is_served_after_a_bounded_time() {
     let mut rig = Rig::new();
     rig.post_events(1, 8);
     told(&mut rig);

@@ -23,7 +23,7 @@ fn connected(features: u64) -> (Rig, VsockInnerStream) {
 }
 
 #[test]
-fn bytes_go_from_guest_to_host_through_direct_copies() {
+fn bytes_pass_from_guest_to_host_by_direct_copies() {
     for features in [0, F_EVENT_IDX] {
         let (mut rig, mut host) = connected(features);
         let sent = pattern(500_000);
@@ -44,7 +44,7 @@ fn bytes_go_from_guest_to_host_through_direct_copies() {
 }
 
 #[test]
-fn bytes_go_from_host_to_guest_through_direct_copies() {
+fn bytes_pass_from_host_to_guest_by_direct_copies() {
     for features in [0, F_EVENT_IDX] {
         let (mut rig, mut host) = connected(features);
         let sent = pattern(1_000_000);
@@ -115,7 +115,7 @@ fn t19_payload_passes_a_buffer_without_room_for_it() {
 }
 
 #[test]
-fn t108_a_pause_changes_nothing() {
+fn t108_a_pause_has_no_effect() {
     let (mut rig, mut host) = connected(0);
     host.write_all(b"before").unwrap();
     // A paused VMM makes no calls; a snapshot only reads.

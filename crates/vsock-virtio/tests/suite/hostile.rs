@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn t17_t110_whatever_the_descriptors_every_chain_comes_back_once_and_in_order(
+    fn t17_t110_every_chain_is_returned_once_and_in_order_whatever_its_descriptors(
         steps in vec(vec(step(), 1..40), 1..6),
         event_idx in any::<bool>(),
     ) {

@@ -20,7 +20,7 @@ fn counts(queue: &QueueCounters) -> (u64, u64, u64) {
 }
 
 #[test]
-fn each_used_chain_is_a_notification_that_is_sent_or_spared() {
+fn each_used_chain_counts_as_a_notification_sent_or_suppressed() {
     let mut rig = Rig::new();
     let tx = |rig: &Rig| counts(&rig.device.counters().tx);
     assert_eq!(tx(&rig), (0, 1, 0), "the first call always notifies");

@@ -78,7 +78,7 @@ fn t101_a_reset_device_is_activated_again() {
 }
 
 #[test]
-fn t22_no_buffer_is_held_over_a_reset() {
+fn t22_no_buffer_is_held_across_a_reset() {
     let mut rig = Rig::new();
     rig.post(8);
     rig.send(packet(Op::Request, 1024, 80), b"");
@@ -139,7 +139,7 @@ fn t23_a_broken_ring_is_reported_until_the_reset() {
 }
 
 #[test]
-fn t107_a_restored_device_serves_what_was_in_its_queues() {
+fn t107_a_restored_device_serves_the_chains_in_its_queues() {
     let mut old = Rig::event_idx();
     old.post(4);
     old.send(packet(Op::Request, 1024, 80), b"");
@@ -173,7 +173,7 @@ fn t107_a_restored_device_serves_what_was_in_its_queues() {
 }
 
 #[test]
-fn a_device_that_offers_less_is_not_restored() {
+fn a_device_that_offers_fewer_features_is_not_restored() {
     let mut state = Rig::new().device.state();
     state.acked_features |= F_RING_PACKED;
     let refused = inactive().restore(&state);

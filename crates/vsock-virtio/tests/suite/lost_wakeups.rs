@@ -158,7 +158,7 @@ fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -
 }
 
 #[test]
-fn t104_a_driver_that_acts_at_any_moment_is_seen_or_kicks_and_sees_or_is_told() {
+fn t104_a_driver_that_acts_at_any_moment_loses_no_kick_and_no_interrupt() {
     let queues = [QueueName::Rx, QueueName::Tx];
     for act in queues
         .map(Act::Offers)
@@ -434,7 +434,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn t134_no_side_sleeps_while_the_other_has_something_for_it(
+    fn t134_no_side_sleeps_while_the_other_waits_for_it(
         shape in shape(),
         steps in vec(step(), 1..300),
     ) {

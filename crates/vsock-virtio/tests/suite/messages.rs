@@ -51,7 +51,7 @@ fn ops(rig: &mut Rig) -> Vec<(Op, u32)> {
 }
 
 #[test]
-fn t109_seqpacket_is_offered_where_a_backend_has_it_and_may_be_left_out() {
+fn t109_seqpacket_is_offered_if_a_backend_has_it_and_may_be_declined() {
     let letters = Letters::default();
     let mut rig = inactive(&letters);
     assert_ne!(rig.device.device_features() & SocketTypes::F_SEQPACKET, 0);

@@ -10,7 +10,7 @@ use vsock_virtio::{F_VERSION_1, Outcome, QueueName, VsockDevice};
 use crate::rig::{Rig, SIZE, has_more, muxer, packet};
 
 #[test]
-fn t103_each_queue_is_notified_for_itself() {
+fn t103_each_queue_is_notified_separately() {
     let mut rig = Rig::new();
     assert_eq!(rig.process(), Outcome::default());
     rig.send(packet(Op::Reset, 1024, 80), b"");
@@ -24,7 +24,7 @@ fn t103_each_queue_is_notified_for_itself() {
 }
 
 #[test]
-fn a_driver_that_does_not_want_to_be_notified_is_not() {
+fn a_driver_that_suppresses_notifications_gets_none() {
     let mut rig = Rig::new();
     rig.tx.set_no_interrupt(&rig.memory, true);
     rig.send(packet(Op::Reset, 1024, 80), b"");

@@ -22,7 +22,7 @@ fn t12_a_packet_in_pieces_of_one_byte() {
 }
 
 #[test]
-fn t13_t16_t17_bad_chains_go_back_once_and_in_order_and_good_ones_are_served() {
+fn t13_t16_t17_invalid_chains_are_returned_once_and_in_order_and_valid_ones_served() {
     let mut rig = Rig::new();
     rig.post(8);
     let data = 0x20_0000;

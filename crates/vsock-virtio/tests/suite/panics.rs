@@ -259,7 +259,7 @@ fn t132_a_stream_that_counts_more_than_it_was_offered_is_reset_alone() {
 }
 
 #[test]
-fn t132_memory_that_panics_while_a_device_is_activated_or_restored_leaves_it_as_it_was() {
+fn t132_memory_that_panics_in_an_activation_or_restore_leaves_the_device_unchanged() {
     let armed = Rc::new(Cell::new(true));
     let is_armed = Rc::clone(&armed);
     let mined = LookedUp::new(&memory(&[(0, LEN)]), move |addr, _| {

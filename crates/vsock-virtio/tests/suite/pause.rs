@@ -25,7 +25,7 @@ fn paused() -> (Rig, VsockInnerStream) {
 }
 
 #[test]
-fn t108_a_pause_keeps_connections_and_what_is_written_meanwhile_arrives_after_it() {
+fn t108_a_pause_keeps_connections_and_bytes_written_in_it_arrive_after_it() {
     let (mut rig, mut host) = paused();
     assert!(!rig.device.is_active());
     host.write_all(b"meanwhile").unwrap();
@@ -55,7 +55,7 @@ fn t108_a_pause_keeps_connections_and_what_is_written_meanwhile_arrives_after_it
 }
 
 #[test]
-fn t108_a_client_that_comes_in_a_pause_waits_for_whoever_goes_on() {
+fn t108_a_client_that_connects_in_a_pause_waits_for_its_end() {
     for is_same_driver in [true, false] {
         let backend = VsockInnerBackend::new().unwrap();
         let connector = backend.get_connector();
@@ -94,7 +94,7 @@ fn a_device_resumes_only_with_usable_queues() {
 }
 
 #[test]
-fn t116_connections_that_were_cut_in_a_pause_end_by_rsts_where_there_is_no_event_buffer() {
+fn t116_connections_cut_in_a_pause_end_by_rsts_without_an_event_buffer() {
     let (mut rig, mut host) = paused();
     rig.device.cut(rig.now);
     rig.settle();
@@ -113,7 +113,7 @@ fn t116_connections_that_were_cut_in_a_pause_end_by_rsts_where_there_is_no_event
 }
 
 #[test]
-fn t116_connections_that_were_cut_in_a_pause_end_by_the_event_where_there_is_a_buffer() {
+fn t116_connections_cut_in_a_pause_end_by_the_event_if_there_is_a_buffer() {
     let (mut rig, _host) = paused();
     rig.device.cut(rig.now);
     rig.post_events(1, 8);
@@ -125,7 +125,7 @@ fn t116_connections_that_were_cut_in_a_pause_end_by_the_event_where_there_is_a_b
 }
 
 #[test]
-fn t114_another_driver_hears_nothing_of_connections_that_were_cut() {
+fn t114_another_driver_gets_no_packet_for_connections_that_were_cut() {
     let (mut rig, _host) = paused();
     rig.device.cut(rig.now);
     rig.reload();

@@ -152,7 +152,7 @@ fn the_device_polls_for_a_fast_guest_but_not_for_a_slow_one() {
 }
 
 #[test]
-fn the_pauses_after_long_and_after_short_ones_are_learnt_separately() {
+fn pauses_after_long_and_after_short_pauses_are_learnt_separately() {
     use Waited::{Hit, Missed, Slept};
     let mut guest = Paced::new();
     let _learns = guest.pauses(&[SOON, LONG].repeat(8));
@@ -198,14 +198,14 @@ fn rare_exceptions_have_no_effect() {
 }
 
 #[test]
-fn polls_with_two_hits_for_each_one_that_hinders_continue() {
+fn polls_with_two_hits_for_each_delay_continue() {
     let mut guest = Paced::new();
     let waits = guest.pauses(&[SOON, LATE, SOON].repeat(200));
     assert_eq!(count(&waits, Waited::Slept), 0);
 }
 
 #[test]
-fn polls_that_hinder_as_often_as_they_hit_become_rare() {
+fn polls_that_delay_as_often_as_they_hit_become_rare() {
     let mut guest = Paced::new();
     let _learns = guest.pauses(&[SOON, LATE].repeat(200));
     let waits = guest.pauses(&[SOON, LATE].repeat(400));
@@ -213,13 +213,13 @@ fn polls_that_hinder_as_often_as_they_hit_become_rare() {
 }
 
 #[test]
-fn a_call_that_moves_nothing_starts_no_poll() {
+fn a_call_that_moves_no_packet_starts_no_poll() {
     let mut rig = asleep(0);
     assert_eq!(rig.process().next, NextCall::OnEvent);
 }
 
 #[test]
-fn t134_without_a_budget_every_notification_is_given() {
+fn t134_without_a_budget_every_notification_is_sent() {
     for features in FEATURES {
         let backend = VsockInnerBackend::new().unwrap();
         let mut rig = Rig::with(backend, features);
@@ -233,7 +233,7 @@ fn t134_without_a_budget_every_notification_is_given() {
 }
 
 #[test]
-fn t134_a_filled_buffer_is_told_immediately_also_by_a_device_that_polls() {
+fn t134_a_filled_buffer_is_reported_immediately_even_by_a_device_that_polls() {
     for features in FEATURES {
         let mut rig = asleep(features);
         for seen in 0..20 {

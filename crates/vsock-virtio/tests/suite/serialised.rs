@@ -63,7 +63,7 @@ fn a_state_without_a_version_or_with_a_part_missing_is_refused() {
 
 proptest! {
     #[test]
-    fn a_state_is_read_as_it_was_written(state in state()) {
+    fn a_written_state_is_read_back_unchanged(state in state()) {
         let text = serde_json::to_string(&state).unwrap();
         prop_assert_eq!(serde_json::from_str::<DeviceState>(&text).unwrap(), state);
         // With field names in any order, and without names.

@@ -64,12 +64,12 @@ fn exchange(size: u16, features: u64) {
 }
 
 #[test]
-fn t104_a_queue_of_one_entry_serves_over_the_wrap_of_its_indices() {
+fn t104_a_queue_of_one_entry_works_across_the_wrap_of_its_indices() {
     exchange(1, F_EVENT_IDX);
 }
 
 #[test]
-fn t104_the_largest_queue_serves_over_the_wrap_of_its_indices() {
+fn t104_the_largest_queue_works_across_the_wrap_of_its_indices() {
     exchange(1 << 15, 0);
     exchange(1 << 15, F_EVENT_IDX);
 }

@@ -94,7 +94,7 @@ fn queue() -> impl Strategy<Value = QueueState> {
 }
 
 #[test]
-fn a_state_of_an_unknown_version_is_refused_and_changes_nothing() {
+fn a_state_of_an_unknown_version_is_refused_without_effect() {
     let known = Rig::event_idx().device.state();
     for found in [0, DeviceState::VERSION + 1, u32::MAX] {
         let (mut other_device, mut other_muxer) = (known, known);

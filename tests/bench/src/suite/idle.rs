@@ -78,7 +78,7 @@ mod tests {
     use super::{IDLE_ROWS, hold_idle};
 
     #[test]
-    fn every_row_holds_what_it_is_asked_for() {
+    fn every_row_holds_the_requested_number() {
         for row in IDLE_ROWS {
             let idle = hold_idle(row, 20).unwrap_or_else(|e| panic!("{row}: {e:#}"));
             assert_eq!(idle.connections, 19, "{row}");

@@ -54,7 +54,7 @@ mod tests {
     use super::{IDLE_LOOP_ROWS, idle_loop};
 
     #[test]
-    fn an_idle_loop_is_watched_for_as_long_as_asked_and_not_woken() {
+    fn an_idle_loop_is_watched_for_the_requested_time_and_not_woken() {
         for row in IDLE_LOOP_ROWS {
             let time = Duration::from_millis(20);
             let idle = idle_loop(row, 10, time).unwrap_or_else(|e| panic!("{row}: {e}"));

@@ -222,7 +222,7 @@ mod tests {
     use vsock_report::Place;
 
     #[test]
-    fn every_cell_has_a_name_of_its_own_and_every_group_its_reference_first() {
+    fn every_cell_has_a_unique_name_and_every_group_its_reference_first() {
         let groups = all_groups(Place::Free);
         let mut names = HashSet::new();
         for group in &groups {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cell_does_what_it_is_asked_for() {
+    fn every_cell_does_the_requested_work() {
         for group in all_groups(Place::Free) {
             for (row, job) in &group.rows {
                 let sample = job(3000).unwrap_or_else(|e| panic!("{}: {e}", group.cell_name(row)));

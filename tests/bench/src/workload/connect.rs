@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Connections that are opened, accepted and dropped, one after the other, on one thread.
+//! Connections that are opened, accepted and dropped, one after another, on one thread.
 
 use std::hint::black_box;
 use std::io;

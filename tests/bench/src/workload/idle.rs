@@ -42,7 +42,7 @@ impl Idle {
 /// The process must be new: memory that was freed before would hide what is allocated.
 pub(crate) fn hold<T>(connections: u64, mut make: impl FnMut() -> io::Result<T>) -> Result<Idle> {
     let wanted = connections * DESCRIPTORS_EACH + SPARE_DESCRIPTORS;
-    allow_descriptors(wanted).context("the limit of open descriptors cannot be told")?;
+    allow_descriptors(wanted).context("cannot read the limit on open descriptors")?;
     let first = make().context("not even one connection could be made")?;
     let (memory, descriptors) = (resident_bytes()?, open_descriptors()?);
     let mut held = Vec::new();

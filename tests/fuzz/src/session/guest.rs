@@ -68,7 +68,7 @@ impl Guest {
     }
 
     pub(super) fn kick(&self, index: usize) {
-        // It is full only if no one reads it.
+        // It is full only if nothing reads it.
         let _ = write(&self.kicks[index], &1_u64.to_ne_bytes());
     }
 

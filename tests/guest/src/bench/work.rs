@@ -190,7 +190,7 @@ fn host_asks(machine: &mut Machine) -> anyhow::Result<Sample> {
         host.reader.read_exact(&mut message)?;
         ensure!(
             message == [turn.to_le_bytes()[0]; MESSAGE as usize],
-            "turn {turn} brought something else"
+            "turn {turn} received unexpected bytes"
         );
     }
     let sample = start.sample(machine, TURNS.into())?;

@@ -288,7 +288,7 @@ mod tests {
     use super::{KERNEL, dependencies, mirror_among};
 
     #[test]
-    fn the_kernel_is_what_the_metapackage_depends_on() {
+    fn the_kernel_is_the_dependency_of_the_metapackage() {
         let text = "linux-image-virtual\n  Depends: linux-image-6.8.0-1-generic\n\
                       \x20 Depends: wireless-crda\n\
                     \x20   linux-modules-x\n  Recommends: linux-image-extra\n";

@@ -123,7 +123,7 @@ mod tests {
     use super::{dependencies, is_module, load};
 
     #[test]
-    fn a_module_is_found_compressed_or_not_with_a_dash_or_an_underscore() {
+    fn a_module_is_found_compressed_or_plain_with_a_dash_or_an_underscore() {
         for file in [
             "a/virtio_ring.ko",
             "a/virtio-ring.ko.xz",

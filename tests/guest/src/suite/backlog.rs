@@ -28,7 +28,7 @@ const GIVES_UP_MS: u64 = 300;
 /// Longer than any device waits before it retries a busy server.
 const LATE: Duration = Duration::from_secs(3);
 
-/// Linux notifies nobody else when a connecting socket is closed: only the socket's own device can
+/// When a connecting socket is closed, Linux notifies only its device. So only that device can
 /// detect it.
 fn restarted(machine: &mut Machine) -> anyhow::Result<Outcome> {
     if machine.device().process().is_none() {

@@ -36,7 +36,7 @@ fn has_its_cid(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Runs each size on a connection of its own.
+/// Runs each size on a separate connection.
 fn cases<T>(
     machine: &mut Machine,
     once: fn(&Machine, Pair, Range) -> anyhow::Result<T>,

@@ -25,7 +25,7 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("a_port_can_be_reused_immediately_after_a_close", port_again),
 ];
 
-/// Less than any side buffers, so that all of it can be in flight while no one reads.
+/// Less than any side buffers, so that all of it can be in flight while neither side reads.
 const MESSAGE: Content = Content::Bytes(range(21, 60_000, 10_000));
 const REPLY: Content = Content::Bytes(range(22, 300_000, 64 << 10));
 /// More than a socket's buffer holds, and less than the buffers of a socket and the device

@@ -33,14 +33,14 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 fn no_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let port = machine.port();
     for _ in 0..20 {
-        reset_at_once(machine.guest(), HOST, port)?;
+        reset_immediately(machine.guest(), HOST, port)?;
     }
     Ok(Outcome::Passed)
 }
 
 fn no_cid(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let (cid, port) = (machine.cid() + 1, machine.port());
-    reset_at_once(machine.guest(), cid, port)?;
+    reset_immediately(machine.guest(), cid, port)?;
     Ok(Outcome::Passed)
 }
 
@@ -52,12 +52,12 @@ fn stale(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let port = machine.port();
     let file = machine.directory().join(format!("uds_{port}"));
     drop(UnixListener::bind(file)?);
-    reset_at_once(machine.guest(), HOST, port)?;
+    reset_immediately(machine.guest(), HOST, port)?;
     Ok(Outcome::Passed)
 }
 
 /// Checks that a connection from the guest is reset without a wait.
-pub(super) fn reset_at_once(guest: &Guest, cid: u32, port: u32) -> anyhow::Result<()> {
+pub(super) fn reset_immediately(guest: &Guest, cid: u32, port: u32) -> anyhow::Result<()> {
     const ECONNRESET: i32 = 104;
     let options = Options::default();
     let result = guest.start(Job::Connect { cid, port, options })?;

@@ -123,7 +123,7 @@ fn whole(seen: Seen, counts: Counts) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The host's first writes are packets of their own. The guest sleeps until it has a whole frame,
+/// The host's first writes are separate packets. The guest sleeps until it has a whole frame,
 /// of at least 16 KiB, which is more than those packets carry even if as many are in flight as the
 /// device allows: 256 for a buffer of 256 KiB.
 fn frames(machine: &mut Machine) -> anyhow::Result<Outcome> {

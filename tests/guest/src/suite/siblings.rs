@@ -62,9 +62,12 @@ fn addresses(machine: &mut Machine) -> anyhow::Result<Outcome> {
 fn refusals(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let port = machine.port();
     for Route { from, to } in routes(machine)? {
-        refused::reset_at_once(from.guest, to.cid, port).context("a port without a listener")?;
-        refused::reset_at_once(from.guest, to.cid + 7, port).context("a CID without a guest")?;
-        refused::reset_at_once(from.guest, from.cid + 7, port).context("a CID without a guest")?;
+        refused::reset_immediately(from.guest, to.cid, port)
+            .context("a port without a listener")?;
+        refused::reset_immediately(from.guest, to.cid + 7, port)
+            .context("a CID without a guest")?;
+        refused::reset_immediately(from.guest, from.cid + 7, port)
+            .context("a CID without a guest")?;
     }
     works(machine)?;
     Ok(Outcome::Passed)

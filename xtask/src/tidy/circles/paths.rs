@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_for_tests_is_left_out() {
+    fn test_code_is_left_out() {
         let text = "#[cfg(test)]\nuse crate::a::B;\n#[cfg(all(test, loom))]\n\
                     fn f() { crate::c::d(); }\n\
                     #[cfg(not(test))]\nuse crate::e::F;\n\n\n\

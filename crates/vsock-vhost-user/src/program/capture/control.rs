@@ -64,7 +64,7 @@ fn run(
     guests: &[Inspector],
 ) {
     while let Ok((order, reply)) = ordered.recv() {
-        // The client has disconnected, so no one would learn of the result.
+        // The client has disconnected, so the result would not reach it.
         if reply.is_closed() {
             continue;
         }

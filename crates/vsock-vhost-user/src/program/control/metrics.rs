@@ -252,7 +252,7 @@ const NOTIFICATIONS: [Metric; 4] = [
     ),
     counter(
         "notifications_spared",
-        "Descriptor chains returned without an interrupt of their own",
+        "Descriptor chains returned without a separate interrupt",
         |report, out| out.add_by_queue(report, |counts| counts.notifications_spared),
     ),
     counter(

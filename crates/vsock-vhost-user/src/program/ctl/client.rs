@@ -62,7 +62,7 @@ impl Client {
         &self.path
     }
 
-    /// Sends a request, on a connection of its own, and returns the status and the body.
+    /// Sends a request, on a separate connection, and returns the status and the body.
     pub(super) async fn ask(
         &self,
         method: Method,

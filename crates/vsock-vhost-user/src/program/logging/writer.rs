@@ -10,7 +10,7 @@ use rustix::io::{Errno, write};
 use super::queue::Queue;
 use crate::program::counted::counted;
 
-/// Writes the lines of a queue, with a note wherever lines are missing.
+/// Writes the lines of a queue, with a note in place of missing lines.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     batch: Vec<u8>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tests of confined threads. Each case runs in a process of its own, for which the test program
+//! Tests of confined threads. Each case runs in a separate process, for which the test program
 //! starts itself again.
 
 use std::backtrace::Backtrace;

@@ -22,7 +22,7 @@ fn t116_cloud_hypervisor_reconnects_and_its_guest_gets_a_transport_reset() {
 
 /// The VMM starts the event queue last. The event would close connections opened before it.
 #[test]
-fn t106_the_event_comes_first_though_its_queue_is_the_last_to_start() {
+fn t106_the_event_comes_first_even_if_its_queue_starts_last() {
     let host = Host::new();
     let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
     for port in 1.. {
@@ -61,7 +61,7 @@ fn t106_the_event_comes_first_though_its_queue_is_the_last_to_start() {
 }
 
 #[test]
-fn t116_cloud_hypervisor_goes_on_with_another_program_and_its_guest_gets_a_transport_reset() {
+fn t116_cloud_hypervisor_gets_another_program_and_its_guest_a_transport_reset() {
     let host = Host::new();
     let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
     let (idle, _stream) = connected(&host, &mut machine.guest, 1);
@@ -90,7 +90,7 @@ fn t116_cloud_hypervisor_goes_on_with_another_program_and_its_guest_gets_a_trans
 
 /// A front-end that does not pass on the event queue, and reconnects.
 #[test]
-fn t116_an_idle_reader_gets_an_rst_where_the_event_queue_is_not_passed_on() {
+fn t116_an_idle_reader_gets_an_rst_if_the_event_queue_is_not_passed_on() {
     let host = Host::new();
     let mut machine = Machine::boot(&host, &QEMU_7);
     let (_idle, mut stream) = connected(&host, &mut machine.guest, 1);
@@ -106,7 +106,7 @@ fn t116_an_idle_reader_gets_an_rst_where_the_event_queue_is_not_passed_on() {
 }
 
 #[test]
-fn t117_a_driver_that_never_offers_its_event_buffer_again_is_served() {
+fn t117_a_driver_that_never_returns_its_event_buffer_is_served() {
     let host = Host::new();
     let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
     let _connection = connected(&host, &mut machine.guest, 1);
@@ -118,7 +118,7 @@ fn t117_a_driver_that_never_offers_its_event_buffer_again_is_served() {
 }
 
 #[test]
-fn t113_an_event_queue_that_starts_later_is_notified_and_stands_where_it_was_used() {
+fn t113_an_event_queue_that_starts_later_is_notified_and_continues_at_its_used_index() {
     let host = Host::new();
     let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
     let vmm = machine.vmm();
@@ -129,7 +129,7 @@ fn t113_an_event_queue_that_starts_later_is_notified_and_stands_where_it_was_use
 }
 
 #[test]
-fn t116_an_event_queue_that_starts_before_the_others_goes_on_where_it_was_used() {
+fn t116_an_event_queue_that_starts_before_the_others_continues_at_its_used_index() {
     let host = Host::new();
     let mut machine = Machine::boot(&host, &QEMU);
     set_event_queue(machine.vmm(), 0);

@@ -88,7 +88,7 @@ fn negotiates_again(monitor: &'static Monitor) {
 }
 
 #[test]
-fn t114_new_features_count_with_each_monitor() {
+fn t114_new_features_indicate_a_new_driver_with_each_vmm() {
     for monitor in [
         &QEMU,
         &QEMU_7,
@@ -103,7 +103,7 @@ fn t114_new_features_count_with_each_monitor() {
 }
 
 #[test]
-fn t114_reset_owner_and_reset_device_are_resets_of_a_driver_that_goes_on() {
+fn t114_reset_owner_and_reset_device_reset_a_driver_that_continues() {
     for request in [FrontendReq::RESET_OWNER, FrontendReq::RESET_DEVICE] {
         let host = Host::new();
         let mut machine = Machine::boot(&host, &QEMU);
