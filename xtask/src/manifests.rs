@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -18,21 +19,34 @@ use crate::shell::Env;
 ///
 /// Some of them do not compile; all have been tried.
 pub(crate) fn features(env: &Env) -> anyhow::Result<()> {
-    let mut failed = Vec::new();
     let metadata = env.metadata()?;
+    let mut checks = Vec::new();
     for name in env.crates()? {
-        for feature in std::iter::once("").chain(features_of(&metadata, &name)) {
-            let options = ["--locked", "--no-default-features", "--package", &name];
-            let check = cmd!(env.sh, "cargo check {options...} --features {feature}")
-                .env("RUSTFLAGS", "--deny warnings");
-            if check.run().is_err() {
-                failed.push(format!("{name} with {feature:?}"));
-            }
+        checks.push((name.clone(), None));
+        let features = features_of(&metadata, &name);
+        checks.extend(features.map(|feature| (name.clone(), Some(feature))));
+    }
+    let clock = Instant::now();
+    let mut failed = Vec::new();
+    for (index, (name, feature)) in checks.iter().enumerate() {
+        let what = feature.map_or_else(
+            || format!("{name} without features"),
+            |feature| format!("{name} with {feature}"),
+        );
+        println!("[{}/{}] {what}", index + 1, checks.len());
+        let options = ["--locked", "--no-default-features", "--package", name];
+        let features = feature.iter().flat_map(|feature| ["--features", feature]);
+        let check = cmd!(env.sh, "cargo check {options...} {features...}")
+            .env("RUSTFLAGS", "--deny warnings");
+        if check.quiet().run().is_err() {
+            failed.push(what);
         }
     }
     if !failed.is_empty() {
         bail!("these do not compile: {}", failed.join(", "));
     }
+    let seconds = clock.elapsed().as_secs();
+    println!("all {} compile; {seconds} s", checks.len());
     Ok(())
 }
 
