@@ -106,11 +106,16 @@ fn without_tests(manifest: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// The workspace's manifest with the published crates as its only members.
+/// The workspace's manifest with the published crates as its only members, without the settings of
+/// packages that only tests use.
 fn only_crates(manifest: &str) -> String {
-    let lines = manifest
-        .lines()
-        .filter(|line| !line.starts_with("    \"tests") && *line != "    \"xtask\",");
+    let mut kept = true;
+    let lines = manifest.lines().filter(|line| {
+        if line.starts_with('[') {
+            kept = !line.starts_with("[profile.model.package");
+        }
+        kept && !line.starts_with("    \"tests") && *line != "    \"xtask\","
+    });
     lines.map(|line| format!("{line}\n")).collect()
 }
 
@@ -156,8 +161,9 @@ mod tests {
 
     #[test]
     fn the_crates_are_the_only_members() {
-        let manifest = "members = [\n    \"crates/*\",\n    \"tests\",\n    \"xtask\",\n]\n";
-        let expected = "members = [\n    \"crates/*\",\n]\n";
+        let manifest = "members = [\n    \"crates/*\",\n    \"tests\",\n    \"xtask\",\n]\n\
+                        [profile.model.package.loom]\na = 1\n[profile.bench]\nb = 2\n";
+        let expected = "members = [\n    \"crates/*\",\n]\n[profile.bench]\nb = 2\n";
         assert_eq!(only_crates(manifest), expected);
     }
 }
