@@ -133,3 +133,45 @@ pub(crate) fn deny(env: &Env) -> anyhow::Result<()> {
 pub(crate) fn deny_with_advisories(env: &Env) -> anyhow::Result<()> {
     DENY.run(env, &[DENIED, &["advisories"]].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::path::Path;
+
+    use crate::flags::Xtask;
+
+    /// The commands of a workflow: what follows `cargo xtask`, and those of a job's matrix.
+    fn commands(workflow: &str) -> Vec<&str> {
+        let mut commands = Vec::new();
+        for line in workflow.lines() {
+            if let Some((_, command)) = line.split_once("run: cargo xtask ") {
+                commands.push(command);
+            } else if let Some((_, list)) = line.split_once(" command: [") {
+                commands.extend(list.trim_end_matches(']').split(", "));
+            } else if let Some((_, rest)) = line.split_once(" command: ") {
+                commands.push(rest.split(',').next().unwrap_or_default());
+            }
+        }
+        // A job with a matrix runs the commands that the matrix lists.
+        commands.retain(|command| !command.contains("${{"));
+        commands
+    }
+
+    #[test]
+    fn the_workflows_use_commands_that_exist() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.github/workflows");
+        let mut found = 0;
+        for name in ["ci.yml", "deep.yml"] {
+            let workflow = std::fs::read_to_string(directory.join(name)).unwrap();
+            for command in commands(&workflow) {
+                let words = command.split_whitespace();
+                // The program that `guest` runs parses the other words.
+                let words = words.take(if command.starts_with("guest") { 1 } else { 9 });
+                Xtask::from_vec(words.map(OsString::from).collect()).expect(command);
+                found += 1;
+            }
+        }
+        assert!(found >= 15, "only {found} commands");
+    }
+}

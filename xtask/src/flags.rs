@@ -55,8 +55,8 @@ xflags::xflags! {
             /// The sanitizer: address or thread.
             required sanitizer: String
         }
-        /// Compile every published crate without features, and with each feature alone. Not part
-        /// of ci.
+        /// Compile every published crate without features, and with each feature alone, which
+        /// takes about three minutes. Not part of ci.
         cmd features {}
         /// Compile the published crates with the oldest versions of their dependencies that the
         /// manifests allow. Not part of ci.

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -18,21 +19,34 @@ use crate::shell::Env;
 ///
 /// A crate does not compile. All crates are tried.
 pub(crate) fn features(env: &Env) -> anyhow::Result<()> {
-    let mut failed = Vec::new();
     let metadata = env.metadata()?;
+    let mut checks = Vec::new();
     for name in env.crates()? {
-        for feature in std::iter::once("").chain(features_of(&metadata, &name)) {
-            let options = ["--locked", "--no-default-features", "--package", &name];
-            let check = cmd!(env.sh, "cargo check {options...} --features {feature}")
-                .env("RUSTFLAGS", "--deny warnings");
-            if check.run().is_err() {
-                failed.push(format!("{name} with {feature:?}"));
-            }
+        checks.push((name.clone(), None));
+        let features = features_of(&metadata, &name);
+        checks.extend(features.map(|feature| (name.clone(), Some(feature))));
+    }
+    let clock = Instant::now();
+    let mut failed = Vec::new();
+    for (index, (name, feature)) in checks.iter().enumerate() {
+        let what = feature.map_or_else(
+            || format!("{name} without features"),
+            |feature| format!("{name} with {feature}"),
+        );
+        println!("[{}/{}] {what}", index + 1, checks.len());
+        let options = ["--locked", "--no-default-features", "--package", name];
+        let features = feature.iter().flat_map(|feature| ["--features", feature]);
+        let check = cmd!(env.sh, "cargo check {options...} {features...}")
+            .env("RUSTFLAGS", "--deny warnings");
+        if check.quiet().run().is_err() {
+            failed.push(what);
         }
     }
     if !failed.is_empty() {
         bail!("these do not compile: {}", failed.join(", "));
     }
+    let seconds = clock.elapsed().as_secs();
+    println!("all {} compile; {seconds} s", checks.len());
     Ok(())
 }
 
@@ -92,11 +106,16 @@ fn without_tests(manifest: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// Returns the workspace's manifest with the published crates as its only members.
+/// Returns the workspace's manifest with the published crates as its only members, without the
+/// settings of packages that only tests use.
 fn only_crates(manifest: &str) -> String {
-    let lines = manifest
-        .lines()
-        .filter(|line| !line.starts_with("    \"tests") && *line != "    \"xtask\",");
+    let mut kept = true;
+    let lines = manifest.lines().filter(|line| {
+        if line.starts_with('[') {
+            kept = !line.starts_with("[profile.model.package");
+        }
+        kept && !line.starts_with("    \"tests") && *line != "    \"xtask\","
+    });
     lines.map(|line| format!("{line}\n")).collect()
 }
 
@@ -142,8 +161,9 @@ mod tests {
 
     #[test]
     fn the_crates_are_the_only_members() {
-        let manifest = "members = [\n    \"crates/*\",\n    \"tests\",\n    \"xtask\",\n]\n";
-        let expected = "members = [\n    \"crates/*\",\n]\n";
+        let manifest = "members = [\n    \"crates/*\",\n    \"tests\",\n    \"xtask\",\n]\n\
+                        [profile.model.package.loom]\na = 1\n[profile.bench]\nb = 2\n";
+        let expected = "members = [\n    \"crates/*\",\n]\n[profile.bench]\nb = 2\n";
         assert_eq!(only_crates(manifest), expected);
     }
 }

@@ -44,14 +44,17 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     cargo(env, &toolchain, &test)
 }
 
-/// Returns the version in the workspace's manifest, such as `1.85`.
+/// Returns the version in the manifests of the published crates, such as `1.85`.
 fn promised(env: &Env) -> anyhow::Result<String> {
     let metadata = env.metadata()?;
-    let packages = metadata["packages"].as_array();
-    let version = packages.and_then(|all| all.iter().find_map(|one| one["rust_version"].as_str()));
-    version
+    let crates = env.crates()?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    // Other packages are tools and tests, and may need a later compiler.
+    packages
+        .filter(|one| crates.iter().any(|name| one["name"] == *name))
+        .find_map(|one| one["rust_version"].as_str())
         .map(str::to_owned)
-        .context("no manifest of the workspace has a rust-version")
+        .context("no manifest of a published crate has a rust-version")
 }
 
 fn find(env: &Env, version: &str) -> Result<Toolchain, Missing> {
@@ -75,9 +78,8 @@ fn find(env: &Env, version: &str) -> Result<Toolchain, Missing> {
         .map(Toolchain::Directory)
         .ok_or_else(|| {
             let hint = format!(
-                "rustup toolchain install {version} --profile minimal; or put a directory with \
-                 that \
-                 version's rustc and cargo into PATH, as Debian 13 has them in rustc and cargo"
+                "rustup toolchain install {version} --profile minimal; or append to PATH a \
+                 directory with that version's rustc and cargo (Debian 13 has both)"
             );
             Missing::new(format!("Rust {version}"), hint)
         })

@@ -6,6 +6,7 @@
 //! passes and one in which it fails.
 
 mod arrows;
+mod chains;
 mod circles;
 mod columns;
 mod dependencies;
@@ -39,6 +40,7 @@ const RULES: &[Rule] = &[
     ("layout", layout::check),
     ("requirements", requirements::check),
     ("columns", columns::check),
+    ("chains", chains::check),
 ];
 
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {

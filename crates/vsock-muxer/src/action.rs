@@ -98,6 +98,8 @@ impl Drop for ClosingStream {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(end)) {
             // If the stream's drop also panicked while this panic unwinds, the process would abort.
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(stream)));
+            // The payload of that panic can also panic in its drop: its own payload is left alone.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
             let _left_alone = ManuallyDrop::new(dropped);
             resume_unwind(panic);
         }

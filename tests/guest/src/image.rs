@@ -166,9 +166,9 @@ pub(crate) fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) ->
 /// Builds a program of this package. Its flags apply to the last step only, so its dependencies are
 /// the ones already built for this program.
 fn build(place: &Place, program: &str) -> anyhow::Result<Vec<u8>> {
-    tool::run(
+    tool::show(
         Command::new("cargo")
-            .args(["rustc", "--quiet", "--locked", "--release"])
+            .args(["rustc", "--locked", "--release"])
             .args(["--package", env!("CARGO_PKG_NAME"), "--bin", program])
             .arg("--manifest-path")
             .arg(place.root.join("Cargo.toml"))

@@ -85,9 +85,8 @@ impl Captures {
     /// Starts a capture into a new file. A capture that has ended by itself is replaced.
     fn start(&self, guests: &[Inspector]) -> Result<CaptureStarted, CaptureRefusal> {
         let mut current = self.current();
-        if let Some(Current { capture, file }) = &*current
-            && capture.is_running()
-        {
+        let running = current.as_ref().filter(|one| one.capture.is_running());
+        if let Some(Current { file, .. }) = running {
             return Err(CaptureRefusal::Running(text(file)));
         }
         let directory = self.directory.as_ref();

@@ -36,9 +36,9 @@ fn build(place: &Place) -> anyhow::Result<PathBuf> {
     if let Some(directory) = &place.programs {
         return Ok(directory.join(OURS));
     }
-    tool::run(
+    tool::show(
         Command::new("cargo")
-            .args(["build", "--quiet", "--locked", "--release"])
+            .args(["build", "--locked", "--release"])
             .args(["--package", OURS, "--bin", OURS])
             .arg("--manifest-path")
             .arg(place.root.join("Cargo.toml")),
@@ -47,18 +47,13 @@ fn build(place: &Place) -> anyhow::Result<PathBuf> {
     Ok(place.target.join("release").join(OURS))
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the user must know why this takes minutes"
-)]
 fn install(place: &Place) -> anyhow::Result<PathBuf> {
     let root = place.directory("peer")?;
     let program = root.join("bin").join(PEER.0);
     if !program.exists() {
-        println!("installing {} {}", PEER.0, PEER.1);
-        tool::run(
+        tool::show(
             Command::new("cargo")
-                .args(["install", "--quiet", "--locked", "--root"])
+                .args(["install", "--locked", "--root"])
                 .arg(&root)
                 .arg("--target-dir")
                 .arg(place.directory("peer-build")?)
