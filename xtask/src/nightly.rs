@@ -65,9 +65,9 @@ pub(crate) fn miri(env: &Env) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// [`Missing`] without a nightly compiler. Otherwise a test failed, or the sanitizer found a defect.
+/// [`Missing`] without a nightly compiler. Otherwise a test failed or the sanitizer found a defect.
 pub(crate) fn sanitize(env: &Env, options: &Sanitize) -> anyhow::Result<()> {
-    // The thread sanitizer must also see the accesses of the standard library, so that is built too.
+    // The thread sanitizer must also see the standard library's accesses, so that is built too.
     let (name, std): (_, &[&str]) = match options.sanitizer.as_str() {
         "address" => ("address", &[]),
         "thread" => ("thread", &["-Z", "build-std"]),

@@ -23,7 +23,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) filter: String,
 
-    /// The number of runs of each row; reliable figures need at least 7 [default: 7, or 3 with --quick]
+    /// The number of runs of each row; reliable figures need 7 or more [default: 7, or 3 with
+    /// --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 

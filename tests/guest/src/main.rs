@@ -104,8 +104,8 @@ struct Suite {
     /// Skip the tests whose names contain this text (repeatable)
     #[arg(long, value_name = "PART", conflicts_with = "kernel_tests")]
     skip: Vec<String>,
-    /// Run Linux's own vsock tests (`vsock_test`) between two guests instead of our suite, on Debian's
-    /// backports kernel unless `--kernel` names another
+    /// Run Linux's own vsock tests (`vsock_test`) between two guests instead of our suite, on
+    /// Debian's backports kernel unless `--kernel` names another
     #[arg(long, conflicts_with = "list")]
     kernel_tests: bool,
     /// The devices to test [default: both of ours]

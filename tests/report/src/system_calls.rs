@@ -16,7 +16,7 @@ const TRACE_ROOTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracin
 #[non_exhaustive]
 pub enum SystemCallError {
     /// The tracepoint's number cannot be read.
-    #[error("cannot read {}; this requires a mounted tracefs and permission to read it", path.display())]
+    #[error("cannot read {}; this requires a mounted, readable tracefs", path.display())]
     Tracepoint {
         /// The file that holds the number.
         path: PathBuf,

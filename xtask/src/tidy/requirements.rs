@@ -14,7 +14,7 @@ const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=112;
 const FIELD: [u32; 17] = [
     118, 119, 120, 122, 124, 125, 126, 127, 128, 129, 130, 131, 132, 133, 134, 135, 136,
 ];
-/// The words that can replace the names of tests. The reason why no defect is possible follows them.
+/// The word that can replace the names of tests, followed by the reason why no defect is possible.
 const INSTEAD: &str = "construction: ";
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
