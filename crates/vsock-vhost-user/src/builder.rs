@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -12,13 +10,13 @@ use std::time::Duration;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::MuxerDriver;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
-use vsock_muxer::{Muxer, MuxerState};
-use vsock_proto::{Config, GuestCid, Tick};
-use vsock_sockets::NamedListener;
+use vsock_proto::{Config, GuestCid};
+use vsock_sockets::{ListenerHandle, NamedListener};
 
 use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
 use crate::device::VhostUserVsock;
+use crate::device_muxer::muxer;
 use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
 use crate::inspector::Inbox;
@@ -303,10 +301,7 @@ impl VhostUserVsockBuilder {
         let handle = listener.as_ref().map(NamedListener::handle);
         let mut event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
-        let stopper = Stopper::new(handle.clone(), event_loop.waker());
-        if self.is_held {
-            stopper.hold();
-        }
+        let stopper = self.stopper(handle.clone(), &event_loop);
         let inbox = Arc::new(Inbox::new(&mut event_loop)?);
         let file_removers = self
             .backends
@@ -360,6 +355,14 @@ impl VhostUserVsockBuilder {
         })
     }
 
+    fn stopper(&self, listener: Option<ListenerHandle>, event_loop: &MuxerDriver) -> Stopper {
+        let stopper = Stopper::new(listener, event_loop.waker());
+        if self.is_held {
+            stopper.hold();
+        }
+        stopper
+    }
+
     /// Returns the listener for VMMs, or `None` if the only VMM is already connected.
     fn listen(&mut self) -> Result<Option<NamedListener>, VhostUserError> {
         if self.vmm.is_some() {
@@ -374,34 +377,6 @@ impl VhostUserVsockBuilder {
         });
         listener.map(Some)
     }
-}
-
-/// Creates a muxer that owns the backends.
-fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, VhostUserError> {
-    let ports = config.host_ports();
-    let mut muxer = Muxer::new(cid, config);
-    let mut state = MuxerState::default();
-    state.next_host_port = first_port(&ports);
-    let _known = muxer.restore(Tick::ZERO, &state);
-    for Served { backend, serves } in backends {
-        match serves {
-            Serves::Rest => muxer.add_backend(backend)?,
-            Serves::Ports(ports) => muxer.add_backend_for(backend, &ports)?,
-            Serves::Siblings => muxer.add_sibling_backend(backend)?,
-        };
-    }
-    Ok(muxer)
-}
-
-/// Returns a random port of this range for the first connection of the host. A killed device may
-/// have left its guest with connections from its ports, and a guest silently drops a REQUEST from
-/// one of them.
-fn first_port(ports: &Range<u32>) -> u32 {
-    let count = u64::from(ports.end.saturating_sub(ports.start)).max(1);
-    let offset = RandomState::new().hash_one(()) % count;
-    ports
-        .start
-        .saturating_add(u32::try_from(offset).unwrap_or(0))
 }
 
 /// Checks a queue size.
@@ -426,25 +401,5 @@ impl fmt::Debug for VhostUserVsockBuilder {
             .field("backends", &self.backends.len())
             .field("listener", &self.listener)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t98_a_restarted_device_begins_with_other_ports_than_its_predecessor() {
-        let cid = GuestCid::try_from(3).unwrap();
-        let first = || {
-            let muxer = muxer(cid, Config::default(), Vec::new()).unwrap();
-            muxer.save().next_host_port
-        };
-        // The probability that all three are equal by chance is about 1 in 10^18.
-        let ports = [first(), first(), first()];
-        assert!(ports.iter().any(|port| *port != ports[0]), "{ports:?}");
-        let range = Config::default().host_ports();
-        assert!(ports.iter().all(|port| range.contains(port)), "{ports:?}");
-        assert_eq!(first_port(&(7..8)), 7);
     }
 }

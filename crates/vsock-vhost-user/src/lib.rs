@@ -248,6 +248,7 @@ mod builder;
 mod capture;
 mod cid_claim;
 mod device;
+mod device_muxer;
 mod dirty_log;
 mod error;
 mod frontend;
