@@ -210,9 +210,8 @@
 //! accumulate up to ten. Suppressed messages are counted. The count is logged with the next message
 //! of the kind, or separately if none follows within ten seconds of its turn, or when the device is
 //! dropped. A suppressed message is not formatted, and a message that the logger does not want is
-//! not counted. Of the crates that the library uses, only `vsock_sockets` logs. No guest or host
-//! process can repeat its messages, except that a client of a [`PassFdBackend`] can repeat those at
-//! the debug level.
+//! not counted. Of the crates that the library uses, only `vsock_sockets` logs. Its messages have
+//! the same limits, for each [`PassFdBackend`].
 //!
 //! A logger that blocks also blocks the device that calls it. The program's logger does not: up to
 //! 256 KiB of messages wait for a thread that writes to standard error. It counts and reports
@@ -262,7 +261,6 @@ mod log_fd;
 mod memory;
 mod migration;
 mod panics;
-mod rate_limit;
 mod refusal;
 mod served;
 mod session;
