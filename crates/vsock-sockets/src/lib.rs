@@ -127,6 +127,8 @@ mod passed;
 pub mod rate_limit;
 mod tcp;
 mod tcp_names;
+#[cfg(test)]
+mod testing;
 mod unix;
 
 pub use datagram::DatagramStream;
