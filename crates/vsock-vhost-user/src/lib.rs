@@ -219,10 +219,10 @@
 //!
 //! # Threads
 //!
-//! A device has two threads: one waits for front-ends and answers their requests, the other moves
-//! bytes. Only the second one reads and writes streams. It sleeps while there is nothing to do,
-//! waits for nothing else, and handles events in batches: each batch needs one wake-up, one look at
-//! the clock, one lock and one notification of the guest.
+//! A device has two threads. The *front-end thread* waits for front-ends and answers their
+//! requests. The *device thread* moves bytes, and only it reads and writes streams. It sleeps while
+//! there is nothing to do, waits for nothing else, and handles events in batches: each batch needs
+//! one wake-up, one look at the clock, one lock and one notification of the guest.
 //!
 //! A [`Capture`] has a thread that writes the file; no device waits for it.
 //!
@@ -285,7 +285,7 @@ pub use inspector::{ConnectionList, DeviceReport, Inspector};
 pub use shared_file::SealedMemory;
 pub use status::{DeviceStatus, StatusHandle};
 pub use stopper::Stopper;
-pub use thread::DeviceThread;
+pub use thread::ThreadRole;
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
     VsockMessages, VsockStream, VsockVolatileStream,
