@@ -93,12 +93,43 @@ fn document(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the interface that rustdoc has written, one item per line.
+/// Which derived implementations a text contains.
+#[derive(Clone, Copy)]
+enum Derived {
+    All,
+    None,
+}
+
+/// Reads the interface that rustdoc has written, one item per line. Of the derived implementations
+/// it contains those of serde, which decide what users can save and exchange. The others would only
+/// make the text longer.
 fn read(json: &Path) -> anyhow::Result<String> {
+    let (all, others) = (items(json, Derived::All)?, items(json, Derived::None)?);
+    // Both have the same order. Lines can repeat, so each is used up.
+    let mut others = others.lines().peekable();
+    let mut text = String::new();
+    for line in all.lines() {
+        if is_of_serde(line) || others.next_if_eq(&line).is_some() {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    let lost = others.next();
+    ensure!(lost.is_none(), "derived items change the order of {lost:?}");
+    Ok(text)
+}
+
+/// Returns whether an item is an implementation of one of serde's traits.
+fn is_of_serde(item: &str) -> bool {
+    let of_serde = ["serde_core::", "serde::"];
+    item.starts_with("impl") && of_serde.iter().any(|name| item.contains(name))
+}
+
+fn items(json: &Path, derived: Derived) -> anyhow::Result<String> {
     let interface = public_api::Builder::from_rustdoc_json(json)
         .omit_blanket_impls(true)
         .omit_auto_trait_impls(true)
-        .omit_auto_derived_impls(true)
+        .omit_auto_derived_impls(matches!(derived, Derived::None))
         .build();
     match interface {
         Ok(interface) => Ok(interface.to_string()),

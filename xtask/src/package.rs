@@ -11,6 +11,7 @@
 
 mod control;
 mod libraries;
+mod pages;
 mod trial;
 
 use std::fs;
@@ -110,19 +111,16 @@ fn units(env: &Env, to: &Path) -> anyhow::Result<()> {
 /// Writes the documents in `/usr/share/doc`.
 fn documents(env: &Env, to: &Path, control: &Control) -> anyhow::Result<()> {
     env.sh.create_dir(to)?;
-    for (from, name) in [
-        ("docs/program.md", "program.md"),
-        ("CHANGELOG.md", "changelog"),
-    ] {
-        env.sh.copy_file(env.root.join(from), to.join(name))?;
-    }
+    pages::copy(&env.root.join("docs"), to)?;
+    env.sh
+        .copy_file(env.root.join("CHANGELOG.md"), to.join("changelog"))?;
     env.sh
         .write_file(to.join("copyright"), control.copyright(env)?)?;
     env.sh
         .write_file(to.join("changelog.Debian"), control.changelog())?;
     env.sh
         .write_file(to.join("libraries"), libraries::licences(env)?)?;
-    for name in ["program.md", "changelog", "changelog.Debian", "libraries"] {
+    for name in ["changelog", "changelog.Debian", "libraries"] {
         compress(env, &to.join(name))?;
     }
     Ok(())

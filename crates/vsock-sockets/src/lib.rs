@@ -110,16 +110,25 @@
 //! - another process does not release the lock of a directory.
 //!
 //! It logs failures without consequences and refused clients of a [`PassFdBackend`] at the debug
-//! level. A guest or a host process cannot cause repeated messages above that level.
+//! level. No guest or host process can fill the log: each message that clients of a
+//! [`PassFdBackend`] can repeat has its own limit for each backend, of ten messages at first and
+//! then one every ten seconds. The number of messages left out is logged with the next message of
+//! the kind, or when the backend and its streams have been dropped.
 
 #![deny(unsafe_code)]
 
 mod datagram;
 mod expose;
 mod forward;
+#[doc(hidden)]
+pub mod journal;
 mod passed;
+#[doc(hidden)]
+pub mod rate_limit;
 mod tcp;
 mod tcp_names;
+#[cfg(test)]
+mod testing;
 mod unix;
 
 pub use datagram::DatagramStream;

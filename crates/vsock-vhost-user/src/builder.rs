@@ -26,7 +26,7 @@ use crate::served::{Served, Serves};
 use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
-use crate::thread::{Begin, DeviceThread, ThreadStart, start};
+use crate::thread::{Begin, ThreadRole, ThreadStart, start};
 use crate::virtio_device::virtio_device;
 use crate::vmms::Vmms;
 use crate::worker::Worker;
@@ -130,13 +130,13 @@ impl VhostUserVsockBuilder {
     /// [`spawn`](Self::spawn) waits for it, and fails if it fails.
     ///
     /// ```
-    /// use vsock_vhost_user::{DeviceThread, VhostUserVsockBuilder};
+    /// use vsock_vhost_user::{ThreadRole, VhostUserVsockBuilder};
     ///
     /// # let directory = std::env::temp_dir().join(format!("vsock-begin-{}", std::process::id()));
     /// # std::fs::create_dir_all(&directory)?;
     /// let device = VhostUserVsockBuilder::new(31, directory.join("vhost.sock"))
-    ///     .on_thread_start(|thread| match thread {
-    ///         DeviceThread::Data => Ok(println!("this thread moves the guest's bytes")),
+    ///     .on_thread_start(|role| match role {
+    ///         ThreadRole::Device => Ok(println!("this thread moves the guest's bytes")),
     ///         _ => Ok(()),
     ///     })
     ///     .spawn()?;
@@ -147,7 +147,7 @@ impl VhostUserVsockBuilder {
     #[must_use]
     pub fn on_thread_start(
         mut self,
-        start: impl Fn(DeviceThread) -> io::Result<()> + Send + Sync + 'static,
+        start: impl Fn(ThreadRole) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         self.thread_start = Some(Arc::new(start));
         self
@@ -327,8 +327,8 @@ impl VhostUserVsockBuilder {
         });
         let io_thread = IoThread::new(Arc::clone(&shared), stopper.clone());
         let begin = self.thread_start;
-        let data = Begin::new(DeviceThread::Data, begin.clone());
-        let io_thread = start(format!("vsock-{cid}"), data, || io_thread.run())?;
+        let device_begin = Begin::new(ThreadRole::Device, begin.clone());
+        let io_thread = start(format!("vsock-{cid}"), device_begin, || io_thread.run())?;
         let frontends = FrontendThread {
             shared: Arc::clone(&shared),
             vmms: handle.map_or_else(|| Vmms::Connected(self.vmm), Vmms::Listening),
@@ -340,8 +340,8 @@ impl VhostUserVsockBuilder {
             stopper: stopper.clone(),
             stage: StopStage::Ended,
         };
-        let requests = Begin::new(DeviceThread::Requests, begin);
-        let thread = start(format!("vmm-{cid}"), requests, move || {
+        let frontend_begin = Begin::new(ThreadRole::FrontEnd, begin);
+        let thread = start(format!("vmm-{cid}"), frontend_begin, move || {
             let _end = end;
             frontends.run()
         });

@@ -6,11 +6,10 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::Level;
 use vsock_epoll::Waker;
 use vsock_proto::GuestCid;
-
-use crate::rate_limit::RateLimits;
+pub(crate) use vsock_sockets::rate_limit::Line;
+use vsock_sockets::rate_limit::{LeftOut, RateLimits};
 
 /// The log of one device. [`RateLimits`] decide how often a repeated message is logged. The number
 /// of messages that were left out is logged with the next one of the kind, by
@@ -28,33 +27,12 @@ pub(crate) struct Journal {
     waker: Waker,
 }
 
-/// The identity of a log message: its level, target and format string.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Line {
-    pub(crate) level: Level,
-    pub(crate) target: &'static str,
-    /// The format string, without values.
-    pub(crate) text: &'static str,
-}
-
-/// How many messages were left out, to be displayed after the next one.
-pub(crate) struct LeftOut(u64);
-
-impl fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            count => write!(f, " ({count} more like this were left out)"),
-        }
-    }
-}
-
 impl Journal {
     pub(crate) fn new(guest: GuestCid, waker: Waker) -> Self {
         Self {
             guest,
             start: Instant::now(),
-            limits: Mutex::new(RateLimits::new()),
+            limits: Mutex::new(RateLimits::default()),
             waker,
         }
     }
@@ -208,10 +186,10 @@ mod tests {
     use std::cell::Cell;
 
     use vsock_epoll::{DriverEvents, MuxerDriver};
+    use vsock_sockets::rate_limit::{BURST, INTERVAL};
 
     use super::testing::logged;
     use super::*;
-    use crate::rate_limit::{BURST, INTERVAL};
 
     fn journal(cid: u64) -> Journal {
         woken_journal(cid).0

@@ -210,9 +210,8 @@
 //! accumulate up to ten. Suppressed messages are counted. The count is logged with the next message
 //! of the kind, or separately if none follows within ten seconds of its turn, or when the device is
 //! dropped. A suppressed message is not formatted, and a message that the logger does not want is
-//! not counted. Of the crates that the library uses, only `vsock_sockets` logs. No guest or host
-//! process can repeat its messages, except that a client of a [`PassFdBackend`] can repeat those at
-//! the debug level.
+//! not counted. Of the crates that the library uses, only `vsock_sockets` logs. Its messages have
+//! the same limits, for each [`PassFdBackend`].
 //!
 //! A logger that blocks also blocks the device that calls it. The program's logger does not: up to
 //! 256 KiB of messages wait for a thread that writes to standard error. It counts and reports
@@ -220,10 +219,10 @@
 //!
 //! # Threads
 //!
-//! A device has two threads: one waits for front-ends and answers their requests, the other moves
-//! bytes. Only the second one reads and writes streams. It sleeps while there is nothing to do,
-//! waits for nothing else, and handles events in batches: each batch needs one wake-up, one look at
-//! the clock, one lock and one notification of the guest.
+//! A device has two threads. The *front-end thread* waits for front-ends and answers their
+//! requests. The *device thread* moves bytes, and only it reads and writes streams. It sleeps while
+//! there is nothing to do, waits for nothing else, and handles events in batches: each batch needs
+//! one wake-up, one look at the clock, one lock and one notification of the guest.
 //!
 //! A [`Capture`] has a thread that writes the file; no device waits for it.
 //!
@@ -263,7 +262,6 @@ mod log_fd;
 mod memory;
 mod migration;
 mod panics;
-mod rate_limit;
 mod refusal;
 mod served;
 mod session;
@@ -288,7 +286,7 @@ pub use inspector::{ConnectionList, DeviceReport, Inspector};
 pub use shared_file::SealedMemory;
 pub use status::{DeviceStatus, StatusHandle};
 pub use stopper::Stopper;
-pub use thread::DeviceThread;
+pub use thread::ThreadRole;
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
     VsockMessages, VsockStream, VsockVolatileStream,

@@ -13,34 +13,35 @@ use vmm_sys_util::signal::block_signal;
 use crate::error::VhostUserError;
 use crate::panics::catch;
 
-/// A thread of a device: see
+/// The role of a thread that serves a device: see
 /// [`on_thread_start`](crate::VhostUserVsockBuilder::on_thread_start).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum DeviceThread {
-    /// Moves bytes between the guest and the host, and calls the backends and streams.
-    Data,
-    /// Waits for VMMs and answers their requests; checks and maps the files that they share. Drops
-    /// the backends when the device ends.
-    Requests,
+pub enum ThreadRole {
+    /// The device thread moves bytes between the guest and the host, and calls the backends and
+    /// streams.
+    Device,
+    /// The front-end thread waits for VMMs and answers their requests, and checks and maps the
+    /// files that they share. It drops the backends when the device ends.
+    FrontEnd,
 }
 
 /// The embedder's function that each thread runs first.
-pub(crate) type ThreadStart = Arc<dyn Fn(DeviceThread) -> io::Result<()> + Send + Sync>;
+pub(crate) type ThreadStart = Arc<dyn Fn(ThreadRole) -> io::Result<()> + Send + Sync>;
 
 /// The call that a thread makes first, if any.
-pub(crate) struct Begin(Option<(DeviceThread, ThreadStart)>);
+pub(crate) struct Begin(Option<(ThreadRole, ThreadStart)>);
 
 impl Begin {
-    pub(crate) fn new(thread: DeviceThread, start: Option<ThreadStart>) -> Self {
-        Self(start.map(|start| (thread, start)))
+    pub(crate) fn new(role: ThreadRole, start: Option<ThreadStart>) -> Self {
+        Self(start.map(|start| (role, start)))
     }
 
     fn run(&self) -> Result<(), VhostUserError> {
-        let Some((thread, start)) = &self.0 else {
+        let Some((role, start)) = &self.0 else {
             return Ok(());
         };
-        catch(|| start(*thread)).and_then(|begun| begun.map_err(VhostUserError::ThreadStart))
+        catch(|| start(*role)).and_then(|begun| begun.map_err(VhostUserError::ThreadStart))
     }
 }
 

@@ -20,9 +20,9 @@ mod way;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Parser;
-use vsock_report::{Payload, Progress};
+use vsock_report::{CommonDigest, Payload, Progress};
 
 use crate::way::Way;
 
@@ -57,22 +57,16 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let ways = Way::ALL.len() as u64;
     let progress = Progress::of_bytes(payload.len() * ways * u64::from(args.rounds));
     let mut rows = Way::ALL.map(|way| (way, Vec::new()));
-    let mut digest = None;
+    let mut digest = CommonDigest::default();
     for _ in 0..args.rounds {
         for (way, outcomes) in &mut rows {
             let outcome = job::run(*way, &payload, &progress).context(way.name())?;
-            let first = *digest.get_or_insert(outcome.trip.digest);
-            ensure!(
-                first == outcome.trip.digest,
-                "the file changed while it was sent; send another"
-            );
+            digest.add(outcome.trip.digest)?;
             outcomes.push(outcome);
         }
     }
     progress.finish();
-    if let Some(digest) = digest {
-        println!("Every byte came back unchanged in every round. SHA-256: {digest}\n");
-    }
+    println!("{digest}\n");
     print!("{}", table::render(payload.len(), &rows));
     Ok(())
 }

@@ -8,9 +8,9 @@ mod table;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use vsock_guest_program::job::Job;
-use vsock_report::{Payload, Progress, Trip, expect_end, there_and_back};
+use vsock_report::{CommonDigest, Payload, Progress, Trip, expect_end, there_and_back};
 
 use crate::device::Stream;
 use crate::machine::{Guests, Machine, Parts};
@@ -31,23 +31,17 @@ pub(crate) fn run(parts: &Parts, file: Option<&Path>, rounds: u32) -> anyhow::Re
     println!("Guest: Linux {}. Device: {name}.", machine.release());
     let progress = Progress::of_bytes(payload.len() * 2 * u64::from(rounds));
     let mut lines = Opener::BOTH.map(|opener| (opener, Vec::new()));
-    let mut digest = None;
+    let mut digest = CommonDigest::default();
     for _ in 0..rounds {
         for (opener, rounds) in &mut lines {
             let round = round(&mut machine, *opener, &payload, &progress)
                 .with_context(|| format!("when the {opener:?} connects"))?;
-            let first = *digest.get_or_insert(round.trip.digest);
-            ensure!(
-                first == round.trip.digest,
-                "the file changed while it was sent; send another"
-            );
+            digest.add(round.trip.digest)?;
             rounds.push(round);
         }
     }
     progress.finish();
-    if let Some(digest) = digest {
-        println!("Every byte came back unchanged in every round. SHA-256: {digest}\n");
-    }
+    println!("{digest}\n");
     print!("{}", table::text(payload.len(), name, &lines));
     Ok(())
 }

@@ -40,7 +40,7 @@ pub use spread::{Spread, median};
 pub use system_calls::{SystemCallCounter, SystemCallError};
 pub use table::{GroupedTable, Table, digits, empty_table};
 pub use thread::{thread_processor_time, thread_switches};
-pub use trip::{Digest, Trip, expect_end, there_and_back};
+pub use trip::{CommonDigest, Digest, Trip, expect_end, there_and_back};
 pub use verdict::{Verdict, figures};
 pub use watchdog::Watchdog;
 

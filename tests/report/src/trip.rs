@@ -28,6 +28,39 @@ impl fmt::Display for Digest {
     }
 }
 
+/// The digest that every round of a demo must have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommonDigest(Option<Digest>);
+
+impl CommonDigest {
+    /// Adds a round.
+    ///
+    /// # Errors
+    ///
+    /// The digest differs from that of the first round.
+    pub fn add(&mut self, digest: Digest) -> anyhow::Result<()> {
+        let first = *self.0.get_or_insert(digest);
+        ensure!(
+            first == digest,
+            "the file changed between two rounds; send a file that does not change"
+        );
+        Ok(())
+    }
+}
+
+/// The line that a demo prints after its rounds.
+impl fmt::Display for CommonDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(digest) => write!(
+                f,
+                "Every byte came back unchanged in every round. SHA-256: {digest}"
+            ),
+            None => f.write_str("No round was made."),
+        }
+    }
+}
+
 /// What a trip there and back took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trip {
@@ -144,6 +177,17 @@ mod tests {
         let digest = trip(b"abc", b"abc").unwrap().digest.to_string();
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest, expected);
+    }
+
+    #[test]
+    fn a_round_with_another_digest_is_an_error() {
+        let digest = |bytes| trip(bytes, bytes).unwrap().digest;
+        let mut common = CommonDigest::default();
+        common.add(digest(b"abc")).unwrap();
+        common.add(digest(b"abc")).unwrap();
+        common.add(digest(b"xyz")).unwrap_err();
+        let line = common.to_string();
+        assert!(line.ends_with(&digest(b"abc").to_string()), "{line}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use xshell::cmd;
 
-use super::{NAME, files};
+use super::{NAME, files, pages};
 use crate::shell::Env;
 
 /// The files that the package must contain, from the root.
@@ -21,7 +21,7 @@ const FILES: [&str; 11] = [
     "usr/share/doc/vsock-vhost-user/changelog.gz",
     "usr/share/doc/vsock-vhost-user/copyright",
     "usr/share/doc/vsock-vhost-user/libraries.gz",
-    "usr/share/doc/vsock-vhost-user/program.md.gz",
+    "usr/share/doc/vsock-vhost-user/program.md",
     "usr/share/man/man1/vsock-vhost-user-connect.1.gz",
     MAN_PAGE,
     DESCRIPTION,
@@ -45,6 +45,7 @@ pub(super) fn run(env: &Env, package: &Path) -> anyhow::Result<()> {
             .context("the path is not valid UTF-8")?,
     )?;
     trial.has_its_files()?;
+    trial.pages_link_to_each_other()?;
     trial.program_runs()?;
     trial.unit_starts_it()?;
     trial.is_described()?;
@@ -97,6 +98,15 @@ impl Trial<'_> {
             .iter()
             .find(|file| !files.iter().any(|other| other == Path::new(file)));
         ensure!(missing.is_none(), "the package lacks {missing:?}");
+        Ok(())
+    }
+
+    fn pages_link_to_each_other(&self) -> anyhow::Result<()> {
+        let dead = pages::dead_links(&self.root.join("usr/share/doc").join(NAME))?;
+        ensure!(
+            dead.is_empty(),
+            "links of the package lead nowhere: {dead:?}"
+        );
         Ok(())
     }
 

@@ -116,12 +116,12 @@ impl Chain {
 
     /// Makes sure that `bytes` can be queued without calling the allocator, as far as the limit of
     /// the pool allows.
-    pub(super) fn stock_up(&self, bytes: u64) {
+    pub(super) fn fill_pool(&self, bytes: u64) {
         let blocks = usize::try_from(bytes / Block::BYTES as u64).unwrap_or(usize::MAX);
         // One more for the remainder, and one because the first block may be partly read and the
         // last partly written.
         let most = blocks.saturating_add(2);
-        self.pool.stock_up(most);
+        self.pool.fill(most);
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let bound = Pool::WARM.max(Pool::RING + 1);
         let more = most

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Blocks that no direction currently needs.
+//! Pools of blocks that no direction currently needs.
 //!
 //! A drained direction returns its blocks, and a busy one constantly needs more. Between them,
-//! stocks shared by the whole process make sure that neither the first holds memory nor the second
-//! calls the allocator. The warm part of the stocks is limited to [`SHARDS`] times [`Pool::WARM`]
+//! pools shared by the whole process make sure that neither the first holds memory nor the second
+//! calls the allocator. The warm part of the pools is limited to [`COUNT`] times [`Pool::WARM`]
 //! blocks, 8 MiB in total. Blocks in excess of that are cold: their pages have been returned to the
 //! kernel, and only the addresses are kept.
 //!
 //! While its reader is busy, a direction may keep a [ring](Pool::RING) of blocks. It holds a
-//! [`Lease`] for them, which counts towards the stock.
+//! [`Lease`] for them, which counts towards the pool.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -19,15 +19,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::block::Block;
 
-/// The number of stocks. Directions are spread over them, and each has its own lock.
-const SHARDS: usize = 8;
+/// The number of pools. Directions are spread over them, and each has its own lock.
+const COUNT: usize = 8;
 
-/// One stock.
+/// A pool of blocks.
 #[derive(Debug)]
-pub(crate) struct Pool(Mutex<Stock>);
+pub(crate) struct Pool(Mutex<Blocks>);
 
 #[derive(Debug)]
-struct Stock {
+struct Blocks {
     /// Blocks with pages, longest unused first.
     warm: VecDeque<NonNull<Block>>,
     /// Blocks without pages.
@@ -46,32 +46,32 @@ impl Drop for Lease {
     }
 }
 
-// SAFETY: a block in a stock belongs only to it. The side that returned it keeps no pointer to it.
-unsafe impl Send for Stock {}
+// SAFETY: a block in a pool belongs only to it. The side that returned it keeps no pointer to it.
+unsafe impl Send for Blocks {}
 
-static POOLS: [Pool; SHARDS] = [const { Pool(Mutex::new(Stock::EMPTY)) }; SHARDS];
+static POOLS: [Pool; COUNT] = [const { Pool(Mutex::new(Blocks::EMPTY)) }; COUNT];
 
 /// Counts the directions.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Pool {
-    /// The number of blocks that a stock keeps warm: 1 MiB.
+    /// The number of blocks that a pool keeps warm: 1 MiB.
     pub(super) const WARM: usize = if cfg!(all(test, loom)) { 0 } else { 64 };
 
     /// The number of blocks in a ring: 256 KiB. Writing to memory that another processor has just
     /// read can take twice as long as writing to memory that it read some time ago.
     pub(super) const RING: usize = if cfg!(all(test, loom)) { 1 } else { 16 };
 
-    /// Returns the stock for a new direction.
+    /// Returns the pool for a new direction.
     pub(super) fn next() -> &'static Self {
         // ORDER: Relaxed; partner: none, the number only spreads the load.
-        &POOLS[NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS]
+        &POOLS[NEXT.fetch_add(1, Ordering::Relaxed) % COUNT]
     }
 
     /// Returns a block for the exclusive use of the caller, which already uses `others`.
     pub(super) fn take(&self, others: usize) -> NonNull<Block> {
         let block = self.lock().take(others);
-        // SAFETY: the block has left the stock, so only the caller knows it.
+        // SAFETY: the block has left the pool, so only the caller knows it.
         unsafe { Block::initialise(block) };
         block
     }
@@ -82,15 +82,15 @@ impl Pool {
     ///
     /// The blocks must come from a pool, and must not be used any more.
     pub(super) unsafe fn give(&self, mut blocks: impl Iterator<Item = NonNull<Block>>) {
-        let mut stock = self.lock();
-        let room = stock.room();
-        stock.reserve();
-        stock.warm.extend(blocks.by_ref().take(room));
-        drop(stock);
+        let mut pool = self.lock();
+        let room = pool.room();
+        pool.reserve();
+        pool.warm.extend(blocks.by_ref().take(room));
+        drop(pool);
         // Make the system call without the lock.
         let mut cold: Vec<_> = blocks.collect();
         if !cold.is_empty() {
-            // SAFETY: the caller promises that these are not in use, and the stock does not have
+            // SAFETY: the caller promises that these are not in use, and the pool does not have
             // them yet.
             unsafe { Block::cool(&mut cold) };
             if !cfg!(all(test, loom)) {
@@ -99,31 +99,31 @@ impl Pool {
         }
     }
 
-    /// Makes sure that the stock has `blocks` blocks, or as many as it keeps warm.
-    pub(super) fn stock_up(&self, blocks: usize) {
-        let mut stock = self.lock();
-        stock.reserve();
-        while stock.warm.len() + stock.cold.len() < blocks.min(Self::WARM) {
-            stock.cold.extend(Block::allocate());
+    /// Makes sure that the pool has `blocks` blocks, or as many as it keeps warm.
+    pub(super) fn fill(&self, blocks: usize) {
+        let mut pool = self.lock();
+        pool.reserve();
+        while pool.warm.len() + pool.cold.len() < blocks.min(Self::WARM) {
+            pool.cold.extend(Block::allocate());
         }
     }
 
-    /// Lets a direction keep a ring of blocks, if the stock has room for it.
+    /// Lets a direction keep a ring of blocks, if the pool has room for it.
     pub(super) fn lease(&'static self) -> Option<Lease> {
-        let mut stock = self.lock();
-        let granted = cfg!(all(test, loom)) || stock.room() >= Self::RING;
+        let mut pool = self.lock();
+        let granted = cfg!(all(test, loom)) || pool.room() >= Self::RING;
         granted.then(|| {
-            stock.leased += 1;
+            pool.leased += 1;
             Lease(self)
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Stock> {
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Stock {
+impl Blocks {
     const EMPTY: Self = Self {
         warm: VecDeque::new(),
         cold: Vec::new(),

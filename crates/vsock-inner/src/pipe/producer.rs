@@ -318,7 +318,7 @@ impl Producer {
     fn became_busy(&mut self) {
         self.until_busy = u64::MAX;
         if let Some(capacity) = self.pipe.capacity {
-            self.pipe.chain.stock_up(capacity);
+            self.pipe.chain.fill_pool(capacity);
         }
     }
 

@@ -19,6 +19,7 @@ mod handshake;
 mod header;
 mod model;
 mod panics;
+mod places;
 mod reset;
 mod rig;
 mod seqpacket;

@@ -334,6 +334,11 @@ impl Rig {
     }
 }
 
+/// Returns bytes whose order can be checked.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
+}
+
 pub(crate) fn packet(body: Body, len: u32, credit: Credit) -> Packet {
     Packet {
         key: KEY,

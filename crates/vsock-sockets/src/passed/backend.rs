@@ -24,6 +24,7 @@ use super::register::{Register, StreamEntry};
 use super::starter::Starter;
 use super::stream::PassedStream;
 use super::timer::Timer;
+use crate::journal::Journal;
 use crate::unix::backend::UnixBackend;
 use crate::unix::closer;
 use crate::unix::guarded_socket::GuardedSocket;
@@ -154,7 +155,8 @@ impl PassFdBackend {
         let stream = self.settle(number, until, outcome);
         self.next = number.saturating_add(1);
         if self.clients.len() > self.config.max_waiting {
-            log::debug!("too many clients have not sent their command: refusing the oldest");
+            let text = "too many clients have not sent their command: refusing the oldest";
+            self.journal().debug(text);
             self.clients.pop_first();
         }
         self.set_timer();
@@ -199,7 +201,10 @@ impl PassFdBackend {
             Ok(()) | Err(Errno::EXIST) => {
                 self.clients.insert(number, Waiting { until, stage });
             }
-            Err(error) => log::debug!("cannot watch a client, so it is refused: {error}"),
+            Err(error) => {
+                let text = "cannot watch a client, so it is refused";
+                self.journal().debug_with(text, error);
+            }
         }
         None
     }
@@ -219,7 +224,8 @@ impl PassFdBackend {
                 self.start(socket, file, command)
             }
             Err(error) => {
-                log::debug!("refusing a client that passes a descriptor: {error}");
+                let text = "refusing a client that passes a descriptor";
+                self.journal().debug_with(text, error);
                 Outcome::Refused
             }
         }
@@ -229,7 +235,8 @@ impl PassFdBackend {
     fn start(&self, client: GuardedSocket, file: OwnedFd, command: Command) -> Outcome {
         let Command { port, keep } = command;
         let Some((entry, pump)) = self.register.enter(self.config.max_streams) else {
-            log::debug!("refusing a passed descriptor: there are already too many");
+            let text = "refusing a passed descriptor: there are already too many";
+            self.journal().debug(text);
             closer::close(file);
             return Outcome::Refused;
         };
@@ -244,7 +251,8 @@ impl PassFdBackend {
                 }))
             }
             Err((file, error)) => {
-                log::debug!("cannot create the socket pair for a passed descriptor: {error}");
+                let text = "cannot create the socket pair for a passed descriptor";
+                self.journal().debug_with(text, error);
                 closer::close(file);
                 Outcome::Refused
             }
@@ -276,6 +284,10 @@ impl PassFdBackend {
         let _unwatched = epoll::delete(&self.epoll, fd);
     }
 
+    fn journal(&self) -> &Journal {
+        self.register.journal()
+    }
+
     /// Refuses the clients that are late.
     fn refuse_late(&mut self) {
         let now = Instant::now();
@@ -283,8 +295,9 @@ impl PassFdBackend {
             if oldest.get().until.is_none_or(|until| until > now) {
                 break;
             }
-            log::debug!("refusing a client that has not sent its command in time");
             drop(oldest.remove());
+            let text = "refusing a client that has not sent its command in time";
+            self.journal().debug(text);
         }
         self.timer.has_fired();
         self.set_timer();
@@ -294,7 +307,10 @@ impl PassFdBackend {
     fn set_timer(&mut self) {
         if let Some((_, oldest)) = self.clients.first_key_value() {
             if let Some(until) = oldest.until {
-                self.timer.set(until);
+                if let Err(error) = self.timer.set(until) {
+                    let text = "cannot set the timer for waiting clients";
+                    self.journal().debug_with(text, error);
+                }
             }
         }
     }

@@ -22,6 +22,7 @@ use vmm_sys_util::signal::{self, block_signal};
 use super::command::Keep;
 use super::descriptor::Descriptor;
 use super::register::PumpEntry;
+use crate::journal::Journal;
 
 /// The first byte on the device's socket, if the descriptor was accepted.
 pub(super) const READY: u8 = b'+';
@@ -82,8 +83,8 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// Errors of the operating system. They come with the descriptor, which the caller must close.
-    pub(super) fn start(self) -> Result<(), (OwnedFd, io::Error)> {
+    /// The thread cannot be started, which is logged. The caller must close the descriptor.
+    pub(super) fn start(self) -> Result<(), OwnedFd> {
         let Self {
             file,
             keep,
@@ -93,6 +94,7 @@ impl Task {
         // The thread gets the file through a channel, not in its closure: if the thread cannot be
         // started, the closure is dropped, and that must not close the file here.
         let (give, take) = sync_channel(1);
+        let register = entry.register();
         let run = move || {
             if let Ok(file) = take.recv() {
                 run(file, keep, device, entry);
@@ -104,8 +106,16 @@ impl Task {
                 let _given = give.send(file);
                 Ok(())
             }
-            Err(error) => Err((file, error)),
+            Err(error) => {
+                let text = "cannot start the thread of a passed descriptor";
+                register.journal().debug_with(text, error);
+                Err(file)
+            }
         }
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        self.entry.journal()
     }
 
     pub(super) fn into_file(self) -> OwnedFd {
@@ -126,7 +136,8 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
             // The thread has inherited a mask that blocks the signal.
             Ok(()) | Err(signal::Error::SignalAlreadyBlocked(_)) => {}
             Err(error) => {
-                log::debug!("cannot block signal {signal} for a passed descriptor: {error}");
+                let text = "cannot block a signal for a passed descriptor";
+                entry.journal().debug_with(text, error);
                 return;
             }
         }
@@ -134,9 +145,11 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
     let descriptor = match Descriptor::examine(file, keep) {
         Ok(descriptor) => descriptor,
         Err(error) => {
-            let reason = error.source().map(|reason| format!(": {reason}"));
-            let reason = reason.unwrap_or_default();
-            log::debug!("refusing a passed descriptor: {error}{reason}");
+            let (text, journal) = ("refusing a passed descriptor", entry.journal());
+            match error.source() {
+                None => journal.debug_with(text, &error),
+                Some(reason) => journal.debug_with(text, format_args!("{error}: {reason}")),
+            }
             return;
         }
     };
@@ -189,7 +202,8 @@ impl Pump {
             match builder().spawn_scoped(scope, || self.move_in()) {
                 Ok(_joined_by_the_scope) => self.move_out(),
                 Err(error) => {
-                    log::debug!("cannot start a thread for a passed descriptor: {error}");
+                    let text = "cannot start a thread for a passed descriptor";
+                    self.entry.journal().debug_with(text, error);
                     self.entry.fail();
                 }
             };
@@ -215,7 +229,8 @@ impl Pump {
                 }
                 Err(error) if is_passing(&error) && !self.descriptor.is_broken(events) => {}
                 Err(error) => {
-                    log::debug!("cannot read a passed descriptor: {error}");
+                    let text = "cannot read a passed descriptor";
+                    self.entry.journal().debug_with(text, error);
                     self.entry.fail();
                     break;
                 }
@@ -265,7 +280,8 @@ impl Pump {
                 Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
                 Err(error) if is_passing(&error) && !self.descriptor.is_broken(events) => {}
                 Err(error) => {
-                    log::debug!("cannot write to a passed descriptor: {error}");
+                    let text = "cannot write to a passed descriptor";
+                    self.entry.journal().debug_with(text, error);
                     return false;
                 }
             }

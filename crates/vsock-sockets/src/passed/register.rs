@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::journal::Journal;
+
 /// The state of the device's stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Held {
@@ -34,10 +36,22 @@ impl State {
 }
 
 /// The register of a backend.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Register {
     state: Mutex<State>,
     ended: Condvar,
+    /// The log of the backend and its pumps, within one limit for all of them.
+    journal: Journal,
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            ended: Condvar::new(),
+            journal: Journal::new("vsock_sockets::passed"),
+        }
+    }
 }
 
 /// The entry of a passed descriptor, which both sides share.
@@ -74,6 +88,10 @@ impl Register {
             broken: OnceLock::new(),
         });
         Some((StreamEntry(Arc::clone(&entry)), PumpEntry(entry)))
+    }
+
+    pub(super) const fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Waits for up to `most` for the pumps whose streams have gone, so that they can deliver the
@@ -134,6 +152,15 @@ impl PumpEntry {
     pub(super) fn fail(&self) {
         // It may already be set.
         let _again = self.0.broken.set(());
+    }
+
+    /// Returns the register, for the case that the entry is lost.
+    pub(super) fn register(&self) -> Arc<Register> {
+        Arc::clone(&self.0.register)
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        self.0.register.journal()
     }
 
     /// Returns whether the connection was aborted. This is set before the device's socket is

@@ -55,7 +55,8 @@ impl Starter {
     pub(super) fn start(&self, task: Task) {
         let unsent = self.0.send(Request::Start(task)).err();
         if let Some(Request::Start(task)) = unsent.map(|unsent| unsent.0) {
-            log::error!("the thread that starts threads for passed descriptors panicked");
+            let text = "the thread that starts threads for passed descriptors panicked";
+            task.journal().error(text);
             closer::close(task.into_file());
         }
     }
@@ -66,8 +67,7 @@ fn run(requested: &Receiver<Request>) {
         match request {
             Request::First(first) => first(),
             Request::Start(task) => {
-                if let Err((file, error)) = task.start() {
-                    log::debug!("cannot start the thread of a passed descriptor: {error}");
+                if let Err(file) = task.start() {
                     closer::close(file);
                 }
             }

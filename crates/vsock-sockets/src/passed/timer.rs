@@ -30,9 +30,13 @@ impl Timer {
     }
 
     /// Sets the timer, unless it is already set: it is then set for an earlier time.
-    pub(super) fn set(&mut self, until: Instant) {
+    ///
+    /// # Errors
+    ///
+    /// Errors of the operating system.
+    pub(super) fn set(&mut self, until: Instant) -> io::Result<()> {
         if self.set.is_some() {
-            return;
+            return Ok(());
         }
         self.set = Some(until);
         let left = until.saturating_duration_since(Instant::now());
@@ -45,9 +49,8 @@ impl Timer {
                 tv_nsec: left.subsec_nanos().into(),
             },
         };
-        if let Err(error) = timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &once) {
-            log::debug!("cannot set the timer for waiting clients: {error}");
-        }
+        timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
     }
 }
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 mod commands;
+mod endings;
+mod kinds;
 mod pumps;
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -20,6 +22,7 @@ use tempfile::TempDir;
 use vsock_compliance::poll::{Deadline, PollInterest, Stopwatch, pace, wait_ready, wait_until};
 
 use super::*;
+use crate::testing::{assert_endings, tcp};
 use crate::unix::guarded_socket::set_option;
 
 const SOON: Duration = Duration::from_secs(20);

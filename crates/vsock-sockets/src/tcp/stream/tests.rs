@@ -9,6 +9,7 @@ use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
 use super::*;
 use crate::TcpBackend;
 use crate::tcp::dial;
+use crate::testing::assert_endings;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -99,24 +100,7 @@ fn t35_connecting_to_a_listener_with_a_full_backlog_does_not_block() {
 
 #[test]
 fn an_abort_is_a_reset_and_a_drop_is_an_end() {
-    for abort in [true, false] {
-        let service = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut far = TcpStream::connect(service.local_addr().unwrap()).unwrap();
-        let device: Box<dyn VsockStream> =
-            Box::new(TcpVsockStream::new(service.accept().unwrap().0));
-        if abort {
-            device.abort();
-        } else {
-            drop(device);
-        }
-        let end = far.read(&mut [0]).map_err(|error| error.kind());
-        let expected = if abort {
-            Err(ErrorKind::ConnectionReset)
-        } else {
-            Ok(0)
-        };
-        assert_eq!(end, expected);
-    }
+    assert_endings(|socket| Box::new(TcpVsockStream::new(socket)));
 }
 
 #[test]

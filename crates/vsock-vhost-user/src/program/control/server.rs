@@ -23,6 +23,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::{self, AbortHandle};
 use tokio::time::{Instant, interval_at, timeout};
+use vsock_sockets::journal::Journal;
 use vsock_vhost_user::{NamedListener, SocketAccess};
 
 use super::answers::answer;
@@ -108,6 +109,8 @@ impl Drop for Control {
 
 /// Accepts and serves clients for as long as the thread runs.
 async fn serve(socket: UnixListener, controlled: Arc<Controlled>) {
+    // A client can repeat these messages.
+    let journal = Arc::new(Journal::new(module_path!()));
     let mut clients: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match socket.accept().await {
@@ -119,19 +122,23 @@ async fn serve(socket: UnixListener, controlled: Arc<Controlled>) {
                         first.abort();
                     }
                 }
-                let client = task::spawn(serve_client(stream, Arc::clone(&controlled)));
+                let client = task::spawn(serve_client(
+                    stream,
+                    Arc::clone(&controlled),
+                    Arc::clone(&journal),
+                ));
                 clients.push_back(client.abort_handle());
             }
             // The client stays in the backlog, so without a pause this loop would spin.
             Err(error) => {
-                log::debug!("cannot accept a client of the control socket: {error}");
+                journal.debug_with("cannot accept a client of the control socket", error);
                 interval_at(Instant::now() + PAUSE, PAUSE).tick().await;
             }
         }
     }
 }
 
-async fn serve_client(stream: UnixStream, controlled: Arc<Controlled>) {
+async fn serve_client(stream: UnixStream, controlled: Arc<Controlled>, journal: Arc<Journal>) {
     let service = service_fn(move |request| answer(Arc::clone(&controlled), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -144,7 +151,7 @@ async fn serve_client(stream: UnixStream, controlled: Arc<Controlled>) {
         .serve_connection(TokioIo::new(stream), service);
     match timeout(CLIENT_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => log::debug!("connection of a control client failed: {error}"),
-        Err(_) => log::debug!("disconnected a control client that took too long"),
+        Ok(Err(error)) => journal.debug_with("connection of a control client failed", error),
+        Err(_) => journal.debug("disconnected a control client that took too long"),
     }
 }

@@ -193,7 +193,7 @@ const DEVICE: &[i64] = &[
     SYS_timerfd_settime,
 ];
 
-/// Further calls of a data thread: waiting for events, and connecting to services.
+/// Further calls of a device thread: waiting for events, and connecting to services.
 const DATA: &[i64] = &[SYS_connect, SYS_epoll_pwait, SYS_epoll_pwait2];
 
 #[cfg(target_arch = "x86_64")]
@@ -287,7 +287,7 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
     calls.with(libc::SYS_open, 1, changes, &[0])?;
     match kind {
         ThreadKind::Main => calls.device()?,
-        ThreadKind::Data => {
+        ThreadKind::Device => {
             calls.device()?;
             calls.any(DATA);
             calls.any(DATA_OLD);
@@ -300,7 +300,7 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
             // The pair between a passed descriptor's thread and this one.
             calls.with(SYS_socketpair, 0, ALL, &[number(libc::AF_UNIX)])?;
         }
-        ThreadKind::Requests => {
+        ThreadKind::FrontEnd => {
             calls.device()?;
             calls.any(REQUESTS);
         }

@@ -2,7 +2,7 @@
 
 //! The kinds of threads in the program.
 
-use vsock_vhost_user::DeviceThread;
+use vsock_vhost_user::ThreadRole;
 
 /// A kind of thread. All threads of one kind have the same rights.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -10,9 +10,9 @@ pub(crate) enum ThreadKind {
     /// Waits for signals and for devices to end, and removes sockets.
     Main,
     /// Moves bytes between a guest and the host.
-    Data,
+    Device,
     /// Answers a VMM's requests.
-    Requests,
+    FrontEnd,
     /// Writes the log.
     Log,
     /// Closes descriptors that host processes have passed.
@@ -30,8 +30,8 @@ pub(crate) enum ThreadKind {
 impl ThreadKind {
     pub(super) const ALL: [Self; 9] = [
         Self::Main,
-        Self::Data,
-        Self::Requests,
+        Self::Device,
+        Self::FrontEnd,
         Self::Log,
         Self::Closer,
         Self::Control,
@@ -44,8 +44,8 @@ impl ThreadKind {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Main => "main",
-            Self::Data => "data",
-            Self::Requests => "requests",
+            Self::Device => "device",
+            Self::FrontEnd => "front-end",
             Self::Log => "log",
             Self::Closer => "closer",
             Self::Control => "control",
@@ -56,13 +56,13 @@ impl ThreadKind {
     }
 }
 
-impl From<DeviceThread> for ThreadKind {
-    fn from(thread: DeviceThread) -> Self {
-        match thread {
-            DeviceThread::Data => Self::Data,
+impl From<ThreadRole> for ThreadKind {
+    fn from(role: ThreadRole) -> Self {
+        match role {
+            ThreadRole::Device => Self::Device,
             // The enum is not exhaustive. A kind that is added later gets the rights of this one,
             // which include dropping backends.
-            _ => Self::Requests,
+            _ => Self::FrontEnd,
         }
     }
 }

@@ -173,7 +173,7 @@ fn only_the_needed_files_and_ports_can_be_used() {
             assert_eq!(refusal, io::ErrorKind::ConnectionRefused);
             refused(TcpStream::connect(far).map(drop));
         };
-        confined(SandboxMode::Enforce, &needs, ThreadKind::Data, body)
+        confined(SandboxMode::Enforce, &needs, ThreadKind::Device, body)
             .join()
             .unwrap();
         return;
@@ -196,7 +196,7 @@ fn only_the_needed_files_and_ports_can_be_used() {
 fn a_panic_of_a_confined_thread_has_its_backtrace() {
     if case().is_some() {
         let needs = Needs::of(&[], None);
-        let trace = confined(SandboxMode::Enforce, &needs, ThreadKind::Requests, || {
+        let trace = confined(SandboxMode::Enforce, &needs, ThreadKind::FrontEnd, || {
             Backtrace::force_capture().to_string()
         });
         let trace = trace.join().unwrap();

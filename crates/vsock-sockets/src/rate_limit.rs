@@ -6,23 +6,51 @@
 //! Each message has a token bucket of [`BURST`] turns, refilled at one turn for each [`INTERVAL`].
 //! Instead of a number of turns, it stores the time when the bucket is full again. The caller
 //! passes the time in.
+//!
+//! `vsock-vhost-user` shares this module. It is not part of the public API.
 
+use std::fmt;
 use std::time::Duration;
 
+use log::Level;
+
 /// How often a message can be logged before it has to wait.
-pub(crate) const BURST: u32 = 10;
+pub const BURST: u32 = 10;
 
 /// How long a message waits for each further turn after the burst. Unused turns accumulate up to
 /// the burst.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+pub const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The identity of a log message: its level, target and format string.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Line {
+    pub level: Level,
+    pub target: &'static str,
+    /// The format string, without values.
+    pub text: &'static str,
+}
+
+/// How many messages were left out, to be displayed after the next one.
+#[derive(Clone, Copy, Debug)]
+pub struct LeftOut(pub u64);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more like this were left out)"),
+        }
+    }
+}
 
 /// The messages of one source, each with its own turns. `K` identifies the message. Entries are
 /// never removed, so there must be few different keys, such as places in the program.
 #[derive(Debug)]
-pub(crate) struct RateLimits<K>(Vec<Line<K>>);
+pub struct RateLimits<K>(Vec<Turns<K>>);
 
+/// The turns of one message.
 #[derive(Debug)]
-struct Line<K> {
+struct Turns<K> {
     key: K,
     /// When the message has all its turns again, if it takes none until then.
     full_at: Duration,
@@ -30,7 +58,7 @@ struct Line<K> {
     left_out: u64,
 }
 
-impl<K> Line<K> {
+impl<K> Turns<K> {
     const fn new(key: K) -> Self {
         Self {
             key,
@@ -57,17 +85,19 @@ impl<K> Line<K> {
     }
 }
 
-impl<K: Copy + PartialEq> RateLimits<K> {
-    pub(crate) const fn new() -> Self {
+impl<K> Default for RateLimits<K> {
+    fn default() -> Self {
         Self(Vec::new())
     }
+}
 
+impl<K: Copy + PartialEq> RateLimits<K> {
     /// Decides whether a message may be logged now. If so, returns how many were suppressed before
     /// it.
-    pub(crate) fn admit(&mut self, now: Duration, key: K) -> Option<u64> {
+    pub fn admit(&mut self, now: Duration, key: K) -> Option<u64> {
         let known = self.0.iter().position(|line| line.key == key);
         let index = known.unwrap_or_else(|| {
-            self.0.push(Line::new(key));
+            self.0.push(Turns::new(key));
             self.0.len() - 1
         });
         let line = &mut self.0[index];
@@ -81,15 +111,15 @@ impl<K: Copy + PartialEq> RateLimits<K> {
     /// Returns a message with suppressed occurrences, and their number, if a separate report is
     /// due: a turn has been available for an [`INTERVAL`], and no message has used it. The report
     /// uses the turn. `Duration::MAX` returns all of them, one for each call.
-    pub(crate) fn owed(&mut self, now: Duration) -> Option<(K, u64)> {
+    pub fn owed(&mut self, now: Duration) -> Option<(K, u64)> {
         let due = self.due().filter(|&due| due <= now)?;
         let line = self.0.iter_mut().find(|line| line.due() == Some(due))?;
         Some((line.key, line.take_turn(now)))
     }
 
     /// When [`owed`](Self::owed) will next return a message, if no other is logged until then.
-    pub(crate) fn due(&self) -> Option<Duration> {
-        self.0.iter().filter_map(Line::due).min()
+    pub fn due(&self) -> Option<Duration> {
+        self.0.iter().filter_map(Turns::due).min()
     }
 }
 
@@ -103,7 +133,7 @@ mod tests {
 
     #[test]
     fn t131_a_burst_is_written_then_one_line_per_interval_with_the_omitted_count() {
-        let mut limits = RateLimits::new();
+        let mut limits = RateLimits::default();
         let now = Duration::from_secs(1);
         for _ in 0..BURST {
             assert_eq!(limits.admit(now, 'a'), Some(0));
@@ -120,7 +150,7 @@ mod tests {
 
     #[test]
     fn t131_omitted_lines_are_reported_once_after_a_quiet_interval() {
-        let mut limits = RateLimits::new();
+        let mut limits = RateLimits::default();
         for _ in 0..BURST + 3 {
             limits.admit(Duration::ZERO, 'a');
         }
@@ -134,7 +164,7 @@ mod tests {
 
     #[test]
     fn t131_quiet_time_allows_another_burst() {
-        let mut limits = RateLimits::new();
+        let mut limits = RateLimits::default();
         for round in 0..3 {
             let now = INTERVAL * BURST * round;
             let out = (0..50).filter(|_| limits.admit(now, 'a').is_some());
@@ -174,7 +204,7 @@ mod tests {
     proptest! {
         #[test]
         fn t131_lines_stay_within_the_bound_and_each_is_written_or_counted(events in events()) {
-            let mut limits = RateLimits::new();
+            let mut limits = RateLimits::default();
             let mut logs: [Log; 3] = Default::default();
             let mut now = Duration::ZERO;
             for (pause, event) in events {
