@@ -19,11 +19,7 @@ const RUNNER: &str =
 const CASES: &str = "16";
 
 /// Tests in which a thread waits in `close`: valgrind lets no other thread run meanwhile.
-const WITHOUT_SLOW_CLOSES: &[&str] = &[
-    "--skip=does_not_wait",
-    "--skip=does_not_make_it_wait",
-    "--skip=out_of_band",
-];
+const WITHOUT_SLOW_CLOSES: &[&str] = &["--skip=does_not_block", "--skip=close_blocks"];
 
 /// Packages, the options that select their test programs, and the filters of the tests.
 const RUNS: &[(&str, &[&str], &[&str])] = &[
