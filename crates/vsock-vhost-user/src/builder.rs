@@ -293,7 +293,10 @@ impl VhostUserVsockBuilder {
     /// lacks a resource.
     pub fn spawn(mut self) -> Result<VhostUserVsock, VhostUserError> {
         let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
-        let size = checked_size(self.queue_size)?;
+        let size = self.queue_size;
+        if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
+            return Err(VhostUserError::QueueSize(size));
+        }
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
         // If the second thread cannot start, its `StopOnDrop` is dropped and stops the first one.
@@ -303,11 +306,8 @@ impl VhostUserVsockBuilder {
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
         let stopper = self.stopper(handle.clone(), &event_loop);
         let inbox = Arc::new(Inbox::new(&mut event_loop)?);
-        let file_removers = self
-            .backends
-            .iter()
-            .filter_map(Served::file_remover)
-            .collect();
+        let file_removers = self.backends.iter().filter_map(Served::file_remover);
+        let file_removers = file_removers.collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
         let virtio = virtio_device(muxer, self.access_platform, self.poll_budget);
@@ -376,15 +376,6 @@ impl VhostUserVsockBuilder {
             VhostUserError::Socket { path, source }
         });
         listener.map(Some)
-    }
-}
-
-/// Checks a queue size.
-fn checked_size(size: u16) -> Result<u16, VhostUserError> {
-    if (2..=MAX_QUEUE_SIZE).contains(&size) && size.is_power_of_two() {
-        Ok(size)
-    } else {
-        Err(VhostUserError::QueueSize(size))
     }
 }
 
