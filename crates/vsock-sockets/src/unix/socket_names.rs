@@ -14,14 +14,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use crate::tcp_names::TcpUse;
 
 /// The directory of a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Directory {
-    /// Device and inode, which do not depend on the spelling of the path or on links in it.
-    Found(u64, u64),
+    /// A directory's identity, which does not depend on the spelling of the path or on links in it.
+    Found {
+        device: u64,
+        inode: u64,
+        /// Distinguishes it from a removed directory with the same inode. `None` if the file system
+        /// does not record it.
+        created: Option<SystemTime>,
+    },
     /// The directory does not exist, so no socket can be bound in it either.
     Missing(PathBuf),
 }
@@ -97,7 +104,11 @@ impl SocketNames {
     fn of(path: &Path, files: impl FnOnce(Vec<u8>) -> Files) -> Self {
         let (directory, name) = split(path);
         let directory = match fs::metadata(directory) {
-            Ok(found) => Directory::Found(found.dev(), found.ino()),
+            Ok(found) => Directory::Found {
+                device: found.dev(),
+                inode: found.ino(),
+                created: found.created().ok(),
+            },
             Err(_) => Directory::Missing(directory.to_owned()),
         };
         let files = files(name.as_bytes().to_vec());
@@ -222,13 +233,17 @@ fn is_port_of(name: &[u8], base: &[u8]) -> bool {
 mod tests {
     use std::collections::BTreeSet;
     use std::os::unix::fs::symlink;
+    use std::time::Duration;
 
     use proptest::prelude::*;
     use proptest::sample::select;
     use proptest::test_runner::TestRunner;
     use tempfile::TempDir;
+    use vsock_compliance::poll::{Deadline, wait_until};
 
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
 
     /// Two directories, and other paths to the first.
     const DIRECTORIES: [&str; 5] = ["one/", "two/", "one//", "two/../one/./", "link/"];
@@ -239,6 +254,30 @@ mod tests {
         fs::create_dir(dir.path().join("two")).unwrap();
         symlink("one", dir.path().join("link")).unwrap();
         dir
+    }
+
+    /// ext4 gives a new directory the inode of the removed one.
+    #[test]
+    fn t125_a_directory_that_replaces_a_removed_one_has_free_names() {
+        let parent = TempDir::new().unwrap();
+        let dir = parent.path().join("vm");
+        let create = || {
+            fs::create_dir(&dir).unwrap();
+            fs::metadata(&dir).unwrap().created().ok()
+        };
+        let claim = || NameClaim::new([SocketNames::one(&dir.join("socket"))]);
+        let Some(old) = create() else {
+            return;
+        };
+        let _old_claim = claim().unwrap();
+        claim().unwrap_err();
+        // The clock of a file system is coarse.
+        wait_until(Deadline::after(SOON), || {
+            fs::remove_dir(&dir).unwrap();
+            create() != Some(old)
+        })
+        .unwrap();
+        let _new_claim = claim().unwrap();
     }
 
     /// A name that a process uses, as text.

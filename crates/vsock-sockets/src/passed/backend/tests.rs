@@ -31,13 +31,14 @@ fn soon() -> Deadline {
     Deadline::after(SOON)
 }
 
-fn backend(config: PassFdConfig) -> (PassFdBackend, TempDir) {
+/// The directory comes first so that it is removed last.
+fn backend(config: PassFdConfig) -> (TempDir, PassFdBackend) {
     let dir = TempDir::new().unwrap();
     let backend = PassFdBackend::bind(dir.path().join("vm"), config).unwrap();
-    (backend, dir)
+    (dir, backend)
 }
 
-fn usual() -> (PassFdBackend, TempDir) {
+fn usual() -> (TempDir, PassFdBackend) {
     backend(PassFdConfig::default())
 }
 

@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn an_unsupported_descriptor_is_refused_and_the_client_reads_the_end() {
-    let (mut backend, dir) = usual();
+    let (dir, mut backend) = usual();
     let path = fifo(&dir);
     let both = OpenOptions::new()
         .read(true)
@@ -47,7 +47,7 @@ fn an_unsupported_descriptor_is_refused_and_the_client_reads_the_end() {
 
 #[test]
 fn t100_an_invalid_command_is_refused_and_its_descriptors_are_closed() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     for (parts, descriptors) in [
         (&["passfd\n", "port"][..], 1),
         (&["passfd\n", "4294967295\n"], 1),
@@ -77,7 +77,7 @@ fn t100_an_invalid_command_is_refused_and_its_descriptors_are_closed() {
 
 #[test]
 fn t100_a_client_that_leaves_during_the_handshake_leaves_nothing_behind() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut client = connect(&backend);
     client.write_all(b"passfd\n").unwrap();
@@ -100,7 +100,7 @@ fn t100_a_client_that_leaves_during_the_handshake_leaves_nothing_behind() {
 
 #[test]
 fn a_command_can_arrive_in_pieces() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (_reader, writer) = pipe().unwrap();
     let mut client = connect(&backend);
     for part in ["PASS", "fd\n", "10", "24 ke"] {
@@ -120,7 +120,7 @@ fn a_command_can_arrive_in_pieces() {
 
 #[test]
 fn a_client_without_passfd_is_served_as_usual() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     for text in ["CONNECT 5\nhello", "p", "passport\n", ""] {
         let mut client = connect(&backend);
         client.write_all(text.as_bytes()).unwrap();
@@ -145,7 +145,7 @@ fn a_client_without_passfd_is_served_as_usual() {
 
 #[test]
 fn t124_a_client_without_passfd_cannot_send_files() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let mut client = connect(&backend);
     client.write_all(b"CONNECT 5\n").unwrap();
     let _device = accept(&mut backend);
@@ -177,7 +177,7 @@ fn sockopt_knows_files() -> bool {
 #[test]
 fn a_silent_client_is_refused_after_the_timeout_and_delays_no_other() {
     let timeout = Duration::from_millis(50);
-    let (mut backend, _dir) = backend(PassFdConfig::default().command_timeout(timeout));
+    let (_dir, mut backend) = backend(PassFdConfig::default().command_timeout(timeout));
     let silent = connect(&backend);
     let mut slow = connect(&backend);
     slow.write_all(b"passfd\n1").unwrap();
@@ -195,7 +195,7 @@ fn a_silent_client_is_refused_after_the_timeout_and_delays_no_other() {
 
 #[test]
 fn the_oldest_silent_client_makes_room() {
-    let (mut backend, _dir) = backend(PassFdConfig::default().max_waiting(2));
+    let (_dir, mut backend) = backend(PassFdConfig::default().max_waiting(2));
     let clients = [(); 3].map(|()| connect(&backend));
     assert_refused(&mut backend, &clients[0]);
     assert_eq!(backend.clients.len(), 2);
@@ -206,7 +206,7 @@ fn the_oldest_silent_client_makes_room() {
 
 #[test]
 fn a_descriptor_beyond_the_limit_is_refused() {
-    let (mut backend, _dir) = backend(PassFdConfig::default().max_streams(1));
+    let (_dir, mut backend) = backend(PassFdConfig::default().max_streams(1));
     let (_reader, writer) = pipe().unwrap();
     let (mut other_reader, other) = pipe().unwrap();
     let device = stream(&mut backend, "5\n", &writer);
@@ -231,7 +231,7 @@ fn a_field_out_of_range_is_refused() {
 
 #[test]
 fn a_client_can_pass_its_own_socket() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let client = connect(&backend);
     (&client).write_all(b"passfd\n").unwrap();
     send_with(&client, b"5\n", &[&client]);

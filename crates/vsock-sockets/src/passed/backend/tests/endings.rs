@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn the_stream_ends_if_the_pipes_reader_leaves() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (reader, writer) = pipe().unwrap();
     let device = stream(&mut backend, "52\n", &writer);
     assert!(!device.peer_gone());
@@ -16,7 +16,7 @@ fn the_stream_ends_if_the_pipes_reader_leaves() {
 
 #[test]
 fn half_closes_pass_both_ways_over_a_socket() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     for unix in [true, false] {
         let (near, far): (OwnedFd, OwnedFd) = if unix {
             let (near, far) = UnixStream::pair().unwrap();
@@ -43,7 +43,7 @@ fn half_closes_pass_both_ways_over_a_socket() {
 
 #[test]
 fn tcp_resets_pass_both_ways_and_an_end_is_not_a_reset() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     assert_endings(|near| stream(&mut backend, "5\n", &near));
     let (near, far) = tcp();
     let mut device = stream(&mut backend, "5\n", &near);
@@ -59,7 +59,7 @@ fn tcp_resets_pass_both_ways_and_an_end_is_not_a_reset() {
 
 #[test]
 fn an_abort_ends_a_unix_socket_even_if_its_sender_keeps_it() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut device = stream(&mut backend, "5\n", &near);
     device.set_nonblocking(true).unwrap();
@@ -74,7 +74,7 @@ fn an_abort_ends_a_unix_socket_even_if_its_sender_keeps_it() {
 
 #[test]
 fn an_abort_resets_a_tcp_socket_even_if_its_sender_keeps_it() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (near, mut far) = tcp();
     stream(&mut backend, "5\n", &near).abort();
     let end = far.read(&mut [0]).unwrap_err();
@@ -83,7 +83,7 @@ fn an_abort_resets_a_tcp_socket_even_if_its_sender_keeps_it() {
 
 #[test]
 fn an_abort_after_a_half_close_discards_waiting_bytes() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "5\n", &writer);
     drop(writer);
@@ -102,7 +102,7 @@ fn an_abort_after_a_half_close_discards_waiting_bytes() {
 
 #[test]
 fn bytes_of_a_closed_stream_are_delivered_even_if_the_pipe_was_full() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "5\n", &writer);
     drop(writer);
@@ -119,7 +119,7 @@ fn bytes_of_a_closed_stream_are_delivered_even_if_the_pipe_was_full() {
 
 #[test]
 fn a_dropped_backend_waits_for_the_last_bytes_but_not_indefinitely() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "5\n", &writer);
     drop(writer);

@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn a_reading_end_of_a_pipe_can_only_be_read() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (reader, mut writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "52\n", &reader);
     assert_eq!(device.requested_port(), Some(52));
@@ -27,7 +27,7 @@ fn a_reading_end_of_a_pipe_can_only_be_read() {
 
 #[test]
 fn a_writing_end_of_a_pipe_can_only_be_written() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (mut reader, writer) = pipe().unwrap();
     let mut device = stream(&mut backend, "52", &writer);
     drop(writer);
@@ -46,7 +46,7 @@ fn a_writing_end_of_a_pipe_can_only_be_written() {
 
 #[test]
 fn a_file_is_read_and_written_at_its_offset() {
-    let (mut backend, dir) = usual();
+    let (dir, mut backend) = usual();
     let path = dir.path().join("file");
     fs::write(&path, "skipped, hello").unwrap();
     let mut file = File::open(&path).unwrap();
@@ -68,7 +68,7 @@ fn a_file_is_read_and_written_at_its_offset() {
 
 #[test]
 fn t119_messages_in_the_error_queue_of_a_tcp_socket_do_not_affect_the_stream() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (mut near, mut far) = tcp();
     let mut device = stream(&mut backend, "5\n", &near);
     // Request a software time stamp for each byte that is sent.
@@ -95,7 +95,7 @@ fn t119_messages_in_the_error_queue_of_a_tcp_socket_do_not_affect_the_stream() {
 
 #[test]
 fn with_keep_a_fifo_can_have_one_reader_after_another() {
-    let (mut backend, dir) = usual();
+    let (dir, mut backend) = usual();
     let path = fifo(&dir);
     let first = open_fifo(&path, false);
     let writer = open_fifo(&path, true);
@@ -132,7 +132,7 @@ fn with_keep_a_fifo_can_have_one_reader_after_another() {
 
 #[test]
 fn with_keep_a_fifo_can_have_one_writer_after_another() {
-    let (mut backend, dir) = usual();
+    let (dir, mut backend) = usual();
     let path = fifo(&dir);
     let reader = open_fifo(&path, false);
     let mut device = stream(&mut backend, "5 keep", &reader);
@@ -159,7 +159,7 @@ fn with_keep_a_fifo_can_have_one_writer_after_another() {
 
 #[test]
 fn without_keep_a_fifo_ends_with_its_writer() {
-    let (mut backend, dir) = usual();
+    let (dir, mut backend) = usual();
     let path = fifo(&dir);
     let reader = open_fifo(&path, false);
     let writer = open_fifo(&path, true);
@@ -170,7 +170,7 @@ fn without_keep_a_fifo_ends_with_its_writer() {
 
 #[test]
 fn t119_the_sender_can_change_the_flags_of_a_passed_descriptor() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (reader, writer) = pipe().unwrap();
     let flags = || rustix::fs::fcntl_getfl(&writer).unwrap();
     let before = flags();
@@ -192,7 +192,7 @@ fn t119_the_sender_can_change_the_flags_of_a_passed_descriptor() {
 
 #[test]
 fn a_stream_supports_vectored_calls_and_downcasts() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut device = stream(&mut backend, "5\n", &near);
     let written = device.write_vectored(&[IoSlice::new(b"ab"), IoSlice::new(b"cd")]);

@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn t124_neither_an_empty_nor_a_full_pipe_blocks_a_drop() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (empty, _writes) = pipe().unwrap();
     let (_reads, full) = pipe().unwrap();
     let quiet = stream(&mut backend, "5\n", &empty);
@@ -27,7 +27,7 @@ fn t124_neither_an_empty_nor_a_full_pipe_blocks_a_drop() {
 
 #[test]
 fn many_descriptors_in_turn_leave_no_thread_or_entry_behind() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     for number in 0..300_u32 {
         let (reader, mut writer) = pipe().unwrap();
         let mut device = stream(&mut backend, "5\n", &reader);
@@ -44,7 +44,7 @@ fn pumps_start_even_if_signals_are_already_blocked() {
     for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
         vmm_sys_util::signal::block_signal(signal).unwrap();
     }
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let (reader, writer) = pipe().unwrap();
     let device = stream(&mut backend, "5\n", &writer);
     drop(reader);
@@ -53,7 +53,7 @@ fn pumps_start_even_if_signals_are_already_blocked() {
 
 #[test]
 fn the_first_step_precedes_all_descriptors_and_its_error_is_returned() {
-    let (backend, _dir) = usual();
+    let (_dir, backend) = usual();
     let (tell, told) = std::sync::mpsc::channel();
     let first = move || {
         let name = std::thread::current().name().map(str::to_owned);
@@ -82,7 +82,7 @@ fn lingering() -> (TcpStream, TcpStream) {
 
 #[test]
 fn t124_a_descriptor_whose_close_blocks_delays_nothing() {
-    let (mut backend, _dir) = usual();
+    let (_dir, mut backend) = usual();
     let watch = Stopwatch::start();
     let (taken, _peer) = lingering();
     let device = stream(&mut backend, "5\n", &taken);
