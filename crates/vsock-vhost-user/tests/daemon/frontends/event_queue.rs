@@ -26,9 +26,11 @@ fn t106_the_event_comes_first_even_if_its_queue_starts_last() {
     let host = Host::new();
     let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
     for port in 1.. {
-        let (_idle, _stream) = connected(&host, &mut machine.guest, port);
+        let (_idle, mut stream) = connected(&host, &mut machine.guest, port);
         machine.drain();
         machine.vmm().hang_up();
+        // From here on the device gives the guest no packets.
+        assert_reset(&mut stream);
         // The device starts with a client that has connected meanwhile.
         let client = host.connecting(100 + port, |mut client| {
             client.write_all(b"to the guest").unwrap();
