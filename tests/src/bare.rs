@@ -27,7 +27,7 @@ const BUDGET: usize = 1 << 20;
 pub struct BareStream(Box<[u8]>);
 
 impl BareStream {
-    /// Creates a stream with this much its own memory.
+    /// Creates a stream that owns this many bytes of memory.
     fn with(memory: usize) -> Self {
         Self(vec![7; memory].into_boxed_slice())
     }

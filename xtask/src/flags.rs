@@ -11,8 +11,8 @@ xflags::xflags! {
         /// lint, the tests with coverage, a replay of the fuzz targets, the documentation, the
         /// public interface, models, a short demo, the guest suite and the package. Steps run side
         /// by side. The output of each step is printed when it ends; until then it is in target/ci.
-        /// After a failure, the other steps still run. A table follows. A step is left out if its
-        /// tool is missing.
+        /// Continues after a failure and prints a table at the end. A step is left out if its tool
+        /// is missing.
         cmd ci {
             /// Count a step that was left out as failed.
             optional --strict
@@ -46,8 +46,8 @@ xflags::xflags! {
         /// Build the workspace, and test its crates, with the oldest compiler that the manifests
         /// promise. Not part of ci.
         cmd msrv {}
-        /// Run the tests without system calls under Miri, which finds undefined behaviour. Needs a
-        /// nightly compiler. Not part of ci.
+        /// Run the tests that make no system calls under Miri, which finds undefined behaviour.
+        /// Needs a nightly compiler. Not part of ci.
         cmd miri {}
         /// Run the tests of the published crates under a sanitizer. Needs a nightly compiler. Not
         /// part of ci.
@@ -74,7 +74,7 @@ xflags::xflags! {
         }
         /// Check licences, sources and versions of all dependencies, with cargo-deny.
         cmd deny {
-            /// Also checks the database of advisories. Needs network access.
+            /// Also check the database of advisories. Needs network access.
             optional --advisories
         }
         /// Run the fuzz targets on random inputs, 30 s each. An input that makes a target fail is

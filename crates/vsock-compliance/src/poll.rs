@@ -106,7 +106,7 @@ impl PollReport {
     }
 }
 
-/// A descriptor that is registered in a separate epoll.
+/// A descriptor that is registered in its own epoll instance.
 ///
 /// ```
 /// use std::io::Write;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the tests of several modules share.
+//! Helpers that the tests of several modules share.
 
 use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};

@@ -75,6 +75,7 @@
 //!
 //! # Invariants
 //!
+//! - The crate starts no thread and reads no clock.
 //! - Nothing blocks its thread, and no read, write or accept allocates.
 //! - No public call panics because of anything that a peer, a guest or the operating system does.
 

@@ -33,7 +33,7 @@ use crate::way::Way;
 struct Args {
     /// The file to send [default: 64 MiB of random bytes]
     file: Option<PathBuf>,
-    /// How many times the file takes each way; the table shows the medians
+    /// How many times to send the file each way; the table shows the medians
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 }

@@ -11,7 +11,7 @@
 /// The load that a step puts on the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Load {
-    /// Almost none: the step runs next to any others.
+    /// Almost none: the step can run alongside any others.
     Light,
     /// Every core, for as long as the step runs. It gives way to a timed step.
     Processor,
