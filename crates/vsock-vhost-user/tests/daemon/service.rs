@@ -32,13 +32,15 @@ impl Service {
     fn start(dir: TempDir, sockets: &[&OwnedFd], names: &str, options: &[&str]) -> Self {
         let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
         manager.set_read_timeout(Some(GENEROUS)).unwrap();
-        // The shell moves the sockets to the numbers from 3 on, and knows its own process ID.
+        // The shell moves the sockets to the numbers from 3 on, and knows its own process ID. The
+        // tests can have been started with SIGHUP ignored.
         let moves = sockets.iter().enumerate().map(|(index, socket)| {
             let number = socket.as_raw_fd();
             format!("exec {}<&{number}; ", index + 3)
         });
         let script = format!(
-            "{}export LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={names}; exec \"$@\"",
+            "{}export LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={names}; \
+             exec env --default-signal=HUP \"$@\"",
             moves.collect::<String>(),
             sockets.len()
         );
