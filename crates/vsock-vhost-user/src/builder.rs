@@ -264,7 +264,8 @@ impl VhostUserVsockBuilder {
     /// it is spawned.
     ///
     /// Use this if a process must finish its start before any guest can use its resources. The
-    /// clients of a guest can use up the descriptors, for example.
+    /// clients of a guest can use up the descriptors, for example. Until it is released, the device
+    /// ends only when it is stopped: it does not notice that its [only VMM](Self::vmm) disconnects.
     ///
     /// ```
     /// use vsock_vhost_user::VhostUserVsockBuilder;

@@ -19,18 +19,22 @@ use std::time::SystemTime;
 use crate::tcp_names::TcpUse;
 
 /// The directory of a name.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 enum Directory {
-    /// A directory's identity, which does not depend on the spelling of the path or on links in it.
-    Found {
-        device: u64,
-        inode: u64,
-        /// Distinguishes it from a removed directory with the same inode. `None` if the file system
-        /// does not record it.
-        created: Option<SystemTime>,
-    },
+    Found(Found),
     /// The directory does not exist, so no socket can be bound in it either.
     Missing(PathBuf),
+}
+
+/// The identity of a directory, which does not depend on the spelling of its path.
+#[derive(Clone, Debug)]
+struct Found {
+    /// The path without symbolic links.
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// `None` if the file system does not record it.
+    created: Option<SystemTime>,
 }
 
 /// The files that a process uses in a directory.
@@ -103,14 +107,7 @@ impl SocketNames {
 
     fn of(path: &Path, files: impl FnOnce(Vec<u8>) -> Files) -> Self {
         let (directory, name) = split(path);
-        let directory = match fs::metadata(directory) {
-            Ok(found) => Directory::Found {
-                device: found.dev(),
-                inode: found.ino(),
-                created: found.created().ok(),
-            },
-            Err(_) => Directory::Missing(directory.to_owned()),
-        };
+        let directory = Directory::of(directory);
         let files = files(name.as_bytes().to_vec());
         Self(Used::Files { directory, files })
     }
@@ -127,9 +124,49 @@ impl SocketNames {
                     directory: other_directory,
                     files: other_files,
                 },
-            ) => directory == other_directory && files.overlap(other_files),
+            ) => files.overlap(other_files) && directory.is_same(other_directory),
             (Used::Tcp(one), Used::Tcp(other)) => one.overlaps(*other),
             _ => false,
+        }
+    }
+}
+
+impl Directory {
+    fn of(path: &Path) -> Self {
+        match fs::metadata(path) {
+            Ok(found) => Self::Found(Found {
+                path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+                device: found.dev(),
+                inode: found.ino(),
+                created: found.created().ok(),
+            }),
+            Err(_) => Self::Missing(path.to_owned()),
+        }
+    }
+
+    /// Returns whether both are the same directory. In doubt, they are: a guest must not reach the
+    /// socket of another because an overlap is missed.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Found(one), Self::Found(other)) => {
+                // A new directory can have the inode of a removed one, whose socket is still in
+                // use. A different creation time alone does not prove this: that of a directory in
+                // an overlay file system changes when the first file is created in it.
+                (one.device, one.inode) == (other.device, other.inode)
+                    && (one.created == other.created || (one.exists() && other.exists()))
+            }
+            (Self::Missing(one), Self::Missing(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Found {
+    /// Returns whether the path still leads to a directory with this inode.
+    fn exists(&self) -> bool {
+        match fs::metadata(&self.path) {
+            Ok(now) => (now.dev(), now.ino()) == (self.device, self.inode),
+            Err(error) => error.kind() != ErrorKind::NotFound,
         }
     }
 }
@@ -258,26 +295,47 @@ mod tests {
 
     /// ext4 gives a new directory the inode of the removed one.
     #[test]
-    fn t125_a_directory_that_replaces_a_removed_one_has_free_names() {
+    fn t125_a_directory_with_the_inode_of_a_removed_one_has_free_names() {
         let parent = TempDir::new().unwrap();
-        let dir = parent.path().join("vm");
-        let create = || {
+        let create = |name| {
+            let dir = parent.path().join(name);
             fs::create_dir(&dir).unwrap();
             fs::metadata(&dir).unwrap().created().ok()
         };
-        let claim = || NameClaim::new([SocketNames::one(&dir.join("socket"))]);
-        let Some(old) = create() else {
+        let claim = |name| NameClaim::new([SocketNames::one(&parent.path().join(name))]);
+        let Some(old) = create("old") else {
             return;
         };
-        let _old_claim = claim().unwrap();
-        claim().unwrap_err();
+        let _old_claim = claim("old/socket").unwrap();
+        claim("old/socket").unwrap_err();
+        fs::remove_dir(parent.path().join("old")).unwrap();
         // The clock of a file system is coarse.
         wait_until(Deadline::after(SOON), || {
-            fs::remove_dir(&dir).unwrap();
-            create() != Some(old)
+            let is_later = create("new") != Some(old);
+            if !is_later {
+                fs::remove_dir(parent.path().join("new")).unwrap();
+            }
+            is_later
         })
         .unwrap();
-        let _new_claim = claim().unwrap();
+        let _new_claim = claim("new/socket").unwrap();
+    }
+
+    /// An overlay file system copies a directory before it creates the first file in it.
+    #[test]
+    fn t125_a_directory_stays_the_same_when_its_creation_time_changes() {
+        let dir = directories();
+        let mut earlier = SocketNames::each_port(&dir.path().join("link/a"));
+        let Used::Files {
+            directory: Directory::Found(found),
+            ..
+        } = &mut earlier.0
+        else {
+            panic!("{earlier:?}");
+        };
+        found.created = Some(SystemTime::UNIX_EPOCH);
+        let port = SocketNames::one(&dir.path().join("one/a_5"));
+        assert!(earlier.overlaps(&port) && port.overlaps(&earlier));
     }
 
     /// A name that a process uses, as text.

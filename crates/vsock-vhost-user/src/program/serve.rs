@@ -41,7 +41,9 @@ fn reach(vm: &Vm) -> Reach {
 ///
 /// The order of the steps matters, because the threads of the program confine themselves. What a
 /// confined thread cannot do comes first: signals, sockets, and the threads that need files. Then
-/// the main thread gives up its files and starts its helpers. Last, it gives up its system calls.
+/// the main thread gives up its files and starts its helpers. Then it gives up its system calls.
+/// Guests and their clients are served last: they could use up what the start still needs, such as
+/// descriptors and threads.
 pub(crate) fn run(
     args: &Args,
     vms: &[Vm],
@@ -97,10 +99,9 @@ pub(crate) fn run(
     if let Some(manager) = manager.clone() {
         helpers.start("status", move || status.report_while(&manager, &ending))?;
     }
-    // The rest of the start needs no descriptors, which a guest's clients could use up.
-    devices.iter().for_each(VhostUserVsock::release);
-    let ended = helpers.ends(devices, signals, reporter)?;
+    let ends = helpers.ends(devices, signals, reporter)?;
     sandbox.confine_calls(ThreadKind::Main)?;
+    let ended = ends.after_release();
     if let Some(manager) = &manager {
         manager.ready(&first);
     }
@@ -167,6 +168,25 @@ fn begin_control(
     Ok(control)
 }
 
+/// The ends of the program's parts.
+struct Ends {
+    /// The devices that serve no guest yet, each with the thread that will wait for its end.
+    held: Vec<(Sender<VhostUserVsock>, VhostUserVsock)>,
+    ended: Receiver<End>,
+}
+
+impl Ends {
+    /// Lets the devices serve guests. Returns the receiver of the ends.
+    fn after_release(self) -> Receiver<End> {
+        for (thread, device) in self.held {
+            device.release();
+            // The thread waits for it.
+            let _given = thread.send(device);
+        }
+        self.ended
+    }
+}
+
 /// Starts the main thread's helpers. The main thread is already confined to its files, so they need
 /// only be confined to their system calls.
 struct Helpers<'a>(&'a Arc<Sandbox>);
@@ -182,21 +202,26 @@ impl Helpers<'_> {
         started.map(|_detached| ())
     }
 
-    /// Starts a thread that waits for each device's end, and one for signals. Returns the receiver
-    /// of both.
+    /// Starts a thread that will wait for each device's end, and one for signals.
     fn ends(
         &self,
         devices: Vec<VhostUserVsock>,
         mut signals: Signals,
         reporter: Reporter,
-    ) -> Result<Receiver<End>, ProgramError> {
+    ) -> Result<Ends, ProgramError> {
         let (ends, ended) = mpsc::channel();
+        let mut held = Vec::new();
         for device in devices {
+            let (give, take) = mpsc::channel::<VhostUserVsock>();
             let ends = ends.clone();
             let cid = device.guest_cid().into();
             self.start(&format!("end-{cid}"), move || {
-                send(&ends, End::Device(cid, device.join()));
+                // There is no device if the start has failed.
+                if let Ok(device) = take.recv() {
+                    send(&ends, End::Device(cid, device.join()));
+                }
             })?;
+            held.push((give, device));
         }
         self.start("signals", move || {
             for signal in &mut signals {
@@ -208,7 +233,7 @@ impl Helpers<'_> {
                 send(&ends, End::Signal);
             }
         })?;
-        Ok(ended)
+        Ok(Ends { held, ended })
     }
 }
 

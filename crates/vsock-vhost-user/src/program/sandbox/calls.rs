@@ -201,8 +201,8 @@ const DATA_OLD: &[i64] = &[libc::SYS_epoll_wait];
 #[cfg(not(target_arch = "x86_64"))]
 const DATA_OLD: &[i64] = &[];
 
-/// Further calls of a request thread: checking the memory that a VMM shares.
-const REQUESTS: &[i64] = &[SYS_fstatfs];
+/// Further calls of a front-end thread: checking the memory that a VMM shares.
+const FRONT_END: &[i64] = &[SYS_fstatfs];
 
 /// Calls of the control thread: accepting and serving clients.
 const CONTROL: &[i64] = &[
@@ -302,7 +302,7 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
         }
         ThreadKind::FrontEnd => {
             calls.device()?;
-            calls.any(REQUESTS);
+            calls.any(FRONT_END);
         }
         ThreadKind::Control => {
             calls.any(CONTROL);
