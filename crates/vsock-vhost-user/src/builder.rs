@@ -221,8 +221,8 @@ impl VhostUserVsockBuilder {
 
     /// Adds the backend for connections between the guest and other guests, as
     /// [`vsock_muxer::Muxer::add_sibling_backend`] does: a
-    /// [`SiblingBackend`](crate::SiblingBackend), or one with its own rules. Without such a backend,
-    /// the guest cannot connect to other guests.
+    /// [`SiblingBackend`](crate::SiblingBackend), or one with its own rules. Without such a
+    /// backend, the guest cannot connect to other guests.
     #[must_use]
     pub fn sibling_backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
         let serves = Serves::Siblings;
