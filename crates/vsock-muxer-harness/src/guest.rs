@@ -15,12 +15,17 @@
 //!   ([`GuestConfig::caps_credit`]).
 //! - It reports credit when less than a packet of 64 KiB is left of its window, when it has read
 //!   everything or left less than its reader waits for, and whenever it has received a message.
+//! - It returns the credit of a packet only when the packet has been read to its end.
 //! - It merges a small packet of a stream into the previous one.
 //! - It resets the connection if a packet exceeds its buffer, or the allowed overhead of packets.
 //! - It closes with a SHUTDOWN, and waits eight seconds for the RST before it sends one itself.
 //! - It answers a packet for which it has no socket with an RST, unless the packet is one.
+//! - A connect fails if any packet other than a RESPONSE comes in answer.
 //! - It accepts packets from the host and from other guests.
 //! - It stops handling received packets while too many of its own replies wait.
+//!
+//! Linux never sends an empty message, and its newest versions also merge the packets of a stream
+//! when there are too many. The simulation does neither by itself.
 
 mod calls;
 mod config;
