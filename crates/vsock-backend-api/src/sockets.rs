@@ -97,7 +97,7 @@ impl VsockStream for UnixStream {
         VsockBackendType::UnixStream
     }
 
-    /// Descriptors beyond `fds` are closed. An empty `bytes` receives nothing.
+    /// Descriptors beyond `fds` are closed, which can block. An empty `bytes` receives nothing.
     #[cfg(feature = "scm-rights")]
     fn recv_data_fd(&self, bytes: &mut [u8], fds: &mut [RawFd]) -> io::Result<(usize, usize)> {
         kernel::receive(self.as_fd(), bytes, fds)

@@ -52,7 +52,8 @@ impl AsyncListener {
     /// Waits if there is no connection yet.
     ///
     /// Several tasks may wait for connections of one listener. A future that is dropped before it
-    /// is ready has taken no connection, and another waiting task gets the next one.
+    /// is ready has taken no connection, and another waiting task gets the next one. If more than
+    /// 1,024 tasks wait, they wake each other endlessly; one for each thread is enough.
     ///
     /// # Errors
     ///

@@ -14,9 +14,13 @@
 //!
 //! If (a) finds the bit of (2), (b) sees the bytes of (1). If (a) comes before (2), the bit remains
 //! in the log, and the page is copied again. If the device set the bit first, both (a) and (b)
-//! could happen before its write, and the front-end would miss the write. Within a step, the device
-//! may set a bit after the guest has seen the used buffer. That does no harm: the front-end copies
-//! the last pages after it has stopped the queues, and that request waits for the step to end.
+//! could happen before its write, and the front-end would miss the write. A plain store in (2)
+//! could lose bits of other pages.
+//!
+//! Within a step, the device may set a bit after the guest has seen the used buffer. That does no
+//! harm: the front-end copies the last pages after it has stopped the queues, and `GET_VRING_BASE`
+//! takes the worker's lock, so its answer comes after the last page was marked. Likewise, no bit is
+//! set in the previous log after the answer to `SET_LOG_BASE`.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};

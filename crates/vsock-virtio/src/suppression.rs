@@ -14,9 +14,15 @@
 //!   load avail_event, or the flags          load the available index
 //! ```
 //!
-//! The fences ensure that at least one of the two loads sees the other side's store: the driver
-//! kicks, or the device finds the chain. Interrupts work the same way with the sides exchanged.
-//! `docs/concurrency.md` contains the proof, and `loom_model` explores the interleavings.
+//! Both fences are sequentially consistent, so one comes first. If it is the driver's, the device's
+//! load finds the chain. If it is the device's, the driver's load finds the request, and it kicks.
+//! Interrupts work the same way with the sides exchanged. `loom_model` explores the interleavings.
+//!
+//! While the device polls, kicks are off, and its caller may sleep only after the right column.
+//!
+//! One check of whether the driver wants an interrupt covers several used chains. If the driver
+//! asked before one of them was published, `used_event` is in the range that is checked. If later,
+//! it has already seen the chain. The device stays awake until it has checked.
 
 #[cfg(all(test, loom))]
 mod loom_model;

@@ -155,7 +155,8 @@ impl DataGrant<'_> {
         self.bytes().min(self.conn.config.max_payload() as usize)
     }
 
-    /// Returns the packet for `len` bytes that were put into a buffer of the guest.
+    /// Returns the packet for `len` bytes that were put into a buffer of the guest. More than was
+    /// granted fails a debug assertion, and otherwise leaves no credit.
     pub fn sent(&mut self, len: usize) -> Packet {
         self.sent_piece(len, MessageFlags::NONE)
     }
