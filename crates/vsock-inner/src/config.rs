@@ -52,11 +52,12 @@ macro_rules! setters {
 ///
 /// # Memory
 ///
-/// Data is stored in blocks of 16 KiB. A direction that was never used holds no block. A direction
-/// in use holds what is queued and at most 512 KiB more; after it has been drained, it keeps one
-/// block. In addition, the process keeps up to 8 MiB of blocks for all streams together: unused
-/// ones, and those that drained directions keep while their readers are busy. Excess blocks are
-/// returned to the system.
+/// An unused connection needs about 2 KiB and two descriptors, and one more for each
+/// `write_ready_fd` that was taken. Data is stored in blocks of 16 KiB. A direction that was never
+/// used holds no block. A direction in use holds what is queued and at most 512 KiB more; after it
+/// has been drained, it keeps one block. In addition, the process keeps up to 8 MiB of blocks for
+/// all streams together: unused ones, and those that drained directions keep while their readers
+/// are busy. Excess blocks are returned to the system.
 ///
 /// A backend therefore uses, for each connection, at most both capacities plus 1 MiB. Connections
 /// are those that its users keep open, and up to [`pending`] that wait to be accepted.
