@@ -97,6 +97,11 @@ impl Journal {
         }
     }
 
+    /// Logs how many messages were left out, for each kind, whether that is due or not.
+    pub fn tell_all(&self) {
+        while self.tell_one(Duration::MAX) {}
+    }
+
     /// Lets time pass, for tests.
     pub fn advance(&mut self, time: Duration) {
         self.start -= time;
@@ -140,7 +145,7 @@ impl fmt::Debug for Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        while self.tell_one(Duration::MAX) {}
+        self.tell_all();
     }
 }
 
