@@ -123,8 +123,6 @@ mod forward;
 #[doc(hidden)]
 pub mod journal;
 mod passed;
-#[doc(hidden)]
-pub mod rate_limit;
 mod tcp;
 mod tcp_names;
 #[cfg(test)]

@@ -29,6 +29,7 @@ mod register;
 mod starter;
 mod stream;
 mod timer;
+mod waiting;
 
 pub use backend::PassFdBackend;
 pub use config::PassFdConfig;

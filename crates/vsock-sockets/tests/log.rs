@@ -10,15 +10,14 @@ use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use log::{LevelFilter, Log, Metadata, Record};
 use rustix::event::EventfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 use vsock_backend_api::VsockBackend;
 use vsock_compliance::poll::{Deadline, Stopwatch, wait_until};
+use vsock_driver::{logged, logged_by_all_threads};
 use vsock_sockets::{PassFdBackend, PassFdConfig};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -28,23 +27,6 @@ const CLIENTS: usize = 50;
 /// further turn.
 const BURST: usize = 10;
 const INTERVAL: Duration = Duration::from_secs(10);
-
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Capture;
-
-impl Log for Capture {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        let line = format!("{} {}", record.level(), record.args());
-        LINES.lock().unwrap().push(line);
-    }
-
-    fn flush(&self) {}
-}
 
 /// A backend in a directory of its own.
 struct Host {
@@ -140,16 +122,15 @@ fn send_nothing() {
 /// Returns each line of the log, with how often it was written.
 fn lines() -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for line in &*LINES.lock().unwrap() {
-        *counts.entry(line.clone()).or_default() += 1;
+    for line in logged_by_all_threads() {
+        *counts.entry(line).or_default() += 1;
     }
     counts
 }
 
 #[test]
 fn t131_clients_that_pass_descriptors_do_not_fill_the_log() {
-    log::set_logger(&Capture).unwrap();
-    log::set_max_level(LevelFilter::Trace);
+    logged();
     let watch = Stopwatch::start();
     send_what_is_refused();
     pass_too_many();

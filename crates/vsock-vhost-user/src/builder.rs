@@ -21,7 +21,7 @@ use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
 use crate::inspector::Inbox;
 use crate::io_thread::IoThread;
-use crate::journal::Journal;
+use crate::journal;
 use crate::served::{Served, Serves};
 use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
@@ -310,7 +310,7 @@ impl VhostUserVsockBuilder {
         let inbox = Arc::new(Inbox::new(&mut event_loop)?);
         let file_removers = self.backends.iter().filter_map(Served::file_remover);
         let file_removers = file_removers.collect();
-        let journal = Arc::new(Journal::new(cid, event_loop.waker()));
+        let journal = Arc::new(journal::of_guest(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
         let virtio = virtio_device(muxer, self.access_platform, self.poll_budget);
         let worker = Worker::new(virtio, size, event_loop, Arc::clone(&journal))?;

@@ -37,6 +37,8 @@ use queue::Queue;
 use sink::{Existing, Sink};
 use writer::Writer;
 
+use crate::journal::{CAPTURES, say};
+
 /// How long the end of a capture waits until everything is written.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -182,7 +184,7 @@ impl Capture {
             // must be an error, not a signal that ends the process.
             for signal in [Signal::PIPE, Signal::XFSZ] {
                 if let Err(error) = block_signal(signal.as_raw()) {
-                    log::debug!("cannot block signal {}: {error:?}", signal.as_raw());
+                    say!(CAPTURES, Debug, "cannot block a signal: {error:?}");
                 }
             }
             let result = first();
@@ -262,7 +264,11 @@ impl Capture {
 impl Drop for Capture {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            log::debug!("the capture did not end completely: {error}");
+            say!(
+                CAPTURES,
+                Debug,
+                "the capture did not end completely: {error}"
+            );
         }
     }
 }

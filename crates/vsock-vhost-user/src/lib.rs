@@ -211,7 +211,8 @@
 //! of the kind, or separately if none follows within ten seconds of its turn, or when the device is
 //! dropped. A suppressed message is not formatted, and a message that the logger does not want is
 //! not counted. Of the crates that the library uses, only `vsock_sockets` logs. Its messages have
-//! the same limits, for each [`PassFdBackend`].
+//! the same limits, for each [`PassFdBackend`]. The messages of captures have them for all captures
+//! of the process together, and the count is logged only with the next message of the kind.
 //!
 //! A logger that blocks also blocks the device that calls it. The program's logger does not: up to
 //! 256 KiB of messages wait for a thread that writes to standard error. It counts and reports

@@ -298,6 +298,7 @@ mod tests {
     use vsock_proto::GuestCid;
 
     use super::*;
+    use crate::journal;
     use crate::memory::testing::mapped;
 
     struct Rig {
@@ -311,7 +312,7 @@ mod tests {
         fn new() -> Self {
             let event_loop = MuxerDriver::new().unwrap();
             let guest = GuestCid::try_from(3).unwrap();
-            let journal = Arc::new(Journal::new(guest, event_loop.waker()));
+            let journal = Arc::new(journal::of_guest(guest, event_loop.waker()));
             let mut rig = Self {
                 vring: Vring::new(64, Arc::clone(&journal)).unwrap(),
                 signaller: Signaller::new(&journal),

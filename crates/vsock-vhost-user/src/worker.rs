@@ -403,11 +403,12 @@ mod tests {
 
     use rustix::event::{EventfdFlags, eventfd};
     use vm_memory::{Bytes, GuestAddress};
+    use vsock_driver::logged;
     use vsock_muxer::Muxer;
     use vsock_proto::{Config, GuestCid};
 
     use super::*;
-    use crate::journal::testing::logged;
+    use crate::journal;
     use crate::memory::testing::mapped;
 
     const AVAILABLE: u64 = 0x1000;
@@ -422,8 +423,12 @@ mod tests {
 
     const GENEROUS: Duration = Duration::from_secs(20);
 
+    fn guest() -> GuestCid {
+        GuestCid::try_from(3).unwrap()
+    }
+
     fn journal(event_loop: &MuxerDriver) -> Journal {
-        Journal::new(GuestCid::try_from(3).unwrap(), event_loop.waker())
+        journal::of_guest(guest(), event_loop.waker())
     }
 
     fn worker(journal: Journal, event_loop: MuxerDriver) -> Worker {
@@ -431,7 +436,7 @@ mod tests {
     }
 
     fn polling(journal: Journal, event_loop: MuxerDriver, poll_budget: Duration) -> Worker {
-        let muxer = Muxer::new(journal.guest(), Config::default());
+        let muxer = Muxer::new(guest(), Config::default());
         let device = VsockDevice::builder(muxer).poll_budget(poll_budget);
         Worker::new(device.build(), 16, event_loop, Arc::new(journal)).unwrap()
     }

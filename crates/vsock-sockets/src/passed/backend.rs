@@ -20,11 +20,12 @@ use super::client::{Client, Said};
 use super::command::Command;
 use super::config::PassFdConfig;
 use super::pump::Task;
-use super::register::{Register, StreamEntry};
+use super::register::Register;
 use super::starter::Starter;
 use super::stream::PassedStream;
 use super::timer::Timer;
-use crate::journal::Journal;
+use super::waiting::{Looking, Outcome, Stage, Waiting};
+use crate::journal::{Journal, say};
 use crate::unix::backend::UnixBackend;
 use crate::unix::closer;
 use crate::unix::guarded_socket::GuardedSocket;
@@ -83,39 +84,6 @@ pub struct PassFdBackend {
     starter: Starter,
 }
 
-/// A client that has no stream yet.
-#[derive(Debug)]
-struct Waiting {
-    /// The deadline for the command. `None` if it is too far away to be represented.
-    until: Option<Instant>,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The client has not sent its whole command.
-    Asking(Client),
-    /// A pump examines the client's descriptor.
-    Looking(Looking),
-}
-
-#[derive(Debug)]
-struct Looking {
-    client: GuardedSocket,
-    port: u32,
-    device: GuardedSocket,
-    entry: StreamEntry,
-}
-
-/// The outcome of a step with a client.
-enum Outcome {
-    /// The client has become a stream.
-    Stream(Box<dyn VsockStream>),
-    /// The client waits for another event.
-    Waits(Stage),
-    Refused,
-}
-
 const LISTENER: u64 = 0;
 const TIMER: u64 = 1;
 const FIRST_CLIENT: u64 = 2;
@@ -155,8 +123,11 @@ impl PassFdBackend {
         let stream = self.settle(number, until, outcome);
         self.next = number.saturating_add(1);
         if self.clients.len() > self.config.max_waiting {
-            let text = "too many clients have not sent their command: refusing the oldest";
-            self.journal().debug(text);
+            say!(
+                self.journal(),
+                Debug,
+                "too many clients have not sent their command: refusing the oldest"
+            );
             self.clients.pop_first();
         }
         self.set_timer();
@@ -202,8 +173,11 @@ impl PassFdBackend {
                 self.clients.insert(number, Waiting { until, stage });
             }
             Err(error) => {
-                let text = "cannot watch a client, so it is refused";
-                self.journal().debug_with(text, error);
+                say!(
+                    self.journal(),
+                    Debug,
+                    "cannot watch a client, so it is refused: {error}"
+                );
             }
         }
         None
@@ -224,8 +198,11 @@ impl PassFdBackend {
                 self.start(socket, file, command)
             }
             Err(error) => {
-                let text = "refusing a client that passes a descriptor";
-                self.journal().debug_with(text, error);
+                say!(
+                    self.journal(),
+                    Debug,
+                    "refusing a client that passes a descriptor: {error}"
+                );
                 Outcome::Refused
             }
         }
@@ -235,8 +212,11 @@ impl PassFdBackend {
     fn start(&self, client: GuardedSocket, file: OwnedFd, command: Command) -> Outcome {
         let Command { port, keep } = command;
         let Some((entry, pump)) = self.register.enter(self.config.max_streams) else {
-            let text = "refusing a passed descriptor: there are already too many";
-            self.journal().debug(text);
+            say!(
+                self.journal(),
+                Debug,
+                "refusing a passed descriptor: there are already too many"
+            );
             closer::close(file);
             return Outcome::Refused;
         };
@@ -251,8 +231,11 @@ impl PassFdBackend {
                 }))
             }
             Err((file, error)) => {
-                let text = "cannot create the socket pair for a passed descriptor";
-                self.journal().debug_with(text, error);
+                say!(
+                    self.journal(),
+                    Debug,
+                    "cannot create the socket pair for a passed descriptor: {error}"
+                );
                 closer::close(file);
                 Outcome::Refused
             }
@@ -296,8 +279,11 @@ impl PassFdBackend {
                 break;
             }
             drop(oldest.remove());
-            let text = "refusing a client that has not sent its command in time";
-            self.journal().debug(text);
+            say!(
+                self.journal(),
+                Debug,
+                "refusing a client that has not sent its command in time"
+            );
         }
         self.timer.has_fired();
         self.set_timer();
@@ -308,8 +294,11 @@ impl PassFdBackend {
         if let Some((_, oldest)) = self.clients.first_key_value() {
             if let Some(until) = oldest.until {
                 if let Err(error) = self.timer.set(until) {
-                    let text = "cannot set the timer for waiting clients";
-                    self.journal().debug_with(text, error);
+                    say!(
+                        self.journal(),
+                        Debug,
+                        "cannot set the timer for waiting clients: {error}"
+                    );
                 }
             }
         }

@@ -22,7 +22,7 @@ use vmm_sys_util::signal::{self, block_signal};
 use super::command::Keep;
 use super::descriptor::Descriptor;
 use super::register::PumpEntry;
-use crate::journal::Journal;
+use crate::journal::{Journal, say};
 
 /// The first byte on the device's socket, if the descriptor was accepted.
 pub(super) const READY: u8 = b'+';
@@ -107,8 +107,11 @@ impl Task {
                 Ok(())
             }
             Err(error) => {
-                let text = "cannot start the thread of a passed descriptor";
-                register.journal().debug_with(text, error);
+                say!(
+                    register.journal(),
+                    Debug,
+                    "cannot start the thread of a passed descriptor: {error}"
+                );
                 Err(file)
             }
         }
@@ -136,8 +139,11 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
             // The thread has inherited a mask that blocks the signal.
             Ok(()) | Err(signal::Error::SignalAlreadyBlocked(_)) => {}
             Err(error) => {
-                let text = "cannot block a signal for a passed descriptor";
-                entry.journal().debug_with(text, error);
+                say!(
+                    entry.journal(),
+                    Debug,
+                    "cannot block a signal for a passed descriptor: {error}"
+                );
                 return;
             }
         }
@@ -145,10 +151,16 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
     let descriptor = match Descriptor::examine(file, keep) {
         Ok(descriptor) => descriptor,
         Err(error) => {
-            let (text, journal) = ("refusing a passed descriptor", entry.journal());
+            let journal = entry.journal();
             match error.source() {
-                None => journal.debug_with(text, &error),
-                Some(reason) => journal.debug_with(text, format_args!("{error}: {reason}")),
+                None => say!(journal, Debug, "refusing a passed descriptor: {error}"),
+                Some(cause) => {
+                    say!(
+                        journal,
+                        Debug,
+                        "refusing a passed descriptor: {error}: {cause}"
+                    );
+                }
             }
             return;
         }
@@ -202,8 +214,11 @@ impl Pump {
             match builder().spawn_scoped(scope, || self.move_in()) {
                 Ok(_joined_by_the_scope) => self.move_out(),
                 Err(error) => {
-                    let text = "cannot start a thread for a passed descriptor";
-                    self.entry.journal().debug_with(text, error);
+                    say!(
+                        self.entry.journal(),
+                        Debug,
+                        "cannot start a thread for a passed descriptor: {error}"
+                    );
                     self.entry.fail();
                 }
             };
@@ -229,8 +244,11 @@ impl Pump {
                 }
                 Err(error) if is_passing(&error) && !self.descriptor.is_broken(events) => {}
                 Err(error) => {
-                    let text = "cannot read a passed descriptor";
-                    self.entry.journal().debug_with(text, error);
+                    say!(
+                        self.entry.journal(),
+                        Debug,
+                        "cannot read a passed descriptor: {error}"
+                    );
                     self.entry.fail();
                     break;
                 }
@@ -280,8 +298,11 @@ impl Pump {
                 Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
                 Err(error) if is_passing(&error) && !self.descriptor.is_broken(events) => {}
                 Err(error) => {
-                    let text = "cannot write to a passed descriptor";
-                    self.entry.journal().debug_with(text, error);
+                    say!(
+                        self.entry.journal(),
+                        Debug,
+                        "cannot write to a passed descriptor: {error}"
+                    );
                     return false;
                 }
             }

@@ -36,22 +36,12 @@ impl State {
 }
 
 /// The register of a backend.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Register {
     state: Mutex<State>,
     ended: Condvar,
     /// The log of the backend and its pumps, within one limit for all of them.
     journal: Journal,
-}
-
-impl Default for Register {
-    fn default() -> Self {
-        Self {
-            state: Mutex::default(),
-            ended: Condvar::new(),
-            journal: Journal::new("vsock_sockets::passed"),
-        }
-    }
 }
 
 /// The entry of a passed descriptor, which both sides share.

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
 use super::pump::Task;
+use crate::journal::say;
 use crate::unix::closer;
 
 /// A request to the thread.
@@ -55,8 +56,11 @@ impl Starter {
     pub(super) fn start(&self, task: Task) {
         let unsent = self.0.send(Request::Start(task)).err();
         if let Some(Request::Start(task)) = unsent.map(|unsent| unsent.0) {
-            let text = "the thread that starts threads for passed descriptors panicked";
-            task.journal().error(text);
+            say!(
+                task.journal(),
+                Error,
+                "the thread that starts threads for passed descriptors panicked"
+            );
             closer::close(task.into_file());
         }
     }

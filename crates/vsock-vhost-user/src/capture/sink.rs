@@ -12,6 +12,7 @@ use std::path::Path;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::pcapng;
+use crate::journal::{CAPTURES, say};
 
 pub(super) struct Sink {
     output: Output,
@@ -138,7 +139,11 @@ impl Output {
                 .set_len(len)
                 .and_then(|()| file.seek(SeekFrom::Start(len)));
             if let Err(error) = shortened {
-                log::debug!("cannot truncate the capture after its last packet: {error}");
+                say!(
+                    CAPTURES,
+                    Debug,
+                    "cannot truncate the capture after its last packet: {error}"
+                );
             }
         }
     }

@@ -3,7 +3,9 @@
 use std::io::{self, ErrorKind, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use vsock_driver::{logged, logged_by_all_threads};
 use vsock_proto::Op;
 
 use super::*;
@@ -333,4 +335,25 @@ fn only_its_owner_can_read_a_file() {
     drop(Capture::create(&path, CaptureConfig::default()).unwrap());
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777 & !0o600, 0, "{mode:o}");
+}
+
+#[test]
+fn t131_captures_that_end_by_themselves_do_not_fill_the_log() {
+    logged();
+    let warnings = || {
+        let lines = logged_by_all_threads().into_iter();
+        lines
+            .filter(|line| line.contains("cannot write it"))
+            .count()
+    };
+    let (start, before) = (Instant::now(), warnings());
+    for _ in 0..40 {
+        let capture = Capture::to_writer(Disk(0), CaptureConfig::default()).unwrap();
+        let error = capture.stop().unwrap_err();
+        assert!(matches!(error, CaptureError::Write(_)), "{error:?}");
+    }
+    // The captures of other tests can only use up the limit.
+    let turns = usize::try_from(start.elapsed().as_secs() / 10).unwrap();
+    let written = warnings() - before;
+    assert!(written <= 10 + turns, "{written} warnings");
 }

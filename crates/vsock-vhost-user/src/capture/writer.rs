@@ -6,6 +6,7 @@ use super::error::CaptureError;
 use super::pcapng::STATISTICS_LEN;
 use super::queue::Queue;
 use super::sink::{Sink, Unwritten, whole_blocks};
+use crate::journal::{CAPTURES, say};
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -20,25 +21,29 @@ impl Writer {
     /// Writes until the capture is stopped or cannot continue.
     pub(super) fn run(mut self, queue: &Queue) -> Result<(), CaptureError> {
         let result = self.write_all(queue);
+        let name = &self.name;
         match &result {
             Ok(()) => {}
-            Err(CaptureError::FileLimit(limit)) => log::warn!(
-                "the capture {} has ended: it has reached its limit of {limit} bytes",
-                self.name
+            Err(CaptureError::FileLimit(limit)) => say!(
+                CAPTURES,
+                Warn,
+                "the capture {name} has ended: it has reached its limit of {limit} bytes"
             ),
-            Err(CaptureError::Write(source)) => log::error!(
-                "the capture {} has ended: cannot write it: {source}",
-                self.name
+            Err(CaptureError::Write(source)) => say!(
+                CAPTURES,
+                Error,
+                "the capture {name} has ended: cannot write it: {source}"
             ),
-            Err(error) => log::error!("the capture {} has ended: {error}", self.name),
+            Err(error) => say!(CAPTURES, Error, "the capture {name} has ended: {error}"),
         }
         let sums = queue.sums();
         if sums.dropped > 0 {
-            log::warn!(
-                "{} of {} packets are not in the capture {}",
-                sums.dropped,
-                sums.passed,
-                self.name
+            say!(
+                CAPTURES,
+                Warn,
+                "{dropped} of {passed} packets are not in the capture {name}",
+                dropped = sums.dropped,
+                passed = sums.passed
             );
         }
         queue.set_ended();
@@ -52,9 +57,11 @@ impl Writer {
             let taken = queue.exchange(&mut batch);
             if taken.newly_dropped > 0 && !warned {
                 warned = true;
-                log::warn!(
-                    "writing the capture {} is too slow: dropping packets, which it counts",
-                    self.name
+                say!(
+                    CAPTURES,
+                    Warn,
+                    "writing the capture {name} is too slow: dropping packets, which it counts",
+                    name = self.name
                 );
             }
             // Keep room for the statistics at the end.

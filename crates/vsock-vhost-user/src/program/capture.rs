@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use vsock_sockets::journal::{Journal, say};
 use vsock_vhost_user::{Capture, CaptureConfig, CaptureError, Inspector, VhostUserVsock};
 
 use super::args::CaptureArgs;
@@ -36,6 +37,8 @@ pub(crate) struct Captures {
     config: CaptureConfig,
     /// Confines the threads that write captures.
     sandbox: Arc<Sandbox>,
+    /// For messages that clients of the control socket can repeat.
+    journal: Journal,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,7 @@ impl Captures {
             directory,
             config,
             sandbox: Arc::clone(sandbox),
+            journal: Journal::default(),
         })
     }
 
@@ -94,11 +98,11 @@ impl Captures {
         // Drop a capture that has ended by itself, and with it its file, before opening another.
         *current = None;
         let (capture, file) = create_in(directory, self.config, &self.sandbox)?;
-        log::info!("capturing packets to {}", file.display());
-        let silent_guests = show(&capture, guests);
+        let name = text(&file);
+        say!(self.journal, Info, "capturing packets to {name}");
         let started = CaptureStarted {
-            file: text(&file),
-            silent_guests,
+            file: name,
+            silent_guests: show(&capture, guests, &self.journal),
         };
         *current = Some(Current { capture, file });
         Ok(started)
@@ -114,9 +118,10 @@ impl Captures {
             Ok(counters) => (counters, None),
             Err(error) => (before, Some(with_causes(&error))),
         };
-        log::info!("stopped the capture to {}", file.display());
+        let file = text(&file);
+        say!(self.journal, Info, "stopped the capture to {file}");
         Ok(CaptureStopped {
-            file: text(&file),
+            file,
             packets: counters.packets,
             dropped: counters.dropped,
             file_bytes: counters.file_bytes,
@@ -124,13 +129,14 @@ impl Captures {
         })
     }
 
-    /// Stops the current capture at the end of the program. If it had ended by itself, the reason
-    /// was logged then.
+    /// Stops the current capture at the end of the program, and reports the messages that were left
+    /// out. If the capture had ended by itself, the reason was logged then.
     pub(crate) fn end(&self, logging: &Logging) {
         let ended = self.current().take().map(|current| current.capture.stop());
         if let Some(Err(error @ CaptureError::NotEnded)) = ended {
             logging.write_line(&ProgramError::Capture(error).text());
         }
+        self.journal.tell_all();
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
@@ -175,7 +181,7 @@ fn create_in(
 }
 
 /// Adds these guests to a capture; returns the guests whose devices do not answer.
-fn show(capture: &Capture, guests: &[Inspector]) -> Vec<u64> {
+fn show(capture: &Capture, guests: &[Inspector], journal: &Journal) -> Vec<u64> {
     let end = Instant::now() + PATIENCE;
     // Ask all devices before waiting for the first, so that they share the time.
     let asked = guests.iter().map(|guest| guest.start_capture(capture));
@@ -184,7 +190,11 @@ fn show(capture: &Capture, guests: &[Inspector]) -> Vec<u64> {
         let answer = inquiry.wait(end.saturating_duration_since(Instant::now()));
         let error = answer.err()?;
         let cid = guest.guest_cid();
-        log::warn!("cannot capture the packets of guest {cid}: {error}");
+        say!(
+            journal,
+            Warn,
+            "cannot capture the packets of guest {cid}: {error}"
+        );
         Some(cid.into())
     });
     answers.collect()

@@ -81,7 +81,7 @@ pub(crate) fn run(
         .map(|path| {
             let capture = CaptureControl::start(Arc::clone(&captures), inspectors);
             let capture = capture.map_err(ProgramError::Thread)?;
-            begin_control(path, Controlled { guests, capture }, sandbox)
+            begin_control(path, Controlled::new(guests, capture), sandbox)
         })
         .transpose()?;
     // Threads that are started from here on inherit this confinement.

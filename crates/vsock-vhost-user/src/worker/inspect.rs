@@ -9,7 +9,7 @@ use vsock_virtio::{DeviceCounters, PacketTap, QueueDepths, Queues};
 
 use super::Worker;
 use crate::inspector::{ConnectionList, DeviceReport};
-use crate::journal::{Line, say_line};
+use crate::journal::Line;
 
 /// How many slots of the connection table a step lists, before the device moves bytes again.
 const PART: usize = 256;
@@ -57,7 +57,7 @@ impl Worker {
                 target: module_path!(),
                 text: refusal.reason.name(),
             };
-            say_line(&self.journal, line, format_args!("refused {refusal}"));
+            self.journal.say(line, format_args!("refused {refusal}"));
         }
     }
 

@@ -332,7 +332,7 @@ fn a_missing_capture_directory_is_an_error_at_the_start() {
 }
 
 /// Runs a `ctl` command; returns its exit code and its output.
-fn ctl(program: &Program, args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn ctl(program: &Program, args: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(PROGRAM);
     let ended = command
         .arg("ctl")

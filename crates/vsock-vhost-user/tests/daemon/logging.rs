@@ -14,6 +14,7 @@ use vhost::VhostBackend;
 use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::Op;
 
+use crate::captures::ctl;
 use crate::descriptors::full_pipe;
 use crate::guest::{GENEROUS, Guest};
 use crate::program::Program;
@@ -76,13 +77,14 @@ fn t131_waiting_lines_are_written_once_there_is_a_reader() {
     assert_ends(&mut program);
 }
 
-/// Counts the device's log lines that begin with this, and those that were left out.
+/// Counts the log lines that begin with this, and those that were left out.
 fn counted(said: &str, text: &str) -> [u64; 2] {
     let [mut out, mut left_out] = [0, 0];
     for line in said.lines() {
-        let Some((_, line)) = line.split_once("guest 3: ") else {
+        let Some((_, line)) = line.split_once("] ") else {
             continue;
         };
+        let line = line.strip_prefix("guest 3: ").unwrap_or(line);
         let told = if line.starts_with(text) {
             out += 1;
             let told = line.strip_suffix(" more like this were left out)");
@@ -161,5 +163,25 @@ fn t131_misbehaving_front_ends_do_not_fill_the_log() {
         let [out, left_out] = counted(&said, text);
         assert!(out <= bound(elapsed), "{text}: {out} in {elapsed:?}");
         assert_eq!(out + left_out, count, "{text}: {said}");
+    }
+}
+
+#[test]
+fn t131_a_client_that_starts_and_stops_captures_does_not_fill_the_log() {
+    let start = Instant::now();
+    let directory = tempfile::tempdir().unwrap();
+    let option = format!("--capture-dir={}", directory.path().display());
+    let program = Program::start_controlled(&[&option]);
+    for _ in 0..40 {
+        for order in ["start", "stop"] {
+            let (code, said) = ctl(&program, &["capture", order]);
+            assert_eq!(code, Some(0), "{said}");
+        }
+    }
+    let said = program.said();
+    for text in ["capturing packets to ", "stopped the capture to "] {
+        let [out, left_out] = counted(&said, text);
+        assert!(out <= bound(start.elapsed()), "{said}");
+        assert_eq!(out + left_out, 40, "{said}");
     }
 }

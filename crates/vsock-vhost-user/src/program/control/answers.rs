@@ -28,7 +28,9 @@ pub(super) async fn answer(
     controlled: Arc<Controlled>,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
-    let Controlled { guests, capture } = &*controlled;
+    let Controlled {
+        guests, capture, ..
+    } = &*controlled;
     let reads = [Method::GET, Method::HEAD].contains(request.method());
     let deletes = *request.method() == Method::DELETE;
     let posts = *request.method() == Method::POST;

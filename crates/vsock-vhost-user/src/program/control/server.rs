@@ -23,7 +23,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::{self, AbortHandle};
 use tokio::time::{Instant, interval_at, timeout};
-use vsock_sockets::journal::Journal;
+use vsock_sockets::journal::say;
 use vsock_vhost_user::{NamedListener, SocketAccess};
 
 use super::answers::answer;
@@ -109,8 +109,6 @@ impl Drop for Control {
 
 /// Accepts and serves clients for as long as the thread runs.
 async fn serve(socket: UnixListener, controlled: Arc<Controlled>) {
-    // A client can repeat these messages.
-    let journal = Arc::new(Journal::new(module_path!()));
     let mut clients: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match socket.accept().await {
@@ -122,24 +120,25 @@ async fn serve(socket: UnixListener, controlled: Arc<Controlled>) {
                         first.abort();
                     }
                 }
-                let client = task::spawn(serve_client(
-                    stream,
-                    Arc::clone(&controlled),
-                    Arc::clone(&journal),
-                ));
+                let client = task::spawn(serve_client(stream, Arc::clone(&controlled)));
                 clients.push_back(client.abort_handle());
             }
             // The client stays in the backlog, so without a pause this loop would spin.
             Err(error) => {
-                journal.debug_with("cannot accept a client of the control socket", error);
+                say!(
+                    controlled.journal,
+                    Debug,
+                    "cannot accept a client of the control socket: {error}"
+                );
                 interval_at(Instant::now() + PAUSE, PAUSE).tick().await;
             }
         }
     }
 }
 
-async fn serve_client(stream: UnixStream, controlled: Arc<Controlled>, journal: Arc<Journal>) {
-    let service = service_fn(move |request| answer(Arc::clone(&controlled), request));
+async fn serve_client(stream: UnixStream, controlled: Arc<Controlled>) {
+    let journal = &controlled.journal;
+    let service = service_fn(|request| answer(Arc::clone(&controlled), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -151,7 +150,15 @@ async fn serve_client(stream: UnixStream, controlled: Arc<Controlled>, journal: 
         .serve_connection(TokioIo::new(stream), service);
     match timeout(CLIENT_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => journal.debug_with("connection of a control client failed", error),
-        Err(_) => journal.debug("disconnected a control client that took too long"),
+        Ok(Err(error)) => say!(
+            journal,
+            Debug,
+            "connection of a control client failed: {error}"
+        ),
+        Err(_) => say!(
+            journal,
+            Debug,
+            "disconnected a control client that took too long"
+        ),
     }
 }

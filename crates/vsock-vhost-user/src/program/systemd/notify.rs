@@ -12,6 +12,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
+use vsock_sockets::journal::{Journal, say};
+
 /// How long to wait until the manager's socket has room for a message.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -20,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Manager {
     /// Connected at the start, because the sandbox forbids it later.
     socket: UnixDatagram,
+    /// For the status line, which front-ends and connections change.
+    journal: Journal,
 }
 
 impl Manager {
@@ -51,7 +55,10 @@ impl Manager {
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address)?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { socket })
+        Ok(Self {
+            socket,
+            journal: Journal::default(),
+        })
     }
 
     /// Reports that all guests can be served.
@@ -71,7 +78,11 @@ impl Manager {
 
     fn send(&self, message: &str) {
         if let Err(error) = self.socket.send(message.as_bytes()) {
-            log::debug!("cannot notify the service manager: {error}");
+            say!(
+                self.journal,
+                Debug,
+                "cannot notify the service manager: {error}"
+            );
         }
     }
 }
@@ -79,6 +90,7 @@ impl Manager {
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
+    use vsock_driver::logged;
 
     use super::*;
 
@@ -113,6 +125,22 @@ mod tests {
             ];
             assert_eq!(all, expected);
         }
+    }
+
+    #[test]
+    fn t131_a_manager_that_has_gone_does_not_fill_the_log() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let manager = Manager::connect(path.as_os_str()).unwrap();
+        drop(socket);
+        logged();
+        for _ in 0..40 {
+            manager.status("busy");
+        }
+        assert_eq!(logged().len(), 10);
+        drop(manager);
+        assert!(logged()[0].contains("30 lines like"));
     }
 
     #[test]

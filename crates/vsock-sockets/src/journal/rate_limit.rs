@@ -6,47 +6,20 @@
 //! Each message has a token bucket of [`BURST`] turns, refilled at one turn for each [`INTERVAL`].
 //! Instead of a number of turns, it stores the time when the bucket is full again. The caller
 //! passes the time in.
-//!
-//! `vsock-vhost-user` shares this module. It is not part of the public API.
 
-use std::fmt;
 use std::time::Duration;
 
-use log::Level;
-
 /// How often a message can be logged before it has to wait.
-pub const BURST: u32 = 10;
+pub(super) const BURST: u32 = 10;
 
 /// How long a message waits for each further turn after the burst. Unused turns accumulate up to
 /// the burst.
-pub const INTERVAL: Duration = Duration::from_secs(10);
-
-/// The identity of a log message: its level, target and format string.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Line {
-    pub level: Level,
-    pub target: &'static str,
-    /// The format string, without values.
-    pub text: &'static str,
-}
-
-/// How many messages were left out, to be displayed after the next one.
-#[derive(Clone, Copy, Debug)]
-pub struct LeftOut(pub u64);
-
-impl fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            count => write!(f, " ({count} more like this were left out)"),
-        }
-    }
-}
+pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The messages of one source, each with its own turns. `K` identifies the message. Entries are
 /// never removed, so there must be few different keys, such as places in the program.
 #[derive(Debug)]
-pub struct RateLimits<K>(Vec<Turns<K>>);
+pub(super) struct RateLimits<K>(Vec<Turns<K>>);
 
 /// The turns of one message.
 #[derive(Debug)]
@@ -94,7 +67,7 @@ impl<K> Default for RateLimits<K> {
 impl<K: Copy + PartialEq> RateLimits<K> {
     /// Decides whether a message may be logged now. If so, returns how many were suppressed before
     /// it.
-    pub fn admit(&mut self, now: Duration, key: K) -> Option<u64> {
+    pub(super) fn admit(&mut self, now: Duration, key: K) -> Option<u64> {
         let known = self.0.iter().position(|line| line.key == key);
         let index = known.unwrap_or_else(|| {
             self.0.push(Turns::new(key));
@@ -111,14 +84,14 @@ impl<K: Copy + PartialEq> RateLimits<K> {
     /// Returns a message with suppressed occurrences, and their number, if a separate report is
     /// due: a turn has been available for an [`INTERVAL`], and no message has used it. The report
     /// uses the turn. `Duration::MAX` returns all of them, one for each call.
-    pub fn owed(&mut self, now: Duration) -> Option<(K, u64)> {
+    pub(super) fn owed(&mut self, now: Duration) -> Option<(K, u64)> {
         let due = self.due().filter(|&due| due <= now)?;
         let line = self.0.iter_mut().find(|line| line.due() == Some(due))?;
         Some((line.key, line.take_turn(now)))
     }
 
     /// When [`owed`](Self::owed) will next return a message, if no other is logged until then.
-    pub fn due(&self) -> Option<Duration> {
+    pub(super) fn due(&self) -> Option<Duration> {
         self.0.iter().filter_map(Turns::due).min()
     }
 }
