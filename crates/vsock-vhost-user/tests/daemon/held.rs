@@ -16,7 +16,7 @@ use vsock_vhost_user::{UnixBackend, VhostUserVsockBuilder};
 use crate::guest::GENEROUS;
 use crate::host::{Host, STOP};
 
-/// GET_FEATURES, version 1, without a payload. The reply has the same number and 8 more bytes.
+/// `GET_FEATURES`, version 1, without a payload. The reply has the same number and 8 more bytes.
 const GET_FEATURES: [u32; 3] = [1, 1, 0];
 
 /// Connects a VMM that requests the features, and checks that it gets no reply.
