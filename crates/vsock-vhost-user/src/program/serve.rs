@@ -15,7 +15,7 @@ use super::args::{Args, Vm};
 use super::capture::{CaptureControl, Captures};
 use super::control::{Control, Controlled, Guests, Reporter};
 use super::descriptors::{self, Reach};
-use super::error::ProgramError;
+use super::error::{ProgramError, with_causes};
 use super::logging::Logging;
 use super::machine::{Common, Passed, device, siblings};
 use super::sandbox::{Sandbox, ThreadKind};
@@ -140,7 +140,7 @@ fn wait(
             let ended = ended.map_err(|source| ProgramError::Device { cid, source });
             // The caller reports the first error, so only later ones are reported here.
             if let (Err(_), Err(error)) = (&result, &ended) {
-                logging.write_line(&error.text());
+                logging.write_line(&with_causes(error));
             }
             result = result.and(ended);
         }
