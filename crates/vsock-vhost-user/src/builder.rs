@@ -264,8 +264,10 @@ impl VhostUserVsockBuilder {
     /// it is spawned.
     ///
     /// Use this if a process must finish its start before any guest can use its resources. The
-    /// clients of a guest can use up the descriptors, for example. Until it is released, the device
-    /// ends only when it is stopped: it does not notice that its [only VMM](Self::vmm) disconnects.
+    /// clients of a guest can use up the descriptors, for example.
+    ///
+    /// [`join`](VhostUserVsock::join) releases the device too, and a drop ends it without serving a
+    /// VMM. A held device does not notice that its [only VMM](Self::vmm) disconnects.
     ///
     /// ```
     /// use vsock_vhost_user::VhostUserVsockBuilder;

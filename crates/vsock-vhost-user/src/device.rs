@@ -49,12 +49,16 @@ impl VhostUserVsock {
     /// [only VMM](crate::VhostUserVsockBuilder::vmm) has disconnected. After a stop, this waits for
     /// at most two seconds.
     ///
+    /// This releases a [held](crate::VhostUserVsockBuilder::held) device, because nothing else can
+    /// release it from now on.
+    ///
     /// # Errors
     ///
     /// - [`VhostUserError::Panicked`]: a thread of the device has panicked.
     /// - [`VhostUserError::NotEnded`]: the device was stopped, and something blocks one of its
     ///   threads.
     pub fn join(mut self) -> Result<(), VhostUserError> {
+        self.release();
         self.wait()
     }
 

@@ -74,7 +74,7 @@ fn serve(args: &Args) -> ExitCode {
     let code = match serve::run(args, &vms, passed, &sandbox, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logging.write_line(&error.text());
+            logging.write_line(&with_causes(&error));
             error.code()
         }
     };
@@ -109,8 +109,9 @@ fn refuse(error: &ArgsError) -> ! {
 
 /// Reports an error on standard error.
 fn fail(error: &ProgramError) -> ExitCode {
+    let text = with_causes(error);
     // There is nowhere else to report it if this fails.
-    let _written = writeln!(io::stderr(), "{}", error.text());
+    let _written = writeln!(io::stderr(), "vsock-vhost-user: {text}");
     error.code()
 }
 

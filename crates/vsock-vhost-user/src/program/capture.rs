@@ -134,7 +134,7 @@ impl Captures {
     pub(crate) fn end(&self, logging: &Logging) {
         let ended = self.current().take().map(|current| current.capture.stop());
         if let Some(Err(error @ CaptureError::NotEnded)) = ended {
-            logging.write_line(&ProgramError::Capture(error).text());
+            logging.write_line(&with_causes(&ProgramError::Capture(error)));
         }
         self.journal.tell_all();
     }

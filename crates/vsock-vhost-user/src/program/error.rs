@@ -72,11 +72,6 @@ impl ProgramError {
         );
         ExitCode::from(if wrong_value { WRONG_ARGUMENTS } else { 1 })
     }
-
-    /// Returns the message for the user, with all causes.
-    pub(crate) fn text(&self) -> String {
-        format!("vsock-vhost-user: {}", with_causes(self))
-    }
 }
 
 /// Returns the text of an error and its causes, in one line.

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getpeername, getsockname};
 use thiserror::Error;
-use vsock_vhost_user::{NamedListener, VhostUserVsockBuilder};
+use vsock_vhost_user::NamedListener;
 
 use super::args::Vm;
 use super::passed_fd;
@@ -36,7 +36,15 @@ pub(crate) enum InheritedError {
     Failed(RawFd, #[source] io::Error),
 }
 
-/// A socket for VMMs.
+/// The socket on which a device serves its VMMs.
+#[derive(Debug)]
+pub(crate) enum FrontendSocket {
+    Listening(NamedListener),
+    /// It serves only this VMM.
+    Connected(UnixStream),
+}
+
+/// A socket for VMMs, as it was inherited.
 #[derive(Debug)]
 enum Socket {
     /// A listening socket and its path. Without a path in the file system, it has one in a
@@ -59,21 +67,15 @@ impl Inherited {
         sockets.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Adds the inherited socket of a virtual machine to its device, if it has one.
-    pub(crate) fn add_to(
-        &mut self,
-        builder: VhostUserVsockBuilder,
-        vm: &Vm,
-    ) -> Result<VhostUserVsockBuilder, InheritedError> {
-        let Some((number, socket)) = vm.fd.and_then(|number| self.0.remove_entry(&number)) else {
-            return Ok(builder);
-        };
-        match socket {
-            Socket::Connected(vmm) => Ok(builder.vmm(vmm)),
+    /// Returns the socket with this number.
+    pub(crate) fn frontend(&mut self, number: RawFd) -> Result<FrontendSocket, InheritedError> {
+        let socket = self.0.remove(&number);
+        match socket.ok_or(InheritedError::NotOpen(number))? {
+            Socket::Connected(vmm) => Ok(FrontendSocket::Connected(vmm)),
             Socket::Listening(socket, path) => {
                 let listener = NamedListener::from_socket(socket, path);
-                let listener = listener.map_err(|error| InheritedError::Failed(number, error))?;
-                Ok(builder.listener(listener))
+                let listener = listener.map_err(|error| InheritedError::Failed(number, error));
+                listener.map(FrontendSocket::Listening)
             }
         }
     }

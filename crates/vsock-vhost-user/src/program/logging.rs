@@ -70,7 +70,7 @@ impl Logging {
 
     /// Writes a line, whatever the log level.
     pub(crate) fn write_line(&self, line: &str) {
-        self.queue.push(format!("{line}\n").as_bytes());
+        self.queue.push(with_name(line).as_bytes());
     }
 
     /// Returns a handle for a thread that can wait until the queue has room.
@@ -93,9 +93,13 @@ impl Voice {
     /// Writes a line, whatever the log level, as soon as the queue has room. Returns `false` if
     /// there is no room within `timeout`.
     pub(crate) fn write_line_within(&self, line: &str, timeout: Duration) -> bool {
-        let line = format!("vsock-vhost-user: {line}\n");
-        self.0.push_within(line.as_bytes(), timeout)
+        self.0.push_within(with_name(line).as_bytes(), timeout)
     }
+}
+
+/// Returns a line that begins with the program's name.
+fn with_name(line: &str) -> String {
+    format!("vsock-vhost-user: {line}\n")
 }
 
 /// Returns the text that the default panic hook would print.

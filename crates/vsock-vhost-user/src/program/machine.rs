@@ -17,7 +17,7 @@ use vsock_vhost_user::{
 
 use super::args::Vm;
 use super::error::ProgramError;
-use super::inherited::Inherited;
+use super::inherited::{FrontendSocket, Inherited};
 use super::sandbox::{Sandbox, ThreadKind};
 use super::systemd::{Guest, HandedOver, Role};
 
@@ -44,6 +44,7 @@ struct Sockets<'a> {
     guest: Guest,
     access: SocketAccess,
     sandbox: &'a Arc<Sandbox>,
+    inherited: &'a mut Inherited,
     handed_over: &'a mut HandedOver,
 }
 
@@ -67,7 +68,7 @@ pub(crate) fn device(
         inherited,
         handed_over,
     } = &mut common.passed;
-    let mut builder = inherited.add_to(options(vm), vm)?;
+    let mut builder = options(vm);
     // Each thread of the device confines itself before it does anything else.
     let sandbox = Arc::clone(common.sandbox);
     builder = builder.on_thread_start(move |thread| {
@@ -79,6 +80,7 @@ pub(crate) fn device(
         guest,
         access: common.access,
         sandbox: common.sandbox,
+        inherited,
         handed_over,
     };
     if !vm.groups.is_empty() {
@@ -103,13 +105,13 @@ pub(crate) fn device(
     for backend in sockets.exposed()? {
         builder = builder.backend_for(backend, &[]);
     }
-    let failed = |source| ProgramError::Device { cid, source };
-    // With --fd, the inherited socket is the one for the VMM.
-    if vm.fd.is_none() {
-        builder = builder.listener(sockets.frontend().map_err(failed)?);
-    }
+    builder = match sockets.frontend()? {
+        FrontendSocket::Listening(listener) => builder.listener(listener),
+        FrontendSocket::Connected(vmm) => builder.vmm(vmm),
+    };
     // No guest may use up the descriptors that the rest of the start needs.
-    let device = builder.held().spawn().map_err(failed)?;
+    let device = builder.held().spawn();
+    let device = device.map_err(|source| ProgramError::Device { cid, source })?;
     let socket = vm.socket.display();
     if vm.no_connect {
         log::info!("guest {cid}: waiting for a VMM on {socket}");
@@ -143,17 +145,24 @@ fn options(vm: &Vm) -> VhostUserVsockBuilder {
 }
 
 impl Sockets<'_> {
-    /// Returns the listener for the VMM.
-    fn frontend(&mut self) -> Result<NamedListener, VhostUserError> {
+    /// Returns the socket for the VMM: with `--fd`, the inherited one.
+    fn frontend(&mut self) -> Result<FrontendSocket, ProgramError> {
+        if let Some(number) = self.vm.fd {
+            return Ok(self.inherited.frontend(number)?);
+        }
         let path = &self.vm.socket;
         let listener = match self.take(Role::Frontend, path) {
             Some(socket) => NamedListener::from_socket(socket, path),
             None => NamedListener::bind_with(path, self.access),
         };
-        listener.map_err(|source| VhostUserError::Socket {
-            path: path.clone(),
-            source,
-        })
+        let listener = listener.map_err(|source| ProgramError::Device {
+            cid: self.vm.guest_cid,
+            source: VhostUserError::Socket {
+                path: path.clone(),
+                source,
+            },
+        });
+        listener.map(FrontendSocket::Listening)
     }
 
     /// Returns the backends for all ports that are not forwarded.

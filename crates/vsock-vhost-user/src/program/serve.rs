@@ -15,7 +15,7 @@ use super::args::{Args, Vm};
 use super::capture::{CaptureControl, Captures};
 use super::control::{Control, Controlled, Guests, Reporter};
 use super::descriptors::{self, Reach};
-use super::error::ProgramError;
+use super::error::{ProgramError, with_causes};
 use super::logging::Logging;
 use super::machine::{Common, Passed, device, siblings};
 use super::sandbox::{Sandbox, ThreadKind};
@@ -87,11 +87,7 @@ pub(crate) fn run(
     // Threads that are started from here on inherit this confinement.
     files.confine()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
-    let status = devices.iter().map(|device| {
-        let cid = device.guest_cid().into();
-        (cid, device.status_handle())
-    });
-    let status = StatusLine::new(status.collect());
+    let status = StatusLine::new(&devices);
     let manager = manager.map(Arc::new);
     let (serving, ending) = mpsc::channel();
     let first = status.text();
@@ -99,9 +95,16 @@ pub(crate) fn run(
     if let Some(manager) = manager.clone() {
         helpers.start("status", move || status.report_while(&manager, &ending))?;
     }
-    let ends = helpers.ends(devices, signals, reporter)?;
+    let (ends, ended) = mpsc::channel();
+    let joining = helpers.joining(&devices, &ends)?;
+    helpers.signals(signals, reporter, ends)?;
     sandbox.confine_calls(ThreadKind::Main)?;
-    let ended = ends.after_release();
+    // Until here, an error drops the devices, which removes their sockets before the program ends.
+    for (thread, device) in joining.into_iter().zip(devices) {
+        device.release();
+        // The thread waits for it.
+        let _given = thread.send(device);
+    }
     if let Some(manager) = &manager {
         manager.ready(&first);
     }
@@ -137,7 +140,7 @@ fn wait(
             let ended = ended.map_err(|source| ProgramError::Device { cid, source });
             // The caller reports the first error, so only later ones are reported here.
             if let (Err(_), Err(error)) = (&result, &ended) {
-                logging.write_line(&error.text());
+                logging.write_line(&with_causes(error));
             }
             result = result.and(ended);
         }
@@ -168,25 +171,6 @@ fn begin_control(
     Ok(control)
 }
 
-/// The ends of the program's parts.
-struct Ends {
-    /// The devices that serve no guest yet, each with the thread that will wait for its end.
-    held: Vec<(Sender<VhostUserVsock>, VhostUserVsock)>,
-    ended: Receiver<End>,
-}
-
-impl Ends {
-    /// Lets the devices serve guests. Returns the receiver of the ends.
-    fn after_release(self) -> Receiver<End> {
-        for (thread, device) in self.held {
-            device.release();
-            // The thread waits for it.
-            let _given = thread.send(device);
-        }
-        self.ended
-    }
-}
-
 /// Starts the main thread's helpers. The main thread is already confined to its files, so they need
 /// only be confined to their system calls.
 struct Helpers<'a>(&'a Arc<Sandbox>);
@@ -202,27 +186,35 @@ impl Helpers<'_> {
         started.map(|_detached| ())
     }
 
-    /// Starts a thread that will wait for each device's end, and one for signals.
-    fn ends(
+    /// Starts a thread for each device, which takes the device and waits for its end. The devices
+    /// then end in parallel: each may take most of the time that a stop may take.
+    fn joining(
         &self,
-        devices: Vec<VhostUserVsock>,
-        mut signals: Signals,
-        reporter: Reporter,
-    ) -> Result<Ends, ProgramError> {
-        let (ends, ended) = mpsc::channel();
-        let mut held = Vec::new();
-        for device in devices {
-            let (give, take) = mpsc::channel::<VhostUserVsock>();
-            let ends = ends.clone();
+        devices: &[VhostUserVsock],
+        ends: &Sender<End>,
+    ) -> Result<Vec<Sender<VhostUserVsock>>, ProgramError> {
+        let threads = devices.iter().map(|device| {
             let cid = device.guest_cid().into();
+            let ends = ends.clone();
+            let (thread, taken) = mpsc::channel::<VhostUserVsock>();
             self.start(&format!("end-{cid}"), move || {
                 // There is no device if the start has failed.
-                if let Ok(device) = take.recv() {
+                if let Ok(device) = taken.recv() {
                     send(&ends, End::Device(cid, device.join()));
                 }
             })?;
-            held.push((give, device));
-        }
+            Ok(thread)
+        });
+        threads.collect()
+    }
+
+    /// Starts the thread that waits for signals.
+    fn signals(
+        &self,
+        mut signals: Signals,
+        reporter: Reporter,
+        ends: Sender<End>,
+    ) -> Result<(), ProgramError> {
         self.start("signals", move || {
             for signal in &mut signals {
                 if signal == SIGUSR1 {
@@ -232,8 +224,7 @@ impl Helpers<'_> {
                 log::info!("stopping on signal {signal}");
                 send(&ends, End::Signal);
             }
-        })?;
-        Ok(Ends { held, ended })
+        })
     }
 }
 

@@ -48,33 +48,6 @@ fn the_next_front_end_is_served_after_one_has_gone() {
 }
 
 #[test]
-fn a_held_device_serves_vmms_after_its_release() {
-    let host = Host::with(|_, builder| builder.held());
-    let mut vmm = UnixStream::connect(host.socket()).unwrap();
-    // GET_FEATURES, version 1, without a payload. The reply has the same number and a payload.
-    let request = [1_u32, 1, 0].map(u32::to_ne_bytes).concat();
-    vmm.write_all(&request).unwrap();
-    let mut reply = [0; 20];
-    vmm.set_read_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
-    let error = vmm.read(&mut reply).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::WouldBlock, "it is held");
-    host.device.release();
-    vmm.set_read_timeout(Some(GENEROUS)).unwrap();
-    vmm.read_exact(&mut reply).unwrap();
-    assert_eq!(reply[..4], request[..4]);
-    drop(vmm);
-    host.assert_serves(&mut host.boot(), 1);
-}
-
-#[test]
-fn a_held_device_stops_in_time() {
-    let host = Host::with(|_, builder| builder.held());
-    let _vmm = UnixStream::connect(host.socket()).unwrap();
-    host.assert_stops();
-}
-
-#[test]
 fn a_device_is_active_while_the_guests_driver_is_up() {
     let host = Host::new();
     let vmm = host.vmm();

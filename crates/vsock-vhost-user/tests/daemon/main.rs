@@ -16,6 +16,7 @@ mod descriptors;
 mod drop_in;
 mod frontends;
 mod guest;
+mod held;
 mod host;
 mod inherited;
 mod inspect;

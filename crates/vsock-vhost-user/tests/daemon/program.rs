@@ -2,6 +2,7 @@
 
 //! The program: its arguments, its signals, and the files it leaves.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::fs::SealFlags;
+use rustix::fs::{FlockOperation, SealFlags, flock};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 use vhost::vhost_user::message::FrontendReq;
@@ -440,6 +441,32 @@ fn t119_a_signal_ends_the_program_despite_a_hostile_front_end() {
         assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
         drop(churn);
     }
+}
+
+#[test]
+fn t126_directory_locks_that_are_never_released_do_not_add_up_at_a_stop() {
+    // At its end, each device waits 200 ms for the lock of its only socket's directory.
+    let dirs: Vec<_> = (0..15).map(|_| TempDir::new().unwrap()).collect();
+    let vms = dirs.iter().zip(100..);
+    let vms: Vec<_> = vms
+        .map(|(dir, cid)| vm(dir, cid) + ",no-connect=true")
+        .collect();
+    let program = Program::start(&vms.iter().map(String::as_str).collect::<Vec<_>>());
+    for (dir, cid) in dirs.iter().zip(100..) {
+        let path = dir.path().join(format!("{cid}.sock"));
+        wait_until(Deadline::after(GENEROUS), || path.exists()).unwrap();
+    }
+    // It is ready to end.
+    program.boot().assert_refused();
+    let locks = dirs.iter().map(|dir| {
+        let directory = File::open(dir.path()).unwrap();
+        flock(&directory, FlockOperation::LockExclusive).unwrap();
+        directory
+    });
+    let _locks: Vec<_> = locks.collect();
+    let watch = Stopwatch::start();
+    program.stop();
+    assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
 }
 
 #[test]

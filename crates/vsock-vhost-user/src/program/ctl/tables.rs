@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use crate::program::capture::{CaptureStarted, CaptureStopped};
-use crate::program::control::{Connection, Listing};
+use crate::program::control::{Connection, ConnectionName, Listing};
 use crate::program::counted::counted;
 
 /// The maximum width of a line.
@@ -50,9 +50,8 @@ pub(super) fn connections(listing: &Listing) -> String {
 
 /// Returns the sort key of a connection: the guest's CID and the connection's number.
 fn order(connection: &Connection) -> (u64, u64) {
-    let number = connection.id.split_once('-').map(|(_, number)| number);
-    let number = number.and_then(|number| number.parse().ok());
-    (connection.guest.cid, number.unwrap_or(0))
+    let name = connection.id.parse::<ConnectionName>();
+    (connection.guest.cid, name.map_or(0, |name| name.id.into()))
 }
 
 /// Formats a line for each guest whose device did not answer.

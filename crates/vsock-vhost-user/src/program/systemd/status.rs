@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use vsock_vhost_user::{DeviceStatus, StatusHandle};
+use vsock_vhost_user::{DeviceStatus, StatusHandle, VhostUserVsock};
 
 use super::notify::Manager;
 use crate::program::counted::counted;
@@ -18,13 +18,20 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The state of each guest's device, in one line.
 #[derive(Debug)]
 pub(crate) struct StatusLine {
+    /// Each with its guest's CID.
     devices: Vec<(u64, StatusHandle)>,
 }
 
 impl StatusLine {
-    /// Creates the status line of these devices, each with its guest's CID.
-    pub(crate) const fn new(devices: Vec<(u64, StatusHandle)>) -> Self {
-        Self { devices }
+    /// Creates the status line of these devices.
+    pub(crate) fn new(devices: &[VhostUserVsock]) -> Self {
+        let devices = devices.iter().map(|device| {
+            let cid = device.guest_cid().into();
+            (cid, device.status_handle())
+        });
+        Self {
+            devices: devices.collect(),
+        }
     }
 
     /// Reports changes to the manager, until the sender of `serving` is dropped.
