@@ -76,7 +76,10 @@
 //! # Invariants
 //!
 //! - The crate starts no thread and reads no clock.
-//! - Nothing blocks its thread, and no read, write or accept allocates.
+//! - Nothing blocks its thread.
+//! - Once an [`AsyncStream`] has carried its capacity, if that is at most 1 MiB, its reads and
+//!   writes allocate nothing, unless other streams use up the transport's shared blocks. An accept
+//!   that waits again allocates nothing.
 //! - No public call panics because of anything that a peer, a guest or the operating system does.
 
 #![forbid(unsafe_code)]

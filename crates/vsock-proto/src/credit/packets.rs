@@ -13,7 +13,6 @@ const MARKS: usize = 16;
 /// A packet is retired when `fwd_cnt` passes its end. Storing every end would need unbounded
 /// memory, so each of sixteen marks stands for a run of packets that is retired as a whole. The
 /// count can thus be too high by one run, a sixteenth of the limit, but is never too low.
-/// too high by one run, a sixteenth of the limit, and is never too low.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PacketWindow {
     marks: [Mark; MARKS],
