@@ -100,72 +100,28 @@
 //!
 //! # As a program
 //!
-//! The program connects the guest to host processes through Unix sockets:
+//! The program connects guests to host processes through Unix and TCP sockets:
 //!
 //! ```text
 //! vsock-vhost-user --guest-cid 3 --socket /run/vm3/vhost.sock --uds-path /run/vm3/vm.vsock
 //! ```
 //!
-//! A host process connects to port 52 of the guest by connecting to `/run/vm3/vm.vsock` and writing
-//! `CONNECT 52\n`. It accepts the guest's connections to port 1024 by listening on
-//! `/run/vm3/vm.vsock_1024`. Repeat `--vm guest-cid=3,socket=PATH,uds-path=PATH` to serve several
-//! guests with one process, each on its own threads. Each option of a guest is also a key of
-//! `--vm`, such as `buf-alloc=1M` or `sealed-memory=true`; the program's option applies to every
-//! guest without that key. `--help` lists all options, including each limit and timeout of
-//! [`Config`].
+//! `--help` describes all options, and `program.md` how to start each VMM, connect, and operate the
+//! program; `control.md` describes its metrics. Both pages are in `docs` of the repository, and in
+//! `/usr/share/doc/vsock-vhost-user` of the Debian package. An embedder has most of the program's
+//! options too:
 //!
-//! `--config FILE` reads the guests from a YAML file:
-//!
-//! ```yaml
-//! vms:
-//!   - guest_cid: 3
-//!     socket: /run/vm3/vhost.sock
-//!     uds_path: /run/vm3/vm.vsock
-//!     linger_timeout: 1min
-//! ```
-//!
-//! `--check` reports errors in the options and the file without starting a device. The program also
-//! accepts command lines and files of `vhost-device-vsock` 0.3.0, except for forwarding to
-//! `AF_VSOCK` sockets of the host.
-//!
-//! Management software can pass the socket for the VMM (`--fd N`), following QEMU's back-end
-//! conventions: a listening socket, or a socket connected to the only VMM, in which case the device
-//! ends with that VMM. `--print-capabilities` and `generate` implement the rest of these
-//! conventions.
-//!
-//! `--forward` and `--expose` connect the guest with programs that do not support vsock or the
-//! handshake. `--forward PORT=TARGET` passes the guest's connections on to `unix:PATH`,
-//! `tcp:ADDRESS:PORT` or `dgram:PATH` (each message is a datagram, as for systemd's
-//! `$NOTIFY_SOCKET`). `--expose unix:PATH=PORT` or `--expose tcp:ADDRESS:PORT=PORT` accepts host
-//! connections for a port of the guest. `--no-connect` disables the socket for `CONNECT`. The keys
-//! of `--vm` are `forward=PORT=TARGET`, `expose=ADDRESS=PORT` and `no-connect=true`.
-//!
-//! With `--pass-fd`, or the key `pass-fd=true`, a host process can pass the pipe, file or socket
-//! that becomes the stream, as in Kata Containers; see [`PassFdBackend`].
-//!
-//! Messages use `SOCK_SEQPACKET` sockets. A host process connects to the guest at
-//! `/run/vm3/vm.vsock_seqpacket`, and listens for it at the same paths as for streams; see
-//! [`UnixSeqpacketBackend`].
-//!
-//! Start the front-end with shared guest memory:
-//!
-//! ```text
-//! qemu-system-x86_64 -machine q35,memory-backend=mem -m 512M \
-//!     -object memory-backend-memfd,id=mem,size=512M,share=on \
-//!     -chardev socket,id=vsock,path=/run/vm3/vhost.sock \
-//!     -device vhost-user-vsock-pci,chardev=vsock ...
-//! ```
-//!
-//! `docs/program.md` in the repository shows the options of other VMMs.
-//!
-//! `vsock-vhost-user connect /run/vm3/vm.vsock 22` connects standard input and output to a port of
-//! the guest, for example as ssh's `ProxyCommand`. `--capture FILE` writes packets for Wireshark,
-//! as [`Capture`] does for an embedder.
-//!
-//! `--control PATH` opens an HTTP socket for monitoring: `GET /metrics` (`OpenMetrics`),
-//! `GET /connections` (JSON) and `DELETE /connections/ID`. `vsock-vhost-user ctl PATH connections`,
-//! `metrics`, `close ID` and `top` are the interactive equivalents. `docs/control.md` describes the
-//! metrics and the limits. An embedder uses [`VhostUserVsock::inspector`].
+//! | option | in the library |
+//! |---|---|
+//! | `--vm`, `--config` | a [`VhostUserVsockBuilder`] for each guest |
+//! | `--fd` | [`VhostUserVsockBuilder::listener`], [`VhostUserVsockBuilder::vmm`] |
+//! | `--uds-path` | [`UnixBackend`], [`UnixSeqpacketBackend`] |
+//! | `--pass-fd` | [`PassFdBackend`] |
+//! | `--forward`, `--expose` | [`ForwardBackend`], [`ExposeBackend`] |
+//! | `--groups` | [`Siblings`] |
+//! | `--capture` | [`Capture`] |
+//! | `--control` | [`VhostUserVsock::inspector`] |
+//! | limits and timeouts | [`Config`] |
 //!
 //! # Behaviour in unusual situations
 //!
