@@ -250,12 +250,12 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
 #[cfg(coverage)]
 const PROFILE: &[i64] = &[
     SYS_fcntl,
-    libc::SYS_ftruncate,
+    SYS_ftruncate,
     libc::SYS_mkdirat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_mkdir,
     SYS_openat,
-    libc::SYS_prctl,
+    SYS_prctl,
     libc::SYS_uname,
 ];
 
