@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
@@ -163,9 +163,12 @@ pub(crate) fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) ->
     writer.finish().map(drop)
 }
 
-/// Builds a program of this package. Its flags apply to the last step only, so its dependencies are
-/// the ones already built for this program.
+/// Builds a program of this package, unless it is built already. Its flags apply to the last step
+/// only, so its dependencies are the ones already built for this program.
 fn build(place: &Place, program: &str) -> anyhow::Result<Vec<u8>> {
+    if let Some(directory) = &place.programs {
+        return read(&directory.join(program));
+    }
     tool::show(
         Command::new("cargo")
             .args(["rustc", "--locked", "--release"])
@@ -176,6 +179,9 @@ fn build(place: &Place, program: &str) -> anyhow::Result<Vec<u8>> {
             .args(STATIC),
     )
     .with_context(|| format!("cannot build the guest's program {program}"))?;
-    let path = place.target.join("release").join(program);
-    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    read(&place.target.join("release").join(program))
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -57,7 +57,7 @@ struct Args {
     /// The accelerator that executes the guest's instructions
     #[arg(long, global = true, value_enum, default_value_t)]
     accelerator: Accelerator,
-    /// The directory that contains our device's program [default: build it]
+    /// The directory that contains our device's program and the guest's [default: build them]
     #[arg(long, global = true, value_name = "DIRECTORY")]
     programs: Option<PathBuf>,
 }

@@ -14,7 +14,7 @@ pub struct Place {
     pub root: PathBuf,
     /// Where cargo puts what it builds.
     pub target: PathBuf,
-    /// Where our device's program is, if it is already built.
+    /// Where our device's program and the guest's programs are, if they are already built.
     pub programs: Option<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ impl Place {
         })
     }
 
-    /// Returns the same directories, with one that contains our device's program.
+    /// Returns the same directories, with one that contains our programs.
     #[must_use]
     pub fn with_programs(self, programs: Option<PathBuf>) -> Self {
         Self { programs, ..self }
