@@ -21,9 +21,7 @@ use self::plan::{Load, Plan};
 use self::table::{Outcome, Row, table};
 use crate::shell::{Env, Missing};
 use crate::tools::TYPOS;
-use crate::{
-    api, checks, demo, flags, fuzz, guest, model, package, programs, publish, setup, tidy,
-};
+use crate::{api, checks, demo, flags, guest, model, package, programs, publish, setup, tidy};
 
 /// A part of the run.
 struct Step {
@@ -72,8 +70,8 @@ const STEPS: &[Step] = &[
     step("deny", Load::Light, &["setup"], checks::deny),
     step("crates", Load::Light, &["setup"], publish::contents),
     step("unused", Load::Light, &["setup"], checks::unused),
-    step("tests", Load::Processor, &["setup"], checks::build_tests),
     step("programs", Load::Processor, &["setup"], programs::build),
+    step("tests", Load::Processor, &["programs"], checks::build_tests),
     step("guest", Load::Timed, &["programs"], guest::on_our_program),
     step("test", Load::Timed, &["tests"], checks::test_and_cover),
     step("in-process", Load::Timed, &["programs"], guest::in_process),
@@ -82,14 +80,13 @@ const STEPS: &[Step] = &[
     step("model", Load::Processor, &["setup"], model::with_defaults),
     step("lint", Load::Processor, &["setup"], checks::lint),
     step("doc", Load::Processor, &["lint"], api::check),
-    step("fuzz", Load::Processor, &["programs"], fuzz::replay),
 ];
 
 /// What `ci` does not run.
 const NIGHTLY: &str = "\
 Not run here, but every night by the workflow `deep`: slow guest tests on the second device, tests
 with Debian's programs, other kernels, Linux's own tests, drop-in, memcheck, Miri, sanitizers,
-deeper models, more cases of each property, guided fuzzing, single features, minimal versions,
+deeper models, more cases of most properties, guided fuzzing, single features, minimal versions,
 packages built as their users build them, and advisories. The workflow `ci` also runs msrv.";
 
 /// The exit code of a step whose tool is missing, as in automake.

@@ -34,11 +34,9 @@ const FLOORS: &[(&str, f64)] = &[
     ("vsock-virtio", 97.0),
 ];
 
-/// All tests of the workspace, except those of the fuzz targets, which have a step of their own.
-pub(crate) const TESTS: [&str; 6] = [
+/// All tests of the workspace.
+pub(crate) const TESTS: [&str; 4] = [
     "--workspace",
-    "--exclude",
-    "vsock-fuzz",
     "--all-features",
     "--locked",
     "--no-fail-fast",
@@ -88,21 +86,31 @@ pub(crate) fn run_built(env: &Env) -> anyhow::Result<()> {
     Ok(bare?)
 }
 
-/// While the values live, cargo builds programs that count what they reach, in a directory of their
-/// own: cargo does not know them from others. `cfg(coverage)` lets such a program write its profile
-/// at its end, which its sandbox would forbid.
+/// The directory in which `ci` builds.
+pub(crate) fn directory(env: &Env) -> PathBuf {
+    env.target.join("ci/build")
+}
+
+/// While the values exist, cargo builds programs that count what they reach. It wraps the compiler
+/// for the workspace alone, so cargo knows these crates from those without counts, and both use the
+/// same dependencies. `cfg(coverage)` lets such a program write its profile at its end, which its
+/// sandbox would forbid.
 fn counting(env: &Env) -> anyhow::Result<Vec<PushEnv<'_>>> {
     let tool = LLVM_COV.get(env)?;
     let llvm = llvm(env)?;
-    let target = env.target.join("llvm-cov-target");
     let mut pushed: Vec<PushEnv<'_>> = LLVM
         .iter()
         .map(|(variable, name)| env.sh.push_env(variable, llvm.join(name)))
         .collect();
-    pushed.push(env.sh.push_env("CARGO_TARGET_DIR", target));
+    // `clean` would also remove what the developer has built in the usual directory.
+    pushed.push(env.sh.push_env("CARGO_TARGET_DIR", directory(env)));
     let variables = cmd!(env.sh, "{tool} llvm-cov show-env").quiet();
     for line in variables.ignore_stderr().read()?.lines() {
         if let Some((name, value)) = line.split_once('=') {
+            let name = match name {
+                "RUSTC_WRAPPER" => "RUSTC_WORKSPACE_WRAPPER",
+                other => other,
+            };
             pushed.push(env.sh.push_env(name, value.trim_matches('\'')));
         }
     }

@@ -8,11 +8,10 @@ xflags::xflags! {
     /// Run a task of this repository.
     cmd xtask {
         /// Run everything that a change must pass: setup, tidy, spell, workflows, deny, unused,
-        /// lint, the tests with coverage, a replay of the fuzz targets, the documentation, the
-        /// public interface, models, a short demo, the guest suite and the package. Steps run side
-        /// by side. The output of each step is printed when it ends; until then it is in target/ci.
-        /// Continues after a failure and prints a table at the end. A step is left out if its tool
-        /// is missing.
+        /// lint, the tests with coverage, the documentation, the public interface, models, a short
+        /// demo, the guest suite and the package. Steps run side by side. The output of each step
+        /// is printed when it ends; until then it is in target/ci. Continues after a failure and
+        /// prints a table at the end. A step is left out if its tool is missing.
         cmd ci {
             /// Count a step that was left out as failed.
             optional --strict
@@ -49,7 +48,7 @@ xflags::xflags! {
         /// Run the tests that make no system calls under Miri, which finds undefined behaviour.
         /// Needs a nightly compiler. Not part of ci.
         cmd miri {}
-        /// Run the tests of the published crates under a sanitizer. Needs a nightly compiler. Not
+        /// Run the tests of most published crates under a sanitizer. Needs a nightly compiler. Not
         /// part of ci.
         cmd sanitize {
             /// The sanitizer: address or thread.

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `fuzz`: runs the fuzz targets for some time. `replay` runs every input of the corpus once.
+//! `fuzz`: runs the fuzz targets for some time. The tests run every input of the corpus once.
 
 mod guided;
 
 use anyhow::ensure;
-use xshell::cmd;
+use xshell::{PushEnv, cmd};
 
 use crate::flags::Fuzz;
-use crate::programs::{self, PACKAGES};
 use crate::shell::Env;
 
 /// The default number of seconds for each target.
@@ -18,7 +17,7 @@ const PACKAGE: [&str; 4] = ["--package", "vsock-fuzz", "--release", "--locked"];
 
 /// Runs one target, or all targets in turn.
 pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
-    let _checked = env.checked();
+    let _checked = checked(env);
     let seconds = options.seconds.unwrap_or(SECONDS).to_string();
     let seed = options.seed.unwrap_or(1).to_string();
     if options.guided {
@@ -38,9 +37,18 @@ pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the tests of the targets: the corpus, and several thousand random inputs.
-pub(crate) fn replay(env: &Env) -> anyhow::Result<()> {
-    let _settings = programs::settings(env);
-    cmd!(env.sh, "cargo test --quiet {PACKAGES...} --test replay").run()?;
-    Ok(())
+/// While the values exist, release builds keep their assertions, and are not optimised as a whole,
+/// which would take longest.
+fn checked(env: &Env) -> [PushEnv<'_>; 5] {
+    let release = [
+        ("CODEGEN_UNITS", "16"),
+        ("DEBUG", "line-tables-only"),
+        ("DEBUG_ASSERTIONS", "true"),
+        ("LTO", "off"),
+        ("OVERFLOW_CHECKS", "true"),
+    ];
+    release.map(|(name, value)| {
+        env.sh
+            .push_env(format!("CARGO_PROFILE_RELEASE_{name}"), value)
+    })
 }

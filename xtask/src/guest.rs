@@ -97,8 +97,6 @@ fn suite(env: &Env, device: &str, skipped: &[&str]) -> anyhow::Result<()> {
 
 /// Starts the runner and the programs that `ci` has built.
 fn run_built(env: &Env, words: &[&str]) -> anyhow::Result<ExitCode> {
-    // The guest's own programs are built by the runner, which must find their parts built.
-    let _settings = programs::settings(env);
     let programs = programs::directory(env).into_os_string();
     let options = [OsString::from("--programs"), programs];
     let words = words.iter().map(OsString::from).chain(options);

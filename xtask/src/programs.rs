@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The optimised programs that `ci` runs: the demo, the guest suite with its
-//! device, and the fuzz targets. One build makes all of them, so that the crates and their
-//! dependencies are compiled once.
+//! The programs that `ci` runs: the guest suite with its device and the guest's own programs, and
+//! the demo.
+//!
+//! They are built as the tests are but without coverage, so both share the build of their
+//! dependencies, and the device has the sandbox that its users get.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,55 +13,55 @@ use std::process::{Command, ExitCode};
 use anyhow::ensure;
 use xshell::{PushEnv, cmd};
 
+use crate::cover;
 use crate::shell::Env;
 use crate::{foreground, guest};
 
-/// The features of a dependency depend on all packages of a build, so each step names the same
-/// packages.
-pub(crate) const PACKAGES: [&str; 10] = [
-    "--release",
-    "--locked",
+const HOST: [&str; 12] = [
     "--package",
     "vsock-guest",
     "--package",
     "vsock-vhost-user",
     "--package",
     "vsock-demo",
-    "--package",
-    "vsock-fuzz",
-];
-
-/// The programs, and the tests of the fuzz targets.
-const TARGETS: [&str; 8] = [
     "--bin",
     "vsock-guest",
     "--bin",
     "vsock-vhost-user",
     "--bin",
     "vsock-demo",
-    "--test",
-    "replay",
 ];
+/// The programs in the guest.
+const GUEST: [&str; 2] = ["guest-init", "guest-rpc"];
+/// Links a program statically, because the guest has no loader. The flags apply to the program
+/// alone, so the build of its dependencies is the common one.
+const STATIC: [&str; 4] = ["-C", "target-feature=+crt-static", "-C", "strip=symbols"];
 
-/// While the values exist, cargo builds as `ci` does: with assertions, and with few optimisations.
-pub(crate) fn settings(env: &Env) -> Vec<PushEnv<'_>> {
-    let mut pushed = Vec::from(env.checked());
-    // An emulated processor sets the pace of the guest suite, so building quickly matters more.
-    pushed.push(env.sh.push_env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"));
-    pushed.push(env.sh.push_env("CARGO_PROFILE_RELEASE_DEBUG", "none"));
-    pushed
+/// Builds all programs, and the guest's boot image.
+pub(crate) fn build(env: &Env) -> anyhow::Result<()> {
+    let directories = directories(env);
+    cmd!(env.sh, "cargo build --locked {HOST...}").run()?;
+    for program in GUEST {
+        let options = ["--locked", "--package", "vsock-guest", "--bin", program];
+        cmd!(env.sh, "cargo rustc {options...} -- {STATIC...}").run()?;
+    }
+    drop(directories);
+    guest::prepare(env)
 }
 
-/// Builds all programs and the guest's boot image.
-pub(crate) fn build(env: &Env) -> anyhow::Result<()> {
-    let _settings = settings(env);
-    cmd!(env.sh, "cargo build {PACKAGES...} {TARGETS...}").run()?;
-    guest::prepare(env)
+/// While the values exist, cargo shares the build directory of the tests, but puts the programs
+/// elsewhere: the tests have programs of the same names.
+fn directories(env: &Env) -> [PushEnv<'_>; 2] {
+    [
+        ("CARGO_BUILD_BUILD_DIR", cover::directory(env)),
+        ("CARGO_TARGET_DIR", env.target.join("ci/programs")),
+    ]
+    .map(|(name, path)| env.sh.push_env(name, path))
 }
 
 /// The directory of the programs.
 pub(crate) fn directory(env: &Env) -> PathBuf {
-    env.target.join("release")
+    env.target.join("ci/programs/debug")
 }
 
 /// Runs one of the programs that [`build`] has made, and returns its exit code.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
-use xshell::{PushEnv, Shell, cmd};
+use xshell::{Shell, cmd};
 
 use crate::foreground;
 
@@ -90,22 +90,6 @@ impl Env {
         );
         let mut command = Command::from(run.arg("--").args(words));
         foreground::run(command.current_dir(std::env::current_dir()?))
-    }
-
-    /// While the values exist, release builds keep their assertions and are not optimised as a
-    /// whole, which would take longest. Several commands share the build.
-    pub(crate) fn checked(&self) -> [PushEnv<'_>; 5] {
-        let release = [
-            ("CODEGEN_UNITS", "16"),
-            ("DEBUG", "line-tables-only"),
-            ("DEBUG_ASSERTIONS", "true"),
-            ("LTO", "off"),
-            ("OVERFLOW_CHECKS", "true"),
-        ];
-        release.map(|(name, value)| {
-            self.sh
-                .push_env(format!("CARGO_PROFILE_RELEASE_{name}"), value)
-        })
     }
 
     /// Returns the program's path if it is in a directory of `PATH`.
