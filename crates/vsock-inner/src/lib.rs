@@ -6,7 +6,8 @@
 //! connections to the guest through a [`VsockInnerConnector`], and accept connections from the
 //! guest through a [`VsockInnerListener`]. Both yield a [`VsockInnerStream`], a byte stream with
 //! the semantics of a socket. It makes no system call while both ends are busy, and can be polled
-//! when one of them waits.
+//! when one of them waits. The host components' ends start in blocking mode; the device's ends,
+//! which the backend returns, in non-blocking mode.
 //!
 //! ```
 //! use std::io::{Read, Write};

@@ -17,7 +17,7 @@ const QUICK_RUN: Duration = Duration::from_millis(15);
 
 /// Compare vsock-inner with sockets, pipes, channels and tokio's streams, in one run
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench")]
+#[command(bin_name = "cargo xtask bench")]
 pub(crate) struct Args {
     /// Run only cells whose name (workload/case/row) contains TEXT, and their references
     #[arg(long, value_name = "TEXT", default_value = "")]

@@ -29,7 +29,7 @@ use crate::way::Way;
 /// Send a file to an echo service and back: through the in-process transport, through a Unix socket
 /// pair, and to a simulated guest
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask demo", max_term_width = 100)]
+#[command(bin_name = "cargo xtask demo", max_term_width = 100)]
 struct Args {
     /// The file to send [default: 64 MiB of random bytes]
     file: Option<PathBuf>,

@@ -65,8 +65,10 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the guest suite
+    #[command(override_usage = "cargo xtask guest [OPTIONS] [FILTER]")]
     Suite(Suite),
     /// Send a file to an echo service in the guest and back
+    #[command(override_usage = "cargo xtask demo --guest [OPTIONS] [FILE]")]
     Demo {
         /// The file to send [default: 64 MiB of random bytes]
         file: Option<PathBuf>,
@@ -82,6 +84,7 @@ enum Command {
     /// Install vhost-device-vsock, with which the benchmarks compare our devices
     Peer,
     /// Compare our devices with vhost-device-vsock
+    #[command(override_usage = "cargo xtask bench --guest [OPTIONS] [FILTER]")]
     Bench {
         /// Run only the workloads whose names contain this text
         #[arg(default_value = "")]

@@ -10,7 +10,7 @@ use crate::row::{self, Row};
 /// Compare our devices with vhost-device-vsock, under a driver in this process that behaves like
 /// Linux's driver
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench --native")]
+#[command(bin_name = "cargo xtask bench --native")]
 pub(crate) struct Args {
     /// Run only rows whose name contains one of these texts, separated by commas
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]

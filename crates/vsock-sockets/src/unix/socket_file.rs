@@ -117,7 +117,11 @@ impl SocketFile {
             let message = "invalid socket path: expected 1 to 107 bytes that end in a file name";
             io::Error::new(ErrorKind::InvalidInput, message)
         })?;
-        let directory = open(fs::CWD, split.directory, OFlags::PATH)?;
+        let no_directory = "the directory does not exist; create it first";
+        let directory = match open(fs::CWD, split.directory, OFlags::PATH) {
+            Err(Errno::NOENT) => return Err(io::Error::new(ErrorKind::NotFound, no_directory)),
+            opened => opened?,
+        };
         let lock = Lock::take(&directory, Path::new("."), LOCK_TIMEOUT);
         if let Err(error) = &lock {
             log::warn!(
@@ -390,8 +394,8 @@ fn identity(stat: &Stat) -> Identity {
     (stat.st_dev, stat.st_ino)
 }
 
-fn in_use(message: &'static str) -> io::Error {
-    io::Error::new(ErrorKind::AddrInUse, message)
+fn in_use(found: &str) -> io::Error {
+    io::Error::new(ErrorKind::AddrInUse, format!("{found}; use another path"))
 }
 
 #[cfg(test)]
@@ -557,7 +561,7 @@ mod tests {
             let refused = bind(&path).unwrap_err();
             assert_eq!(
                 refused.to_string(),
-                "another process listens on this socket"
+                "another process listens on this socket; use another path"
             );
             drop(file);
         }

@@ -84,7 +84,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["guest", "many"])]
     config: Option<PathBuf>,
 
-    /// Check all options and files, report the first error, and exit without starting a device
+    /// Check all options and the --config file, report the first error, and exit without starting a
+    /// device
     #[arg(long)]
     pub(crate) check: bool,
 

@@ -53,19 +53,17 @@ pub(crate) fn run(options: &Generate) -> Result<(), GenerateError> {
     write(&options.share, DESCRIPTION, description.as_bytes())
 }
 
-/// Returns the man pages of the program and its subcommands, each with its name.
+/// Returns the man pages of the program and all its subcommands, each with its name.
 fn pages(command: &Command) -> Vec<(String, Vec<u8>)> {
-    let commands = iter::once(command).chain(command.get_subcommands());
-    commands
-        .map(|command| {
-            let name = command.get_display_name();
-            let name = name.unwrap_or_else(|| command.get_name()).to_owned();
-            let mut page = Vec::new();
-            let rendered = clap_mangen::Man::new(command.clone()).render(&mut page);
-            debug_assert!(rendered.is_ok(), "writing to memory cannot fail");
-            (name, page)
-        })
-        .collect()
+    let name = command
+        .get_display_name()
+        .unwrap_or_else(|| command.get_name());
+    let mut page = Vec::new();
+    let rendered = clap_mangen::Man::new(command.clone()).render(&mut page);
+    debug_assert!(rendered.is_ok(), "writing to memory cannot fail");
+    let own = (name.to_owned(), page);
+    let below = command.get_subcommands().flat_map(pages);
+    iter::once(own).chain(below).collect()
 }
 
 fn write(share: &Path, name: &str, bytes: &[u8]) -> Result<(), GenerateError> {
@@ -109,6 +107,20 @@ mod tests {
         assert_eq!(description["type"], "vsock");
         assert_eq!(description["binary"], "/opt/a \"b\"");
         assert!(description["description"].is_string());
+    }
+
+    #[test]
+    fn every_page_that_a_page_refers_to_is_written() {
+        let mut command = Args::command();
+        command.build();
+        let pages = pages(&command);
+        for (name, page) in &pages {
+            let page = String::from_utf8_lossy(page).replace('\\', "");
+            for other in page.lines().filter_map(|line| line.strip_suffix("(1)")) {
+                let written = pages.iter().any(|(name, _)| name == other);
+                assert!(written, "{name} refers to {other}");
+            }
+        }
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn metrics_match_the_traffic() {
         ("vsock_guest_queue_depth{guest=\"3\",queue=\"tx\"}", 0),
         ("vsock_chains_used_total{queue=\"rx\"}", 3),
         ("vsock_credit_stalls_total", 0),
+        ("vsock_watch_failures_total", 0),
     ] {
         assert_eq!(figure(&page, name), value, "{name}");
     }

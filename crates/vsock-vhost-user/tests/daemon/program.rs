@@ -279,7 +279,7 @@ fn t125_an_error_has_a_code_and_a_cause_and_leaves_no_file() {
         (
             &[&good, nowhere],
             1,
-            "/nowhere/u: No such file or directory",
+            "/nowhere/u: the directory does not exist; create it first",
         ),
     ] {
         let (ended, said) = run(args);

@@ -141,7 +141,7 @@ const GAUGES: [Metric; 6] = [
 ];
 
 /// Events in the lives of connections.
-const CONNECTIONS: [Metric; 6] = [
+const CONNECTIONS: [Metric; 7] = [
     counter(
         "connections_begun",
         "Connection attempts, including refused ones, by the side that made them",
@@ -175,6 +175,11 @@ const CONNECTIONS: [Metric; 6] = [
         |report, out| {
             out.add(report.connections.accept_failures);
         },
+    ),
+    counter(
+        "watch_failures",
+        "Streams that the kernel had no room to watch, and that were tried again",
+        |report, out| out.add(report.connections.watch_failures),
     ),
     counter(
         "credit_stalls",
