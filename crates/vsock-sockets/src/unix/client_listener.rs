@@ -226,6 +226,19 @@ mod tests {
     }
 
     #[test]
+    fn every_waiting_client_is_accepted_and_then_none_until_the_next() {
+        let (mut listener, first, _dir) = waiting(3);
+        for count in [first.len(), 1] {
+            for _ in 0..count {
+                listener.accept().unwrap();
+            }
+            let none = listener.accept().unwrap_err();
+            assert_eq!(none.kind(), ErrorKind::WouldBlock);
+            clients(listener.path(), 1);
+        }
+    }
+
+    #[test]
     fn one_call_refuses_a_limited_number_of_clients() {
         if !alone("client_listener::tests::one_call_refuses_a_limited_number_of_clients") {
             return;
