@@ -142,7 +142,7 @@ fn turn(shared: &Shared, fd: i32) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        failure_persistence: None,
+        failure_persistence: None, // every run has another interleaving: a failure does not repeat
         max_shrink_time: 10_000, // a case that hangs takes until its deadline
         ..ProptestConfig::default()
     })]

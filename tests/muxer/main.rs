@@ -12,8 +12,6 @@ mod machine;
 mod types;
 mod window;
 
-use std::env;
-
 use proptest::prelude::ProptestConfig;
 use vsock_muxer_harness::guest::{GuestConfig, SocketId};
 use vsock_muxer_harness::host::{HostBackend, HostEnd, StreamKind};
@@ -27,17 +25,11 @@ const WAYS: [(StreamKind, SimTrigger); 4] = [
     (StreamKind::Channel, SimTrigger::Level),
 ];
 
-/// Sets the cases of a property, unless `PROPTEST_CASES` is set.
-fn cases(cases: u32) -> ProptestConfig {
-    let cases = env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(cases);
+/// The settings of a property that runs `default` times, unless `PROPTEST_CASES` is set.
+fn cases(default: u32) -> ProptestConfig {
     ProptestConfig {
-        cases,
-        failure_persistence: None,
         max_shrink_iters: 20_000,
-        ..ProptestConfig::default()
+        ..vsock_properties::cases(default)
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! Random operations on a real connection and on a model of it.
 
-use proptest::prelude::{ProptestConfig, proptest};
+use proptest::proptest;
 use proptest::test_runner::TestCaseError;
 use vsock_compliance::PairSource;
 use vsock_inner::{Capacity, VsockInnerConfig};
@@ -19,16 +19,7 @@ fn drive(source: &dyn PairSource, steps: &[PairStep]) -> Result<(), TestCaseErro
     Ok(())
 }
 
-fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
-
     #[test]
     fn a_pair_of_three_bytes_behaves_like_the_model(list in steps(3, 120)) {
         drive(&Inner::holding(3), &list)?;

@@ -325,8 +325,8 @@ fn drive(source: &Inner, capacity: usize, there: &[EndAction], here: Vec<EndActi
 
 fn config() -> ProptestConfig {
     ProptestConfig {
+        // Every run has another interleaving, so a failure neither repeats nor shrinks far.
         failure_persistence: None,
-        // Every run has another interleaving, so a failure does not shrink far.
         max_shrink_iters: 100,
         ..ProptestConfig::default()
     }

@@ -170,9 +170,9 @@
 //! the same limits, for each [`PassFdBackend`]. The messages of captures have them for all captures
 //! of the process together, and the count is logged only with the next message of the kind.
 //!
-//! A logger that blocks also blocks the device that calls it. The program's logger does not: up to
-//! 256 KiB of messages wait for a thread that writes to standard error. It counts and reports
-//! messages that find no room, and the program waits at most 200 ms for it at the end.
+//! A logger that blocks also blocks the device that calls it. The program's logger does not:
+//! messages wait in a bounded buffer for a thread that writes to standard error. It counts and
+//! reports messages that find no room, and the program waits at most 200 ms for it at the end.
 //!
 //! # Threads
 //!

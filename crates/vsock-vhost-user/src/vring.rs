@@ -292,9 +292,10 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     use proptest::collection::vec;
-    use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+    use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::io::{Errno, read, write};
+    use vsock_properties::cases;
     use vsock_proto::GuestCid;
 
     use super::*;
@@ -545,7 +546,7 @@ mod tests {
 
     proptest! {
         // The kernel takes about 30 ms to release the asynchronous I/O context of each case.
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(cases(64))]
 
         #[test]
         fn t118_t122_in_any_order_the_last_kick_is_noticed_and_the_last_call_is_signalled(

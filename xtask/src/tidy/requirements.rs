@@ -3,17 +3,14 @@
 //! The numbered requirements of the protocol, and the tests that prove them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use super::tree::{Finding, Tree};
 
 /// The page that contains the table.
 const TABLE: &str = "docs/requirements.md";
-/// Returns the numbers that must have a row: requirements of the protocol, and requirements that
-/// follow from defects found in practice.
-const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=112;
-const FIELD: [u32; 17] = [
-    118, 119, 120, 122, 124, 125, 126, 127, 128, 129, 130, 131, 132, 133, 134, 135, 136,
-];
+/// The numbers that must have a row.
+const NUMBERS: RangeInclusive<u32> = 1..=136;
 /// The word that can replace the names of tests, followed by the reason why no defect is possible.
 const INSTEAD: &str = "construction: ";
 
@@ -37,6 +34,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         if rows.insert(number, ()).is_some() {
             findings.push(Finding::new(&place, format!("T{number} has two rows")));
         }
+        if !NUMBERS.contains(&number) {
+            let text = format!("T{number} is not within `NUMBERS` of tidy");
+            findings.push(Finding::new(&place, text));
+        }
         let complaints = complaints(number, shown_by, &tests);
         findings.extend(
             complaints
@@ -44,13 +45,9 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
                 .map(|text| Finding::new(&place, format!("T{number}: {text}"))),
         );
     }
-    let missing = numbers().filter(|number| !rows.contains_key(number));
+    let missing = NUMBERS.filter(|number| !rows.contains_key(number));
     findings.extend(missing.map(|number| Finding::new(TABLE, format!("T{number} has no row"))));
     findings
-}
-
-fn numbers() -> impl Iterator<Item = u32> {
-    PROTOCOL.chain(FIELD)
 }
 
 /// Returns the number of a row of the table, and its last column.
@@ -88,8 +85,12 @@ fn complaints(number: u32, shown_by: &str, tests: &BTreeSet<&str>) -> Vec<String
 mod tests {
     use super::*;
 
+    fn by_construction(number: u32) -> String {
+        format!("| T{number} | x | construction: x |\n")
+    }
+
     fn findings(rows: impl Fn(u32) -> String) -> Vec<String> {
-        let table: String = numbers().map(rows).collect();
+        let table: String = NUMBERS.map(rows).collect();
         let test = "#[test]\nfn t1_header() {}\n";
         let tree = Tree::new([(TABLE, table.as_str()), ("tests/a.rs", test)]);
         check(&tree)
@@ -103,7 +104,7 @@ mod tests {
         let good = findings(|n| match n {
             1 => "| T1 | x | `t1_header` |\n".to_owned(),
             2 => "| T2 | x | construction: no lock |\n".to_owned(),
-            n => format!("| T{n} | x | construction: x |\n"),
+            n => by_construction(n),
         });
         assert_eq!(good, [""; 0]);
     }
@@ -115,7 +116,7 @@ mod tests {
             2 => "| T2 | x | |\n".to_owned(),
             3 => String::new(),
             4 => "| T4 | x | `t1_header` |\n".to_owned(),
-            n => format!("| T{n} | x | construction: x |\n"),
+            n => by_construction(n),
         });
         let want = [
             "T1: there is no test `t1_gone`",
@@ -128,9 +129,16 @@ mod tests {
 
     #[test]
     fn a_number_with_two_rows_is_found() {
-        let bad = findings(|n| {
-            format!("| T{n} | x | construction: x |\n").repeat(if n == 9 { 2 } else { 1 })
-        });
+        let bad = findings(|n| by_construction(n).repeat(if n == 9 { 2 } else { 1 }));
         assert_eq!(bad, ["T9 has two rows"]);
+    }
+
+    #[test]
+    fn a_number_beyond_the_last_is_found() {
+        let bad = findings(|n| match n {
+            136 => by_construction(136) + &by_construction(137),
+            n => by_construction(n),
+        });
+        assert_eq!(bad, ["T137 is not within `NUMBERS` of tidy"]);
     }
 }

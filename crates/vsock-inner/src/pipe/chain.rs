@@ -2,10 +2,10 @@
 
 //! The blocks that a direction owns.
 //!
-//! The writer goes round a ring of blocks. When it needs a block, it reuses the oldest one if the
-//! ring is long enough and the reader has finished with that block. Otherwise it takes one from the
-//! [pool](super::pool). The positions tell it, so the reader need not notify it. After the reader
-//! has drained the queue, it returns the blocks that a drained direction may not keep.
+//! The writer uses its blocks in a cycle. When it needs a block, it reuses the oldest one if the
+//! cycle is long enough and the reader has finished with that block. Otherwise it takes one from
+//! the [pool](super::pool). The positions tell it, so the reader need not notify it. After the
+//! reader has drained the queue, it returns the blocks that a drained direction may not keep.
 //!
 //! The writer takes the lock once for each block, or once for a write that needs several. The
 //! reader only tries to lock: if the writer holds the lock, the queue is about to be filled again.
@@ -77,7 +77,7 @@ impl Chain {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The right to keep a ring of blocks while the queue is drained.
+    /// The right to keep a cycle of blocks while the queue is drained.
     pub(super) fn lease(&self) -> Option<Lease> {
         self.pool.lease()
     }
@@ -123,9 +123,9 @@ impl Chain {
         let most = blocks.saturating_add(2);
         self.pool.fill(most);
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let bound = Pool::WARM.max(Pool::RING + 1);
+        let bound = Pool::WARM.max(Pool::CYCLE + 1);
         let more = most
-            .clamp(Pool::RING + 1, bound)
+            .clamp(Pool::CYCLE + 1, bound)
             .saturating_sub(blocks.len());
         blocks.reserve(more);
     }
@@ -156,10 +156,10 @@ impl<L: Fn() -> Position> Extension<'_, L> {
         block
     }
 
-    /// Takes the oldest block out, if the ring is long enough and the reader has finished with it.
+    /// Takes the oldest block out, if the cycle is long enough and the reader has finished with it.
     fn oldest(&mut self) -> Option<NonNull<Block>> {
         let oldest = *self.blocks.front()?;
-        if self.blocks.len() <= Pool::RING {
+        if self.blocks.len() <= Pool::CYCLE {
             return None;
         }
         if !oldest.is_past(*self.head) {

@@ -45,9 +45,9 @@ pub(crate) struct Consumer {
     look: Spinner,
     /// Polls for more before the descriptor's owner goes back to its poll.
     ahead: Spinner,
-    /// While this side is busy, the writer's ring of blocks may be kept even when the queue is
+    /// While this side is busy, the writer's cycle of blocks may be kept even when the queue is
     /// drained.
-    ring: Option<Lease>,
+    lease: Option<Lease>,
 }
 
 // SAFETY: this side accesses the block under the rules of the pipe, on whichever thread it is.
@@ -66,7 +66,7 @@ impl Consumer {
             at: Block::BYTES,
             look: Spinner::among_many(spin_budget.min(LOOK)),
             ahead: Spinner::among_many(spin_budget.min(LOOK)),
-            ring: None,
+            lease: None,
         }
     }
 
@@ -266,19 +266,19 @@ impl Consumer {
         self.pipe.space.publish(bytes);
         if self.head == self.tail {
             if self.pipe.chain.len() > KEPT_WHEN_DRAINED {
-                self.keep_a_ring();
+                self.keep_a_cycle();
             }
             self.settle();
         }
     }
 
     #[cold]
-    fn keep_a_ring(&mut self) {
-        if self.ring.is_none() {
-            self.ring = self.pipe.chain.lease();
+    fn keep_a_cycle(&mut self) {
+        if self.lease.is_none() {
+            self.lease = self.pipe.chain.lease();
         }
-        let keep = match self.ring {
-            Some(_) => Pool::RING + 1,
+        let keep = match self.lease {
+            Some(_) => Pool::CYCLE + 1,
             None => KEPT_WHEN_DRAINED,
         };
         self.pipe.chain.release(keep, self.head);
@@ -286,7 +286,7 @@ impl Consumer {
 
     /// Returns the blocks that only a busy reader may keep: nothing more is available for now.
     pub(crate) fn rest(&mut self) {
-        self.ring = None;
+        self.lease = None;
         self.pipe.chain.release(KEPT_WHEN_DRAINED, self.head);
     }
 

@@ -18,7 +18,7 @@ use crate::sync::Stores;
 
 /// Shorter pieces always use ordinary stores, because streaming stores end with a wait for memory.
 const LEAST: usize = 4096;
-/// Long copies before the first comparison: one [ring](super::pool::Pool::RING), after which the
+/// Long copies before the first comparison: one [cycle](super::pool::Pool::CYCLE), after which the
 /// reader has had every block.
 const FIRST: u32 = 16;
 /// Long copies between two comparisons. One copy of each comparison uses the slower kind, so if

@@ -8,7 +8,7 @@
 //! blocks, 8 MiB in total. Blocks in excess of that are cold: their pages have been returned to the
 //! kernel, and only the addresses are kept.
 //!
-//! While its reader is busy, a direction may keep a [ring](Pool::RING) of blocks. It holds a
+//! While its reader is busy, a direction may keep a [cycle](Pool::CYCLE) of blocks. It holds a
 //! [`Lease`] for them, which counts towards the pool.
 
 use std::collections::VecDeque;
@@ -32,11 +32,11 @@ struct Blocks {
     warm: VecDeque<NonNull<Block>>,
     /// Blocks without pages.
     cold: Vec<NonNull<Block>>,
-    /// The number of rings on lease.
+    /// The number of cycles on lease.
     leased: usize,
 }
 
-/// The right of a drained direction to keep a ring of blocks.
+/// The right of a drained direction to keep a cycle of blocks.
 #[derive(Debug)]
 pub(super) struct Lease(&'static Pool);
 
@@ -58,9 +58,9 @@ impl Pool {
     /// The number of blocks that a pool keeps warm: 1 MiB.
     pub(super) const WARM: usize = if cfg!(all(test, loom)) { 0 } else { 64 };
 
-    /// The number of blocks in a ring: 256 KiB. Writing to memory that another processor has just
+    /// The number of blocks in a cycle: 256 KiB. Writing to memory that another processor has just
     /// read can take twice as long as writing to memory that it read some time ago.
-    pub(super) const RING: usize = if cfg!(all(test, loom)) { 1 } else { 16 };
+    pub(super) const CYCLE: usize = if cfg!(all(test, loom)) { 1 } else { 16 };
 
     /// Returns the pool for a new direction.
     pub(super) fn next() -> &'static Self {
@@ -108,10 +108,10 @@ impl Pool {
         }
     }
 
-    /// Lets a direction keep a ring of blocks, if the pool has room for it.
+    /// Lets a direction keep a cycle of blocks, if the pool has room for it.
     pub(super) fn lease(&'static self) -> Option<Lease> {
         let mut pool = self.lock();
-        let granted = cfg!(all(test, loom)) || pool.room() >= Self::RING;
+        let granted = cfg!(all(test, loom)) || pool.room() >= Self::CYCLE;
         granted.then(|| {
             pool.leased += 1;
             Lease(self)
@@ -131,10 +131,10 @@ impl Blocks {
     };
 
     /// Takes the block that has been unused longest, but a cold one while the blocks of the caller
-    /// and the warm ones are fewer than a ring.
+    /// and the warm ones are fewer than a cycle.
     fn take(&mut self, others: usize) -> NonNull<Block> {
         loop {
-            let block = if self.warm.len() + others < Pool::RING {
+            let block = if self.warm.len() + others < Pool::CYCLE {
                 self.cold.pop().or_else(|| self.warm.pop_front())
             } else {
                 self.warm.pop_front().or_else(|| self.cold.pop())
@@ -148,7 +148,7 @@ impl Blocks {
 
     /// How many more blocks can be warm.
     fn room(&self) -> usize {
-        Pool::WARM.saturating_sub(self.warm.len() + self.leased * Pool::RING)
+        Pool::WARM.saturating_sub(self.warm.len() + self.leased * Pool::CYCLE)
     }
 
     /// Grows to the full size in one step, so that it grows only once.

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use vsock_properties::cases;
 use vsock_proto::{
     Body, Confirmation, Credit, Ending, HostAction, Interest, MessageFlags, Packet, Phase,
     ShutdownFlags, SocketType,
@@ -375,9 +376,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(
-        std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000)
-    ))]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn a_connection_keeps_its_promises(

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
+use proptest::prelude::{Strategy, any, prop_assert, prop_oneof, proptest};
 use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
 use vsock_muxer_harness::guest::{GuestConfig, GuestRead, SocketId, SocketState};
+use vsock_properties::cases;
 use vsock_proto::{Config, ShutdownFlags, SocketType};
 use vsock_siblings::{Capacity, Siblings, VsockInnerConfig};
 
@@ -275,11 +276,7 @@ impl Life {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 96,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn bytes_between_guests_match_the_model(

@@ -277,6 +277,7 @@ mod tests {
     use proptest::test_runner::TestRunner;
     use tempfile::TempDir;
     use vsock_compliance::poll::{Deadline, wait_until};
+    use vsock_properties::cases;
 
     use super::*;
 
@@ -402,7 +403,10 @@ mod tests {
     #[test]
     fn t125_names_overlap_if_they_have_a_file_in_common() {
         let dir = directories();
-        let mut runner = TestRunner::new(ProptestConfig::with_cases(1000));
+        let mut runner = TestRunner::new(ProptestConfig {
+            source_file: Some(file!()), // says where a failure is kept
+            ..cases(1000)
+        });
         let both = |(one, other): (Name, Name)| {
             // Two ways for a guest to reach the same sockets do not overlap.
             let reached = one.each_port && other.each_port;

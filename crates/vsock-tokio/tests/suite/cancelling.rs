@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, Strategy, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio::select;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
+use vsock_properties::cases;
 use vsock_tokio::{AsyncStream, OwnedReadHalf, OwnedWriteHalf};
 
 use crate::guest::{GUEST, Guest};
@@ -28,14 +29,6 @@ fn attempts(most: usize) -> impl Strategy<Value = Vec<Attempt>> {
         list.push((most, 50));
         list
     })
-}
-
-fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        cases: 64,
-        ..ProptestConfig::default()
-    }
 }
 
 /// The result of a future before the task has yielded `yields` times; `None` if it was dropped.
@@ -100,7 +93,7 @@ fn carry(
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn dropped_reads_and_writes_neither_lose_nor_repeat_bytes(

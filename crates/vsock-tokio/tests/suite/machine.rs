@@ -9,7 +9,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 
-use proptest::prelude::{ProptestConfig, proptest};
+use proptest::proptest;
 use proptest::test_runner::TestCaseError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinHandle, spawn, yield_now};
@@ -213,16 +213,7 @@ fn drive(capacity: usize, steps: &[PairStep]) -> Result<(), TestCaseError> {
     }))
 }
 
-fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
-
     #[test]
     fn tasks_with_a_capacity_of_three_bytes_follow_the_model(list in steps(3, 100)) {
         drive(3, &list)?;

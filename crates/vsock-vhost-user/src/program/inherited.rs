@@ -8,15 +8,13 @@
 //! supported.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getpeername, getsockname};
+use rustix::net::sockopt::{socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType, getpeername};
 use thiserror::Error;
 use vsock_vhost_user::NamedListener;
 
@@ -86,19 +84,13 @@ impl Socket {
         let socket = passed_fd::take(number);
         let socket = socket.map_err(|error| InheritedError::Failed(number, error))?;
         let socket = socket.ok_or(InheritedError::NotOpen(number))?;
-        let is_stream = socket_domain(&socket) == Ok(AddressFamily::UNIX)
-            && socket_type(&socket) == Ok(SocketType::STREAM);
-        if is_stream && socket_acceptconn(&socket) == Ok(true) {
-            let address = getsockname(&socket).map(SocketAddrUnix::try_from);
-            let address = address.ok().and_then(Result::ok);
-            let path = address
-                .as_ref()
-                .and_then(SocketAddrUnix::path_bytes)
-                .map(|path| PathBuf::from(OsStr::from_bytes(path)));
+        if let Some((SocketType::STREAM, path)) = passed_fd::listener(&socket) {
             // A descriptor is not a directory, so no other socket can have this path.
             let nowhere = || PathBuf::from(format!("/proc/self/fd/{number}/socket"));
             return Ok(Self::Listening(socket, path.unwrap_or_else(nowhere)));
         }
+        let is_stream = socket_domain(&socket) == Ok(AddressFamily::UNIX)
+            && socket_type(&socket) == Ok(SocketType::STREAM);
         if !is_stream || getpeername(&socket).is_err() {
             return Err(InheritedError::NoSocket(number));
         }

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Taking ownership of descriptors that were passed to the program by number.
+//! Descriptors that were passed to the program by number.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::sockopt::{socket_acceptconn, socket_type};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketType, getsockname,
+    recvmsg,
+};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 /// Takes the descriptor with this number and marks it close-on-exec. Returns `None` if it is not
@@ -42,6 +49,17 @@ pub(crate) fn take(number: RawFd) -> io::Result<Option<OwnedFd>> {
         nix::unistd::close(number)?;
     }
     Ok(passed)
+}
+
+/// Returns the type of a listening Unix socket, and its path if it has one in the file system.
+/// Returns `None` if the descriptor is anything else.
+pub(crate) fn listener(fd: &OwnedFd) -> Option<(SocketType, Option<PathBuf>)> {
+    if socket_acceptconn(fd) != Ok(true) {
+        return None;
+    }
+    let address = SocketAddrUnix::try_from(getsockname(fd).ok()?).ok()?;
+    let path = address.path_bytes().map(OsStr::from_bytes);
+    Some((socket_type(fd).ok()?, path.map(PathBuf::from)))
 }
 
 #[cfg(test)]

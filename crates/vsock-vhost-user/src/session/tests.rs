@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof, proptest};
+use proptest::prelude::{Just, Strategy, prop_oneof, proptest};
+use vsock_properties::cases;
 
 use super::*;
 
@@ -286,7 +287,7 @@ struct Truth {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn connections_continue_only_with_their_driver_in_any_order(steps in vec(step(), 1..40)) {

@@ -18,7 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, any, proptest};
+use proptest::prelude::{any, proptest};
 use rustix::fs::SealFlags;
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
@@ -28,6 +28,7 @@ use vmm_sys_util::eventfd::EventFd;
 use vsock_compliance::pattern::Pattern;
 use vsock_compliance::poll::Deadline;
 use vsock_driver::Descriptor;
+use vsock_properties::cases;
 use vsock_proto::{Header, Op};
 use vsock_vhost_user::SealedMemory;
 
@@ -377,7 +378,7 @@ fn t123_a_guest_that_streams_is_migrated_by_replacements_of_the_log() {
 const PLACES: Range<u64> = STRIDE / 2..STRIDE - 9000;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases(24))]
 
     /// With any chains, each page that has changed is marked, and no page that belongs to no queue.
     #[test]

@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 use vm_memory::bitmap::{AtomicBitmap, BS, Bitmap};
 use vm_memory::guest_memory::GuestMemorySliceIterator;
@@ -23,6 +23,7 @@ use vmm_sys_util::tempfile::TempFile;
 use vsock_backend_api::VsockStream;
 use vsock_driver::{Descriptor, Memory, filled};
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
+use vsock_properties::cases;
 use vsock_proto::{Header, Op};
 use vsock_virtio::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, QueueName, VsockDevice};
 
@@ -347,7 +348,7 @@ fn t123_headers_payload_events_and_rings_are_marked() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn t123_every_byte_that_the_device_writes_is_marked(

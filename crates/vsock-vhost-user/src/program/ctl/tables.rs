@@ -49,7 +49,7 @@ pub(super) fn connections(listing: &Listing) -> String {
 }
 
 /// Returns the sort key of a connection: the guest's CID and the connection's number.
-fn order(connection: &Connection) -> (u64, u64) {
+pub(super) fn order(connection: &Connection) -> (u64, u64) {
     let name = connection.id.parse::<ConnectionName>();
     (connection.guest.cid, name.map_or(0, |name| name.id.into()))
 }

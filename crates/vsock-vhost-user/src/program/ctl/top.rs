@@ -15,7 +15,7 @@ use super::client::Client;
 use super::error::CtlError;
 use super::output::print;
 use super::requests::connections;
-use super::tables::{amount, silent, table, text};
+use super::tables::{amount, order, silent, table, text};
 use crate::program::control::{Connection, Listing};
 use crate::program::counted::counted;
 
@@ -149,7 +149,7 @@ fn rate(bytes: u64, before: u64, since: Option<Duration>) -> u64 {
 /// Formats one view: a line with totals, and the `rows` busiest connections.
 fn view(listing: &Listing, rates: &[Rate], rows: usize) -> String {
     let mut busiest: Vec<_> = listing.connections.iter().zip(rates).collect();
-    busiest.sort_by_key(|(connection, rate)| (Reverse(rate.sum()), connection.id.clone()));
+    busiest.sort_by_key(|(connection, rate)| (Reverse(rate.sum()), order(connection)));
     let sum = |of: fn(&Rate) -> u64| amount(rates.iter().map(of).fold(0, u64::saturating_add));
     let mut view = format!(
         "{}, {} bytes/s to the host, {} bytes/s to guests\n",
@@ -245,6 +245,14 @@ mod tests {
             assert!(shown.lines().count() < lines, "{lines}: {shown}");
             assert!(shown.lines().all(|line| line.len() <= 40), "{shown}");
         }
+    }
+
+    #[test]
+    fn equally_busy_connections_are_ordered_by_number() {
+        let listing = listing(&[("3-10", 0, 0), ("3-9", 0, 0), ("3-8", 0, 0)]);
+        let shown = view(&listing, &[Rate::default(); 3], 3);
+        let ids: Vec<_> = shown.lines().skip(2).map(|line| &line[..4]).collect();
+        assert_eq!(ids, ["3-8 ", "3-9 ", "3-10"], "{shown}");
     }
 
     #[test]

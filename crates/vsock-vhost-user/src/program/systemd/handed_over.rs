@@ -8,16 +8,13 @@
 //! because all sockets of a `.socket` unit have the same name.
 
 use std::env;
-use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use rustix::net::sockopt::{socket_acceptconn, socket_type};
-use rustix::net::{SocketAddrUnix, SocketType, getsockname};
+use rustix::net::SocketType;
 use thiserror::Error;
 use vsock_vhost_user::SocketNames;
 
@@ -167,15 +164,12 @@ impl HandedOver {
 
 impl Socket {
     fn new(fd: OwnedFd, name: String) -> Result<Self, HandedOverError> {
-        let listens = socket_acceptconn(&fd) == Ok(true);
-        let address = getsockname(&fd).map(SocketAddrUnix::try_from);
-        let (Ok(socket_type), Ok(Ok(address)), true) = (socket_type(&fd), address, listens) else {
+        let Some((socket_type, path)) = passed_fd::listener(&fd) else {
             return Err(HandedOverError::NoListener { name });
         };
-        let path = address.path_bytes();
         Ok(Self {
             name,
-            path: path.map(|path| OsStr::from_bytes(path).into()),
+            path,
             socket_type,
             fd,
         })
