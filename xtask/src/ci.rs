@@ -70,16 +70,16 @@ const STEPS: &[Step] = &[
     step("deny", Load::Light, &["setup"], checks::deny),
     step("crates", Load::Light, &["setup"], publish::contents),
     step("unused", Load::Light, &["setup"], checks::unused),
-    step("programs", Load::Processor, &["setup"], programs::build),
-    step("tests", Load::Processor, &["programs"], checks::build_tests),
+    step("programs", Load::Build, &["setup"], programs::build),
+    step("tests", Load::Build, &["programs"], checks::build_tests),
     step("guest", Load::Timed, &["programs"], guest::on_our_program),
     step("test", Load::Timed, &["tests"], checks::test_and_cover),
     step("in-process", Load::Timed, &["programs"], guest::in_process),
     step("demo", Load::Timed, &["programs"], demo::short),
     step("package", Load::Timed, &["programs"], package::in_ci),
-    step("model", Load::Processor, &["setup"], model::with_defaults),
-    step("lint", Load::Processor, &["setup"], checks::lint),
-    step("doc", Load::Processor, &["lint"], api::check),
+    step("model", Load::Spare, &["setup"], model::with_defaults),
+    step("lint", Load::Spare, &["setup"], checks::lint),
+    step("doc", Load::Spare, &["lint"], api::check),
 ];
 
 /// What `ci` does not run.
@@ -234,16 +234,12 @@ impl Launcher {
     }
 }
 
-/// Returns this program with a step's name. A step that only computes gets a low priority.
+/// Returns this program with a step's name.
 fn command(program: &Path, name: &str, load: Load, log: &Path) -> anyhow::Result<Command> {
-    let mut command = match load {
-        Load::Processor => {
-            let mut nice = Command::new("nice");
-            nice.args(["-n", "10"]).arg(program);
-            nice
-        }
-        Load::Light | Load::Timed => Command::new(program),
-    };
+    let mut command = Command::new("nice");
+    command
+        .args(["-n", &load.niceness().to_string()])
+        .arg(program);
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     command
         .args(["ci", "--step", name])

@@ -3,20 +3,42 @@
 //! Decides which steps run side by side.
 //!
 //! A step declares the load that it puts on the machine and the steps that must end before it
-//! starts. Steps whose tests have deadlines mostly wait, so two of them run at the same time. A
-//! step that only computes uses the rest of the processor, at a low priority. While no timed step
-//! runs, two computing steps do: cargo starts a job for each core, but sometimes all jobs wait for
-//! the linker or for one crate.
+//! starts. Steps whose tests have deadlines mostly wait, so two of them run at the same time. What
+//! they wait for is built next to them, at a lower priority. A step for which no other waits gets
+//! what the others leave: also during a build, because sometimes all of cargo's jobs wait for the
+//! linker or for one crate.
 
 /// The load that a step puts on the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Load {
     /// Almost none: the step can run alongside any others.
     Light,
-    /// Every core, for as long as the step runs. It gives way to a timed step.
-    Processor,
+    /// Every core, to build what timed steps run.
+    Build,
+    /// Every core, but no step waits for this one.
+    Spare,
     /// The step's tests have deadlines, so they need a processor in time.
     Timed,
+}
+
+impl Load {
+    /// Returns the maximum number of steps with this load that run at the same time.
+    fn slots(self) -> usize {
+        match self {
+            Self::Light => usize::MAX,
+            Self::Build | Self::Spare => 1,
+            Self::Timed => 2,
+        }
+    }
+
+    /// Returns how much a step gives way to others: an argument of `nice`.
+    pub(super) fn niceness(self) -> u8 {
+        match self {
+            Self::Light | Self::Timed => 0,
+            Self::Build => 10,
+            Self::Spare => 19,
+        }
+    }
 }
 
 /// The properties of a step that the plan needs.
@@ -36,9 +58,6 @@ enum State {
     Runs,
     Ended,
 }
-
-/// The maximum number of steps of one load that run at the same time.
-const SLOTS: usize = 2;
 
 /// The steps and the state of each.
 #[derive(Debug)]
@@ -76,12 +95,7 @@ impl<'a, S: Step> Plan<'a, S> {
             let find = self.steps.iter().position(|other| other.name() == *name);
             find.is_none_or(|other| self.states[other] == State::Ended)
         };
-        let timed = self.running(Load::Timed);
-        let fits = match step.load() {
-            Load::Light => true,
-            Load::Timed => timed < SLOTS,
-            Load::Processor => self.running(Load::Processor) < SLOTS - timed.min(1),
-        };
+        let fits = self.running(step.load()) < step.load().slots();
         fits && step.after().iter().all(ended)
     }
 
@@ -137,54 +151,40 @@ mod tests {
     }
 
     #[test]
-    fn two_steps_that_share_the_processor_run_at_the_same_time() {
-        let steps = ["a", "b", "c"].map(|name| Example(name, Load::Processor, &[]));
-        let mut plan = Plan::new(&steps);
-        assert_eq!(started(&mut plan), ["a", "b"]);
-        plan.end(1);
-        assert_eq!(started(&mut plan), ["c"]);
-    }
-
-    #[test]
-    fn one_step_fills_the_processor_next_to_two_that_need_time() {
+    fn one_build_and_one_step_in_its_gaps_run_next_to_two_timed_steps() {
         let steps = [
-            Example("work", Load::Processor, &[]),
-            Example("more", Load::Processor, &[]),
+            Example("spare", Load::Spare, &[]),
+            Example("later", Load::Spare, &[]),
+            Example("build", Load::Build, &[]),
+            Example("next", Load::Build, &[]),
             Example("x", Load::Timed, &[]),
             Example("y", Load::Timed, &[]),
             Example("z", Load::Timed, &[]),
         ];
         let mut plan = Plan::new(&steps);
-        assert_eq!(started(&mut plan), ["x", "y", "work"]);
-        plan.end(0);
-        assert_eq!(started(&mut plan), ["more"]);
-        plan.end(2);
+        assert_eq!(started(&mut plan), ["x", "y", "spare", "build"]);
+        plan.end(5);
         assert_eq!(started(&mut plan), ["z"]);
+        plan.end(0);
+        assert_eq!(started(&mut plan), ["later"]);
+        plan.end(2);
+        assert_eq!(started(&mut plan), ["next"]);
     }
 
     #[test]
-    fn a_step_that_needs_time_does_not_wait_for_the_processor() {
-        let steps = [
-            Example("a", Load::Processor, &[]),
-            Example("b", Load::Processor, &[]),
-            Example("c", Load::Light, &[]),
-            Example("d", Load::Timed, &["c"]),
-            Example("e", Load::Processor, &[]),
-        ];
-        let mut plan = Plan::new(&steps);
-        assert_eq!(started(&mut plan), ["a", "b", "c"]);
-        plan.end(2);
-        assert_eq!(started(&mut plan), ["d"]);
-        plan.end(0);
-        assert_eq!(started(&mut plan), [""; 0]);
-        plan.end(1);
-        assert_eq!(started(&mut plan), ["e"]);
+    fn a_spare_step_gives_way_to_all_others() {
+        let loads = [Load::Light, Load::Build, Load::Timed];
+        assert!(
+            loads
+                .iter()
+                .all(|load| load.niceness() < Load::Spare.niceness())
+        );
     }
 
     #[test]
     fn a_light_step_starts_next_to_any_others() {
         let steps = [
-            Example("a", Load::Processor, &[]),
+            Example("a", Load::Build, &[]),
             Example("b", Load::Timed, &[]),
             Example("c", Load::Light, &[]),
         ];
