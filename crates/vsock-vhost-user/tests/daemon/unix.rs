@@ -94,7 +94,7 @@ fn a_path_that_cannot_be_listened_on_is_named_with_the_reason() {
         let text = refused.to_string();
         let named = text.strip_prefix(&format!("{path}: "));
         assert!(
-            named.is_some_and(|why| why.contains("No such file")),
+            named.is_some_and(|why| why.contains("the directory does not exist; create it first")),
             "{text}"
         );
     }
