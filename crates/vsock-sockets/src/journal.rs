@@ -71,8 +71,10 @@ impl Journal {
         match left_out {
             Some(0) => self.log(line, words),
             Some(count) => {
-                let left_out = format_args!("{words} ({count} more like this were left out)");
-                self.log(line, left_out);
+                self.log(
+                    line,
+                    format_args!("{words} ({count} more like this were left out)"),
+                );
             }
             None if is_due_earlier => (self.wake)(),
             None => {}
@@ -113,8 +115,10 @@ impl Journal {
         // Without the lock: the process's logger may block.
         if let Some((line, count)) = owed {
             let text = line.text;
-            let report = format_args!("{count} lines like \"{text}\" were left out");
-            self.log(line, report);
+            self.log(
+                line,
+                format_args!("{count} lines like \"{text}\" were left out"),
+            );
         }
         owed.is_some()
     }
