@@ -4,6 +4,7 @@
 
 use std::io;
 
+use nix::sys::socket::{Backlog, listen};
 use tokio_stream::StreamExt;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
 
@@ -27,6 +28,9 @@ impl Transport for Vsock {
     fn listen(&self, port: u32) -> io::Result<Incoming> {
         let Self(wake) = *self;
         let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port))?;
+        // `bind` asks for 128. A storm of clients leaves more connections for a slow guest to
+        // accept.
+        listen(&listener, Backlog::new(1024)?)?;
         let streams = listener.incoming();
         Ok(Box::pin(streams.map(move |stream| {
             stream.map(|stream| connection(wake, stream, true))
