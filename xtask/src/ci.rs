@@ -86,7 +86,7 @@ const STEPS: &[Step] = &[
 const NIGHTLY: &str = "\
 Not run here, but every night by the workflow `deep`: slow guest tests on the second device, tests
 with Debian's programs, other kernels, Linux's own tests, drop-in, memcheck, Miri, sanitizers,
-deeper models, more cases of most properties, guided fuzzing, single features, minimal versions,
+deeper models, more cases of every property, guided fuzzing, single features, minimal versions,
 packages built as their users build them, and advisories. The workflow `ci` also runs msrv.";
 
 /// The exit code of a step whose tool is missing, as in automake.

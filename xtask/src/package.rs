@@ -40,13 +40,17 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     require()?;
     let options = ["--release", "--locked", "--package", NAME, "--bin", NAME];
     cmd!(env.sh, "cargo build {options...}").run()?;
-    in_ci(env)
+    pack_and_try(env, &env.target.join("release").join(NAME))
 }
 
 /// The same for `ci`, of the program that the guest suite uses.
 pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
     require()?;
-    let package = pack(env, &programs::directory(env).join(NAME))?;
+    pack_and_try(env, &programs::directory(env).join(NAME))
+}
+
+fn pack_and_try(env: &Env, built: &Path) -> anyhow::Result<()> {
+    let package = pack(env, built)?;
     let tried = trial::run(env, &package);
     if tried.is_err() {
         // So that it is not mistaken for a working one.
