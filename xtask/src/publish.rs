@@ -40,7 +40,7 @@ pub(crate) fn contents(env: &Env) -> anyhow::Result<()> {
         findings.extend(check(&files).map(|finding| format!("{name}: {finding}")));
     }
     findings.iter().for_each(|finding| println!("{finding}"));
-    ensure!(findings.is_empty(), "{} findings", findings.len());
+    ensure!(findings.is_empty(), "findings: {}", findings.len());
     println!(
         "{} packages contain the required files and no unwanted ones",
         crates.len()

@@ -52,7 +52,7 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
             count += 1;
         }
     }
-    ensure!(count == 0, "{count} findings");
+    ensure!(count == 0, "findings: {count}");
     println!(
         "{} files, {} rules: no findings",
         tree.files.len(),

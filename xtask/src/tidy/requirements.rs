@@ -45,6 +45,12 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
                 .map(|text| Finding::new(&place, format!("T{number}: {text}"))),
         );
     }
+    let beyond = tests.iter().filter_map(|name| Some((name, number(name)?)));
+    let beyond = beyond.filter(|(_, number)| !NUMBERS.contains(number));
+    findings.extend(beyond.map(|(name, number)| {
+        let text = format!("T{number} of the test `{name}` is not within `NUMBERS` of tidy");
+        Finding::new(TABLE, text)
+    }));
     let missing = NUMBERS.filter(|number| !rows.contains_key(number));
     findings.extend(missing.map(|number| Finding::new(TABLE, format!("T{number} has no row"))));
     findings
@@ -63,6 +69,12 @@ fn row(line: &str) -> Option<(u32, &str)> {
 fn function(code: &str) -> Option<&str> {
     let (_, rest) = code.split_once("fn ")?;
     rest.split_once('(').map(|(name, _)| name)
+}
+
+/// Returns the number with which the name of a test begins.
+fn number(name: &str) -> Option<u32> {
+    let (number, _) = name.strip_prefix('t')?.split_once('_')?;
+    number.parse().ok()
 }
 
 /// Returns the errors in the last column.
@@ -131,6 +143,18 @@ mod tests {
     fn a_number_with_two_rows_is_found() {
         let bad = findings(|n| by_construction(n).repeat(if n == 9 { 2 } else { 1 }));
         assert_eq!(bad, ["T9 has two rows"]);
+    }
+
+    #[test]
+    fn a_test_of_a_number_beyond_the_last_is_found() {
+        let table: String = NUMBERS.map(by_construction).collect();
+        let test = "#[test]\nfn t137_new() {}\nfn t9_old() {}\nfn t_x() {}\n";
+        let tree = Tree::new([(TABLE, table.as_str()), ("tests/a.rs", test)]);
+        let text: Vec<_> = check(&tree).into_iter().map(|found| found.text).collect();
+        assert_eq!(
+            text,
+            ["T137 of the test `t137_new` is not within `NUMBERS` of tidy"]
+        );
     }
 
     #[test]
