@@ -19,7 +19,12 @@ const RUNNER: &str =
 const CASES: &str = "16";
 
 /// Tests in which a thread waits in `close`: valgrind lets no other thread run meanwhile.
-const WITHOUT_SLOW_CLOSES: &[&str] = &["--skip=does_not_block", "--skip=close_blocks"];
+const WITHOUT_SLOW_CLOSES: &[&str] = &[
+    "--skip=does_not_block",
+    "--skip=close_blocks",
+    "--skip=while_too_many_wait",
+    "--skip=use_up_no_descriptors",
+];
 
 /// Packages, the options that select their test programs, and the filters of the tests.
 const RUNS: &[(&str, &[&str], &[&str])] = &[

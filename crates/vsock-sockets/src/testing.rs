@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! Helpers that the tests of several modules share.
+//!
+//! No unit test of this crate may start a program. Until its `exec`, the new process would hold
+//! copies of the descriptors of all other tests, many of which check that a drop closes a socket
+//! immediately. A test that changes the whole process is an integration test, such as
+//! `tests/descriptors.rs`.
 
 use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};

@@ -403,6 +403,7 @@ mod tests {
 
     use rustix::event::{EventfdFlags, eventfd};
     use vm_memory::{Bytes, GuestAddress};
+    use vsock_compliance::poll::Stopwatch;
     use vsock_driver::logged;
     use vsock_muxer::Muxer;
     use vsock_proto::{Config, GuestCid};
@@ -552,12 +553,16 @@ mod tests {
         let mut worker = worker(journal, event_loop);
         let mut events = worker.events();
         // The first event is the journal's wake-up, after which the worker sets the timer. The
-        // second one is the timer.
-        for _ in 0..2 {
-            assert_eq!(step(&mut worker, &mut events, GENEROUS), 1);
+        // second one is the timer. On a busy machine, there can be fewer or more.
+        let watch = Stopwatch::start();
+        let mut told = Vec::new();
+        while told.is_empty() && watch.elapsed() < GENEROUS {
+            step(&mut worker, &mut events, GENEROUS);
+            told = logged();
         }
+        assert!(watch.elapsed() < GENEROUS, "the timer was not set");
         assert_eq!(
-            logged(),
+            told,
             ["WARN guest 3: 90 lines like \"a line\" were left out"]
         );
     }

@@ -11,7 +11,7 @@ use super::guarded_socket::GuardedSocket;
 
 /// The maximum number of clients that one call refuses for lack of descriptors before it yields to
 /// other streams. The next call refuses the rest.
-pub(super) const REFUSALS: usize = 64;
+const REFUSALS: usize = 64;
 
 /// A listening socket for host processes that connect to the guest. It never blocks.
 #[derive(Debug)]

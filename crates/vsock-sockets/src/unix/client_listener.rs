@@ -165,108 +165,28 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{ErrorKind, Read};
-    use std::os::fd::AsRawFd;
+    use std::io::ErrorKind;
     use std::os::unix::net::UnixStream;
 
-    use rustix::io::{Errno, dup};
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use tempfile::TempDir;
-    use vsock_compliance::poll::Stopwatch;
 
     use super::*;
-    use crate::unix::acceptor::REFUSALS;
-    use crate::unix::guarded_socket::tests::{SOON, age, alone, pass_lingering};
-
-    /// Lowers the limit on descriptors so that the process cannot open any. Returns the old limit.
-    fn use_up(listener: &ClientListener) -> Rlimit {
-        let limit = getrlimit(Resource::Nofile);
-        let next = u64::try_from(dup(listener).unwrap().as_raw_fd()).unwrap();
-        let current = Some(next);
-        set(Rlimit { current, ..limit });
-        limit
-    }
-
-    fn set(limit: Rlimit) {
-        setrlimit(Resource::Nofile, limit).unwrap();
-    }
-
-    fn clients(path: &Path, count: usize) -> Vec<UnixStream> {
-        (0..count)
-            .map(|_| {
-                let client = UnixStream::connect(path).unwrap();
-                client.set_nonblocking(true).unwrap();
-                client
-            })
-            .collect()
-    }
-
-    fn refused(clients: &[UnixStream]) -> usize {
-        let waits = |mut client: &UnixStream| match client.read(&mut [0]) {
-            Ok(end) => end == 1,
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
-        };
-        clients.iter().filter(|client| !waits(client)).count()
-    }
-
-    /// A listener, its waiting clients, and its directory.
-    fn waiting(count: usize) -> (ClientListener, Vec<UnixStream>, TempDir) {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("vm");
-        let source = Source::Bind(SocketAccess::default());
-        let listener = ClientListener::open(&path, source, SocketType::STREAM, &path).unwrap();
-        (listener, clients(&path, count), dir)
-    }
-
-    #[track_caller]
-    fn assert_refuses(listener: &mut ClientListener, clients: &[UnixStream], expected: usize) {
-        let error = listener.accept().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
-        assert_eq!(refused(clients), expected);
-    }
 
     #[test]
     fn every_waiting_client_is_accepted_and_then_none_until_the_next() {
-        let (mut listener, first, _dir) = waiting(3);
-        for count in [first.len(), 1] {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("vm");
+        let source = Source::Bind(SocketAccess::default());
+        let mut listener = ClientListener::open(&path, source, SocketType::STREAM, &path).unwrap();
+        for count in [3, 1] {
+            let _clients: Vec<_> = (0..count)
+                .map(|_| UnixStream::connect(listener.path()).unwrap())
+                .collect();
             for _ in 0..count {
                 listener.accept().unwrap();
             }
             let none = listener.accept().unwrap_err();
             assert_eq!(none.kind(), ErrorKind::WouldBlock);
-            clients(listener.path(), 1);
         }
-    }
-
-    #[test]
-    fn one_call_refuses_a_limited_number_of_clients() {
-        if !alone("client_listener::tests::one_call_refuses_a_limited_number_of_clients") {
-            return;
-        }
-        let (mut listener, clients, _dir) = waiting(REFUSALS + 2);
-        let limit = use_up(&listener);
-        for expected in [REFUSALS, REFUSALS + 2] {
-            assert_refuses(&mut listener, &clients, expected);
-        }
-        set(limit);
-        let _client = UnixStream::connect(listener.path()).unwrap();
-        listener.accept().unwrap();
-    }
-
-    #[test]
-    fn t124_refusing_a_client_that_sent_a_file_does_not_block() {
-        if !alone("client_listener::tests::t124_refusing_a_client_that_sent_a_file_does_not_block")
-        {
-            return;
-        }
-        age();
-        let (mut listener, clients, _dir) = waiting(1);
-        let peer = pass_lingering(&clients[0], b"x");
-        let limit = use_up(&listener);
-        let started = Stopwatch::start();
-        assert_refuses(&mut listener, &clients, 1);
-        assert!(started.elapsed() < SOON);
-        set(limit);
-        drop(peer);
     }
 }

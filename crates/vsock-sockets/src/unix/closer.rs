@@ -30,30 +30,42 @@ pub(super) const MANY: usize = 256;
 /// existing connections can still be added.
 pub(super) const MOST: usize = 1024;
 
-static CLOSER: Closer = Closer::new();
+/// Returns the closer of this process.
+#[cfg(not(test))]
+fn closer() -> &'static Closer {
+    static CLOSER: Closer = Closer::new();
+    &CLOSER
+}
+
+/// Returns the closer of this thread: a test can fill its queue without an effect on other tests.
+#[cfg(test)]
+fn closer() -> &'static Closer {
+    tests::closer()
+}
 
 /// Closes a file on the closer thread, after the files that already wait.
 pub(crate) fn close(file: OwnedFd) {
-    if let Some(error) = CLOSER.close(file, start) {
+    let closer = closer();
+    if let Some(error) = closer.close(file, || start(closer)) {
         log::debug!("cannot start the thread that closes files, so they stay open: {error}");
     }
 }
 
 /// Returns whether too many files wait to receive another one.
 pub(crate) fn is_busy() -> bool {
-    CLOSER.state().waiting.len() >= MANY
+    closer().state().waiting.len() >= MANY
 }
 
 /// Returns `NOBUFS` if too many files and sockets wait for another connection to be made.
 pub(super) fn check_room() -> Result<(), Errno> {
-    if CLOSER.state().waiting.len() >= MOST {
+    if closer().state().waiting.len() >= MOST {
         return Err(Errno::NOBUFS);
     }
     Ok(())
 }
 
-fn start() -> io::Result<()> {
-    thread().spawn(|| CLOSER.run()).map(|_detached| ())
+fn start(closer: &'static Closer) -> io::Result<()> {
+    thread().spawn(|| closer.run()).map(|_detached| ())
 }
 
 fn thread() -> thread::Builder {
@@ -77,7 +89,7 @@ fn thread() -> thread::Builder {
 /// - The error of `begin`; the thread does not run then.
 /// - Any other error comes from the operating system.
 pub fn start_closer(begin: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-    CLOSER.start(begin, |run| thread().spawn(run).map(|_detached| ()))
+    closer().start(begin, |run| thread().spawn(run).map(|_detached| ()))
 }
 
 struct Closer {
@@ -178,6 +190,13 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    pub(super) fn closer() -> &'static Closer {
+        thread_local! {
+            static CLOSER: &'static Closer = Box::leak(Box::new(Closer::new()));
+        }
+        CLOSER.with(|closer| *closer)
+    }
 
     #[test]
     fn a_file_is_closed_soon() {

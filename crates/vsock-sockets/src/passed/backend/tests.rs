@@ -19,7 +19,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use tempfile::TempDir;
-use vsock_compliance::poll::{Deadline, PollInterest, Stopwatch, pace, wait_ready, wait_until};
+use vsock_compliance::poll::{
+    Deadline, PollInterest, Stopwatch, is_writable, pace, wait_ready, wait_until,
+};
 
 use super::*;
 use crate::testing::{assert_endings, tcp};

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::cell::Cell;
-use std::env;
 use std::io::{IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, socketpair};
@@ -30,7 +28,7 @@ pub(super) fn is_old() -> bool {
 }
 
 /// Makes this thread simulate a kernel that cannot refuse files.
-pub(in crate::unix) fn age() {
+fn age() {
     OLD.set(true);
 }
 
@@ -41,28 +39,10 @@ fn kernel() -> (u32, u32) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
-/// Runs a test in a separate process, because it uses up resources that all tests share. Returns
-/// `true` in that process, and `false` in the first one after the test has passed there.
-pub(in crate::unix) fn alone(test: &str) -> bool {
-    const MARK: &str = "VSOCK_TEST_ALONE";
-    if env::var_os(MARK).is_some() {
-        return true;
-    }
-    let name = format!("unix::{test}");
-    let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", &name])
-        .env(MARK, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("1 passed"), "{name}: {said}");
-    false
-}
-
 /// How long a close blocks if the peer does not read.
 const LINGER: Duration = Duration::from_secs(30);
 /// A call that does not block takes less than this, even on the slowest machine.
-pub(in crate::unix) const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(5);
 
 /// Returns a socket whose close blocks until its peer, which is also returned, is dropped.
 fn lingering() -> (TcpStream, TcpStream) {
@@ -86,7 +66,7 @@ fn pass(socket: &impl AsFd, bytes: &[u8], file: &impl AsFd, how: SendFlags) -> R
 
 /// Sends bytes together with a socket whose close blocks, and keeps no other descriptor of that
 /// socket. Returns its peer.
-pub(in crate::unix) fn pass_lingering(socket: &impl AsFd, bytes: &[u8]) -> TcpStream {
+fn pass_lingering(socket: &impl AsFd, bytes: &[u8]) -> TcpStream {
     let (file, peer) = lingering();
     pass(socket, bytes, &file, SendFlags::empty()).unwrap();
     peer
@@ -247,9 +227,6 @@ fn t124_a_file_with_an_out_of_band_byte_does_not_block() {
 
 #[test]
 fn t124_no_more_files_are_received_while_too_many_wait() {
-    if !alone("guarded_socket::tests::t124_no_more_files_are_received_while_too_many_wait") {
-        return;
-    }
     age();
     let (mut near, far) = streams();
     let _peer = pass_lingering(&far, b"x");
@@ -281,10 +258,8 @@ fn t124_no_more_files_are_received_while_too_many_wait() {
 
 #[test]
 fn t124_connections_with_unread_files_use_up_no_descriptors() {
-    if !alone("guarded_socket::tests::t124_connections_with_unread_files_use_up_no_descriptors") {
-        return;
-    }
     age();
+    // More than the usual limit are needed. A higher limit has no effect on other tests.
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;
     setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();

@@ -89,6 +89,8 @@ impl Manager {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Shutdown;
+
     use tempfile::TempDir;
     use vsock_driver::logged;
 
@@ -133,7 +135,8 @@ mod tests {
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         let manager = Manager::connect(path.as_os_str()).unwrap();
-        drop(socket);
+        // A drop could take effect later: a program that another test starts has a copy at first.
+        socket.shutdown(Shutdown::Both).unwrap();
         logged();
         for _ in 0..40 {
             manager.status("busy");
