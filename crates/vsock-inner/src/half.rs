@@ -2,7 +2,7 @@
 
 //! What the reading and the writing half of an end have in common.
 //!
-//! A half knows its connection, how it waits, and whether its drop is a close or a reset.
+//! A half holds its connection, how it waits, and whether its drop is a close or a reset.
 
 use std::fmt;
 use std::io::IoSlice;

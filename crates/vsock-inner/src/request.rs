@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The requested guest port of a connection, which the device end knows out of band.
+//! The requested guest port of a connection, which the device end learns out of band.
 //!
 //! The pipe contains the command line as well. It makes the descriptor readable, and a device that
 //! is unaware of this interface reads it as usual. If a device takes the port out of band, the line

@@ -24,7 +24,7 @@
 //!   deadline.
 //! - This crate depends on the traits of `vsock-backend-api` and the interface of `vsock-muxer`,
 //!   and on no transport.
-//! - A simulation depends only on its operations: on no clock, thread or address.
+//! - A simulation depends only on its operations, not on a clock, thread or address.
 
 #![forbid(unsafe_code)]
 

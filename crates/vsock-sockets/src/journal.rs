@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A log whose messages are limited, for all that others can repeat. `vsock-vhost-user` shares this
-//! module. It is not part of the public API.
+//! A log that limits every message that others can repeat. `vsock-vhost-user` shares this module.
+//! It is not part of the public API.
 
 mod rate_limit;
 

@@ -108,7 +108,7 @@
 //!
 //! `--help` describes all options, and `program.md` how to start each VMM, connect, and operate the
 //! program; `control.md` describes its metrics. Both pages are in `docs` of the repository, and in
-//! `/usr/share/doc/vsock-vhost-user` of the Debian package. An embedder has most of the program's
+//! `/usr/share/doc/vsock-vhost-user` of the Debian package. The library has most of the program's
 //! options too:
 //!
 //! | option | in the library |
@@ -167,8 +167,8 @@
 //! of the kind, or separately if none follows within ten seconds of its turn, or when the device is
 //! dropped. A suppressed message is not formatted, and a message that the logger does not want is
 //! not counted. Of the crates that the library uses, only `vsock_sockets` logs. Its messages have
-//! the same limits, for each [`PassFdBackend`]. The messages of captures have them for all captures
-//! of the process together, and the count is logged only with the next message of the kind.
+//! the same limits, for each [`PassFdBackend`]. All captures of the process share the limits of
+//! their messages, and the count is logged only with the next message of the kind.
 //!
 //! A logger that blocks also blocks the device that calls it. The program's logger does not:
 //! messages wait in a bounded buffer for a thread that writes to standard error. It counts and

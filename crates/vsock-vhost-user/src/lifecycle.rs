@@ -132,7 +132,7 @@ impl Lifecycle {
                 say!(
                     self.journal,
                     Error,
-                    "the queues are broken, the driver must reset the device: {fault}"
+                    "the queues are broken; the driver must reset the device: {fault}"
                 );
                 None
             }

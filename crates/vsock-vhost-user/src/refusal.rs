@@ -15,9 +15,9 @@ use crate::session::QUEUES;
 pub(crate) enum Refusal {
     #[error("there is no queue {0}: expected one of {QUEUES}, counted from 0")]
     NoQueue(u32),
-    #[error("{0} entries: expected a power of two up to {1}, the longest queue")]
+    #[error("invalid queue size {0}: expected a power of two up to {1}")]
     Size(u32, u16),
-    #[error("{0} is too large for a queue index: expected at most 65535")]
+    #[error("invalid queue base {0}: expected at most 65535")]
     Base(u32),
     #[error("the features {0:#x} were not offered: expected a subset of the offered ones")]
     Features(u64),

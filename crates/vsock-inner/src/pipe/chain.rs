@@ -4,8 +4,9 @@
 //!
 //! The writer uses its blocks in a cycle. When it needs a block, it reuses the oldest one if the
 //! cycle is long enough and the reader has finished with that block. Otherwise it takes one from
-//! the [pool](super::pool). The positions tell it, so the reader need not notify it. After the
-//! reader has drained the queue, it returns the blocks that a drained direction may not keep.
+//! the [pool](super::pool). The positions show whether the reader has, so it need not notify the
+//! writer. After the reader has drained the queue, it returns the blocks that a drained direction
+//! may not keep.
 //!
 //! The writer takes the lock once for each block, or once for a write that needs several. The
 //! reader only tries to lock: if the writer holds the lock, the queue is about to be filled again.

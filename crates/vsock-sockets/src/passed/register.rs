@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The register of passed descriptors. It limits their number, and lets the two sides of each one,
-//! the device's stream and the pump, tell each other what a socket pair cannot: that the connection
-//! was aborted, or that the descriptor failed.
+//! the device's stream and the pump, tell each other what a socket pair cannot convey: that the
+//! connection was aborted, or that the descriptor failed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};

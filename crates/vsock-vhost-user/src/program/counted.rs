@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Numbers of things in messages.
+//! Numbers with their nouns, for messages.
 
 use std::fmt::Display;
 

@@ -15,8 +15,9 @@ use crate::program::control::ConnectionName;
 pub(crate) struct ControlArgs {
     /// The path of a Unix socket on which to serve metrics and control requests over HTTP.
     ///
-    /// Only this user can connect. Requests: GET /metrics (OpenMetrics), GET /connections (JSON),
-    /// DELETE /connections/ID, POST /capture and DELETE /capture. The ctl command sends them.
+    /// Only this user and root can connect. Requests: GET /metrics (OpenMetrics), GET /connections
+    /// (JSON), DELETE /connections/ID, POST /capture and DELETE /capture. The ctl command sends
+    /// them.
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }

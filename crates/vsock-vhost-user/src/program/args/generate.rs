@@ -9,8 +9,8 @@ use clap::Args as ClapArgs;
 /// Write man pages, shell completions and QEMU's description file to a directory such as
 /// /usr/share.
 ///
-/// The completions are for bash, fish and zsh. From the description file, management software for
-/// QEMU learns that the program is installed.
+/// The completions are for bash, fish and zsh. Management software for QEMU finds the program
+/// through the description file.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct Generate {
     /// The path at which the program will be installed, for the description file
