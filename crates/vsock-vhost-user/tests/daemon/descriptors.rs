@@ -17,6 +17,7 @@ use vsock_compliance::fd::duplicate;
 use vsock_compliance::poll::{Deadline, PollInterest, is_readable, pace, wait_ready};
 use vsock_proto::Op;
 
+use crate::closing::close;
 use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::vmm::{RX, TX};
@@ -236,7 +237,7 @@ fn t118_a_kick_descriptor_at_its_end_uses_no_processor_time() {
     for index in [RX, TX] {
         assert!(guest.vmm.set_kick(index, &reader));
     }
-    drop(writer);
+    close([writer]);
     let thread = format!("vsock-{}", host.cid);
     let before = cpu("self", Some(&thread));
     assert!(before > Duration::ZERO, "the thread has another name");

@@ -15,6 +15,7 @@ use vsock_compliance::poll::Deadline;
 use vsock_proto::Op;
 use vsock_vhost_user::{VhostUserError, VhostUserVsockBuilder};
 
+use crate::closing::close;
 use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::vmm::{FEATURES, PACKED, TX};
@@ -200,7 +201,7 @@ fn refused(socket: &Path) -> ErrorKind {
 fn t99_a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    drop(UnixListener::bind(&socket).unwrap());
+    close([UnixListener::bind(&socket).unwrap()]);
     let device = VhostUserVsockBuilder::new(129, &socket).spawn().unwrap();
     assert_eq!(refused(&socket), ErrorKind::AddrInUse);
     device.stop().unwrap();
