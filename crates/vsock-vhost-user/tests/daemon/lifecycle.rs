@@ -17,7 +17,7 @@ use vsock_vhost_user::{VhostUserError, VhostUserVsockBuilder};
 
 use crate::closing::close;
 use crate::guest::{GENEROUS, Guest};
-use crate::host::Host;
+use crate::host::{Host, next_cid};
 use crate::vmm::{FEATURES, PACKED, TX};
 
 #[test]
@@ -191,7 +191,7 @@ fn queue_sizes_are_powers_of_two() {
 
 /// Returns why a device cannot listen on this path.
 fn refused(socket: &Path) -> ErrorKind {
-    match VhostUserVsockBuilder::new(130, socket).spawn() {
+    match VhostUserVsockBuilder::new(next_cid(), socket).spawn() {
         Err(VhostUserError::Socket { source, .. }) => source.kind(),
         other => panic!("{other:?}"),
     }
