@@ -273,7 +273,8 @@ fn lingering() -> (TcpStream, TcpStream) {
     (near, far)
 }
 
-/// Lets the device close a file that is slow to close; it is closed when this is dropped.
+/// Lets the device close a file that is slow to close; it is closed when this is dropped. The
+/// caller must run [`alone`]: a copy in a program that another test starts would be the last one.
 pub(crate) fn block_requests(vmm: &Vmm) -> TcpStream {
     let (near, far) = lingering();
     let request = [&header(FrontendReq::SET_VRING_ERR, 0, 8)[..], &[0; 8]].concat();
