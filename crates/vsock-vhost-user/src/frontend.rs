@@ -6,10 +6,8 @@
 //! memory. So this module does none of that while the worker is locked.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, fstat};
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     FrontendReq, VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags,
@@ -23,6 +21,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 use crate::journal::say;
 use crate::memory::{MAX_REGIONS, Memory};
 use crate::migration::Migration;
+use crate::received_file::{close_on_exec, is_eventfd, is_kick};
 use crate::refusal::Refusal;
 use crate::session::QUEUES;
 use crate::shared::Shared;
@@ -129,24 +128,6 @@ fn queue(index: impl Into<u32>) -> Result<QueueIndex, Refusal> {
     QueueIndex::new(index).ok_or(Refusal::NoQueue(index))
 }
 
-/// Whether a file can be a kick: an eventfd or a pipe, of which the kernel alone decides whether it
-/// is readable. A socket could contain the front-end's own end of its connection, and keep that
-/// open when the front-end has gone.
-fn is_kick(file: &File) -> bool {
-    let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    file_type == Ok(FileType::Fifo) || is_eventfd(file)
-}
-
-fn is_eventfd(file: &File) -> bool {
-    let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    // An eventfd has no file type. Some files that can refer to any other file, such as an epoll
-    // instance, have none either. Without /proc, this function cannot tell them apart.
-    file_type == Ok(FileType::Unknown) && {
-        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        std::fs::read_link(link).map_or(true, |name| name.ends_with("anon_inode:[eventfd]"))
-    }
-}
-
 /// Defines the handlers of requests that belong to features that are not offered.
 macro_rules! not_offered {
     ($($name:ident($($part:ty),*) -> $answer:ty;)+) => {$(
@@ -204,6 +185,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         _postcopy_listening: Option<bool>,
     ) -> Answer<Option<Vec<VhostUserMemoryRegionBase>>> {
         let (sealed, log) = (self.shared.offer.sealed_memory, self.migration.log());
+        close_on_exec(&files);
         let memory = Memory::map(table, files, sealed, log).map_err(Refusal::Memory)?;
         self.use_memory(memory)?;
         Ok(None)
@@ -220,6 +202,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         _postcopy_listening: Option<bool>,
     ) -> Answer<Option<VhostUserMemoryRegionBase>> {
         let (sealed, log) = (self.shared.offer.sealed_memory, self.migration.log());
+        close_on_exec([&file]);
         let memory = self.memory.with(region, file, sealed, log);
         self.use_memory(memory.map_err(Refusal::Memory)?)?;
         Ok(None)
@@ -241,6 +224,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Answer<()> {
+        close_on_exec([&file]);
         let part = Part {
             offset: log.mmap_offset,
             len: log.mmap_size,
@@ -297,6 +281,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_kick(&mut self, index: u8, kick: Option<File>) -> Answer<()> {
         let queue = queue(index)?;
+        close_on_exec(&kick);
         // An unfit file is dropped at the end, without the worker's lock: closing it can block.
         let (kick, unfit) = match kick {
             Some(file) if !is_kick(&file) => (None, Some(file)),
@@ -316,6 +301,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_call(&mut self, index: u8, call: Option<File>) -> Answer<()> {
         let queue = queue(index)?;
+        close_on_exec(&call);
         let (call, unfit) = match call {
             Some(file) if !is_eventfd(&file) => (None, Some(file)),
             call => (call, None),

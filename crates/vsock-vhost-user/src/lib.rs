@@ -193,7 +193,8 @@
 //! - No call waits for a guest, a front-end or a host process while bytes could move.
 //! - A stop takes at most two seconds, regardless of what the threads are doing.
 //! - A thread that moves bytes never closes a descriptor that a host process has passed.
-//! - Every descriptor is close-on-exec, and is closed with the object that it belongs to.
+//! - Every descriptor is close-on-exec, and is closed with the object that it belongs to. One that
+//!   a front-end passes becomes close-on-exec immediately after it was received.
 //! - A process removes a socket file only if it created that file and the file has not been
 //!   replaced.
 
@@ -219,6 +220,7 @@ mod log_fd;
 mod memory;
 mod migration;
 mod panics;
+mod received_file;
 mod refusal;
 mod served;
 mod session;

@@ -3,6 +3,7 @@
 //! The command `connect`, which connects standard input and output to a guest.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::{Header, Op};
 
+use crate::closing::close;
 use crate::descriptors::{cpu, file_pipe};
 use crate::guest::{GENEROUS, Guest, Socket};
 use crate::program::{PROGRAM, Program};
@@ -281,7 +283,7 @@ fn it_dies_of_sigpipe_if_its_reader_leaves() {
         output,
         input,
     } = connect;
-    drop(output);
+    close([output]);
     guest.write(&socket, b"unread");
     wait_until(Deadline::after(GENEROUS), || {
         child.try_wait().unwrap().is_some()
@@ -355,7 +357,8 @@ fn if_the_wait_ends_during_an_attempt_an_earlier_refusal_is_reported() {
     let command = command.arg("connect").arg(&path).args(["5", "--wait=1s"]);
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
     // The first attempt is refused. The later ones wait in the backlog of the listener.
-    drop(listener.accept().unwrap());
+    let (refused, _) = listener.accept().unwrap();
+    refused.shutdown(Shutdown::Both).unwrap();
     let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(3), "{said}");

@@ -2,7 +2,8 @@
 
 //! Front-ends that change, keep, fill and empty the descriptors for kicks and calls.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -11,15 +12,19 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::fs::{OFlags, SealFlags, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
+use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
+use vhost::{VhostBackend, VhostUserDirtyLogRegion, VhostUserMemoryRegionInfo};
 use vsock_compliance::fd::duplicate;
 use vsock_compliance::poll::{Deadline, PollInterest, is_readable, pace, wait_ready};
 use vsock_proto::Op;
 
+use crate::closing::close;
 use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
-use crate::vmm::{RX, TX};
+use crate::program::Program;
+use crate::vmm::{MEMORY, RX, TX, Vmm, shared_file};
 
 /// Makes an eventfd block its writers: the counter is full, and the file is in blocking mode.
 pub(crate) fn fill(eventfd: &File) {
@@ -200,11 +205,11 @@ fn t118_a_kick_that_cannot_be_polled_leaves_the_queue_without_one() {
 
 /// Returns the processor time of the threads of a process with this name, or of all its threads.
 pub(crate) fn cpu(process: &str, name: Option<&str>) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let of = |task: std::io::Result<std::fs::DirEntry>| {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of = |task: std::io::Result<fs::DirEntry>| {
         let task = task.ok()?.path();
-        let comm = std::fs::read_to_string(task.join("comm")).ok()?;
-        let stat = std::fs::read_to_string(task.join("schedstat")).ok()?;
+        let comm = fs::read_to_string(task.join("comm")).ok()?;
+        let stat = fs::read_to_string(task.join("schedstat")).ok()?;
         let nanos: u64 = stat.split(' ').next()?.parse().ok()?;
         let is_it = name.is_none_or(|name| comm.trim() == name);
         is_it.then(|| Duration::from_nanos(nanos))
@@ -236,7 +241,7 @@ fn t118_a_kick_descriptor_at_its_end_uses_no_processor_time() {
     for index in [RX, TX] {
         assert!(guest.vmm.set_kick(index, &reader));
     }
-    drop(writer);
+    close([writer]);
     let thread = format!("vsock-{}", host.cid);
     let before = cpu("self", Some(&thread));
     assert!(before > Duration::ZERO, "the thread has another name");
@@ -246,4 +251,52 @@ fn t118_a_kick_descriptor_at_its_end_uses_no_processor_time() {
     let kick = duplicate(guest.vmm.rings[TX].kick.as_raw_fd()).unwrap();
     assert!(guest.vmm.set_kick(TX, &kick));
     host.assert_serves(&mut guest, 2);
+}
+
+/// The numbers of a program's descriptors, and whether each is closed on `exec`.
+fn close_on_exec(program: &Program) -> BTreeMap<String, bool> {
+    const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+    let of = |info: fs::DirEntry| {
+        let text = fs::read_to_string(info.path()).ok()?;
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
+        let number = info.file_name().into_string().unwrap();
+        Some((number, flags & CLOSE_ON_EXEC != 0))
+    };
+    let infos = fs::read_dir(program.proc("fdinfo")).unwrap();
+    infos.filter_map(|info| of(info.unwrap())).collect()
+}
+
+#[test]
+fn every_descriptor_that_a_front_end_passes_is_close_on_exec() {
+    let program = Program::start(&[]);
+    let mut vmm = Vmm::connect(&program.socket(3));
+    // The start is complete. The program may have inherited descriptors from this process.
+    let before = close_on_exec(&program);
+    vmm.agree_on_more(
+        VhostUserProtocolFeatures::LOG_SHMFD | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS,
+    );
+    let mut guest = Guest::boot_in(vmm, 3);
+    let frontend = &mut guest.vmm.frontend;
+    let file = shared_file(MEMORY, SealFlags::empty());
+    let log = VhostUserDirtyLogRegion {
+        mmap_size: MEMORY,
+        mmap_offset: 0,
+        mmap_handle: file.as_raw_fd(),
+    };
+    frontend.set_log_base(0, Some(log)).unwrap();
+    let added = VhostUserMemoryRegionInfo {
+        guest_phys_addr: 1 << 32,
+        memory_size: MEMORY,
+        userspace_addr: 1 << 46,
+        mmap_offset: 0,
+        mmap_handle: file.as_raw_fd(),
+    };
+    frontend.add_mem_region(&added).unwrap();
+    guest.assert_refused();
+    let mut passed = close_on_exec(&program);
+    passed.retain(|number, _| !before.contains_key(number));
+    // The memory, the kicks and calls of two queues, the log and the region.
+    assert_eq!(passed.len(), 7, "{passed:?}");
+    assert!(passed.values().all(|is| *is), "{passed:?}");
 }

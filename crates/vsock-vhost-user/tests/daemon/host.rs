@@ -32,7 +32,8 @@ pub(crate) struct Host {
     pub(crate) dir: TempDir,
 }
 
-fn next_cid() -> u64 {
+/// Returns a CID that no other test uses. Each belongs to only one device of a process.
+pub(crate) fn next_cid() -> u64 {
     static CID: AtomicU64 = AtomicU64::new(0x1234_0000);
     // ORDER: Relaxed; partner: none, each call only needs a different number.
     CID.fetch_add(1, Ordering::Relaxed)

@@ -15,8 +15,9 @@ use vsock_compliance::poll::Deadline;
 use vsock_proto::Op;
 use vsock_vhost_user::{VhostUserError, VhostUserVsockBuilder};
 
+use crate::closing::close;
 use crate::guest::{GENEROUS, Guest};
-use crate::host::Host;
+use crate::host::{Host, next_cid};
 use crate::vmm::{FEATURES, PACKED, TX};
 
 #[test]
@@ -190,7 +191,7 @@ fn queue_sizes_are_powers_of_two() {
 
 /// Returns why a device cannot listen on this path.
 fn refused(socket: &Path) -> ErrorKind {
-    match VhostUserVsockBuilder::new(130, socket).spawn() {
+    match VhostUserVsockBuilder::new(next_cid(), socket).spawn() {
         Err(VhostUserError::Socket { source, .. }) => source.kind(),
         other => panic!("{other:?}"),
     }
@@ -200,7 +201,7 @@ fn refused(socket: &Path) -> ErrorKind {
 fn t99_a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    drop(UnixListener::bind(&socket).unwrap());
+    close([UnixListener::bind(&socket).unwrap()]);
     let device = VhostUserVsockBuilder::new(129, &socket).spawn().unwrap();
     assert_eq!(refused(&socket), ErrorKind::AddrInUse);
     device.stop().unwrap();

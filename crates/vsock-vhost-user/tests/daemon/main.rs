@@ -10,6 +10,7 @@
 )]
 
 mod captures;
+mod closing;
 mod connect;
 mod control;
 mod descriptors;

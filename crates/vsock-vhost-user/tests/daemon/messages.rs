@@ -12,6 +12,7 @@ use rustix::net::{
 use vsock_proto::{Op, SocketTypes};
 use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend};
 
+use crate::closing::close;
 use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 
@@ -132,7 +133,7 @@ fn t85_messages_before_a_close_arrive() {
     guest.settle();
     stream.write_all(&message(70_000)).unwrap();
     stream.write_all(b"last").unwrap();
-    drop(stream);
+    close([stream]);
     // The system reports the reset to the device before it delivers the messages.
     let mut ends = Vec::new();
     loop {

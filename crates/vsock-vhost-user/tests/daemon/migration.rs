@@ -24,7 +24,7 @@ use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserDirtyLogRegion, VringConfigData};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion, VolatileMemory};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 use vsock_compliance::pattern::Pattern;
 use vsock_compliance::poll::Deadline;
 use vsock_driver::Descriptor;

@@ -17,8 +17,10 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg,
 use tempfile::TempDir;
 use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::{Header, Op};
+use vsock_tests::alone::alone;
 use vsock_vhost_user::{PassFdBackend, PassFdConfig};
 
+use crate::closing::close;
 use crate::descriptors::file_pipe;
 use crate::guest::{GENEROUS, Guest, Socket};
 use crate::host::Host;
@@ -128,22 +130,24 @@ fn a_full_pipe_stops_only_its_own_connection() {
 
 #[test]
 fn t124_a_socket_whose_close_blocks_delays_neither_guest_nor_stop() {
-    let host = host();
-    let mut guest = host.boot();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut lingering = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (_peer, _) = listener.accept().unwrap();
-    let long = Some(Duration::from_secs(30));
-    sockopt::set_socket_linger(&lingering, long).unwrap();
-    lingering.set_nonblocking(true).unwrap();
-    while lingering.write(&[0; 65_536]).is_ok() {}
-    let client = pass(&host.path("vm.vsock"), "7\n", &lingering);
-    drop(lingering);
-    let socket = accept(&mut guest, 7, client);
-    guest.say(&socket, Op::Shutdown, 3, b"");
-    guest.expect(Op::Reset);
-    host.assert_serves(&mut guest, 9);
-    host.assert_stops();
+    alone(|| {
+        let host = host();
+        let mut guest = host.boot();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut lingering = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_peer, _) = listener.accept().unwrap();
+        let long = Some(Duration::from_secs(30));
+        sockopt::set_socket_linger(&lingering, long).unwrap();
+        lingering.set_nonblocking(true).unwrap();
+        while lingering.write(&[0; 65_536]).is_ok() {}
+        let client = pass(&host.path("vm.vsock"), "7\n", &lingering);
+        drop(lingering);
+        let socket = accept(&mut guest, 7, client);
+        guest.say(&socket, Op::Shutdown, 3, b"");
+        guest.expect(Op::Reset);
+        host.assert_serves(&mut guest, 9);
+        host.assert_stops();
+    });
 }
 
 #[test]
@@ -205,7 +209,7 @@ fn passed_descriptors_work_in_the_sandbox() {
     drop(passed);
     let socket = accept(&mut guest, 8, client);
     guest.expect(Op::Shutdown);
-    drop(first);
+    close([first]);
     guest.write(&socket, b"kept");
     let mut got = [0; 4];
     both().read_exact(&mut got).unwrap();

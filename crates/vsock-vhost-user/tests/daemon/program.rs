@@ -16,7 +16,9 @@ use tempfile::TempDir;
 use vhost::vhost_user::message::FrontendReq;
 use vsock_compliance::poll::{Deadline, Stopwatch, pace, wait_until};
 use vsock_proto::Op;
+use vsock_tests::alone::alone;
 
+use crate::closing::close;
 use crate::descriptors::{Churn, calls, cpu, fill};
 use crate::guest::{GENEROUS, Guest};
 use crate::host::STOP;
@@ -246,7 +248,7 @@ fn a_path_without_room_for_the_seqpacket_suffix_is_for_streams_only() {
 #[test]
 fn t102_a_closed_standard_error_does_not_end_the_program() {
     let mut program = Program::start(&["--log-level=trace"]);
-    drop(program.child.stderr.take());
+    close(program.child.stderr.take());
     for _ in 0..2 {
         program.boot().assert_refused();
     }
@@ -471,20 +473,22 @@ fn t126_directory_locks_that_are_never_released_do_not_add_up_at_a_stop() {
 
 #[test]
 fn t119_a_signal_ends_the_program_even_with_a_blocked_thread() {
-    let mut program = Program::start_for(&[3, 4], &[]);
-    let mut guest = program.boot();
-    let far = block_requests(&guest.vmm);
-    guest.assert_refused();
-    let watch = Stopwatch::start();
-    program.signal(Signal::TERM);
-    let (code, said) = program.end();
-    assert_eq!(code, Some(1), "{said}");
-    assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
-    let expected = "the device of guest 3 failed: the device has not ended within two seconds: \
-                    the thread for the VMM's requests";
-    assert!(said.contains(expected), "{said}");
-    assert_eq!(names(&program.dir), [""; 0]);
-    drop(far);
+    alone(|| {
+        let mut program = Program::start_for(&[3, 4], &[]);
+        let mut guest = program.boot();
+        let far = block_requests(&guest.vmm);
+        guest.assert_refused();
+        let watch = Stopwatch::start();
+        program.signal(Signal::TERM);
+        let (code, said) = program.end();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
+        let expected = "the device of guest 3 failed: the device has not ended within two seconds: \
+                        the thread for the VMM's requests";
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(names(&program.dir), [""; 0]);
+        drop(far);
+    });
 }
 
 #[test]

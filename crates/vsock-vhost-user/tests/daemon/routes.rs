@@ -11,6 +11,7 @@ use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::Op;
 use vsock_vhost_user::{Config, ExposeBackend, ExposedAt, ForwardBackend, ForwardTarget};
 
+use crate::closing::close;
 use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::program::{Program, run};
@@ -50,7 +51,7 @@ fn the_guest_reaches_a_tcp_address_and_half_closes_pass() {
 fn an_address_without_a_listener_is_refused() {
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = service.local_addr().unwrap();
-    drop(service);
+    close([service]);
     let host = forwarding(|_| ForwardTarget::Tcp(address));
     let mut guest = host.boot();
     let (_, answer) = guest.connect(1234, 7);
@@ -112,7 +113,7 @@ fn a_missing_datagram_receiver_affects_only_its_own_port() {
         ForwardTarget::Datagrams(path)
     });
     let mut guest = Guest::boot_for_messages(&host.socket(), host.cid);
-    drop(receiver);
+    close(receiver);
     let _socket = guest.request_as(2, 1234, 7);
     guest.expect(Op::Reset);
     host.assert_serves(&mut guest, 9);
@@ -226,9 +227,7 @@ fn t127_clients_of_an_exposed_socket_that_leave_before_the_guest_boots_are_not_a
         let at = ExposedAt::Unix(path.parent().unwrap().join("ssh"));
         builder.backend_for(Box::new(ExposeBackend::bind(&at, 22).unwrap()), &[])
     });
-    for _ in 0..100 {
-        drop(UnixStream::connect(host.path("ssh")).unwrap());
-    }
+    close((0..100).map(|_| UnixStream::connect(host.path("ssh")).unwrap()));
     let mut client = UnixStream::connect(host.path("ssh")).unwrap();
     client.write_all(b"alive").unwrap();
     let mut guest = host.boot();

@@ -16,6 +16,7 @@ use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use vsock_compliance::poll::{Deadline, Stopwatch, wait_until};
 use vsock_proto::Op;
+use vsock_tests::alone::alone;
 use vsock_vhost_user::{
     UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock, VhostUserVsockBuilder,
 };
@@ -272,7 +273,8 @@ fn lingering() -> (TcpStream, TcpStream) {
     (near, far)
 }
 
-/// Lets the device close a file that is slow to close; it is closed when this is dropped.
+/// Lets the device close a file that is slow to close; it is closed when this is dropped. The
+/// caller must run [`alone`]: a copy in a program that another test starts would be the last one.
 pub(crate) fn block_requests(vmm: &Vmm) -> TcpStream {
     let (near, far) = lingering();
     let request = [&header(FrontendReq::SET_VRING_ERR, 0, 8)[..], &[0; 8]].concat();
@@ -288,20 +290,22 @@ pub(crate) fn block_requests(vmm: &Vmm) -> TcpStream {
 
 #[test]
 fn t119_a_file_that_is_slow_to_close_stops_no_byte_and_no_stop() {
-    let host = Host::new();
-    let (socket, cid) = (host.socket(), host.cid);
-    let mut guest = host.boot();
-    let far = block_requests(&guest.vmm);
-    for port in 1..20 {
-        host.assert_serves(&mut guest, port);
-    }
-    let watch = Stopwatch::start();
-    let ended = host.device.stop().unwrap_err();
-    assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
-    assert!(ended.to_string().contains("requests"), "{ended}");
-    assert!(!socket.exists());
-    drop(far);
-    assert_frees(cid, &socket);
+    alone(|| {
+        let host = Host::new();
+        let (socket, cid) = (host.socket(), host.cid);
+        let mut guest = host.boot();
+        let far = block_requests(&guest.vmm);
+        for port in 1..20 {
+            host.assert_serves(&mut guest, port);
+        }
+        let watch = Stopwatch::start();
+        let ended = host.device.stop().unwrap_err();
+        assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
+        assert!(ended.to_string().contains("requests"), "{ended}");
+        assert!(!socket.exists());
+        drop(far);
+        assert_frees(cid, &socket);
+    });
 }
 
 #[test]
@@ -396,19 +400,21 @@ fn t126_a_directory_lock_that_is_never_released_does_not_delay_a_stop() {
 
 #[test]
 fn t119_a_file_queued_by_a_waiting_front_end_does_not_delay_a_stop() {
-    let host = Host::new();
-    let mut vmm = host.vmm();
-    vmm.start(FEATURES).unwrap();
-    let (near, far) = lingering();
-    let waits = UnixStream::connect(host.socket()).unwrap();
-    waits
-        .send_with_fds(&[&b"x"[..]], &[near.as_raw_fd()])
-        .unwrap();
-    drop(near);
-    let (tells, ended) = mpsc::channel();
-    let stop = thread::spawn(move || tells.send(host.device.stop()));
-    let ended = ended.recv_timeout(2 * STOP);
-    drop(far);
-    stop.join().unwrap().unwrap();
-    ended.unwrap().unwrap();
+    alone(|| {
+        let host = Host::new();
+        let mut vmm = host.vmm();
+        vmm.start(FEATURES).unwrap();
+        let (near, far) = lingering();
+        let waits = UnixStream::connect(host.socket()).unwrap();
+        waits
+            .send_with_fds(&[&b"x"[..]], &[near.as_raw_fd()])
+            .unwrap();
+        drop(near);
+        let (tells, ended) = mpsc::channel();
+        let stop = thread::spawn(move || tells.send(host.device.stop()));
+        let ended = ended.recv_timeout(2 * STOP);
+        drop(far);
+        stop.join().unwrap().unwrap();
+        ended.unwrap().unwrap();
+    });
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use vsock_proto::Op;
 use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsockBuilder};
 
+use crate::closing::close;
 use crate::guest::GENEROUS;
 use crate::host::Host;
 
@@ -138,16 +139,18 @@ fn t36_a_client_that_connects_before_the_guest_is_served_later() {
 #[test]
 fn t127_clients_that_have_left_before_the_guest_is_up_are_not_announced() {
     let host = host();
-    for number in 0..300 {
+    let left = (0..300).map(|number| {
         let stream = connect(&host, if number % 3 == 0 { "" } else { "CONNECT 9\n" });
         if number % 3 == 1 {
             stream.get_ref().shutdown(Shutdown::Both).unwrap();
         }
-    }
+        stream.into_inner()
+    });
+    close(left);
     // Clients that wait for an answer, or that have sent something, are served.
     let one_way = connect(&host, "CONNECT 10\n");
     one_way.get_ref().shutdown(Shutdown::Write).unwrap();
-    drop(connect(&host, "CONNECT 11\nleft"));
+    close([connect(&host, "CONNECT 11\nleft").into_inner()]);
     let _alive = connect(&host, "CONNECT 12\n");
     let mut guest = host.boot();
     let requests = [10, 11, 12].map(|port| {

@@ -34,7 +34,7 @@ fn t123_pages_are_marked_while_it_is_requested_and_there_is_a_log() {
 #[test]
 fn t123_a_log_descriptor_is_accepted_and_a_request_without_one_ends_the_connection() {
     let (host, mut guest) = Host::booted();
-    let event = EventFd::new(0).unwrap();
+    let event = EventFd::new(EFD_CLOEXEC).unwrap();
     guest.vmm.frontend.set_log_fd(event.as_raw_fd()).unwrap();
     guest.assert_refused();
     let (code, fd) = (FrontendReq::SET_LOG_FD, event.as_raw_fd());
