@@ -172,7 +172,7 @@
 //!
 //! A logger that blocks also blocks the device that calls it. The program's logger does not:
 //! messages wait in a bounded buffer for a thread that writes to standard error. It counts and
-//! reports messages that find no room, and the program waits at most 200 ms for it at the end.
+//! reports messages that find no room, and the program waits at most 1 s for it at the end.
 //!
 //! # Threads
 //!
