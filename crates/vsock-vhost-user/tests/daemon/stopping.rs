@@ -91,7 +91,7 @@ fn readable() -> Option<UnixStream> {
 }
 
 #[test]
-fn a_panic_ends_the_waits_of_host_threads_too() {
+fn t102_a_panic_of_the_device_thread_is_reported_and_ends_the_waits_of_host_threads() {
     let host = Host::with_backend(Scripted {
         watched: readable(),
         on_accept: act(|| panic!("on purpose")),
