@@ -123,7 +123,7 @@ fn t131_repeated_refusals_of_a_front_end_are_counted() {
         drop(Vmm::connect(socket));
     });
     assert!(
-        said.contains("connection after its request (SET_VRING_NUM): 0 entries"),
+        said.contains("connection after its request (SET_VRING_NUM): invalid queue size 0"),
         "{said}"
     );
     let [out, left_out] = counted(&said, "closing the VMM's connection after its request (");
