@@ -56,10 +56,14 @@ fn a_closed_streams_timer_does_not_fire_for_its_successor() {
 
 #[test]
 fn an_idle_stream_fails_and_a_busy_one_does_not() {
-    let mut subscriber = reader(StreamLimits::default().idle(Some(Duration::from_millis(50))));
+    const IDLE: Duration = Duration::from_millis(50);
+    let mut subscriber = reader(StreamLimits::default().idle(Some(IDLE)));
     let (_idle_host, idle) = add(&mut subscriber, &Inner::by(Way::Pair));
     let (_busy_host, busy) = add(&mut subscriber, &Inner::by(Way::Pair));
+    let (mut last, mut longest) = (Stopwatch::start(), Duration::ZERO);
     until(&mut subscriber, |subscriber| {
+        longest = longest.max(last.elapsed());
+        last = Stopwatch::start();
         subscriber.streams().write(busy, b"x");
         subscriber
             .streams()
@@ -68,7 +72,8 @@ fn an_idle_stream_fails_and_a_busy_one_does_not() {
     });
     let told = &subscriber.handler().told;
     assert!(told.contains(&(Told::Failed("idle"), idle)));
-    assert!(!told.contains(&(Told::Failed("idle"), busy)));
+    // If this thread stalls, the other stream is idle as well.
+    assert!(longest >= IDLE || !told.contains(&(Told::Failed("idle"), busy)));
 }
 
 #[test]

@@ -172,6 +172,19 @@ fn a_refusal_is_an_edge_for_both_directions_and_persists() {
     }
 }
 
+/// A drop ends the device's directions one after the other. A loop that is called between the two
+/// must not find a descriptor that is ready while the connection is pending.
+#[test]
+fn a_device_that_only_stops_reading_refuses() {
+    let (mut stream, mut device) = pending(VsockInnerConfig::default());
+    let [_, mut writes] = edges(&stream);
+    assert_fails(stream.finish_connect(), ErrorKind::WouldBlock);
+    device.shutdown(Shutdown::Read).unwrap();
+    assert!(writes.now().unwrap().is_some());
+    assert_fails(stream.finish_connect(), ErrorKind::ConnectionRefused);
+    assert_fails(stream.write(b"x"), ErrorKind::ConnectionRefused);
+}
+
 #[test]
 fn dropping_the_backend_refuses_pending_streams() {
     let backend = VsockInnerBackend::new().unwrap();

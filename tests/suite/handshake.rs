@@ -74,12 +74,21 @@ fn any_number_confirms() {
 
 #[test]
 fn the_confirmed_stream_is_blocking_and_has_no_timeout() {
-    let config = VsockInnerConfig::default().connect_timeout(Duration::from_millis(300));
-    let (connecting, mut muxer, _backend) = asked(config);
-    muxer.write_all(b"OK 1\n").unwrap();
-    let mut stream = connecting.finish(soon()).unwrap().unwrap();
+    let mut timeout = Duration::from_millis(100);
+    // A stall of the machine can be longer than the handshake's timeout, which is then raised.
+    let (mut stream, mut muxer, _backend) = loop {
+        let config = VsockInnerConfig::default().connect_timeout(timeout);
+        let (connecting, mut muxer, backend) = asked(config);
+        let confirmed = muxer.write_all(b"OK 1\n");
+        match (connecting.finish(soon()).unwrap(), confirmed) {
+            (Ok(stream), Ok(())) => break (stream, muxer, backend),
+            (late, _) => assert_fails(late, ErrorKind::TimedOut),
+        }
+        timeout *= 4;
+        assert!(timeout < Duration::from_secs(20), "the answers came late");
+    };
     let reading = Call::start(move || stream.read(&mut [0; 8])).unwrap();
-    pace(Duration::from_millis(400)).unwrap(); // longer than the handshake's timeout
+    pace(timeout + timeout / 4).unwrap();
     reading.asleep(soon()).unwrap();
     muxer.write_all(b"x").unwrap();
     assert_eq!(reading.finish(soon()).unwrap().unwrap(), 1);

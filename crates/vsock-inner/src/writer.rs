@@ -135,11 +135,21 @@ impl VsockInnerWriter {
 
     /// Returns `Ok` once the device has accepted the request of this end.
     pub(crate) fn finish_connect(&self) -> io::Result<()> {
+        // The device's drop ends its reading before its writing. The first end already makes this
+        // end's descriptor ready, so it must already count as the refusal. Look for it before the
+        // state: the device may confirm and then be dropped in between.
+        let is_ended = self.is_ended_by_device();
         match self.half.connect_state() {
             ConnectState::Connected => Ok(()),
-            ConnectState::Connecting => Err(ErrorKind::WouldBlock.into()),
-            ConnectState::Refused | ConnectState::BadAnswer => Err(self.end(CONNECTING).into()),
+            ConnectState::Connecting if !is_ended => Err(ErrorKind::WouldBlock.into()),
+            _ => Err(self.end(CONNECTING).into()),
         }
+    }
+
+    /// Whether the device no longer reads.
+    fn is_ended_by_device(&self) -> bool {
+        let space = self.producer.pipe().space.load();
+        space.has(READ_SHUT | READER_RESET)
     }
 
     /// Requests a connection, before the device has its end. Until it answers, nothing can be
@@ -313,16 +323,14 @@ impl VsockInnerWriter {
     #[cold]
     fn end(&self, call: &'static str) -> StreamError {
         let fd = self.half.fd;
-        let by_device = || {
-            let space = &self.producer.pipe().space;
-            space.load().has(READ_SHUT | READER_RESET)
-        };
         // Before the connection is established, an end by the device is a refusal; an end by this
         // end's own `shutdown` is not.
         match self.half.connect_state() {
             ConnectState::BadAnswer => return StreamError::BadAnswer { call, fd },
             ConnectState::Refused => return StreamError::Refused { call, fd },
-            ConnectState::Connecting if by_device() => return StreamError::Refused { call, fd },
+            ConnectState::Connecting if self.is_ended_by_device() => {
+                return StreamError::Refused { call, fd };
+            }
             ConnectState::Connecting | ConnectState::Connected => {}
         }
         if self.producer.pipe().data.load().has(FIN | READ_SHUT) {

@@ -99,7 +99,13 @@ fn both_sides_take_turns_in_a_stream() {
 fn deadlines_end_calls() {
     for protocol in PROTOCOLS {
         let (seen, counts) = both(protocol, Work::Deadlines);
-        assert_eq!((seen.cancelled, counts.cancelled), (10, 10), "{protocol:?}");
+        // On a slow machine, a deadline can pass before the service receives the call.
+        assert_eq!((seen.cancelled, counts.finished), (10, seen.answered));
+        assert_eq!(
+            counts.finished + counts.cancelled,
+            counts.begun,
+            "{protocol:?}"
+        );
     }
 }
 

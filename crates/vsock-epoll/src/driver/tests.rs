@@ -89,6 +89,17 @@ impl Rig {
         (count, works)
     }
 
+    /// Waits for an event and dispatches it. A signal interrupts a wait without an event.
+    fn next_event(&mut self) -> (usize, bool) {
+        let began = Instant::now();
+        loop {
+            let turn = self.turn(DEADLINE);
+            if turn != (0, false) || began.elapsed() >= DEADLINE {
+                return turn;
+            }
+        }
+    }
+
     /// What the device receives without waiting.
     fn received(&mut self) -> Vec<(u64, Readiness)> {
         self.turn(Duration::ZERO);
@@ -199,11 +210,11 @@ fn the_timer_fires_at_the_earliest_deadline_and_is_not_set_for_later_ones() {
     rig.device.deadline = Some(far);
     rig.want([]);
     // The time that it was set for has passed.
-    assert_eq!(rig.turn(DEADLINE), (1, false));
+    assert_eq!(rig.next_event(), (1, false));
     assert_eq!(rig.device.timeouts, 0);
     rig.device.deadline = Some(rig.driver.now());
     rig.want([]);
-    assert_eq!(rig.turn(DEADLINE), (1, true));
+    assert_eq!(rig.next_event(), (1, true));
     assert_eq!(rig.device.timeouts, 1);
 }
 
@@ -236,7 +247,7 @@ fn a_device_that_must_not_sleep_is_called_again_after_a_poll() {
     // Events are passed on as well.
     rig.events.set_next_call(NextCall::Immediately);
     rig.driver.wake();
-    assert_eq!(rig.turn(DEADLINE), (1, true));
+    assert_eq!(rig.next_event(), (1, true));
 }
 
 #[test]
@@ -344,8 +355,12 @@ fn a_descriptor_without_room_in_the_kernel_is_retried_by_the_timer() {
     assert!(wait <= Duration::from_secs(1), "{wait:?}");
     far.write_all(b"x").unwrap();
     rig.carry_out(now);
-    assert_eq!(rig.received(), [], "it was retried too early");
-    assert_eq!(rig.turn(DEADLINE), (1, false), "the timer has not fired");
+    // If the machine stalls, the timer fires before this turn.
+    let (fired, _) = rig.turn(Duration::ZERO);
+    assert_eq!(rig.device.events, [], "it was retried too early");
+    if fired == 0 {
+        assert_eq!(rig.next_event(), (1, false), "the timer has not fired");
+    }
     rig.carry_out(due);
     assert_eq!(rig.received(), [(TOKEN, READABLE)]);
     assert_eq!(rig.driver.registrations.retry_at(), None);
@@ -394,7 +409,7 @@ fn t132_a_panic_passes_through_once_everything_is_done() {
     }));
     carried.unwrap_err();
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
-    assert_eq!(rig.turn(DEADLINE), (1, true), "the timer was not set");
+    assert_eq!(rig.next_event(), (1, true), "the timer was not set");
     far.write_all(b"x").unwrap();
     assert_eq!(rig.received(), [(TOKEN, READABLE)]);
 }
@@ -406,6 +421,6 @@ fn the_loops_descriptor_is_readable_while_there_are_events() {
     outer.driver.watch(1, &inner.driver).unwrap();
     assert_eq!(outer.turn(Duration::ZERO), (0, false));
     inner.driver.wake();
-    assert_eq!(outer.turn(DEADLINE), (1, true));
+    assert_eq!(outer.next_event(), (1, true));
     assert!(outer.events.own().eq([1]));
 }

@@ -77,6 +77,20 @@ fn a_refusal_wakes_its_waiter_and_makes_both_descriptors_ready() {
 }
 
 #[test]
+fn a_descriptor_that_a_refusal_makes_ready_has_a_result() {
+    explore(|| {
+        let (mut near, far) = pending(64);
+        near.write_ready_fd().unwrap();
+        let refusing = thread::spawn(move || drop(far));
+        if near.writer.half.outgoing().space.polls_ready() {
+            let refused = near.finish_connect().unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        }
+        refusing.join().unwrap();
+    });
+}
+
+#[test]
 fn a_confirmation_before_a_drop_is_never_mistaken_for_a_refusal() {
     explore(|| {
         let (mut near, mut far) = pending(64);

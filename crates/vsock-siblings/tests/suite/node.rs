@@ -3,6 +3,7 @@
 //! A guest, its muxer, and the event loop of its device.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
@@ -163,7 +164,11 @@ impl Node {
         let event = EpollEvent::new(EventSet::IN, 0);
         let inner = self.epoll.as_raw_fd();
         outer.ctl(ControlOperation::Add, inner, event).unwrap();
-        outer.wait(millis, &mut [EpollEvent::default()]).unwrap();
+        match outer.wait(millis, &mut [EpollEvent::default()]) {
+            // A wait for less time than asked for is harmless.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            waited => drop(waited.unwrap()),
+        }
     }
 
     fn apply(&mut self) {

@@ -73,7 +73,9 @@ fn every_port_can_have_its_name_under_a_path() {
 fn t35_connecting_to_a_full_backlog_would_block() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("stream");
-    let _service = UnixListener::bind(&path).unwrap();
+    let service = UnixListener::bind(&path).unwrap();
+    // The usual backlog is longer than some limits on descriptors.
+    rustix::net::listen(&service, 4).unwrap();
     let backend = ForwardBackend::new([(1, ForwardTarget::Unix(path.clone()))]).unwrap();
     let mut waiting = Vec::new();
     let full = loop {

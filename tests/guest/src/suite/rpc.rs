@@ -58,7 +58,10 @@ pub(super) const TESTS: &[Test] = &[
     }),
     Test::new("rpc_deadlines_end_calls_that_wait", |machine| {
         each(machine, Work::Deadlines, Plan::default(), |seen, counts| {
-            ensure!(counts.cancelled == seen.cancelled, "{counts:?}");
+            // On a slow machine, a deadline can pass before the service receives the call.
+            ensure!(counts.finished == seen.answered, "{counts:?}");
+            let ended = counts.finished + counts.cancelled;
+            ensure!(ended == counts.begun, "{counts:?}");
             Ok(())
         })
     }),

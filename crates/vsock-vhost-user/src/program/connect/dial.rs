@@ -93,7 +93,7 @@ impl Dialler<'_> {
             let left = patience.saturating_sub(begun.elapsed());
             left.max(Duration::from_millis(1))
         };
-        let mut socket = self.socket(left())?;
+        let mut socket = self.socket(patience, left)?;
         let sent = socket.write_all(format!("CONNECT {}\n", self.port).as_bytes());
         sent.map_err(|error| failed(error, patience))?;
         let mut parser = OkParser::new();
@@ -123,9 +123,13 @@ impl Dialler<'_> {
         }
     }
 
-    /// Returns a socket that is connected to the device. This blocks, for up to `patience`, while
-    /// the device's backlog is full.
-    fn socket(self, patience: Duration) -> Result<UnixStream, DialError> {
+    /// Returns a socket that is connected to the device. This blocks while the device's backlog is
+    /// full, for up to `patience`, of which `left` remains.
+    fn socket(
+        self,
+        patience: Duration,
+        left: impl Fn() -> Duration,
+    ) -> Result<UnixStream, DialError> {
         let address = SocketAddrUnix::new(self.path).map_err(|error| match error {
             Errno::NAMETOOLONG => DialError::Socket(io::Error::new(
                 ErrorKind::InvalidInput,
@@ -136,14 +140,19 @@ impl Dialler<'_> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
         let socket = socket.map_err(|error| DialError::Socket(error.into()))?;
-        set_socket_timeout(&socket, Timeout::Send, Some(patience))
-            .map_err(|error| DialError::Socket(error.into()))?;
-        match connect(&socket, &address) {
-            Ok(()) => Ok(socket.into()),
-            Err(error @ (Errno::NOENT | Errno::CONNREFUSED)) => {
-                Err(DialError::NoDevice(error.into()))
+        loop {
+            set_socket_timeout(&socket, Timeout::Send, Some(left()))
+                .map_err(|error| DialError::Socket(error.into()))?;
+            match connect(&socket, &address) {
+                Ok(()) => return Ok(socket.into()),
+                // Because of the timeout, the kernel does not restart the call after a signal, such
+                // as the one that continues a stopped program. Nothing was connected.
+                Err(Errno::INTR) => {}
+                Err(error @ (Errno::NOENT | Errno::CONNREFUSED)) => {
+                    return Err(DialError::NoDevice(error.into()));
+                }
+                Err(error) => return Err(failed(error.into(), patience)),
             }
-            Err(error) => Err(failed(error.into(), patience)),
         }
     }
 }
@@ -154,5 +163,52 @@ fn failed(error: io::Error, patience: Duration) -> DialError {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => DialError::Silent(patience),
         ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => DialError::Refused,
         _ => DialError::Socket(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{accept, bind, listen};
+    use vsock_compliance::call::Call;
+    use vsock_compliance::poll::Deadline;
+
+    use super::*;
+
+    const GENEROUS: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn an_interruption_does_not_end_the_wait_for_room_in_the_backlog() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vsock");
+        let listener = socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&listener, 0).unwrap();
+        // There is room for one client.
+        let _first = UnixStream::connect(&path).unwrap();
+        let dialling = Call::start(move || {
+            let dialler = Dialler {
+                path: &path,
+                port: 5,
+            };
+            dialler.dial(GENEROUS).map(drop)
+        })
+        .unwrap();
+        for _ in 0..20 {
+            dialling.asleep(Deadline::after(GENEROUS)).unwrap();
+            dialling.interrupt().unwrap();
+        }
+        drop(accept(&listener).unwrap());
+        let mut device = UnixStream::from(accept(&listener).unwrap());
+        let mut request = [0; 10];
+        device.read_exact(&mut request).unwrap();
+        assert_eq!(&request, b"CONNECT 5\n");
+        device.write_all(b"OK 1\n").unwrap();
+        dialling.finish(Deadline::after(GENEROUS)).unwrap().unwrap();
     }
 }
