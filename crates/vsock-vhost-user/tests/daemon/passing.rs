@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::pipe::fcntl_setpipe_size;
 use tempfile::TempDir;
 use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::{Header, Op};
@@ -210,5 +211,24 @@ fn passed_descriptors_work_in_the_sandbox() {
     let mut got = [0; 4];
     both().read_exact(&mut got).unwrap();
     assert_eq!(&got, b"kept");
+    program.said();
+}
+
+#[test]
+fn a_guest_that_closes_before_a_full_pipe_is_read_does_not_end_the_program() {
+    let program = Program::start_one(&["--pass-fd"]);
+    let mut guest = program.boot();
+    let (mut output, writer) = file_pipe();
+    fcntl_setpipe_size(&writer, 4096).unwrap();
+    let client = pass(&program.dir.path().join("3.vsock"), "7\n", &writer);
+    drop(writer);
+    let socket = accept(&mut guest, 7, client);
+    guest.expect(Op::Shutdown);
+    guest.write(&socket, &[7; 65_536]);
+    guest.say(&socket, Op::Shutdown, 3, b"");
+    guest.expect(Op::Reset);
+    let mut got = Vec::new();
+    output.read_to_end(&mut got).unwrap();
+    assert!(got == [7; 65_536], "{} of 65536 bytes arrived", got.len());
     program.said();
 }
