@@ -232,3 +232,19 @@ fn a_guest_that_closes_before_a_full_pipe_is_read_does_not_end_the_program() {
     assert!(got == [7; 65_536], "{} of 65536 bytes arrived", got.len());
     program.said();
 }
+
+#[test]
+fn a_guest_that_resets_a_connection_to_a_tcp_socket_does_not_end_the_program() {
+    let program = Program::start_one(&["--pass-fd"]);
+    let mut guest = program.boot();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let passed = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.set_read_timeout(Some(GENEROUS)).unwrap();
+    let client = pass(&program.dir.path().join("3.vsock"), "7\n", &passed);
+    let socket = accept(&mut guest, 7, client);
+    guest.say(&socket, Op::Reset, 0, b"");
+    let reset = peer.read(&mut [0]).unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    program.said();
+}
