@@ -16,6 +16,7 @@ use vsock_compliance::poll::{Deadline, Stopwatch, wait_until};
 use vsock_proto::Op;
 
 use crate::guest::{GENEROUS, Guest, Socket};
+use crate::passing::{lingering, send_with};
 use crate::program::{PROGRAM, Program};
 
 /// Returns a client that has sent these bytes.
@@ -484,4 +485,23 @@ fn a_signal_writes_a_full_report_of_any_length_at_any_log_level() {
         let count = format!("vsock_connections {count}");
         assert!(figures.contains(&count), "{figures:?}");
     }
+}
+
+#[test]
+fn t124_a_file_whose_close_blocks_does_not_delay_a_stop() {
+    let program = Program::start_controlled(&[]);
+    let (lingering, _peer) = lingering();
+    let client = UnixStream::connect(program.control()).unwrap();
+    let _refused = send_with(&client, "GET", &lingering);
+    drop(lingering);
+    // If this client is not served, the thread closes the file. Otherwise, there is no file.
+    let mut other = UnixStream::connect(program.control()).unwrap();
+    other
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    other.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let _silent = other.read(&mut [0]);
+    let watch = Stopwatch::start();
+    program.said();
+    assert!(watch.elapsed() < Duration::from_secs(10));
 }

@@ -32,7 +32,8 @@ fn host() -> Host {
     })
 }
 
-fn send_with(client: &UnixStream, text: &str, file: &dyn AsFd) -> Result<(), Errno> {
+/// Sends text together with a descriptor.
+pub(crate) fn send_with(client: &UnixStream, text: &str, file: &dyn AsFd) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut extras = SendAncillaryBuffer::new(&mut space);
     let files = [file.as_fd()];
@@ -127,17 +128,23 @@ fn a_full_pipe_stops_only_its_own_connection() {
     host.assert_stops();
 }
 
-#[test]
-fn t124_a_socket_whose_close_blocks_delays_neither_guest_nor_stop() {
-    let host = host();
-    let mut guest = host.boot();
+/// Returns a socket whose close blocks for 30 seconds, and its peer.
+pub(crate) fn lingering() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut lingering = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (_peer, _) = listener.accept().unwrap();
+    let (peer, _) = listener.accept().unwrap();
     let long = Some(Duration::from_secs(30));
     sockopt::set_socket_linger(&lingering, long).unwrap();
     lingering.set_nonblocking(true).unwrap();
     while lingering.write(&[0; 65_536]).is_ok() {}
+    (lingering, peer)
+}
+
+#[test]
+fn t124_a_socket_whose_close_blocks_delays_neither_guest_nor_stop() {
+    let host = host();
+    let mut guest = host.boot();
+    let (lingering, _peer) = lingering();
     let client = pass(&host.path("vm.vsock"), "7\n", &lingering);
     drop(lingering);
     let socket = accept(&mut guest, 7, client);
