@@ -45,8 +45,8 @@ const MAX_HEADER_LINES: usize = 32;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the end of the program waits for the thread. A file that a client has sent can block
-/// the thread, which closes it.
+/// How long the end of the program waits for the thread. On kernels that cannot refuse files
+/// (before Linux 6.16), closing a file that a client has sent can block the thread.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// The pause after a client could not be accepted, for example because no descriptor is left.
@@ -77,7 +77,7 @@ impl Control {
         begin: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         let access = SocketAccess::default().mode(MODE);
-        let listener = NamedListener::bind_with(path, access)?;
+        let listener = NamedListener::bind_without_files(path, access)?;
         let socket = net::UnixListener::from(listener.handle().as_fd().try_clone_to_owned()?);
         socket.set_nonblocking(true)?;
         let runtime = Builder::new_current_thread()
