@@ -4,7 +4,9 @@
 
 use std::io::{self, ErrorKind};
 
-use vsock_proto::{Body, Connection, Header, Packet, ResetReply, SocketType, Tick, Violation};
+use vsock_proto::{
+    Body, Connection, Header, Packet, Phase, ResetReply, SocketType, Tick, Violation,
+};
 
 use crate::backends::addr;
 use crate::busy::Target;
@@ -91,6 +93,8 @@ impl Muxer {
         };
         let offer = entry.prepare_for(now, packet, arrival);
         let waited = entry.conn.interest().write;
+        // In any other phase, the connection ignores payload, or breaks.
+        let takes_payload = matches!(entry.conn.phase(), Phase::Connected | Phase::Lingering);
         let mut reply = None;
         let mut payload = ToStream {
             payload,
@@ -100,7 +104,7 @@ impl Muxer {
         match entry.conn.on_packet(now, packet, &mut payload) {
             Ok(()) => {
                 let bytes = match packet.body {
-                    Body::Data(_) => u64::from(packet.len),
+                    Body::Data(_) if takes_payload => u64::from(packet.len),
                     _ => 0,
                 };
                 entry.bytes_from_guest += bytes;

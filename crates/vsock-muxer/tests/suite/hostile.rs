@@ -81,6 +81,24 @@ fn replaced_connections_that_drain_count_against_the_limit() {
     assert!(world.muxer.connections().count() <= 1);
 }
 
+#[test]
+fn payload_of_a_connection_that_has_ended_is_not_counted() {
+    let (mut world, host, request) = World::connected();
+    let data = op(Op::ReadWrite, &request);
+    world.guest_sends(&data, b"taken");
+    // Impossible credit ends the connection. Without a buffer, its RST waits, and the guest can
+    // send anything until it has provided one.
+    world.guest_sends(&with(data, |h| h.fwd_cnt = 99), b"broken");
+    for _ in 0..3 {
+        world.guest_sends(&data, b"ignored");
+    }
+    assert_eq!(host.got(), b"taken");
+    assert_eq!(world.muxer.counters().bytes_from_guest, 5);
+    let connection = world.muxer.connections().next().unwrap();
+    assert_eq!(connection.bytes_from_guest, 5);
+    assert_eq!(world.ops(), [Op::Reset]);
+}
+
 #[derive(Clone, Debug)]
 enum Deed {
     Packet(Header, usize),

@@ -50,6 +50,18 @@ impl Starter {
         done.recv().unwrap_or_else(|_| Err(ended()))
     }
 
+    /// Keeps the thread busy until the returned sender is dropped.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> Sender<()> {
+        let (held, released) = channel();
+        let wait = move || {
+            // This returns an error once the sender is dropped.
+            let _dropped = released.recv();
+        };
+        self.0.send(Request::First(Box::new(wait))).unwrap();
+        held
+    }
+
     /// Starts a pump, without waiting for it. The number of waiting tasks is bounded, because each
     /// has a place in the register. If the pump cannot be started, the device reads the end from
     /// its socket.

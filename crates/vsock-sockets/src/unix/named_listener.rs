@@ -90,9 +90,30 @@ impl NamedListener {
     /// As for [`bind`](Self::bind). Also `InvalidInput` for a mode above `0o777`, and errors of the
     /// operating system when it sets the permissions.
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
-        let path = path.as_ref();
+        Self::listen(path.as_ref(), access, GuardedSocket::for_files)
+    }
+
+    /// Like [`bind_with`](Self::bind_with), but a client that sends descriptors gets an error
+    /// (`EPERM`), if the kernel can refuse them (Linux 6.16).
+    ///
+    /// Use this if clients have no reason to send any: closing a descriptor can block the thread
+    /// that receives it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind_with`](Self::bind_with).
+    pub fn bind_without_files(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
+        let socket = |flags| GuardedSocket::new(SocketType::STREAM, flags);
+        Self::listen(path.as_ref(), access, socket)
+    }
+
+    fn listen(
+        path: &Path,
+        access: SocketAccess,
+        socket: impl FnOnce(SocketFlags) -> Result<GuardedSocket, Errno>,
+    ) -> io::Result<Self> {
         let claim = NameClaim::new([SocketNames::one(path)])?;
-        let socket = GuardedSocket::for_files(SocketFlags::empty())?;
+        let socket = socket(SocketFlags::empty())?;
         let file = SocketFile::bind(path, &socket, access)?;
         let end = End::Shutdown;
         Ok(Self::with(file, claim, Listening { socket, end }))
@@ -159,7 +180,7 @@ impl NamedListener {
 
 impl ListenerHandle {
     /// Waits for a client and accepts it. The client's socket is blocking, and can receive
-    /// descriptors.
+    /// descriptors unless the listener refuses them.
     ///
     /// # Errors
     ///
@@ -221,10 +242,12 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
+    use rustix::net::SendFlags;
     use tempfile::TempDir;
 
     use super::*;
     use crate::UnixBackend;
+    use crate::unix::guarded_socket::tests::pass;
 
     #[test]
     fn dropping_a_listener_frees_its_name_even_if_a_handle_is_left() {
@@ -280,6 +303,27 @@ mod tests {
         for socket in [messages, connected.into(), tcp.into(), file.into()] {
             let refused = NamedListener::from_socket(socket, dir.path().join("other"));
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn t124_a_listener_can_refuse_files() {
+        let dir = TempDir::new().unwrap();
+        let (all, none) = (dir.path().join("all"), dir.path().join("none"));
+        let access = SocketAccess::default();
+        let socket = GuardedSocket::new(SocketType::STREAM, SocketFlags::CLOEXEC).unwrap();
+        let can_refuse = !socket.may_bring_files();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        for (listener, refuses) in [
+            (NamedListener::bind_with(all, access).unwrap(), false),
+            (
+                NamedListener::bind_without_files(none, access).unwrap(),
+                can_refuse,
+            ),
+        ] {
+            let client = UnixStream::connect(listener.path()).unwrap();
+            let sent = pass(&client, b"file", &file, SendFlags::empty());
+            assert_eq!(sent.is_err(), refuses);
         }
     }
 

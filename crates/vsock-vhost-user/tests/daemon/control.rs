@@ -14,8 +14,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 use vsock_compliance::poll::{Deadline, Stopwatch, wait_until};
 use vsock_proto::Op;
+use vsock_tests::alone::alone;
 
 use crate::guest::{GENEROUS, Guest, Socket};
+use crate::passing::{lingering, send_with};
 use crate::program::{PROGRAM, Program};
 
 /// Returns a client that has sent these bytes.
@@ -484,4 +486,27 @@ fn a_signal_writes_a_full_report_of_any_length_at_any_log_level() {
         let count = format!("vsock_connections {count}");
         assert!(figures.contains(&count), "{figures:?}");
     }
+}
+
+#[test]
+fn t124_a_file_whose_close_blocks_does_not_delay_a_stop() {
+    alone(|| {
+        let program = Program::start_controlled(&[]);
+        let (lingering, peer) = lingering();
+        let client = UnixStream::connect(program.control()).unwrap();
+        let sent = send_with(&client, "GET", &lingering);
+        // If the file was refused, dropping its peer first keeps this test from blocking.
+        let _peer = sent.is_ok().then_some(peer);
+        drop(lingering);
+        let mut other = UnixStream::connect(program.control()).unwrap();
+        // A kernel that cannot refuse the file lets it block the thread.
+        let patience = sent.map_or(GENEROUS, |()| Duration::from_millis(500));
+        other.set_read_timeout(Some(patience)).unwrap();
+        other.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let answered = other.read(&mut [0]).is_ok();
+        assert!(answered || sent.is_ok());
+        let watch = Stopwatch::start();
+        program.said();
+        assert!(watch.elapsed() < Duration::from_secs(10));
+    });
 }

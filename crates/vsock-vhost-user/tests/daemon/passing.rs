@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::pipe::fcntl_setpipe_size;
 use tempfile::TempDir;
 use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::{Header, Op};
@@ -33,7 +34,8 @@ fn host() -> Host {
     })
 }
 
-fn send_with(client: &UnixStream, text: &str, file: &dyn AsFd) -> Result<(), Errno> {
+/// Sends text together with a descriptor.
+pub(crate) fn send_with(client: &UnixStream, text: &str, file: &dyn AsFd) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut extras = SendAncillaryBuffer::new(&mut space);
     let files = [file.as_fd()];
@@ -128,18 +130,24 @@ fn a_full_pipe_stops_only_its_own_connection() {
     host.assert_stops();
 }
 
+/// Returns a socket whose close blocks for 30 seconds, and its peer.
+pub(crate) fn lingering() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut lingering = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    let long = Some(Duration::from_secs(30));
+    sockopt::set_socket_linger(&lingering, long).unwrap();
+    lingering.set_nonblocking(true).unwrap();
+    while lingering.write(&[0; 65_536]).is_ok() {}
+    (lingering, peer)
+}
+
 #[test]
 fn t124_a_socket_whose_close_blocks_delays_neither_guest_nor_stop() {
     alone(|| {
         let host = host();
         let mut guest = host.boot();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut lingering = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (_peer, _) = listener.accept().unwrap();
-        let long = Some(Duration::from_secs(30));
-        sockopt::set_socket_linger(&lingering, long).unwrap();
-        lingering.set_nonblocking(true).unwrap();
-        while lingering.write(&[0; 65_536]).is_ok() {}
+        let (lingering, _peer) = lingering();
         let client = pass(&host.path("vm.vsock"), "7\n", &lingering);
         drop(lingering);
         let socket = accept(&mut guest, 7, client);
@@ -214,5 +222,40 @@ fn passed_descriptors_work_in_the_sandbox() {
     let mut got = [0; 4];
     both().read_exact(&mut got).unwrap();
     assert_eq!(&got, b"kept");
+    program.said();
+}
+
+#[test]
+fn a_guest_that_closes_before_a_full_pipe_is_read_does_not_end_the_program() {
+    let program = Program::start_one(&["--pass-fd"]);
+    let mut guest = program.boot();
+    let (mut output, writer) = file_pipe();
+    fcntl_setpipe_size(&writer, 4096).unwrap();
+    let client = pass(&program.dir.path().join("3.vsock"), "7\n", &writer);
+    drop(writer);
+    let socket = accept(&mut guest, 7, client);
+    guest.expect(Op::Shutdown);
+    guest.write(&socket, &[7; 65_536]);
+    guest.say(&socket, Op::Shutdown, 3, b"");
+    guest.expect(Op::Reset);
+    let mut got = Vec::new();
+    output.read_to_end(&mut got).unwrap();
+    assert!(got == [7; 65_536], "{} of 65536 bytes arrived", got.len());
+    program.said();
+}
+
+#[test]
+fn a_guest_that_resets_a_connection_to_a_tcp_socket_does_not_end_the_program() {
+    let program = Program::start_one(&["--pass-fd"]);
+    let mut guest = program.boot();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let passed = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.set_read_timeout(Some(GENEROUS)).unwrap();
+    let client = pass(&program.dir.path().join("3.vsock"), "7\n", &passed);
+    let socket = accept(&mut guest, 7, client);
+    guest.say(&socket, Op::Reset, 0, b"");
+    let reset = peer.read(&mut [0]).unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
     program.said();
 }

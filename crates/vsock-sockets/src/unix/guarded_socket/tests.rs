@@ -56,7 +56,12 @@ fn lingering() -> (TcpStream, TcpStream) {
 }
 
 /// Sends bytes together with a file.
-fn pass(socket: &impl AsFd, bytes: &[u8], file: &impl AsFd, how: SendFlags) -> Result<(), Errno> {
+pub(in crate::unix) fn pass(
+    socket: &impl AsFd,
+    bytes: &[u8],
+    file: &impl AsFd,
+    how: SendFlags,
+) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut extras = SendAncillaryBuffer::new(&mut space);
     let files = [file.as_fd()];

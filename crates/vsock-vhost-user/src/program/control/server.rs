@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ const MAX_HEADER_LINES: usize = 32;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the end of the program waits for the thread. On kernels that cannot refuse files
+/// (before Linux 6.16), closing a file that a client has sent can block the thread.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// The pause after a client could not be accepted, for example because no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,6 +59,8 @@ pub(crate) struct Control {
     _listener: NamedListener,
     /// Dropping the sender ends the thread.
     stop: Option<oneshot::Sender<()>>,
+    /// Returns an error when the thread has ended.
+    ended: mpsc::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -70,7 +77,7 @@ impl Control {
         begin: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         let access = SocketAccess::default().mode(MODE);
-        let listener = NamedListener::bind_with(path, access)?;
+        let listener = NamedListener::bind_without_files(path, access)?;
         let socket = net::UnixListener::from(listener.handle().as_fd().try_clone_to_owned()?);
         socket.set_nonblocking(true)?;
         let runtime = Builder::new_current_thread()
@@ -82,16 +89,21 @@ impl Control {
             UnixListener::from_std(socket)?
         };
         let (stop, stopped) = oneshot::channel();
+        let (running, ended) = mpsc::channel();
         let thread = thread::start("control", begin, move || {
+            let _running: mpsc::Sender<()> = running;
             runtime.block_on(async {
                 task::spawn(serve(socket, Arc::new(controlled)));
                 // Nothing is ever sent: this returns an error once the sender is dropped.
                 let _dropped = stopped.await;
             });
+            // Closing the clients' sockets can block too.
+            drop(runtime);
         })?;
         Ok(Self {
             _listener: listener,
             stop: Some(stop),
+            ended,
             thread: Some(thread),
         })
     }
@@ -100,6 +112,13 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         drop(self.stop.take());
+        if self.ended.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
+            log::warn!(
+                "ending without the thread of the control socket, which is blocked by a file that \
+                 a client has sent"
+            );
+            return;
+        }
         let joined = self.thread.take().map(JoinHandle::join);
         if matches!(joined, Some(Err(_))) {
             log::error!("the thread of the control socket panicked; please report this defect");

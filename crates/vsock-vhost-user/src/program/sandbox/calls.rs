@@ -11,10 +11,10 @@ use std::process;
 
 use libc::{
     SYS_accept4, SYS_brk, SYS_clock_getres, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone,
-    SYS_clone3, SYS_close, SYS_connect, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2,
-    SYS_eventfd2, SYS_exit, SYS_exit_group, SYS_fcntl, SYS_flock, SYS_fstat, SYS_fstatfs,
-    SYS_ftruncate, SYS_futex, SYS_getcpu, SYS_getcwd, SYS_getpeername, SYS_getpid, SYS_getrandom,
-    SYS_getsockname, SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_io_destroy,
+    SYS_clone3, SYS_close, SYS_connect, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait,
+    SYS_epoll_pwait2, SYS_eventfd2, SYS_exit, SYS_exit_group, SYS_fcntl, SYS_flock, SYS_fstat,
+    SYS_fstatfs, SYS_ftruncate, SYS_futex, SYS_getcpu, SYS_getcwd, SYS_getpeername, SYS_getpid,
+    SYS_getrandom, SYS_getsockname, SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_io_destroy,
     SYS_io_getevents, SYS_io_submit, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_membarrier, SYS_mmap,
     SYS_mprotect, SYS_mremap, SYS_munmap, SYS_nanosleep, SYS_newfstatat, SYS_openat, SYS_ppoll,
     SYS_prctl, SYS_pread64, SYS_read, SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmsg,
@@ -226,6 +226,13 @@ const CAPTURE: &[i64] = &[SYS_ftruncate];
 const PASSED: &[i64] = &[
     // Allowed here, because another filter makes this call fail with `ENOSYS`.
     SYS_clone3,
+    // Resetting a TCP socket: it is disconnected (`AF_UNSPEC`).
+    SYS_connect,
+    // Waiting for room after the guest has closed the connection, until it is aborted.
+    SYS_epoll_create1,
+    SYS_epoll_ctl,
+    SYS_epoll_pwait,
+    SYS_epoll_pwait2,
     SYS_getpeername,
     SYS_getsockopt,
     SYS_recvfrom,

@@ -210,6 +210,21 @@ fn the_oldest_silent_client_makes_room() {
 }
 
 #[test]
+fn a_client_that_has_sent_its_command_does_not_make_room() {
+    let (_dir, mut backend) = backend(PassFdConfig::default().max_waiting(1));
+    let held = backend.starter.hold();
+    let (_reader, writer) = pipe().unwrap();
+    let _passed = pass(&backend, "5\n", &writer);
+    let silent = [(); 3].map(|()| connect(&backend));
+    for client in &silent[..2] {
+        assert_refused(&mut backend, client);
+    }
+    assert_eq!(backend.clients.len(), 2);
+    drop(held);
+    accept(&mut backend);
+}
+
+#[test]
 fn a_descriptor_beyond_the_limit_is_refused() {
     let (_dir, mut backend) = backend(PassFdConfig::default().max_streams(1));
     let (_reader, writer) = pipe().unwrap();
