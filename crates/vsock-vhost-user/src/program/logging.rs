@@ -24,8 +24,8 @@ use vmm_sys_util::signal::block_signal;
 use queue::Queue;
 use writer::Writer;
 
-/// How long the program waits at its end until the log is written. On a busy machine, the log thread
-/// may have to wait for a processor.
+/// How long the program waits at its end until the log is written. On a busy machine, the log
+/// thread may have to wait for a processor.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The log. A separate thread writes its lines to standard error.
