@@ -2,6 +2,8 @@
 
 //! `publish`: builds the packages for the registry from their own files. Uploads nothing.
 
+use std::path::PathBuf;
+
 use anyhow::ensure;
 use xshell::cmd;
 
@@ -26,7 +28,39 @@ const LEFT_OUT: &[&str] = &["tests/", "benches/"];
 /// A file is missing or must not be in a package, or a package does not build.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     contents(env)?;
-    cmd!(env.sh, "cargo publish --workspace --dry-run --locked").run()?;
+    forget_earlier_packages(env)?;
+    let target = env.target.join("publish");
+    env.sh.remove_path(&target)?;
+    cmd!(
+        env.sh,
+        "cargo publish --workspace --dry-run --locked --target-dir {target}"
+    )
+    .run()?;
+    Ok(())
+}
+
+/// Removes packages that an earlier run has unpacked. Cargo tells them apart by their version alone,
+/// in its build directory too, and would build the others with them even after a change.
+fn forget_earlier_packages(env: &Env) -> anyhow::Result<()> {
+    let home = match env.sh.var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => PathBuf::from(env.sh.var("HOME")?).join(".cargo"),
+    };
+    let unpacked = home.join("registry/src");
+    if !unpacked.exists() {
+        return Ok(());
+    }
+    let crates = env.crates()?;
+    for registry in env.sh.read_dir(unpacked)? {
+        // Only the directory of a registry without a host begins so.
+        let name = registry.file_name().unwrap_or_default();
+        if name.as_encoded_bytes().starts_with(b"-") {
+            for name in &crates {
+                env.sh
+                    .remove_path(registry.join(format!("{name}-{}", env!("CARGO_PKG_VERSION"))))?;
+            }
+        }
+    }
     Ok(())
 }
 
