@@ -124,7 +124,11 @@ impl Producer {
         if self.room(len) < len {
             self.refused = true;
             self.settle();
-            return Progress::Blocked;
+            // The descriptor may have shown that there is space, but less than this message needs.
+            // If the reader has made enough since, it stays ready without an edge: look again.
+            if self.room(len) < len {
+                return Progress::Blocked;
+            }
         }
         self.least = 1;
         self.write(parts, len)
