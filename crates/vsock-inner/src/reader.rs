@@ -230,8 +230,18 @@ impl VsockInnerReader {
         }
         if self.half.connection.is_between_guests() {
             // The event may have reported that the peer stopped reading, without any data: clear
-            // it.
+            // it. If data has arrived since the attempt, it stays, and the data made no edge: read
+            // now.
             self.consumer.settle();
+            if self
+                .consumer
+                .pipe()
+                .data
+                .load()
+                .is_ready(self.consumer.want())
+            {
+                return Ok(());
+            }
         }
         // After a write of this end, the wait is probably for the answer to it, which comes soon.
         let pace = match self.last {

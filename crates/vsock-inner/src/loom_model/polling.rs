@@ -3,12 +3,14 @@
 //! Polled descriptors, concurrent with events that change what they show.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
 use loom::thread;
-use vsock_backend_api::VsockStream;
+use vsock_backend_api::{VsockAddr, VsockStream};
 
 use super::{assert_readability, assert_writability, direction, explore, pair};
+use crate::connection::Addresses;
 use crate::reader::VsockInnerReader;
 use crate::seqpacket::VsockInnerSeqpacket;
 use crate::sync::Arc;
@@ -76,6 +78,34 @@ fn data_after_a_refused_read_makes_an_edge() {
                 "data without an edge"
             );
         }
+    });
+}
+
+/// Between guests, a peer that stops reading makes an edge without data.
+#[test]
+fn data_while_a_read_uses_up_the_peers_stop_makes_an_edge() {
+    explore(|| {
+        let (mut near, mut far) = pair(8);
+        let addr = |cid| VsockAddr { cid, port: 5 };
+        near.reader.half.connection.set_addresses(Addresses {
+            guest: addr(3),
+            host: addr(4),
+        });
+        near.set_nonblocking(true).unwrap();
+        near.as_raw_fd();
+        far.shutdown(Shutdown::Read).unwrap();
+        let writing = thread::spawn(move || {
+            far.write_all(&[1]).unwrap();
+            far
+        });
+        let incoming = Arc::clone(near.reader.half.incoming());
+        let edges = incoming.data.edges();
+        let refused = near.read(&mut [0; 4]).is_err();
+        let _far = writing.join().unwrap();
+        assert!(
+            !refused || incoming.data.edges() > edges,
+            "data without an edge"
+        );
     });
 }
 
