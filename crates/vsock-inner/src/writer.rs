@@ -19,7 +19,7 @@ use crate::ready_fd::ReadyFd;
 use crate::spin::Pace;
 use crate::sync::{Arc, EventFd};
 use crate::wait::{Deadline, GaveUp};
-use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
+use crate::word::{ENDED, FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 
 /// The writing half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
@@ -136,9 +136,10 @@ impl VsockInnerWriter {
     /// Returns `Ok` once the device has accepted the request of this end.
     pub(crate) fn finish_connect(&self) -> io::Result<()> {
         // The device's drop ends its reading before its writing. The first end already makes this
-        // end's descriptor ready, so it must already count as the refusal. Look for it before the
-        // state: the device may confirm and then be dropped in between.
-        let is_ended = self.is_ended_by_device();
+        // end's descriptor ready, so it must already count as the refusal. So does the shutdown of
+        // this end. Look for it before the state: the device may confirm and then be dropped in
+        // between.
+        let is_ended = self.producer.pipe().space.load().has(ENDED);
         match self.half.connect_state() {
             ConnectState::Connected => Ok(()),
             ConnectState::Connecting if !is_ended => Err(ErrorKind::WouldBlock.into()),
