@@ -147,10 +147,11 @@ impl VsockInnerWriter {
         }
     }
 
-    /// Whether the device no longer reads.
+    /// Whether the device no longer reads. It says so in the word of the data first, which is the
+    /// one that a write looks at.
     fn is_ended_by_device(&self) -> bool {
-        let space = self.producer.pipe().space.load();
-        space.has(READ_SHUT | READER_RESET)
+        let data = self.producer.pipe().data.load();
+        data.has(READ_SHUT | READER_RESET)
     }
 
     /// Requests a connection, before the device has its end. Until it answers, nothing can be
