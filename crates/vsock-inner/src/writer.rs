@@ -326,11 +326,12 @@ impl VsockInnerWriter {
     fn end(&self, call: &'static str) -> StreamError {
         let fd = self.half.fd;
         // Before the connection is established, an end by the device is a refusal; an end by this
-        // end's own `shutdown` is not.
+        // end's own `shutdown` is not. Look for it before the state, as in `finish_connect`.
+        let is_ended_by_device = self.is_ended_by_device();
         match self.half.connect_state() {
             ConnectState::BadAnswer => return StreamError::BadAnswer { call, fd },
             ConnectState::Refused => return StreamError::Refused { call, fd },
-            ConnectState::Connecting if self.is_ended_by_device() => {
+            ConnectState::Connecting if is_ended_by_device => {
                 return StreamError::Refused { call, fd };
             }
             ConnectState::Connecting | ConnectState::Connected => {}

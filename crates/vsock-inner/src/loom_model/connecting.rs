@@ -106,6 +106,23 @@ fn a_write_that_meets_a_refusal_is_refused() {
 }
 
 #[test]
+fn a_write_mistakes_no_drop_after_a_confirmation_for_a_refusal() {
+    explore(|| {
+        let (mut near, mut far) = pending(64);
+        assert_eq!(far.requested_port(), Some(5));
+        let answering = thread::spawn(move || {
+            far.confirm(1).unwrap();
+            drop(far);
+        });
+        thread::yield_now();
+        if let Err(error) = near.write(&[1]) {
+            assert_ne!(error.kind(), ErrorKind::ConnectionRefused);
+        }
+        answering.join().unwrap();
+    });
+}
+
+#[test]
 fn a_confirmation_before_a_drop_is_never_mistaken_for_a_refusal() {
     explore(|| {
         let (mut near, mut far) = pending(64);
