@@ -230,16 +230,11 @@ impl VsockInnerReader {
         }
         if self.half.connection.is_between_guests() {
             // The event may have reported that the peer stopped reading, without any data: clear
-            // it. If data has arrived since the attempt, it stays, and the data made no edge: read
-            // now.
+            // it. Data that has arrived since the attempt made no edge, because the descriptor was
+            // ready. So read it now.
             self.consumer.settle();
-            if self
-                .consumer
-                .pipe()
-                .data
-                .load()
-                .is_ready(self.consumer.want())
-            {
+            let (doorbell, want) = (&self.consumer.pipe().data, self.consumer.want());
+            if doorbell.load().is_ready(want) {
                 return Ok(());
             }
         }

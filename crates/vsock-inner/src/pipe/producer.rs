@@ -124,8 +124,8 @@ impl Producer {
         if self.room(len) < len {
             self.refused = true;
             self.settle();
-            // The descriptor may have shown that there is space, but less than this message needs.
-            // If the reader has made enough since, it stays ready without an edge: look again.
+            // The descriptor may have been ready, for less space than this message needs. If the
+            // reader has made enough since, that was no edge, so look again.
             if self.room(len) < len {
                 return Progress::Blocked;
             }
