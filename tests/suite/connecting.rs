@@ -209,8 +209,11 @@ fn a_pending_stream_obeys_its_own_shutdown() {
     let (mut stream, mut device) = pending(VsockInnerConfig::default());
     stream.shutdown(Shutdown::Write).unwrap();
     assert_both(&mut stream, ErrorKind::WouldBlock, ErrorKind::BrokenPipe);
+    // The descriptor for writing is ready, so there must be a result.
+    assert_fails(stream.finish_connect(), ErrorKind::BrokenPipe);
     assert_eq!(device.requested_port(), Some(PORT));
     device.confirm(1).unwrap();
+    stream.finish_connect().unwrap();
     assert!(stream.is_connected());
     assert_eq!(device.read(&mut [0]).unwrap(), 0);
     device.write_all(b"hello").unwrap();

@@ -14,6 +14,7 @@ mod cancel;
 mod closing;
 mod compliance;
 mod connecting;
+mod credit;
 mod errors;
 mod halves;
 mod handshake;

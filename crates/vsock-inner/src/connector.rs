@@ -131,7 +131,10 @@ impl VsockInnerConnector {
     /// [`is_connected`](VsockInnerStream::is_connected) returns `true`, and the stream is like one
     /// that [`connect_to`](Self::connect_to) returns. If the muxer refuses, both descriptors become
     /// ready, and from then on reads and writes fail with `ConnectionRefused`, or with
-    /// `InvalidData` if the muxer's answer is malformed.
+    /// `InvalidData` if the muxer's answer is malformed. If this end has shut its writing down,
+    /// `write_ready_fd` is ready immediately, and
+    /// [`finish_connect`](VsockStream::finish_connect) fails with `BrokenPipe` until the muxer
+    /// answers.
     ///
     /// Only the muxer's timeouts apply. To stop waiting, drop the stream. The request itself may
     /// exceed the capacity [`to_device`](crate::VsockInnerConfig#structfield.to_device), by at most

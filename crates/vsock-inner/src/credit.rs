@@ -119,18 +119,25 @@ impl CreditCell {
         wait.fd.as_ref().is_some_and(EventFd::is_readable)
     }
 
+    /// How often an edge-triggered poll was woken.
+    #[cfg(all(test, loom))]
+    pub(crate) fn edges(&self) -> usize {
+        self.lock().fd.as_ref().map_or(0, EventFd::edges)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Wait> {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Wait {
+    /// Makes a new edge even if the descriptor was ready: an edge-triggered loop has already used
+    /// the last one.
+    ///
     /// Writing or reading fails only if the owner has accessed its descriptor itself.
     fn make_ready(&mut self) {
-        if self.state != State::Ready {
-            if let Some(fd) = &self.fd {
-                drop(fd.write(1));
-            }
+        if let Some(fd) = &self.fd {
+            drop(fd.write(1));
         }
         self.state = State::Ready;
     }

@@ -230,8 +230,13 @@ impl VsockInnerReader {
         }
         if self.half.connection.is_between_guests() {
             // The event may have reported that the peer stopped reading, without any data: clear
-            // it.
+            // it. Data that has arrived since the attempt made no edge, because the descriptor was
+            // ready. So read it now.
             self.consumer.settle();
+            let (doorbell, want) = (&self.consumer.pipe().data, self.consumer.want());
+            if doorbell.load().is_ready(want) {
+                return Ok(());
+            }
         }
         // After a write of this end, the wait is probably for the answer to it, which comes soon.
         let pace = match self.last {

@@ -81,9 +81,12 @@ impl ReadyFd {
         }
     }
 
-    /// How often an edge-triggered poll for `EPOLLIN` was woken.
+    /// How often an edge-triggered poll was woken.
     #[cfg(all(test, loom))]
     pub(crate) fn edges(&self) -> usize {
-        self.fd.edges()
+        match self.interest {
+            Interest::Readable => self.fd.edges(),
+            Interest::Writable => self.fd.edges_out(),
+        }
     }
 }

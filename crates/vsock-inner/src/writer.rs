@@ -19,7 +19,7 @@ use crate::ready_fd::ReadyFd;
 use crate::spin::Pace;
 use crate::sync::{Arc, EventFd};
 use crate::wait::{Deadline, GaveUp};
-use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
+use crate::word::{ENDED, FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 
 /// The writing half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
@@ -136,9 +136,10 @@ impl VsockInnerWriter {
     /// Returns `Ok` once the device has accepted the request of this end.
     pub(crate) fn finish_connect(&self) -> io::Result<()> {
         // The device's drop ends its reading before its writing. The first end already makes this
-        // end's descriptor ready, so it must already count as the refusal. Look for it before the
-        // state: the device may confirm and then be dropped in between.
-        let is_ended = self.is_ended_by_device();
+        // end's descriptor ready, so it must already count as the refusal. So does the shutdown of
+        // this end. Look for it before the state: the device may confirm and then be dropped in
+        // between.
+        let is_ended = self.producer.pipe().space.load().has(ENDED);
         match self.half.connect_state() {
             ConnectState::Connected => Ok(()),
             ConnectState::Connecting if !is_ended => Err(ErrorKind::WouldBlock.into()),
@@ -146,10 +147,11 @@ impl VsockInnerWriter {
         }
     }
 
-    /// Whether the device no longer reads.
+    /// Whether the device no longer reads. It says so in the word of the data first, which is the
+    /// one that a write looks at.
     fn is_ended_by_device(&self) -> bool {
-        let space = self.producer.pipe().space.load();
-        space.has(READ_SHUT | READER_RESET)
+        let data = self.producer.pipe().data.load();
+        data.has(READ_SHUT | READER_RESET)
     }
 
     /// Requests a connection, before the device has its end. Until it answers, nothing can be
@@ -324,11 +326,12 @@ impl VsockInnerWriter {
     fn end(&self, call: &'static str) -> StreamError {
         let fd = self.half.fd;
         // Before the connection is established, an end by the device is a refusal; an end by this
-        // end's own `shutdown` is not.
+        // end's own `shutdown` is not. Look for it before the state, as in `finish_connect`.
+        let is_ended_by_device = self.is_ended_by_device();
         match self.half.connect_state() {
             ConnectState::BadAnswer => return StreamError::BadAnswer { call, fd },
             ConnectState::Refused => return StreamError::Refused { call, fd },
-            ConnectState::Connecting if self.is_ended_by_device() => {
+            ConnectState::Connecting if is_ended_by_device => {
                 return StreamError::Refused { call, fd };
             }
             ConnectState::Connecting | ConnectState::Connected => {}

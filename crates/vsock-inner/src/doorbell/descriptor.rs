@@ -70,7 +70,7 @@ impl Doorbell {
         self.lock().as_ref().is_some_and(ReadyFd::polls_ready)
     }
 
-    /// How often an edge-triggered poll for `EPOLLIN` was woken.
+    /// How often an edge-triggered poll was woken.
     #[cfg(all(test, loom))]
     pub(crate) fn edges(&self) -> usize {
         self.lock().as_ref().map_or(0, ReadyFd::edges)

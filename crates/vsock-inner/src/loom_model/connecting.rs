@@ -91,6 +91,38 @@ fn a_descriptor_that_a_refusal_makes_ready_has_a_result() {
 }
 
 #[test]
+fn a_write_that_meets_a_refusal_is_refused() {
+    explore(|| {
+        let (mut near, far) = pending(64);
+        let refusing = thread::spawn(move || drop(far));
+        thread::yield_now();
+        let kind = near.write(&[1]).unwrap_err().kind();
+        assert!(
+            matches!(kind, ErrorKind::WouldBlock | ErrorKind::ConnectionRefused),
+            "{kind:?}"
+        );
+        refusing.join().unwrap();
+    });
+}
+
+#[test]
+fn a_write_mistakes_no_drop_after_a_confirmation_for_a_refusal() {
+    explore(|| {
+        let (mut near, mut far) = pending(64);
+        assert_eq!(far.requested_port(), Some(5));
+        let answering = thread::spawn(move || {
+            far.confirm(1).unwrap();
+            drop(far);
+        });
+        thread::yield_now();
+        if let Err(error) = near.write(&[1]) {
+            assert_ne!(error.kind(), ErrorKind::ConnectionRefused);
+        }
+        answering.join().unwrap();
+    });
+}
+
+#[test]
 fn a_confirmation_before_a_drop_is_never_mistaken_for_a_refusal() {
     explore(|| {
         let (mut near, mut far) = pending(64);

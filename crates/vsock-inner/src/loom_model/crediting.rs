@@ -39,6 +39,26 @@ fn no_report_is_missed() {
 }
 
 #[test]
+fn a_report_between_the_look_and_the_wait_makes_an_edge() {
+    explore(|| {
+        let cell = Arc::new(CreditCell::new());
+        cell.await_change(None).unwrap();
+        let teller = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || {
+                cell.report(credit(1));
+                cell.report(credit(2));
+            }
+        });
+        let edges = cell.edges();
+        let known = cell.newest();
+        cell.await_change(known).unwrap();
+        teller.join().unwrap();
+        assert!(cell.edges() > edges || known == cell.newest());
+    });
+}
+
+#[test]
 fn one_end_leaves_while_the_other_reports() {
     explore(|| {
         let cell = Arc::new(CreditCell::new());

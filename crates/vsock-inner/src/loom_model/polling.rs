@@ -3,12 +3,17 @@
 //! Polled descriptors, concurrent with events that change what they show.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
 use loom::thread;
+use vsock_backend_api::{VsockAddr, VsockStream};
 
 use super::{assert_readability, assert_writability, direction, explore, pair};
+use crate::connection::Addresses;
 use crate::reader::VsockInnerReader;
+use crate::seqpacket::VsockInnerSeqpacket;
+use crate::sync::Arc;
 
 /// A polled reader runs `read` while two bytes are written, one by one. Afterwards it must be
 /// readable exactly if data is left.
@@ -73,6 +78,61 @@ fn data_after_a_refused_read_makes_an_edge() {
                 "data without an edge"
             );
         }
+    });
+}
+
+/// Between guests, a peer that stops reading makes an edge without data.
+#[test]
+fn data_while_a_read_uses_up_the_peers_stop_makes_an_edge() {
+    explore(|| {
+        let (mut near, mut far) = pair(8);
+        let addr = |cid| VsockAddr { cid, port: 5 };
+        near.reader.half.connection.set_addresses(Addresses {
+            guest: addr(3),
+            host: addr(4),
+        });
+        near.set_nonblocking(true).unwrap();
+        near.as_raw_fd();
+        far.shutdown(Shutdown::Read).unwrap();
+        let writing = thread::spawn(move || {
+            far.write_all(&[1]).unwrap();
+            far
+        });
+        let incoming = Arc::clone(near.reader.half.incoming());
+        let edges = incoming.data.edges();
+        let refused = near.read(&mut [0; 4]).is_err();
+        let _far = writing.join().unwrap();
+        assert!(
+            !refused || incoming.data.edges() > edges,
+            "data without an edge"
+        );
+    });
+}
+
+#[test]
+fn space_for_a_refused_message_makes_an_edge() {
+    explore(|| {
+        let (near, far) = pair(8);
+        let outgoing = Arc::clone(near.writer.half.outgoing());
+        let (mut near, mut far) = (
+            VsockInnerSeqpacket::over(near),
+            VsockInnerSeqpacket::over(far),
+        );
+        near.set_nonblocking(true).unwrap();
+        near.write_ready_fd().unwrap();
+        // With its word, it leaves some space.
+        near.write_all(&[1]).unwrap();
+        let reading = thread::spawn(move || {
+            assert_eq!(far.read(&mut [0; 4]).unwrap(), 1);
+            far
+        });
+        let edges = outgoing.space.edges();
+        let refused = near.write(&[2; 4]).is_err();
+        let _far = reading.join().unwrap();
+        assert!(
+            !refused || outgoing.space.edges() > edges,
+            "space without an edge"
+        );
     });
 }
 
@@ -180,9 +240,9 @@ fn dropping_the_last_half_makes_an_edge_and_closes_the_end() {
 fn two_threads_take_the_same_descriptor() {
     explore(|| {
         let (mut writer, reader, _rest) = direction(8);
-        let reader = loom::sync::Arc::new(reader);
+        let reader = Arc::new(reader);
         let taking = {
-            let reader = loom::sync::Arc::clone(&reader);
+            let reader = Arc::clone(&reader);
             thread::spawn(move || reader.as_raw_fd())
         };
         let writing = thread::spawn(move || {
@@ -192,7 +252,7 @@ fn two_threads_take_the_same_descriptor() {
         reader.as_raw_fd();
         taking.join().unwrap();
         let _writer = writing.join().unwrap();
-        let mut reader = loom::sync::Arc::try_unwrap(reader).unwrap();
+        let mut reader = Arc::try_unwrap(reader).unwrap();
         assert_readability(&mut reader);
         reader.set_nonblocking(true).unwrap();
         assert_eq!(reader.read(&mut [0; 4]).unwrap(), 1);

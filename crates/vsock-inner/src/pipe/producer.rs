@@ -124,7 +124,11 @@ impl Producer {
         if self.room(len) < len {
             self.refused = true;
             self.settle();
-            return Progress::Blocked;
+            // The descriptor may have been ready, for less space than this message needs. If the
+            // reader has made enough since, that was no edge, so look again.
+            if self.room(len) < len {
+                return Progress::Blocked;
+            }
         }
         self.least = 1;
         self.write(parts, len)

@@ -128,7 +128,10 @@ pub(crate) struct EventFd(Mutex<Counter>);
 #[derive(Debug, Default)]
 struct Counter {
     count: u64,
+    /// For `EPOLLIN`.
     edges: usize,
+    /// For `EPOLLOUT`.
+    edges_out: usize,
 }
 
 impl EventFd {
@@ -147,10 +150,12 @@ impl EventFd {
     }
 
     pub(crate) fn read(&self) -> io::Result<()> {
-        match std::mem::take(&mut self.0.lock().unwrap().count) {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            _ => Ok(()),
+        let mut counter = self.0.lock().unwrap();
+        if std::mem::take(&mut counter.count) == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
+        counter.edges_out += 1;
+        Ok(())
     }
 
     /// What a poll for `EPOLLIN` would report.
@@ -166,6 +171,11 @@ impl EventFd {
     /// How often an edge-triggered poll for `EPOLLIN` was woken.
     pub(crate) fn edges(&self) -> usize {
         self.0.lock().unwrap().edges
+    }
+
+    /// How often an edge-triggered poll for `EPOLLOUT` was woken.
+    pub(crate) fn edges_out(&self) -> usize {
+        self.0.lock().unwrap().edges_out
     }
 }
 
