@@ -305,8 +305,8 @@ impl Muxer {
     pub fn restore(&mut self, now: Tick, state: &MuxerState) -> Result<(), StateVersionError> {
         state.check_version()?;
         self.transport_reset(now);
-        self.ports = PortAllocator::new(self.config.host_ports())
-            .starting_at(Port::new(state.next_host_port));
+        // Clients whose REQUEST has not been sent keep their ports.
+        self.ports.go_to(Port::new(state.next_host_port));
         Ok(())
     }
 

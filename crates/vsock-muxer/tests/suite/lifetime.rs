@@ -90,6 +90,21 @@ fn t98_a_restore_closes_existing_connections_and_does_not_reuse_ports_soon() {
 }
 
 #[test]
+fn t95_a_client_that_survives_a_restore_keeps_its_port() {
+    let mut world = World::new();
+    let state = world.muxer.save();
+    let _client = world.client(b"CONNECT 9\n");
+    world.muxer.restore(world.now, &state).unwrap();
+    let _another = world.client(b"CONNECT 10\n");
+    let packets = world.receive(2);
+    let ports: Vec<u32> = packets
+        .iter()
+        .map(|(request, _)| request.src_port)
+        .collect();
+    assert_eq!(ports, [1 << 30, (1 << 30) + 1]);
+}
+
+#[test]
 fn a_state_of_an_unknown_version_is_refused_and_closes_no_connection() {
     let mut world = World::new();
     let (host, _) = world.host_connects(9);
