@@ -7,7 +7,7 @@ use std::time::Duration;
 use vsock_muxer::MuxerState;
 use vsock_proto::{Config, Ending, Op, SocketTypes};
 
-use crate::world::{World, header, op};
+use crate::world::{WRITABLE, World, header, op, shutdown};
 
 #[test]
 fn t101_a_reset_closes_everything_and_a_second_activation_works() {
@@ -63,6 +63,23 @@ fn t105_a_transport_reset_keeps_clients_that_the_guest_has_not_heard_of() {
     world.apply();
     assert!(unknown.state().closed);
     assert_eq!(world.ops(), []);
+}
+
+#[test]
+fn t105_a_transport_reset_keeps_the_last_bytes_of_a_connection_that_the_guest_has_closed() {
+    let (mut world, host, request) = World::connected();
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"last words");
+    world.guest_sends(&shutdown(&request, 3), b"");
+    world.guest_sends(&op(Op::Reset, &request), b"");
+    world.muxer.transport_reset(world.now);
+    world.apply();
+    assert!(!host.state().closed);
+    host.state().space = 99;
+    world.event(host.fd, WRITABLE);
+    assert_eq!(host.got(), b"last words");
+    assert!(host.state().closed && !host.state().aborted);
+    assert_eq!(world.ended(Ending::Clean), 1);
 }
 
 #[test]
