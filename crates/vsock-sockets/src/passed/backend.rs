@@ -123,26 +123,10 @@ impl PassFdBackend {
         let until = Instant::now().checked_add(self.config.command_timeout);
         let stream = self.settle(number, until, outcome);
         self.next = number.saturating_add(1);
-        if self.clients.len() > self.config.max_waiting {
-            self.make_room();
-        }
+        let is_crowded = stream.is_none() && self.clients.len() > self.config.max_waiting;
+        let stream = if is_crowded { self.make_room() } else { stream };
         self.set_timer();
         stream
-    }
-
-    /// Refuses the oldest client that has not sent its command, if there are too many of them.
-    fn make_room(&mut self) {
-        let is_asking = |waiting: &Waiting| matches!(waiting.stage, Stage::Asking(_));
-        let mut asking = self.clients.iter().filter(|(_, one)| is_asking(one));
-        let oldest = asking.next().map(|(number, _)| *number);
-        if let Some(number) = oldest.filter(|_| asking.count() >= self.config.max_waiting) {
-            say!(
-                self.journal(),
-                Debug,
-                "too many clients have not sent their command: refusing the oldest"
-            );
-            self.clients.remove(&number);
-        }
     }
 
     /// Continues with a waiting client after an event. The client leaves the map, and `settle` puts

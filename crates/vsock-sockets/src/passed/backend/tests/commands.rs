@@ -238,6 +238,27 @@ fn the_oldest_silent_client_makes_room() {
 }
 
 #[test]
+fn t108_a_command_that_has_arrived_but_was_not_read_does_not_make_room() {
+    for command in ["passfd\n", "pass 5\n"] {
+        let (_dir, mut backend) = backend(PassFdConfig::default().max_waiting(1));
+        let mut first = connect(&backend);
+        let (part, rest) = command.split_at(3);
+        first.write_all(part.as_bytes()).unwrap();
+        let none = backend.accept().map(drop).unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::WouldBlock);
+        // The device accepts no client while its guest is paused.
+        let second = connect(&backend);
+        first.write_all(rest.as_bytes()).unwrap();
+        let (_reader, writer) = pipe().unwrap();
+        if command == "passfd\n" {
+            send_with(&first, b"5\n", &[&writer]);
+        }
+        accept(&mut backend);
+        assert_eq!(backend.clients.len(), 1, "{second:?} still waits");
+    }
+}
+
+#[test]
 fn a_client_that_has_sent_its_command_does_not_make_room() {
     let (_dir, mut backend) = backend(PassFdConfig::default().max_waiting(1));
     let held = backend.starter.hold();
