@@ -447,7 +447,7 @@ impl World {
                 if connection.state == State::Connected {
                     connection.state = State::Ended;
                 }
-                // The device had taken the REQUEST before, and its answer is lost. REQUESTs that it
+                // The device had taken the REQUEST before, and its answer is lost. Those that it
                 // takes in the same call come after the event.
                 if matches!(connection.state, State::Requested) && !connection.strays {
                     connection.state = State::Ended;
