@@ -275,10 +275,13 @@ impl Muxer {
     ///
     /// Host clients that have not yet sent a complete command are kept. So are those whose REQUEST
     /// is not yet in a buffer of the guest, because the guest cannot have lost a connection of
-    /// which it has never heard.
+    /// which it has never heard. Connections that the guest has closed and forgotten still deliver
+    /// their last bytes to the host.
     pub fn transport_reset(&mut self, now: Tick) {
         self.close_all(now, |entry| match entry {
-            Entry::Connection(entry) => entry.conn.phase() != Phase::Requesting,
+            Entry::Connection(entry) => {
+                !matches!(entry.conn.phase(), Phase::Requesting | Phase::Draining)
+            }
             Entry::Handshake(_) => false,
         });
     }
@@ -305,8 +308,8 @@ impl Muxer {
     pub fn restore(&mut self, now: Tick, state: &MuxerState) -> Result<(), StateVersionError> {
         state.check_version()?;
         self.transport_reset(now);
-        self.ports = PortAllocator::new(self.config.host_ports())
-            .starting_at(Port::new(state.next_host_port));
+        // Clients whose REQUEST has not been sent keep their ports.
+        self.ports.go_to(Port::new(state.next_host_port));
         Ok(())
     }
 

@@ -47,11 +47,18 @@ impl PortAllocator {
     /// restored guest does not see ports of connections of which it still has a record. A port
     /// outside the range means the first one.
     pub(crate) fn starting_at(mut self, port: Port) -> Self {
-        let port = u32::from(port);
-        if self.range.contains(&port) {
-            self.next = port;
-        }
+        self.go_to(port);
         self
+    }
+
+    /// Does the same as [`starting_at`](Self::starting_at) while ports are leased.
+    pub(crate) fn go_to(&mut self, port: Port) {
+        let port = u32::from(port);
+        self.next = if self.range.contains(&port) {
+            port
+        } else {
+            self.range.start
+        };
     }
 
     /// Returns the port that will be tried next.

@@ -201,6 +201,7 @@ impl Muxer {
         self.counters.host_initiated += 1;
         let socket_type = host.socket_type();
         let peer = request.port;
+        self.ask_before_refusal(now, request.origin.key(peer));
         let reason = if peer == Port::ANY || !self.types.contains(socket_type) {
             RefusalReason::CommandMalformed
         } else if self.is_full_for(request.origin) {
@@ -247,12 +248,11 @@ impl Muxer {
         let taken = |ports| self.table.contains(ports) || self.rxq.owes_reset(ports);
         match origin {
             Origin::Host => {
-                let lease = self.ports.lease(|local| taken(ConnKey::new(local, peer)));
-                let lease = lease.ok()?;
+                let in_use = |local| taken(ConnKey::new(local, peer));
+                let lease = self.ports.lease(in_use).ok()?;
                 Some((ConnKey::new(lease.port(), peer), Some(lease)))
             }
-            // A sibling chooses its own port. An old connection with this tuple may still have
-            // bytes that must arrive.
+            // An old connection with this tuple may still have bytes that must arrive.
             Origin::Guest(cid, _) => {
                 let ports = origin.key(peer).filter(|ports| !taken(*ports))?;
                 (cid != self.guest).then_some((ports, None))

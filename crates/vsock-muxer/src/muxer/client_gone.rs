@@ -11,7 +11,7 @@
 use std::io::ErrorKind;
 
 use vsock_proto::handshake::MAX_LINE;
-use vsock_proto::{Phase, Progress, SocketType, Tick};
+use vsock_proto::{ConnKey, Phase, Progress, SocketType, Tick};
 
 use crate::entry::{ConnectionEntry, Entry};
 use crate::host_stream::HostStream;
@@ -25,12 +25,30 @@ impl Muxer {
     /// Checks, before a connection has its turn, whether its client has left. In that case, the
     /// connection is not announced and may lose its turn.
     pub(super) fn ask_before_request(&mut self, now: Tick, slot: Slot) {
-        let entry = self.table.connection(slot);
-        if entry.is_some_and(|entry| entry.has_lost_its_client()) {
-            self.on_client_gone(now, slot);
+        if self.loses_its_client(now, slot) {
             // The review may have queued it again, but if it continues, it does so in this turn.
             self.rxq.remove(slot);
         }
+    }
+
+    /// Checks, before a sibling's new connection is refused because its tuple is in use, whether
+    /// the client of the connection with that tuple has left. Both may have waited for the guest
+    /// while it was paused, and are then accepted in one turn.
+    pub(super) fn ask_before_refusal(&mut self, now: Tick, ports: Option<ConnKey>) {
+        if let Some(slot) = ports.and_then(|ports| self.table.find(ports)) {
+            self.loses_its_client(now, slot);
+        }
+    }
+
+    /// Handles a client that has left before the REQUEST was sent, if no event has reported it yet.
+    /// Returns whether it has left.
+    fn loses_its_client(&mut self, now: Tick, slot: Slot) -> bool {
+        let entry = self.table.connection(slot);
+        let left = entry.is_some_and(|entry| entry.has_lost_its_client());
+        if left {
+            self.on_client_gone(now, slot);
+        }
+        left
     }
 
     /// Applies an event to the connection that began with the client's command during the same

@@ -7,7 +7,7 @@ use std::time::Duration;
 use vsock_muxer::MuxerState;
 use vsock_proto::{Config, Ending, Op, SocketTypes};
 
-use crate::world::{World, header, op};
+use crate::world::{WRITABLE, World, header, op, shutdown};
 
 #[test]
 fn t101_a_reset_closes_everything_and_a_second_activation_works() {
@@ -66,6 +66,23 @@ fn t105_a_transport_reset_keeps_clients_that_the_guest_has_not_heard_of() {
 }
 
 #[test]
+fn t105_a_transport_reset_keeps_the_last_bytes_of_a_connection_that_the_guest_has_closed() {
+    let (mut world, host, request) = World::connected();
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"last words");
+    world.guest_sends(&shutdown(&request, 3), b"");
+    world.guest_sends(&op(Op::Reset, &request), b"");
+    world.muxer.transport_reset(world.now);
+    world.apply();
+    assert!(!host.state().closed);
+    host.state().space = 99;
+    world.event(host.fd, WRITABLE);
+    assert_eq!(host.got(), b"last words");
+    assert!(host.state().closed && !host.state().aborted);
+    assert_eq!(world.ended(Ending::Clean), 1);
+}
+
+#[test]
 fn t98_a_restore_closes_existing_connections_and_does_not_reuse_ports_soon() {
     let mut world = World::new();
     let (host, first) = world.host_connects(9);
@@ -87,6 +104,21 @@ fn t98_a_restore_closes_existing_connections_and_does_not_reuse_ports_soon() {
         let (_, second) = world.host_connects(9);
         assert_eq!(second.dst_port, first.dst_port + 1);
     }
+}
+
+#[test]
+fn t95_a_client_that_survives_a_restore_keeps_its_port() {
+    let mut world = World::new();
+    let state = world.muxer.save();
+    let _client = world.client(b"CONNECT 9\n");
+    world.muxer.restore(world.now, &state).unwrap();
+    let _another = world.client(b"CONNECT 10\n");
+    let packets = world.receive(2);
+    let ports: Vec<u32> = packets
+        .iter()
+        .map(|(request, _)| request.src_port)
+        .collect();
+    assert_eq!(ports, [1 << 30, (1 << 30) + 1]);
 }
 
 #[test]

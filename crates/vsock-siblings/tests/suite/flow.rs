@@ -275,6 +275,24 @@ fn a_reboot_resets_a_guests_connections_and_new_ones_work() {
 }
 
 #[test]
+fn t28_a_request_that_waited_in_a_pause_does_not_block_one_after_a_reboot() {
+    let mut world = World::new(&["a", "a"]);
+    world.nodes[1].guest.listen(PORT, 64).unwrap();
+    world.nodes[1].pause();
+    let old = world.connect(0, 1, STREAM);
+    world.settle();
+    let ports = world.nodes[0].guest.ports(old).unwrap();
+    let now = world.now;
+    world.nodes[0].reboot(now);
+    let new = world.connect(0, 1, STREAM);
+    assert_eq!(world.nodes[0].guest.ports(new).unwrap(), ports);
+    world.settle();
+    world.nodes[1].resume();
+    world.settle();
+    assert_eq!(world.state(0, new), SocketState::Connected);
+}
+
+#[test]
 fn t28_a_connection_keeps_its_ports_until_its_last_bytes_have_arrived() {
     let mut world = World::new(&["a", "a"]);
     let (near, far) = world.connected(0, 1, STREAM);

@@ -72,6 +72,16 @@ impl Node {
         self.apply();
     }
 
+    pub(crate) fn pause(&mut self) {
+        self.muxer.pause();
+        self.apply();
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.muxer.resume();
+        self.apply();
+    }
+
     /// One turn of the driver; returns whether anything happened.
     pub(crate) fn step(&mut self, now: Tick) -> bool {
         let mut busy = self.take_packets(now);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+mod late;
 mod start;
 
 use std::any::Any;
@@ -122,26 +123,10 @@ impl PassFdBackend {
         let until = Instant::now().checked_add(self.config.command_timeout);
         let stream = self.settle(number, until, outcome);
         self.next = number.saturating_add(1);
-        if self.clients.len() > self.config.max_waiting {
-            self.make_room();
-        }
+        let is_crowded = stream.is_none() && self.clients.len() > self.config.max_waiting;
+        let stream = if is_crowded { self.make_room() } else { stream };
         self.set_timer();
         stream
-    }
-
-    /// Refuses the oldest client that has not sent its command, if there are too many of them.
-    fn make_room(&mut self) {
-        let is_asking = |waiting: &Waiting| matches!(waiting.stage, Stage::Asking(_));
-        let mut asking = self.clients.iter().filter(|(_, one)| is_asking(one));
-        let oldest = asking.next().map(|(number, _)| *number);
-        if let Some(number) = oldest.filter(|_| asking.count() >= self.config.max_waiting) {
-            say!(
-                self.journal(),
-                Debug,
-                "too many clients have not sent their command: refusing the oldest"
-            );
-            self.clients.remove(&number);
-        }
     }
 
     /// Continues with a waiting client after an event. The client leaves the map, and `settle` puts
@@ -280,39 +265,6 @@ impl PassFdBackend {
     fn journal(&self) -> &Journal {
         self.register.journal()
     }
-
-    /// Refuses the clients that are late.
-    fn refuse_late(&mut self) {
-        let now = Instant::now();
-        while let Some(oldest) = self.clients.first_entry() {
-            if oldest.get().until.is_none_or(|until| until > now) {
-                break;
-            }
-            drop(oldest.remove());
-            say!(
-                self.journal(),
-                Debug,
-                "refusing a client that has not sent its command in time"
-            );
-        }
-        self.timer.has_fired();
-        self.set_timer();
-    }
-
-    /// Sets the timer for the oldest client, if it is not set. Later clients have later deadlines.
-    fn set_timer(&mut self) {
-        if let Some((_, oldest)) = self.clients.first_key_value() {
-            if let Some(until) = oldest.until {
-                if let Err(error) = self.timer.set(until) {
-                    say!(
-                        self.journal(),
-                        Debug,
-                        "cannot set the timer for waiting clients: {error}"
-                    );
-                }
-            }
-        }
-    }
 }
 
 as_fd_of!(
@@ -345,10 +297,7 @@ impl VsockBackend for PassFdBackend {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => None,
                     Err(error) => return Err(error),
                 },
-                TIMER => {
-                    self.refuse_late();
-                    None
-                }
+                TIMER => self.refuse_late(),
                 number => self.go_on(number, flags),
             };
             if let Some(stream) = stream {

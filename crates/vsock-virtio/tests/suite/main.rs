@@ -16,6 +16,7 @@ mod looked_up;
 mod lost_wakeups;
 mod messages;
 mod notifications;
+mod orders;
 mod packets;
 mod panics;
 mod pause;

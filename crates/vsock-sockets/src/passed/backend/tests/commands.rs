@@ -199,6 +199,34 @@ fn a_silent_client_is_refused_after_the_timeout_and_delays_no_other() {
 }
 
 #[test]
+fn t108_a_command_that_came_before_the_refusal_is_served_even_if_it_is_read_late() {
+    let (_dir, mut backend) = usual();
+    let silent = connect(&backend);
+    let mut passing = connect(&backend);
+    passing.write_all(b"passfd\n").unwrap();
+    let mut plain = connect(&backend);
+    plain.write_all(b"pass").unwrap();
+    let none = backend.accept().map(drop).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
+    assert_eq!(backend.clients.len(), 3);
+    // The guest is paused, so the device accepts no client, and meanwhile the timer fires.
+    for client in backend.clients.values_mut() {
+        client.until = Some(Instant::now());
+    }
+    backend.timer.has_fired();
+    backend.set_timer();
+    wait_ready(backend.as_raw_fd(), PollInterest::Read, soon()).unwrap();
+    let (_reader, writer) = pipe().unwrap();
+    send_with(&passing, b"5\n", &[&writer]);
+    plain.write_all(b"\n").unwrap();
+    let mut ports = [(); 2].map(|()| accept(&mut backend).requested_port());
+    ports.sort_unstable();
+    assert_eq!(ports, [None, Some(5)]);
+    assert_refused(&mut backend, &silent);
+    assert!(backend.clients.is_empty());
+}
+
+#[test]
 fn the_oldest_silent_client_makes_room() {
     let (_dir, mut backend) = backend(PassFdConfig::default().max_waiting(2));
     let clients = [(); 3].map(|()| connect(&backend));
@@ -207,6 +235,27 @@ fn the_oldest_silent_client_makes_room() {
     let (_reader, writer) = pipe().unwrap();
     let _passed = pass(&backend, "5\n", &writer);
     accept(&mut backend);
+}
+
+#[test]
+fn t108_a_command_that_has_arrived_but_was_not_read_does_not_make_room() {
+    for command in ["passfd\n", "pass 5\n"] {
+        let (_dir, mut backend) = backend(PassFdConfig::default().max_waiting(1));
+        let mut first = connect(&backend);
+        let (part, rest) = command.split_at(3);
+        first.write_all(part.as_bytes()).unwrap();
+        let none = backend.accept().map(drop).unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::WouldBlock);
+        // The device accepts no client while its guest is paused.
+        let second = connect(&backend);
+        first.write_all(rest.as_bytes()).unwrap();
+        let (_reader, writer) = pipe().unwrap();
+        if command == "passfd\n" {
+            send_with(&first, b"5\n", &[&writer]);
+        }
+        accept(&mut backend);
+        assert_eq!(backend.clients.len(), 1, "{second:?} still waits");
+    }
 }
 
 #[test]
