@@ -39,8 +39,8 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes packages that an earlier run has unpacked. Cargo tells them apart by their version alone,
-/// in its build directory too, and would build the others with them even after a change.
+/// Removes packages that an earlier run has unpacked. Cargo tells them apart by version alone, in
+/// its build directory too, and would build the others with them even after a change.
 fn forget_earlier_packages(env: &Env) -> anyhow::Result<()> {
     let home = match env.sh.var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
