@@ -53,12 +53,20 @@ impl Calls {
         values: &[u64],
     ) -> Result<(), BackendError> {
         for value in values {
-            // Only the lower half of the register is compared: that is all of an int, whose upper
-            // half the kernel ignores, and all flags of the other arguments.
-            let condition = SeccompCondition::new(argument, Dword, MaskedEq(mask), *value)?;
-            let rules = self.0.entry(number).or_default();
-            rules.push(SeccompRule::new(vec![condition])?);
+            self.with_all(number, &[(argument, mask, *value)])?;
         }
+        Ok(())
+    }
+
+    /// Allows a call if this is true of all these arguments: the bits of the mask equal the value.
+    fn with_all(&mut self, number: i64, arguments: &[(u8, u64, u64)]) -> Result<(), BackendError> {
+        // Only the lower half of the register is compared: that is all of an int, whose upper half
+        // the kernel ignores, and all flags of the other arguments.
+        let conditions = arguments.iter().map(|(argument, mask, value)| {
+            SeccompCondition::new(*argument, Dword, MaskedEq(*mask), *value)
+        });
+        let rule = SeccompRule::new(conditions.collect::<Result<_, _>>()?)?;
+        self.0.entry(number).or_default().push(rule);
         Ok(())
     }
 }
@@ -69,6 +77,7 @@ impl Calls {
         self.any(REMOVE);
         self.any(END);
         self.any(DEVICE);
+        self.with(SYS_sendmsg, 2, FAST_OPEN, &[0])?;
         let fcntls = [
             libc::F_DUPFD_CLOEXEC,
             libc::F_GETFL,
@@ -105,6 +114,12 @@ impl Calls {
 /// The flags with which `open` can write or create a file.
 const CHANGES: libc::c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
 
+/// The flag with which sending also connects. Landlock does not see such a connection.
+const FAST_OPEN: u64 = number(libc::MSG_FASTOPEN);
+
+/// The bits of a socket's type, without the flags.
+const SOCKET_TYPE: u64 = 0xf;
+
 /// All bits of an argument.
 const ALL: u64 = u32::MAX as u64;
 
@@ -137,8 +152,6 @@ const EVERY: &[i64] = &[
     SYS_rt_sigreturn,
     SYS_sched_getaffinity,
     SYS_sched_yield,
-    // The thread that receives a signal reports it over a socket to the thread that waits for it.
-    SYS_sendto,
     SYS_sigaltstack,
     SYS_write,
     SYS_writev,
@@ -188,7 +201,6 @@ const DEVICE: &[i64] = &[
     SYS_readv,
     SYS_recvfrom,
     SYS_recvmsg,
-    SYS_sendmsg,
     SYS_setsockopt,
     SYS_timerfd_settime,
 ];
@@ -214,7 +226,6 @@ const CONTROL: &[i64] = &[
     SYS_getsockname,
     SYS_getsockopt,
     SYS_recvfrom,
-    SYS_sendmsg,
     SYS_shutdown,
 ];
 
@@ -275,6 +286,8 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
     let executable = number(libc::PROT_EXEC);
     calls.with(SYS_mmap, 2, executable, &[0])?;
     calls.with(SYS_mprotect, 2, executable, &[0])?;
+    // The thread that receives a signal reports it over a socket to the thread that waits for it.
+    calls.with(SYS_sendto, 3, FAST_OPEN, &[0])?;
     // Only to threads of this program: for an abort, and for the end after a forbidden call.
     calls.with(SYS_tgkill, 0, ALL, &[process::id().into()])?;
     #[cfg(target_env = "musl")]
@@ -298,12 +311,14 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
             calls.device()?;
             calls.any(DATA);
             calls.any(DATA_OLD);
-            let mut families = vec![libc::AF_UNIX];
+            calls.with(SYS_socket, 0, ALL, &[number(libc::AF_UNIX)])?;
             if !needs.connect_tcp.is_empty() {
-                families.extend([libc::AF_INET, libc::AF_INET6]);
+                // Only TCP, which Landlock restricts. It does not restrict UDP, MPTCP or SCTP.
+                for family in [libc::AF_INET, libc::AF_INET6].map(number) {
+                    let stream = (1, SOCKET_TYPE, number(libc::SOCK_STREAM));
+                    calls.with_all(SYS_socket, &[(0, ALL, family), stream, (2, ALL, 0)])?;
+                }
             }
-            let families: Vec<_> = families.into_iter().map(number).collect();
-            calls.with(SYS_socket, 0, ALL, &families)?;
             // The pair between a passed descriptor's thread and this one.
             calls.with(SYS_socketpair, 0, ALL, &[number(libc::AF_UNIX)])?;
         }
@@ -314,6 +329,7 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
         ThreadKind::Control => {
             calls.any(CONTROL);
             calls.any(DATA_OLD);
+            calls.with(SYS_sendmsg, 2, FAST_OPEN, &[0])?;
         }
         ThreadKind::Capture => calls.any(CAPTURE),
         ThreadKind::Passed => calls.passed()?,

@@ -6,7 +6,7 @@
 use std::backtrace::Backtrace;
 use std::env;
 use std::fs::{self, File, Permissions};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 use tempfile::TempDir;
 
 use super::*;
@@ -190,6 +190,54 @@ fn only_the_needed_files_and_ports_can_be_used() {
     );
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{said}");
+}
+
+/// Tries to reach a port in a way that Landlock does not restrict.
+fn evade(way: &str, to: SocketAddr) {
+    const MSG_FASTOPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
+    let of = |kind, protocol| drop(socket(AddressFamily::INET, kind, protocol));
+    match way {
+        "udp" => of(SocketType::DGRAM, None),
+        "mptcp" => of(SocketType::STREAM, Some(ipproto::MPTCP)),
+        "sctp" => of(SocketType::STREAM, Some(ipproto::SCTP)),
+        "fast open" => {
+            let tcp = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+            sendto(tcp, b"x", MSG_FASTOPEN, &to).unwrap();
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_right_to_connect_by_tcp_gives_no_other_way_to_a_port() {
+    if let Some(way) = case() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let needs = Needs {
+            connect_tcp: [1].into(),
+            ..Needs::default()
+        };
+        confined(
+            SandboxMode::Enforce,
+            &needs,
+            ThreadKind::Device,
+            move || {
+                evade(&way, to);
+            },
+        )
+        .join()
+        .unwrap();
+        return;
+    }
+    for way in ["udp", "mptcp", "sctp", "fast open"] {
+        let ended = again(
+            "a_right_to_connect_by_tcp_gives_no_other_way_to_a_port",
+            way,
+            Path::new(""),
+        );
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.signal(), Some(libc::SIGSYS), "{way}: {said}");
+    }
 }
 
 #[test]
