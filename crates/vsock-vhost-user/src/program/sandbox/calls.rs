@@ -82,7 +82,6 @@ impl Calls {
             libc::F_DUPFD_CLOEXEC,
             libc::F_GETFL,
             libc::F_GET_SEALS,
-            libc::F_SETFD,
             libc::F_SETFL,
         ];
         self.with(SYS_fcntl, 1, ALL, &fcntls.map(number))?;
@@ -300,6 +299,8 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
     }
     calls.any(FILES);
     calls.any(FILES_OLD);
+    // After opening a file, musl marks it close-on-exec.
+    calls.with(SYS_fcntl, 1, ALL, &[number(libc::F_SETFD)])?;
     // Files can be opened for reading only.
     let changes = number(CHANGES);
     calls.with(SYS_openat, 2, changes, &[0])?;

@@ -14,6 +14,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 use tempfile::TempDir;
 
@@ -263,4 +264,29 @@ fn a_panic_of_a_confined_thread_has_its_backtrace() {
     );
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{said}");
+}
+
+#[test]
+fn a_backtrace_can_mark_its_files_close_on_exec_as_musl_does() {
+    if let Some(case) = case() {
+        let kind = ThreadKind::ALL.into_iter().find(|kind| kind.name() == case);
+        let file = File::open("/dev/null").unwrap();
+        let mark = move || fcntl_setfd(file, FdFlags::CLOEXEC).unwrap();
+        confined(SandboxMode::Enforce, &Needs::default(), kind.unwrap(), mark)
+            .join()
+            .unwrap();
+        return;
+    }
+    let opening = ThreadKind::ALL
+        .into_iter()
+        .filter(|kind| !matches!(kind, ThreadKind::Log | ThreadKind::Closer));
+    for kind in opening {
+        let ended = again(
+            "a_backtrace_can_mark_its_files_close_on_exec_as_musl_does",
+            kind.name(),
+            Path::new(""),
+        );
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{}: {said}", kind.name());
+    }
 }
