@@ -289,8 +289,12 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
     calls.with(SYS_sendto, 3, FAST_OPEN, &[0])?;
     // Only to threads of this program: for an abort, and for the end after a forbidden call.
     calls.with(SYS_tgkill, 0, ALL, &[process::id().into()])?;
+    // This call cannot be bound to the program, so its signals are.
     #[cfg(target_env = "musl")]
-    calls.any(&[libc::SYS_tkill]);
+    {
+        let signals = [libc::SIGABRT, libc::SIGSYS].map(number);
+        calls.with(libc::SYS_tkill, 1, ALL, &signals)?;
+    }
     // A debug build checks that a descriptor is open before it closes it.
     calls.with(SYS_fcntl, 1, ALL, &[number(libc::F_GETFD)])?;
     // These two threads open no files.
