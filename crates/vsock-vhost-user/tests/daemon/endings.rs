@@ -40,8 +40,8 @@ enum Way {
 /// The host's side of a connection. Dropping it ends the connection.
 type Peer = Box<dyn Any>;
 
-/// Ends a connection in every way, after no bytes of the guest and after some that the host does not
-/// read.
+/// Ends a connection in every way: after no bytes of the guest, and after some that the host does
+/// not read.
 fn end_in_every_way(program: &Program, open: &dyn Fn(&mut Guest) -> (Socket, Peer)) {
     for first in [First::Guest, First::Host] {
         for way in [Way::Close, Way::Reset, Way::Reboot] {
