@@ -6,6 +6,7 @@
 use std::backtrace::Backtrace;
 use std::env;
 use std::fs::{self, File, Permissions};
+use std::io::IoSlice;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
@@ -15,7 +16,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendFlags, SocketType, ipproto, sendmsg_addr, sendto,
+    socket,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -197,13 +201,17 @@ fn only_the_needed_files_and_ports_can_be_used() {
 fn evade(way: &str, to: SocketAddr) {
     const MSG_FASTOPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
     let of = |kind, protocol| drop(socket(AddressFamily::INET, kind, protocol));
+    let tcp = || socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     match way {
         "udp" => of(SocketType::DGRAM, None),
         "mptcp" => of(SocketType::STREAM, Some(ipproto::MPTCP)),
         "sctp" => of(SocketType::STREAM, Some(ipproto::SCTP)),
         "fast open" => {
-            let tcp = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-            sendto(tcp, b"x", MSG_FASTOPEN, &to).unwrap();
+            sendto(tcp(), b"x", MSG_FASTOPEN, &to).unwrap();
+        }
+        "fast open with a message" => {
+            let (bytes, mut none) = ([IoSlice::new(b"x")], SendAncillaryBuffer::default());
+            sendmsg_addr(tcp(), &to, &bytes, &mut none, MSG_FASTOPEN).unwrap();
         }
         other => panic!("{other}"),
     }
@@ -230,7 +238,14 @@ fn a_right_to_connect_by_tcp_gives_no_other_way_to_a_port() {
         .unwrap();
         return;
     }
-    for way in ["udp", "mptcp", "sctp", "fast open"] {
+    let ways = [
+        "udp",
+        "mptcp",
+        "sctp",
+        "fast open",
+        "fast open with a message",
+    ];
+    for way in ways {
         let ended = again(
             "a_right_to_connect_by_tcp_gives_no_other_way_to_a_port",
             way,
