@@ -15,6 +15,7 @@ mod connect;
 mod control;
 mod descriptors;
 mod drop_in;
+mod endings;
 mod frontends;
 mod guest;
 mod held;

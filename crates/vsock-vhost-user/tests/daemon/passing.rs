@@ -45,7 +45,7 @@ pub(crate) fn send_with(client: &UnixStream, text: &str, file: &dyn AsFd) -> Res
 }
 
 /// Connects a host process and passes a descriptor.
-fn pass(path: &Path, command: &str, file: &dyn AsFd) -> BufReader<UnixStream> {
+pub(crate) fn pass(path: &Path, command: &str, file: &dyn AsFd) -> BufReader<UnixStream> {
     let mut client = UnixStream::connect(path).unwrap();
     client.set_read_timeout(Some(GENEROUS)).unwrap();
     client.write_all(b"passfd\n").unwrap();
@@ -54,7 +54,7 @@ fn pass(path: &Path, command: &str, file: &dyn AsFd) -> BufReader<UnixStream> {
 }
 
 /// Makes the guest accept, and checks that the client is told.
-fn accept(guest: &mut Guest, port: u32, mut client: BufReader<UnixStream>) -> Socket {
+pub(crate) fn accept(guest: &mut Guest, port: u32, mut client: BufReader<UnixStream>) -> Socket {
     let socket = guest.accept(port);
     let mut line = String::new();
     client.read_line(&mut line).unwrap();

@@ -53,12 +53,20 @@ impl Calls {
         values: &[u64],
     ) -> Result<(), BackendError> {
         for value in values {
-            // Only the lower half of the register is compared: that is all of an int, whose upper
-            // half the kernel ignores, and all flags of the other arguments.
-            let condition = SeccompCondition::new(argument, Dword, MaskedEq(mask), *value)?;
-            let rules = self.0.entry(number).or_default();
-            rules.push(SeccompRule::new(vec![condition])?);
+            self.with_all(number, &[(argument, mask, *value)])?;
         }
+        Ok(())
+    }
+
+    /// Allows a call if this is true of all these arguments: the bits of the mask equal the value.
+    fn with_all(&mut self, number: i64, arguments: &[(u8, u64, u64)]) -> Result<(), BackendError> {
+        // Only the lower half of the register is compared: that is all of an int, whose upper half
+        // the kernel ignores, and all flags of the other arguments.
+        let conditions = arguments.iter().map(|(argument, mask, value)| {
+            SeccompCondition::new(*argument, Dword, MaskedEq(*mask), *value)
+        });
+        let rule = SeccompRule::new(conditions.collect::<Result<_, _>>()?)?;
+        self.0.entry(number).or_default().push(rule);
         Ok(())
     }
 }
@@ -69,11 +77,11 @@ impl Calls {
         self.any(REMOVE);
         self.any(END);
         self.any(DEVICE);
+        self.with(SYS_sendmsg, 2, FAST_OPEN, &[0])?;
         let fcntls = [
             libc::F_DUPFD_CLOEXEC,
             libc::F_GETFL,
             libc::F_GET_SEALS,
-            libc::F_SETFD,
             libc::F_SETFL,
         ];
         self.with(SYS_fcntl, 1, ALL, &fcntls.map(number))?;
@@ -104,6 +112,12 @@ impl Calls {
 
 /// The flags with which `open` can write or create a file.
 const CHANGES: libc::c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
+
+/// The flag with which sending also connects. Landlock does not see such a connection.
+const FAST_OPEN: u64 = number(libc::MSG_FASTOPEN);
+
+/// The bits of a socket's type, without the flags.
+const SOCKET_TYPE: u64 = 0xf;
 
 /// All bits of an argument.
 const ALL: u64 = u32::MAX as u64;
@@ -137,8 +151,6 @@ const EVERY: &[i64] = &[
     SYS_rt_sigreturn,
     SYS_sched_getaffinity,
     SYS_sched_yield,
-    // The thread that receives a signal reports it over a socket to the thread that waits for it.
-    SYS_sendto,
     SYS_sigaltstack,
     SYS_write,
     SYS_writev,
@@ -188,7 +200,6 @@ const DEVICE: &[i64] = &[
     SYS_readv,
     SYS_recvfrom,
     SYS_recvmsg,
-    SYS_sendmsg,
     SYS_setsockopt,
     SYS_timerfd_settime,
 ];
@@ -214,7 +225,6 @@ const CONTROL: &[i64] = &[
     SYS_getsockname,
     SYS_getsockopt,
     SYS_recvfrom,
-    SYS_sendmsg,
     SYS_shutdown,
 ];
 
@@ -275,10 +285,16 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
     let executable = number(libc::PROT_EXEC);
     calls.with(SYS_mmap, 2, executable, &[0])?;
     calls.with(SYS_mprotect, 2, executable, &[0])?;
+    // The thread that receives a signal reports it over a socket to the thread that waits for it.
+    calls.with(SYS_sendto, 3, FAST_OPEN, &[0])?;
     // Only to threads of this program: for an abort, and for the end after a forbidden call.
     calls.with(SYS_tgkill, 0, ALL, &[process::id().into()])?;
+    // This call cannot be bound to the program, so its signals are.
     #[cfg(target_env = "musl")]
-    calls.any(&[libc::SYS_tkill]);
+    {
+        let signals = [libc::SIGABRT, libc::SIGSYS].map(number);
+        calls.with(libc::SYS_tkill, 1, ALL, &signals)?;
+    }
     // A debug build checks that a descriptor is open before it closes it.
     calls.with(SYS_fcntl, 1, ALL, &[number(libc::F_GETFD)])?;
     // These two threads open no files.
@@ -287,6 +303,8 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
     }
     calls.any(FILES);
     calls.any(FILES_OLD);
+    // After opening a file, musl marks it close-on-exec.
+    calls.with(SYS_fcntl, 1, ALL, &[number(libc::F_SETFD)])?;
     // Files can be opened for reading only.
     let changes = number(CHANGES);
     calls.with(SYS_openat, 2, changes, &[0])?;
@@ -298,12 +316,14 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
             calls.device()?;
             calls.any(DATA);
             calls.any(DATA_OLD);
-            let mut families = vec![libc::AF_UNIX];
+            calls.with(SYS_socket, 0, ALL, &[number(libc::AF_UNIX)])?;
             if !needs.connect_tcp.is_empty() {
-                families.extend([libc::AF_INET, libc::AF_INET6]);
+                // Only TCP, which Landlock restricts. It does not restrict UDP, MPTCP or SCTP.
+                for family in [libc::AF_INET, libc::AF_INET6].map(number) {
+                    let stream = (1, SOCKET_TYPE, number(libc::SOCK_STREAM));
+                    calls.with_all(SYS_socket, &[(0, ALL, family), stream, (2, ALL, 0)])?;
+                }
             }
-            let families: Vec<_> = families.into_iter().map(number).collect();
-            calls.with(SYS_socket, 0, ALL, &families)?;
             // The pair between a passed descriptor's thread and this one.
             calls.with(SYS_socketpair, 0, ALL, &[number(libc::AF_UNIX)])?;
         }
@@ -314,6 +334,7 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
         ThreadKind::Control => {
             calls.any(CONTROL);
             calls.any(DATA_OLD);
+            calls.with(SYS_sendmsg, 2, FAST_OPEN, &[0])?;
         }
         ThreadKind::Capture => calls.any(CAPTURE),
         ThreadKind::Passed => calls.passed()?,

@@ -6,7 +6,8 @@
 use std::backtrace::Backtrace;
 use std::env;
 use std::fs::{self, File, Permissions};
-use std::net::{TcpListener, TcpStream};
+use std::io::IoSlice;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -14,7 +15,11 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendFlags, SocketType, ipproto, sendmsg_addr, sendto,
+    socket,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -192,6 +197,65 @@ fn only_the_needed_files_and_ports_can_be_used() {
     assert!(ended.status.success(), "{said}");
 }
 
+/// Tries to reach a port in a way that Landlock does not restrict.
+fn evade(way: &str, to: SocketAddr) {
+    const MSG_FASTOPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
+    let of = |kind, protocol| drop(socket(AddressFamily::INET, kind, protocol));
+    let tcp = || socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    match way {
+        "udp" => of(SocketType::DGRAM, None),
+        "mptcp" => of(SocketType::STREAM, Some(ipproto::MPTCP)),
+        "sctp" => of(SocketType::STREAM, Some(ipproto::SCTP)),
+        "fast open" => {
+            sendto(tcp(), b"x", MSG_FASTOPEN, &to).unwrap();
+        }
+        "fast open with a message" => {
+            let (bytes, mut none) = ([IoSlice::new(b"x")], SendAncillaryBuffer::default());
+            sendmsg_addr(tcp(), &to, &bytes, &mut none, MSG_FASTOPEN).unwrap();
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_right_to_connect_by_tcp_gives_no_other_way_to_a_port() {
+    if let Some(way) = case() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let needs = Needs {
+            connect_tcp: [1].into(),
+            ..Needs::default()
+        };
+        confined(
+            SandboxMode::Enforce,
+            &needs,
+            ThreadKind::Device,
+            move || {
+                evade(&way, to);
+            },
+        )
+        .join()
+        .unwrap();
+        return;
+    }
+    let ways = [
+        "udp",
+        "mptcp",
+        "sctp",
+        "fast open",
+        "fast open with a message",
+    ];
+    for way in ways {
+        let ended = again(
+            "a_right_to_connect_by_tcp_gives_no_other_way_to_a_port",
+            way,
+            Path::new(""),
+        );
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.signal(), Some(libc::SIGSYS), "{way}: {said}");
+    }
+}
+
 #[test]
 fn a_panic_of_a_confined_thread_has_its_backtrace() {
     if case().is_some() {
@@ -215,4 +279,29 @@ fn a_panic_of_a_confined_thread_has_its_backtrace() {
     );
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{said}");
+}
+
+#[test]
+fn a_backtrace_can_mark_its_files_close_on_exec_as_musl_does() {
+    if let Some(case) = case() {
+        let kind = ThreadKind::ALL.into_iter().find(|kind| kind.name() == case);
+        let file = File::open("/dev/null").unwrap();
+        let mark = move || fcntl_setfd(file, FdFlags::CLOEXEC).unwrap();
+        confined(SandboxMode::Enforce, &Needs::default(), kind.unwrap(), mark)
+            .join()
+            .unwrap();
+        return;
+    }
+    let opening = ThreadKind::ALL
+        .into_iter()
+        .filter(|kind| !matches!(kind, ThreadKind::Log | ThreadKind::Closer));
+    for kind in opening {
+        let ended = again(
+            "a_backtrace_can_mark_its_files_close_on_exec_as_musl_does",
+            kind.name(),
+            Path::new(""),
+        );
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{}: {said}", kind.name());
+    }
 }
