@@ -297,15 +297,12 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
     }
     // A debug build checks that a descriptor is open before it closes it.
     calls.with(SYS_fcntl, 1, ALL, &[number(libc::F_GETFD)])?;
-    // These two threads open no files.
-    if matches!(kind, ThreadKind::Log | ThreadKind::Closer) {
-        return Ok(calls.0);
-    }
     calls.any(FILES);
     calls.any(FILES_OLD);
     // After opening a file, musl marks it close-on-exec.
     calls.with(SYS_fcntl, 1, ALL, &[number(libc::F_SETFD)])?;
-    // Files can be opened for reading only.
+    // Files can be opened for reading only. Any thread opens some if it panics, and glibc also when
+    // it returns memory to the system.
     let changes = number(CHANGES);
     calls.with(SYS_openat, 2, changes, &[0])?;
     #[cfg(target_arch = "x86_64")]

@@ -260,7 +260,8 @@ fn a_right_to_connect_by_tcp_gives_no_other_way_to_a_port() {
 fn a_panic_of_a_confined_thread_has_its_backtrace() {
     if case().is_some() {
         let needs = Needs::of(&[], None);
-        let trace = confined(SandboxMode::Enforce, &needs, ThreadKind::FrontEnd, || {
+        // Every thread has the calls of this one.
+        let trace = confined(SandboxMode::Enforce, &needs, ThreadKind::Log, || {
             Backtrace::force_capture().to_string()
         });
         let trace = trace.join().unwrap();
@@ -292,10 +293,7 @@ fn a_backtrace_can_mark_its_files_close_on_exec_as_musl_does() {
             .unwrap();
         return;
     }
-    let opening = ThreadKind::ALL
-        .into_iter()
-        .filter(|kind| !matches!(kind, ThreadKind::Log | ThreadKind::Closer));
-    for kind in opening {
+    for kind in ThreadKind::ALL {
         let ended = again(
             "a_backtrace_can_mark_its_files_close_on_exec_as_musl_does",
             kind.name(),
