@@ -579,8 +579,8 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let lock = Lock::take(fs::CWD, dir.path(), Duration::MAX).unwrap();
         let directory = identity(&fs::stat(dir.path()).unwrap());
-        // So many that even a slow machine binds all of them in half the time that they would take
-        // if each were delayed.
+        // If each were delayed, they would take twice the time that even a slow machine needs to
+        // bind this many.
         const NAMES: u32 = 20;
         let started = Instant::now();
         let names = (0..NAMES).map(|name| {

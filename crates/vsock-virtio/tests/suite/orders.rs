@@ -36,7 +36,7 @@ enum Step {
     Restore,
     Process,
     Ready,
-    /// So many milliseconds pass, or the clock runs backwards.
+    /// This many milliseconds pass; with a negative number, the clock runs backwards.
     Elapse(i64),
     GuestConnects,
     HostConnects,
@@ -465,7 +465,7 @@ impl World {
         if op == u16::from(Op::Request) {
             let mut connection = Connection::new(header.src_port, State::Connected);
             connection.host = self.calling.remove(&port);
-            assert!(connection.host.is_some(), "nobody called");
+            assert!(connection.host.is_some(), "no host component called");
             let old = self.connections.insert(port, connection);
             assert!(old.is_none());
             self.say(packet(Op::Response, port, header.src_port), Vec::new());
