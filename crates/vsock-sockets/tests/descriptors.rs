@@ -5,9 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read};
 use std::mem::MaybeUninit;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use vsock_compliance::poll::Stopwatch;
+use vsock_driver::lingering;
 use vsock_sockets::{PassFdBackend, PassFdConfig, UnixBackend, VsockBackend};
 
 /// The maximum number of clients that one call refuses.
@@ -89,12 +90,7 @@ fn assert_refuses(backend: &mut impl VsockBackend, clients: &[UnixStream], expec
 /// Sends a byte together with a socket whose close blocks, and keeps no other descriptor of that
 /// socket. Returns its peer: the close ends when that is dropped.
 fn pass_lingering(client: &UnixStream) -> TcpStream {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut file = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (peer, _) = listener.accept().unwrap();
-    sockopt::set_socket_linger(&file, Some(LINGER)).unwrap();
-    file.set_nonblocking(true).unwrap();
-    while file.write(&[0; 65_536]).is_ok() {}
+    let (file, peer) = lingering(LINGER);
     let files = [file.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut extras = SendAncillaryBuffer::new(&mut space);

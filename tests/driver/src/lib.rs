@@ -2,7 +2,8 @@
 
 //! The driver's side of virtqueues in plain memory. Descriptor tables are made by hand, so a test
 //! can make them as wrong as it wants. Also streams for tests: one that counts its calls and can be
-//! reset, one for messages, and one that panics or lies. And a bitmap that panics, and a logger.
+//! reset, one for messages, and one that panics or lies. And a bitmap that panics, a socket whose
+//! close blocks, and a logger.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -14,6 +15,7 @@
 mod descriptor;
 mod fuse;
 mod letters;
+mod lingering;
 mod logger;
 mod memory;
 mod queue;
@@ -23,6 +25,7 @@ mod unruly;
 pub use descriptor::Descriptor;
 pub use fuse::Fuse;
 pub use letters::{Letters, Post};
+pub use lingering::lingering;
 pub use logger::{logged, logged_by_all_threads};
 pub use memory::{Memory, bytes, filled, memory};
 pub use queue::DriverQueue;

@@ -13,11 +13,12 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use vsock_compliance::poll::{Deadline, Stopwatch, wait_until};
+use vsock_driver::lingering;
 use vsock_proto::Op;
 use vsock_tests::alone::alone;
 
 use crate::guest::{GENEROUS, Guest, Socket};
-use crate::passing::{lingering, send_with};
+use crate::passing::{LINGER, send_with};
 use crate::program::{PROGRAM, Program};
 
 /// Returns a client that has sent these bytes.
@@ -492,7 +493,7 @@ fn a_signal_writes_a_full_report_of_any_length_at_any_log_level() {
 fn t124_a_file_whose_close_blocks_does_not_delay_a_stop() {
     alone(|| {
         let program = Program::start_controlled(&[]);
-        let (lingering, peer) = lingering();
+        let (lingering, peer) = lingering(LINGER);
         let client = UnixStream::connect(program.control()).unwrap();
         let sent = send_with(&client, "GET", &lingering);
         // If the file was refused, dropping its peer first keeps this test from blocking.

@@ -13,10 +13,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pipe::fcntl_setpipe_size;
 use tempfile::TempDir;
 use vsock_compliance::poll::{Deadline, wait_until};
+use vsock_driver::lingering;
 use vsock_proto::{Header, Op};
 use vsock_tests::alone::alone;
 use vsock_vhost_user::{PassFdBackend, PassFdConfig};
@@ -26,6 +27,9 @@ use crate::descriptors::file_pipe;
 use crate::guest::{GENEROUS, Guest, Socket};
 use crate::host::Host;
 use crate::program::Program;
+
+/// How long the close of a socket blocks.
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
 
 fn host() -> Host {
     Host::with(|path, builder| {
@@ -130,24 +134,12 @@ fn a_full_pipe_stops_only_its_own_connection() {
     host.assert_stops();
 }
 
-/// Returns a socket whose close blocks for 30 seconds, and its peer.
-pub(crate) fn lingering() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut lingering = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (peer, _) = listener.accept().unwrap();
-    let long = Some(Duration::from_secs(30));
-    sockopt::set_socket_linger(&lingering, long).unwrap();
-    lingering.set_nonblocking(true).unwrap();
-    while lingering.write(&[0; 65_536]).is_ok() {}
-    (lingering, peer)
-}
-
 #[test]
 fn t124_a_socket_whose_close_blocks_delays_neither_guest_nor_stop() {
     alone(|| {
         let host = host();
         let mut guest = host.boot();
-        let (lingering, _peer) = lingering();
+        let (lingering, _peer) = lingering(LINGER);
         let client = pass(&host.path("vm.vsock"), "7\n", &lingering);
         drop(lingering);
         let socket = accept(&mut guest, 7, client);

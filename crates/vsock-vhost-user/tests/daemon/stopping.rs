@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use vsock_compliance::poll::{Deadline, Stopwatch, wait_until};
+use vsock_driver::lingering;
 use vsock_proto::Op;
 use vsock_tests::alone::alone;
 use vsock_vhost_user::{
@@ -260,23 +261,10 @@ fn a_stop_ends_with_an_error_if_a_backend_blocks_it() {
     assert_frees(cid, &socket);
 }
 
-/// Creates a socket whose last `close` blocks until its peer has read everything, and the peer,
-/// which does not read.
-fn lingering() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (far, _) = listener.accept().unwrap();
-    near.set_nonblocking(true).unwrap();
-    while near.write(&[0; 65_536]).is_ok() {}
-    near.set_nonblocking(false).unwrap();
-    rustix::net::sockopt::set_socket_linger(&near, Some(100 * GENEROUS)).unwrap();
-    (near, far)
-}
-
 /// Lets the device close a file that is slow to close; it is closed when this is dropped. The
 /// caller must run [`alone`]: a copy in a program that another test starts would be the last one.
 pub(crate) fn block_requests(vmm: &Vmm) -> TcpStream {
-    let (near, far) = lingering();
+    let (near, far) = lingering(100 * GENEROUS);
     let request = [&header(FrontendReq::SET_VRING_ERR, 0, 8)[..], &[0; 8]].concat();
     let (first, rest) = request.split_at(1);
     let fds = [near.as_raw_fd()];
@@ -404,7 +392,7 @@ fn t119_a_file_queued_by_a_waiting_front_end_does_not_delay_a_stop() {
         let host = Host::new();
         let mut vmm = host.vmm();
         vmm.start(FEATURES).unwrap();
-        let (near, far) = lingering();
+        let (near, far) = lingering(100 * GENEROUS);
         let waits = UnixStream::connect(host.socket()).unwrap();
         waits
             .send_with_fds(&[&b"x"[..]], &[near.as_raw_fd()])

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{IoSlice, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use vsock_backend_api::{
     Received, Record, VsockBackend, VsockMessages, VsockStream, VsockVolatileStream,
 };
 use vsock_compliance::poll::Stopwatch;
+use vsock_driver::lingering;
 
 use super::*;
 use crate::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};
@@ -44,17 +45,6 @@ const LINGER: Duration = Duration::from_secs(30);
 /// A call that does not block takes less than this, even on the slowest machine.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Returns a socket whose close blocks until its peer, which is also returned, is dropped.
-fn lingering() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (peer, _) = listener.accept().unwrap();
-    sockopt::set_socket_linger(&socket, Some(LINGER)).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    while socket.write(&[0; 65_536]).is_ok() {}
-    (socket, peer)
-}
-
 /// Sends bytes together with a file.
 pub(in crate::unix) fn pass(
     socket: &impl AsFd,
@@ -72,7 +62,7 @@ pub(in crate::unix) fn pass(
 /// Sends bytes together with a socket whose close blocks, and keeps no other descriptor of that
 /// socket. Returns its peer.
 fn pass_lingering(socket: &impl AsFd, bytes: &[u8]) -> TcpStream {
-    let (file, peer) = lingering();
+    let (file, peer) = lingering(LINGER);
     pass(socket, bytes, &file, SendFlags::empty()).unwrap();
     peer
 }
@@ -220,7 +210,7 @@ fn t124_a_file_with_an_out_of_band_byte_does_not_block() {
     age();
     let (mut near, far) = streams();
     near.set_read_timeout(Some(2 * SOON)).unwrap();
-    let (file, peer) = lingering();
+    let (file, peer) = lingering(LINGER);
     pass(&far, b"a", &file, SendFlags::OOB).unwrap();
     drop(file);
     (&far).write_all(b"b").unwrap();

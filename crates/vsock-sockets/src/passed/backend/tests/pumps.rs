@@ -3,7 +3,12 @@
 //! The threads that pump the bytes of passed descriptors: their start, their end, and that none of
 //! them delays another thread.
 
+use vsock_driver::lingering;
+
 use super::*;
+
+/// How long the close of a socket blocks.
+const LINGER: Duration = Duration::from_secs(30);
 
 #[test]
 fn t124_neither_an_empty_nor_a_full_pipe_blocks_a_drop() {
@@ -71,25 +76,16 @@ fn the_first_step_precedes_all_descriptors_and_its_error_is_returned() {
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
 }
 
-/// Returns a socket whose close blocks, and its peer.
-fn lingering() -> (TcpStream, TcpStream) {
-    let (mut socket, peer) = tcp();
-    sockopt::set_socket_linger(&socket, Some(Duration::from_secs(30))).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    while socket.write(&[0; 65_536]).is_ok() {}
-    (socket, peer)
-}
-
 #[test]
 fn t124_a_descriptor_whose_close_blocks_delays_nothing() {
     let (_dir, mut backend) = usual();
     let watch = Stopwatch::start();
-    let (taken, _peer) = lingering();
+    let (taken, _peer) = lingering(LINGER);
     let device = stream(&mut backend, "5\n", &taken);
     drop(taken);
     drop(device);
     for (text, keep) in [("5\n", true), ("port\n", false)] {
-        let (refused, _peer) = lingering();
+        let (refused, _peer) = lingering(LINGER);
         let other = File::open("/dev/null").unwrap();
         let client = connect(&backend);
         (&client).write_all(b"passfd\n").unwrap();
